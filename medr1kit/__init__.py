@@ -1,0 +1,59 @@
+"""medr1kit: reproduce, teach, inspect and challenge Med-R1.
+
+Names are imported when first used, so ``import medr1kit as mk`` takes no time and needs no torch.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+_WHERE = {
+    "vqa": ("MODALITIES", "TASKS", "DataError"),
+    "formats": ("THINK_AFTER", "THINK_BEFORE", "NO_THINK", "ResponseFormat"),
+    "rewards": (
+        "accuracy_reward",
+        "agreement_reward",
+        "explain_reward",
+        "format_reward",
+        "reference_accuracy_reward",
+        "reference_format_reward",
+        "repetition_reward",
+        "soft_overlong_reward",
+    ),
+    "data": ("load_vqa",),
+    "audit": ("blind_floor", "image_disjoint_split"),
+    "tables": ("compare", "score", "transfer_table"),
+    "runs": ("load_run",),
+    "plots": ("plot_accuracy", "plot_counts", "plot_lengths", "plot_rewards", "plot_transfer"),
+    "models": ("doctor", "load_model", "lora"),
+    "train": ("PRESETS", "train_grpo", "train_sft"),
+    "predict": ("predict", "visual_reliance"),
+}
+_MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
+__all__ = sorted(_MODULE_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'medr1kit' has no attribute {name!r}")
+    value = getattr(import_module(f"medr1kit.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+class _Package(ModuleType):
+    """Keeps ``medr1kit.predict`` the function: importing the module of that name would put itself in its place."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (isinstance(value, ModuleType) and name in _MODULE_OF):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

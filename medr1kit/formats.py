@@ -1,0 +1,260 @@
+"""Response formats: what the prompt asks for, and how an answer is read out of what came back.
+
+One :class:`ResponseFormat` owns both directions, so that training prompt, training reward and evaluation cannot drift
+apart. In the reference implementation they did: four wordings of "think", a reward that read only the first tag, and an
+evaluation that compared whole outputs with the letter (Med-R1 facts, sections 2, 3 and 5.3).
+
+Three formats exist::
+
+    THINK_BEFORE   <think>rationale</think><answer>B</answer>     the prompt of Med-R1
+    NO_THINK       <answer>B</answer>                             the prompt of Med-R1
+    THINK_AFTER    <answer>B</answer><think>rationale</think>     Med-R1 names it; the wording is ours, in its style
+
+Reading is generous about letters and strict about ambiguity. ``(c)``, ``C.``, ``C) CT`` and ``CT`` all mean C when
+option C is "CT"; two answer blocks, two letters, or a letter whose text belongs to another option mean nothing at all,
+because paying for them teaches a policy to hedge.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from medr1kit.vqa import LETTERS, DataError
+
+Options = Sequence[str] | Mapping[str, str]
+
+_TAG = re.compile(r"</?(?:think|answer)>")
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What a completion says.
+
+    Attributes:
+        think: the text of the first thinking block, stripped; None if there is none.
+        answer: the letter of the one answer block outside the thinking; None if it cannot be read without guessing.
+        lenient_answer: ``answer``, or else the one letter named outside the tags; None if there is none or several.
+        well_formed: the format's blocks, once each, in order, nothing between or around them, thinking not empty.
+        reason: one sentence that says why ``answer`` is what it is.
+    """
+
+    think: str | None
+    answer: str | None
+    lenient_answer: str | None
+    well_formed: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class ResponseFormat:
+    """A response format: its blocks in order, and the instruction that asks for them.
+
+    Attributes:
+        name: "think-before", "think-after" or "no-think".
+        blocks: the tags in the order in which they must appear.
+        instruction: the text that follows the problem in the prompt.
+    """
+
+    name: str
+    blocks: tuple[str, ...]
+    instruction: str
+
+    def prompt(self, problem: str) -> str:
+        """Return the user turn: the problem, a blank, the instruction.
+
+        >>> NO_THINK.prompt("Sharp? A)yes, B)no")[:32]
+        'Sharp? A)yes, B)no Your task: 1.'
+        """
+        return f"{problem} {self.instruction}"
+
+    def write(self, answer: str, rationale: str = "") -> str:
+        """Return a well-formed completion, as used for SFT targets.
+
+        >>> THINK_AFTER.write("B", "Fluid under the retina.")
+        '<answer>B</answer><think>Fluid under the retina.</think>'
+        """
+        content = {"answer": answer, "think": rationale}
+        return "".join(f"<{block}>{content[block]}</{block}>" for block in self.blocks)
+
+    def parse(self, text: str, options: Options | None = None) -> Parsed:
+        """Read a completion.
+
+        Args:
+            text: the completion, without special tokens.
+            options: the option texts in letter order, or a mapping from letter to text. Without them any letter is
+                accepted, the text beside a letter cannot be checked, and an option's own text cannot be read.
+
+        >>> THINK_BEFORE.parse("<think>A ring.</think> <answer>b) cyst</answer>", ["mass", "cyst"]).answer
+        'B'
+        >>> NO_THINK.parse("<answer>B) mass</answer>", ["mass", "cyst"]).reason
+        'the letter B stands beside text that is not option B'
+        """
+        choices = _choices(options)
+        thoughts, answers, outside = _blocks(text)
+        answer, reason = _read_blocks(answers, choices)
+        tags = [f"<{slash}{block}>" for block in self.blocks for slash in ("", "/")]
+        well_formed = (
+            answer is not None
+            and _TAG.findall(text) == tags
+            and not outside.strip()
+            and all(thought.strip() for thought in thoughts)
+        )
+        return Parsed(
+            think=thoughts[0].strip() if thoughts else None,
+            answer=answer,
+            lenient_answer=answer or _read_untagged(answers, outside, choices),
+            well_formed=well_formed,
+            reason=reason,
+        )
+
+
+def _choices(options: Options | None) -> dict[str, str | None]:
+    """Letter -> normalised option text (None where the text is not known)."""
+    if options is None:
+        return dict.fromkeys(LETTERS)
+    if isinstance(options, Mapping):
+        return {letter: _fold(text) for letter, text in options.items() if text is not None}
+    return {letter: _fold(text) for letter, text in zip(LETTERS, options)}
+
+
+def _fold(text: str) -> str:
+    return " ".join(text.casefold().split()).rstrip(".").strip()
+
+
+def _blocks(text: str) -> tuple[list[str], list[str], str]:
+    """Cut a completion into thinking texts, answer texts and what stands outside both.
+
+    A block runs from its opening tag to the next closing tag of its kind; whatever lies inside belongs to it. A tag
+    without a partner is dropped, so a missing ``</think>`` does not hide the answer after it.
+    """
+    inside: dict[str, list[str]] = {"think": [], "answer": []}
+    outside, position = [], 0
+    closing = {kind: [m.start() for m in re.finditer(f"</{kind}>", text)][::-1] for kind in inside}
+    while match := _TAG.search(text, position):
+        outside.append(text[position : match.start()])
+        position = match.end()
+        kind = match.group().strip("</>")
+        while closing[kind] and closing[kind][-1] < position:
+            closing[kind].pop()
+        if not match.group().startswith("</") and closing[kind]:
+            end = closing[kind].pop()
+            inside[kind].append(text[position:end])
+            position = end + len(f"</{kind}>")
+    outside.append(text[position:])
+    return inside["think"], inside["answer"], " ".join(outside)
+
+
+def _read_blocks(answers: list[str], choices: dict[str, str | None]) -> tuple[str | None, str]:
+    if not answers:
+        return None, "there is no <answer>…</answer> block outside the thinking"
+    if len(answers) > 1:
+        return None, f"there are {len(answers)} answer blocks; exactly one counts"
+    return _read_letter(answers[0], choices)
+
+
+# One letter, perhaps in parentheses, then its delimiter, then perhaps the option's text.
+_LETTER = re.compile(r"(\()?\s*([A-Za-z])\s*(\))?\s*([.:])?\s*(.*)", re.DOTALL)
+_OTHER_LETTER = re.compile(r"(?:^|[\s,(])[A-Za-z](?:[).:]|$)")
+
+
+def _read_letter(content: str, choices: dict[str, str | None]) -> tuple[str | None, str]:
+    """Read the one letter an answer block names, with the reason."""
+    content = content.strip()
+    if not content:
+        return None, "the answer block is empty"
+    match = _LETTER.fullmatch(content)
+    letter, rest = (match.group(2).upper(), match.group(5).strip()) if match else (None, "")
+    delimited = bool(match and (match.group(3) or match.group(4)))
+    if letter and not rest:
+        if letter in choices:
+            return letter, f"the answer block holds the letter {letter}"
+        return None, f"the letter {letter} is not among the options"
+    named = [key for key, text in choices.items() if text and text == _fold(content)]
+    if len(named) == 1:
+        return named[0], f"the answer block holds the text of option {named[0]}"
+    if len(named) > 1:
+        return None, f"the text stands under several letters ({', '.join(named)})"
+    spaced = bool(match) and match.start(5) > match.end(2)  # "C CT" as well as "C) CT"
+    if not (delimited or spaced and choices.get(letter) == _fold(rest)):
+        return None, "the answer block is neither a letter nor the text of one option"
+    if letter not in choices:
+        return None, f"the letter {letter} is not among the options"
+    if choices[letter] is None:
+        if _OTHER_LETTER.search(rest):
+            return None, "the answer block names more than one letter"
+        return letter, f"the answer block holds the letter {letter} and text that could not be checked"
+    if choices[letter] != _fold(rest):
+        return None, f"the letter {letter} stands beside text that is not option {letter}"
+    return letter, f"the answer block holds the letter {letter} and its text"
+
+
+_STATED = re.compile(r"(?i:\b(?:answer|option|choice)\b(?:\s+(?:is|would be))?)\s*[:=]?\s*\(?([A-Z])\b(?!')")
+_MARKED = re.compile(r"(?<![\w'])\(?([A-Z])[).:](?!\w)|^\s*([A-Za-z])\s*$|(?<![\w'])([B-HJ-Z])(?![\w'])", re.MULTILINE)
+
+
+def _read_untagged(answers: list[str], outside: str, choices: dict[str, str | None]) -> str | None:
+    """Read a letter without its tags: first what is stated as the answer, then any single marked letter."""
+    text = " ".join([*answers, outside]) if len(answers) <= 1 else "\n".join(answers)
+    letter, _ = _read_letter(text, choices)
+    if letter:
+        return letter
+    for pattern in (_STATED, _MARKED):
+        found = {next(filter(None, match.groups())).upper() for match in pattern.finditer(text)}
+        found &= set(choices)
+        if len(found) == 1:
+            return found.pop()
+        if found:
+            return None
+    return None
+
+
+THINK_BEFORE = ResponseFormat(
+    name="think-before",
+    blocks=("think", "answer"),
+    # Verbatim the training prompt of Med-R1 (facts, section 2), also used for evaluation here.
+    instruction=(
+        "Your task: 1. Think through the question step by step, enclose your reasoning process in <think>...</think> "
+        "tags. 2. Then provide the correct single-letter choice (A, B, C, D,...) inside <answer>...</answer> tags. "
+        "3. No extra information or text outside of these tags."
+    ),
+)
+NO_THINK = ResponseFormat(
+    name="no-think",
+    blocks=("answer",),
+    # Verbatim the no-think training prompt of Med-R1.
+    instruction=(
+        "Your task: 1. Provide the correct single-letter choice (A, B, C, D,...) inside <answer>...</answer> tags. "
+        "2. No extra information or text outside of this tag."
+    ),
+)
+THINK_AFTER = ResponseFormat(
+    name="think-after",
+    blocks=("answer", "think"),
+    # Ours: the reference repositories hold no think-after prompt.
+    instruction=(
+        "Your task: 1. Provide the correct single-letter choice (A, B, C, D,...) inside <answer>...</answer> tags. "
+        "2. Then explain step by step why this choice is correct, enclose your explanation in <think>...</think> tags. "
+        "3. No extra information or text outside of these tags."
+    ),
+)
+FORMATS = {format.name: format for format in (THINK_BEFORE, THINK_AFTER, NO_THINK)}
+
+
+def format_named(name: str | ResponseFormat) -> ResponseFormat:
+    """Return the format with this name; a format is returned as it is.
+
+    Raises:
+        DataError: if no format has this name.
+
+    >>> format_named("no_think") is NO_THINK
+    True
+    """
+    if isinstance(name, ResponseFormat):
+        return name
+    key = name.casefold().replace("_", "-")
+    key = {"think": "think-before"}.get(key, key)
+    if key not in FORMATS:
+        raise DataError(f"unknown format {name!r}; use one of {', '.join(FORMATS)}")
+    return FORMATS[key]

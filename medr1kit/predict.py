@@ -1,0 +1,278 @@
+"""Prediction: ask a model every question of a data set and keep what it said.
+
+The result is the predictions table: a row a question, with the full text, what was read from it by the same parser that
+pays the reward, and labels that say which model answered. Decoding is greedy and uses no hidden setting: a checkpoint's
+own generation defaults (Qwen2.5-VL's repetition penalty, say) are put aside, because they would apply to evaluation and
+not to training.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from medr1kit.formats import ResponseFormat, format_named
+from medr1kit.models import image_token_ids
+from medr1kit.stats import wilson
+from medr1kit.tables import PREDICTIONS
+from medr1kit.vqa import DataError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedModel, ProcessorMixin
+
+IMAGES = ("right", "blank", "shuffled")
+_LABELS = ("model", "train_modality", "train_task", "method", "seed")
+
+
+def predict(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    dataset: Dataset,
+    *,
+    format: ResponseFormat | str,
+    labels: Mapping[str, Any] | None = None,
+    images: str = "right",
+    batch_size: int = 64,
+    max_new_tokens: int | None = None,
+    output: str | Path | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Answer every question greedily and read the answers.
+
+    Args:
+        model: from :func:`medr1kit.load_model`.
+        processor: the model's.
+        dataset: rows of :mod:`medr1kit.vqa` with images.
+        format: the response format, or its name.
+        labels: model, method, seed, train_modality, train_task; those not given are taken from the run that trained
+            the model, or say that it is the untrained base.
+        images: "right", "blank" (grey pictures) or "shuffled" (another image of the same modality).
+        batch_size: questions a batch, 1 or more.
+        max_new_tokens: limit on completion tokens; None takes the checkpoint's, or 256 as the reference does.
+        output: a .parquet file to write. If it is interrupted, calling again goes on where it stopped.
+        seed: for shuffling the images.
+
+    Returns:
+        The predictions table, in the order of the data set.
+
+    Raises:
+        DataError: if the data set has no images, or ``images`` is unknown.
+    """
+    format = format_named(format)
+    if "image" not in dataset.column_names:
+        raise DataError("prediction needs images, and this data set has none; load it with images=FOLDER")
+    if images not in IMAGES:
+        raise DataError(f"images={images!r} is unknown; use one of {', '.join(IMAGES)}")
+    questions = dataset.remove_columns([name for name in ("image", "rationale") if name in dataset.column_names])
+    questions = [dict(row) for row in questions]
+    prompts = [_prompt(processor, format, row["problem"]) for row in questions]
+    picture_of = _image_rows(questions, images, seed)
+    known = _labels(model, labels)
+    limit = max_new_tokens or getattr(model.generation_config, "max_new_tokens", None) or 256
+    done = _Progress(output, {"format": format.name, "images": images, "limit": limit, **known}, len(questions))
+    # Long prompts together, so that a batch is padded little; the longest first, so that memory fails at once.
+    order = sorted((i for i in range(len(questions)) if i not in done), key=lambda i: -len(prompts[i]))
+    with _plain_greedy(model, processor, limit), done:
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            pictures = [_picture(dataset, picture_of[i]) for i in batch]
+            for i, (text, n_tokens) in zip(batch, _answer(model, processor, [prompts[i] for i in batch], pictures)):
+                done.add(i, text, n_tokens)
+    rows = [_row(questions[i], format, known, *done[i]) for i in range(len(questions))]
+    frame = pd.DataFrame(rows, columns=list(PREDICTIONS))
+    done.finish(frame)
+    return frame
+
+
+def visual_reliance(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    dataset: Dataset,
+    *,
+    format: ResponseFormat | str,
+    batch_size: int = 64,
+    max_new_tokens: int | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Answer the same questions with the right, a blank and a shuffled image.
+
+    A model that looks loses accuracy when the picture is taken away; one that does not was reading the text.
+
+    Returns:
+        Three rows: images, n, accuracy, low, high (Wilson, 95 %), flipped (share of answers that differ from those on
+        the right images).
+    """
+    rows, right = [], None
+    for images in IMAGES:
+        settings = {"images": images, "batch_size": batch_size, "max_new_tokens": max_new_tokens, "seed": seed}
+        preds = predict(model, processor, dataset, format=format, **settings)
+        right = preds if right is None else right
+        low, high = wilson(int(preds["correct"].sum()), len(preds))
+        flipped = (preds["predicted"].fillna("-") != right["predicted"].fillna("-")).mean()
+        accuracy = preds["correct"].mean()
+        rows.append({"images": images, "n": len(preds), "accuracy": accuracy, "low": low, "high": high, "flipped": flipped})
+    return pd.DataFrame(rows)
+
+
+def _prompt(processor: ProcessorMixin, format: ResponseFormat, problem: str) -> str:
+    content = [{"type": "image"}, {"type": "text", "text": format.prompt(problem)}]
+    turn = [{"role": "user", "content": content}]
+    return processor.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+
+
+def _labels(model: PreTrainedModel, labels: Mapping[str, Any] | None) -> dict[str, Any]:
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    untrained = {"model": getattr(base, "medr1kit_name", base.config._name_or_path), "method": "base"}
+    known = dict.fromkeys(_LABELS) | untrained | getattr(base, "medr1kit_labels", {}) | dict(labels or {})
+    if extra := set(known) - set(_LABELS):
+        raise DataError(f"unknown labels {sorted(extra)}; use {', '.join(_LABELS)}")
+    return known
+
+
+def _image_rows(questions: list[dict], images: str, seed: int) -> list[int | None]:
+    """For each question the row whose image is shown; None for a blank one.
+
+    Shuffled images come from the same modality and, wherever the modality has two images at all, are never the right
+    one: the images of a modality are moved on by one place along a random circle.
+    """
+    if images == "right":
+        return list(range(len(questions)))
+    if images == "blank":
+        return [None] * len(questions)
+    rng = np.random.default_rng(seed)
+    first_row: dict[str, dict[str, int]] = {}
+    for i, row in enumerate(questions):
+        first_row.setdefault(row["modality"] or "", {}).setdefault(row["image_id"], i)
+    other = {}
+    for modality, rows in first_row.items():
+        circle = [str(image) for image in rng.permutation(list(rows))]
+        for image, following in zip(circle, circle[1:] + circle[:1]):
+            other[modality, image] = rows[following]
+    return [other[row["modality"] or "", row["image_id"]] for row in questions]
+
+
+def _picture(dataset: Dataset, row: int | None):
+    from PIL import Image
+
+    if row is None:
+        return Image.new("RGB", dataset[0]["image"].size, (127, 127, 127))
+    return dataset[row]["image"]
+
+
+def _answer(model, processor, prompts: list[str], pictures: list) -> Iterator[tuple[str, int]]:
+    import torch
+
+    inputs = processor(text=prompts, images=pictures, padding=True, return_tensors="pt").to(model.device)
+    with torch.inference_mode():
+        output = model.generate(**inputs)  # (rows, prompt + completion)
+    completions = output[:, inputs["input_ids"].shape[1] :]
+    pad, eos = processor.tokenizer.pad_token_id, model.generation_config.eos_token_id
+    ends = {pad, *(eos if isinstance(eos, list) else [eos])}
+    for ids in completions.tolist():
+        length = next((k + 1 for k, token in enumerate(ids) if token in ends), len(ids))
+        yield processor.tokenizer.decode(ids[:length], skip_special_tokens=True), length
+
+
+@contextmanager
+def _plain_greedy(model: PreTrainedModel, processor: ProcessorMixin, limit: int):
+    """Replace the checkpoint's generation settings by greedy decoding for the time of a prediction."""
+    from transformers import GenerationConfig
+
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    kept, training = base.generation_config, model.training
+    base.generation_config = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=limit,
+        eos_token_id=kept.eos_token_id or processor.tokenizer.eos_token_id,
+        pad_token_id=processor.tokenizer.pad_token_id,
+        suppress_tokens=image_token_ids(base),
+    )
+    model.eval()
+    try:
+        yield
+    finally:
+        base.generation_config = kept
+        model.train(training)
+
+
+def _row(question: dict, format: ResponseFormat, labels: dict, text: str, n_tokens: int) -> dict[str, Any]:
+    parsed = format.parse(text, question["options"])
+    read = {
+        "format": format.name,
+        "text": text,
+        "think": parsed.think,
+        "predicted": parsed.answer,
+        "lenient_predicted": parsed.lenient_answer,
+        "correct": parsed.answer == question["answer"],
+        "well_formed": parsed.well_formed,
+        "n_tokens": n_tokens,
+    }
+    return {**{name: question.get(name) for name in PREDICTIONS}, **labels, **read}
+
+
+class _Progress:
+    """Texts so far, by row number: in memory, and in FILE.partial.jsonl where a file was asked for."""
+
+    def __init__(self, output: str | Path | None, settings: dict[str, Any], total: int):
+        self.file = Path(output) if output is not None else None
+        self.partial = None if output is None else Path(f"{output}.partial.jsonl")
+        self.texts: dict[int, tuple[str, int]] = {}
+        self.header = json.dumps({"rows": total, **settings}, default=str)
+        self.total = total
+        if self.partial is not None and self.partial.exists():
+            self._read()
+
+    def _read(self) -> None:
+        lines = self.partial.read_text(encoding="utf-8").split("\n")
+        if lines[0] != self.header:
+            raise DataError(f"{self.partial} was left by another prediction; delete it to start anew")
+        for line in lines[1:-1]:  # what follows the last line end was being written when it was interrupted
+            i, text, n_tokens = json.loads(line)
+            self.texts[i] = (text, n_tokens)
+
+    def __contains__(self, i: int) -> bool:
+        return i in self.texts
+
+    def __getitem__(self, i: int) -> tuple[str, int]:
+        return self.texts[i]
+
+    def __enter__(self) -> _Progress:
+        from tqdm.auto import tqdm
+
+        self.bar = tqdm(
+            total=self.total, initial=len(self.texts), desc="predict", unit="question", disable=bool(os.environ.get("CI"))
+        )
+        self.handle = None
+        if self.partial is not None:
+            self.partial.parent.mkdir(parents=True, exist_ok=True)
+            whole = [self.header, *(json.dumps([i, *self.texts[i]]) for i in self.texts)]
+            self.partial.write_text("\n".join(whole) + "\n", encoding="utf-8")
+            self.handle = self.partial.open("a", encoding="utf-8")
+        return self
+
+    def add(self, i: int, text: str, n_tokens: int) -> None:
+        self.texts[i] = (text, n_tokens)
+        self.bar.update()
+        if self.handle:
+            self.handle.write(json.dumps([i, text, n_tokens]) + "\n")
+            self.handle.flush()
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+        if self.handle:
+            self.handle.close()
+
+    def finish(self, frame: pd.DataFrame) -> None:
+        if self.file is not None:
+            frame.to_parquet(self.file, index=False)
+            self.partial.unlink()
+
+

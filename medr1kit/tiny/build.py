@@ -1,0 +1,412 @@
+"""Make the built-in model: ``python -m medr1kit.tiny.build`` (about ten minutes of one core).
+
+A two-million-parameter Qwen2-VL learns to name what it sees within minutes, but *not* to bind it: to go from a seen
+concept to the letter of the option that names it. Left alone, a cross-entropy on the answer letter stays at chance for
+hours, because three attention steps must exist before the first of them pays. The recipe here (measured beforehand, see
+the model card) splits the problem:
+
+1. **Bind** (text only). A few positions hold the *sum of five word embeddings*, as an image will later. A throw-away
+   head on the option words learns "is this word in that sum?", which gives every step of the circuit its own gradient.
+2. **See** (vision only). Tower and merger learn to emit that sum of embeddings for a phantom image.
+3. **Speak** (everything but the tower). All three response formats, a share of them sloppy on purpose, and stopped
+   early: the result is to have partial skill in all three formats, so that training has something to teach.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers.models.qwen2_vl.processing_qwen2_vl import Qwen2VLProcessor
+
+from medr1kit.formats import FORMATS, ResponseFormat
+from medr1kit.models import TINY, image_processor_only
+from medr1kit.phantoms import FACT, ImageId, phantom_rows, truth_of
+from medr1kit.tiny.tokenizer import build_tokenizer, word_forms
+from medr1kit.vqa import LETTERS
+
+SIDE = 112  # pixels; 8 x 8 patches, 16 image tokens
+N_FACTS = 5
+AUX_LAYER = 2  # the throw-away head reads the hidden state after this many of the four layers
+DATA_SEED = 1000  # phantoms for this build; users' seeds 0, 1, 2, ... give other images
+
+
+@dataclass
+class Recipe:
+    """Steps, batches and rates of the three stages; every default is what made the shipped model."""
+
+    seed: int = 0
+    bind_steps: int = 400
+    bind_batch: int = 96
+    bind_rate: float = 2e-3
+    see_images: int = 8000
+    see_steps: int = 900
+    see_batch: int = 64
+    see_rate: float = 1.5e-3
+    speak_steps: int = 160
+    speak_batch: int = 48
+    speak_rate: float = 1e-3
+    sloppy: float = 0.2
+
+
+def make_model(tokenizer) -> Qwen2VLForConditionalGeneration:
+    """Return an untrained model: stock classes, no weight shared between input embedding and head."""
+    ids = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in ("image_pad", "video_pad", "vision_start", "vision_end")}
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 128,
+        "intermediate_size": 320,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 2048,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [4, 6, 6]},
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    vision = {"depth": 3, "embed_dim": 128, "hidden_size": 128, "num_heads": 4, "mlp_ratio": 3, "patch_size": 14}
+    config = Qwen2VLConfig(
+        text_config=text,
+        vision_config=vision,
+        image_token_id=ids["image_pad"],
+        video_token_id=ids["video_pad"],
+        vision_start_token_id=ids["vision_start"],
+        vision_end_token_id=ids["vision_end"],
+        tie_word_embeddings=False,
+    )
+    model = Qwen2VLForConditionalGeneration(config)
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return model
+
+
+def initialise(model: Qwen2VLForConditionalGeneration) -> None:
+    """Set weights so that content matching and copying start from a fair guess: W_q = W_k, plainer embeddings."""
+    language = model.model.language_model
+    torch.nn.init.normal_(language.embed_tokens.weight, std=0.07)
+    for layer in language.layers:
+        attention = layer.self_attn
+        keys = attention.k_proj.weight  # (kv heads * head dim, hidden)
+        repeat = attention.q_proj.weight.shape[0] // keys.shape[0]
+        heads = torch.nn.init.normal_(torch.empty_like(keys), std=keys.shape[1] ** -0.5).chunk(2)
+        with torch.no_grad():
+            keys.copy_(torch.cat(heads))
+            attention.q_proj.weight.copy_(torch.cat([head for head in heads for _ in range(repeat)]))
+    _look_back_one(language.layers[0].self_attn)
+
+
+def _look_back_one(attention: torch.nn.Module, strength: float = 6.0) -> None:
+    """Let the first two heads attend to the previous token, through the query and key biases and RoPE alone."""
+    width = attention.head_dim
+    angle = 1e4 ** (-torch.arange(0, width, 2) / width)  # (head dim / 2,), radians per position
+    key = torch.cat([torch.full_like(angle, strength), torch.zeros_like(angle)])
+    # rotate_half layout: pair i is (x_i, x_{i + d/2}); turning the query back by one position makes offset -1 the peak
+    query = torch.cat([strength * torch.cos(angle), -strength * torch.sin(angle)])
+    with torch.no_grad():
+        attention.k_proj.bias[:width] = key
+        attention.q_proj.bias[: 2 * width] = query.repeat(2)
+        attention.q_proj.weight[: 2 * width] *= 0.1
+        attention.k_proj.weight[:width] *= 0.1
+
+
+class Builder:
+    """Model, tokenizer and the throw-away head, with one method a stage."""
+
+    def __init__(self, recipe: Recipe):
+        torch.manual_seed(recipe.seed)
+        self.recipe = recipe
+        self.rng = np.random.default_rng([recipe.seed, DATA_SEED])
+        self.tokenizer = build_tokenizer()
+        self.model = make_model(self.tokenizer)
+        initialise(self.model)
+        self.language = self.model.model.language_model
+        self.visual = self.model.model.visual
+        self.embed = self.language.embed_tokens
+        self.flags = torch.nn.Linear(128, N_FACTS)  # per option word: the letter it would be, or "none"
+        self.forms = torch.tensor(word_forms(self.tokenizer))  # (words, 2): ids without and with a leading blank
+        self.word_index = {self.tokenizer.decode([bare]): i for i, (bare, _) in enumerate(self.forms.tolist())}
+        self.started = time.process_time()
+        self.log: list[dict] = []
+        self._one_embedding_per_word()
+        self._patches_by_matmul()
+
+    def _one_embedding_per_word(self) -> None:
+        with torch.no_grad():
+            mean = self.embed.weight[self.forms].mean(dim=1)  # (words, hidden)
+            self.embed.weight[self.forms[:, 0]] = mean
+            self.embed.weight[self.forms[:, 1]] = mean
+
+    def _patches_by_matmul(self) -> None:
+        """Compute the patch convolution as the equal matrix product, twice as fast on a CPU."""
+        projection = self.visual.patch_embed.proj
+        self.visual.patch_embed.forward = lambda patches: F.linear(patches, projection.weight.flatten(1))
+
+    def note(self, stage: str, step: int, **values: float) -> None:
+        row = {"stage": stage, "step": step, "cpu_s": round(time.process_time() - self.started, 1)}
+        self.log.append(row | {name: round(float(value), 4) for name, value in values.items()})
+        print(json.dumps(self.log[-1]), flush=True)
+
+    def id(self, text: str) -> int:
+        return self.tokenizer.encode(text, add_special_tokens=False)[0]
+
+    # ---- 1. bind -------------------------------------------------------------------------------------------------
+
+    def bind(self) -> None:
+        """Teach the language model to go from a sum of word embeddings to the letter of the option it contains."""
+        recipe, parameters = self.recipe, [*self.language.parameters(), *self.model.lm_head.parameters()]
+        optimiser = torch.optim.AdamW([*parameters, *self.flags.parameters()], lr=recipe.bind_rate, betas=(0.9, 0.98))
+        n_words, spread, right = 24, 0.0, 0.0
+        for step in range(1, recipe.bind_steps + 1):
+            optimiser.param_groups[0]["lr"] = recipe.bind_rate * min(1.0, step / 20)
+            batch_right, loss = self._bind_step(n_words, spread)
+            optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimiser.step()
+            self._one_embedding_per_word()
+            right = 0.9 * right + 0.1 * batch_right
+            if right > 0.85 or spread:  # the circuit exists: widen to all words, noise and distances
+                n_words, spread = len(self.forms), min(1.0, spread + 1 / 60)
+            if step % 25 == 0:
+                self.note("bind", step, right=right, loss=loss, spread=spread)
+
+    def _bind_step(self, n_words: int, spread: float) -> tuple[float, torch.Tensor]:
+        rows = self.recipe.bind_batch
+        words = torch.from_numpy(np.stack([self.rng.permutation(n_words)[: N_FACTS + 3] for _ in range(rows)]))
+        facts, others = words[:, :N_FACTS], words[:, N_FACTS:]
+        gold = torch.from_numpy(self.rng.integers(4, size=rows))  # (rows,)
+        options = torch.cat([facts[:, :1], others], dim=1)  # (rows, 4), the first is in the sum
+        order = (torch.arange(4) - gold[:, None]) % 4  # rotation that puts the first option at letter `gold`
+        options = options.gather(1, order)
+        asked = torch.from_numpy(self.rng.integers(4, size=rows))  # a word -> letter query behind the answer
+        ids, option_at, answer_at = self._bind_ids(options, asked)
+        embeds = self.embed(ids)
+        soup = self.embed(self.forms[facts, 0]).sum(1, keepdim=True).expand(-1, 4, -1)  # (rows, 4, hidden)
+        noise = torch.randn_like(soup) * soup.detach().std() * spread
+        embeds = torch.cat([embeds[:, :1], soup + noise, embeds[:, 5:]], dim=1)
+        gaps = torch.zeros_like(ids)
+        gaps[:, 6] = torch.from_numpy(self.rng.integers(int(35 * spread) + 1, size=rows))
+        gaps[:, answer_at] = torch.from_numpy(self.rng.integers(int(15 * spread) + 1, size=rows))
+        positions = torch.arange(ids.shape[1]) + gaps.cumsum(1)
+        hidden, flags = self._read(embeds, positions.expand(3, -1, -1), None, option_at.expand(rows, -1))
+        letters = torch.tensor([self.id(letter) for letter in LETTERS[:4]])
+        spaced = torch.tensor([self.id(f" {letter}") for letter in LETTERS[:4]])
+        logits = self.model.lm_head(hidden[:, [answer_at, -1]])  # (rows, 2, vocabulary)
+        own = torch.where(torch.arange(4) == gold[:, None], gold[:, None], 4)  # (rows, 4)
+        loss = F.cross_entropy(logits[:, 0], letters[gold]) + F.cross_entropy(logits[:, 1], spaced[asked])
+        loss = loss + F.cross_entropy(flags.flatten(0, 1), own.flatten())
+        return (logits[:, 0].argmax(-1) == letters[gold]).float().mean().item(), loss
+
+    def _bind_ids(self, options: torch.Tensor, asked: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int]:
+        """``<vision_start> 4 sums <vision_end> A)w, B)w, C)w, D)w <answer> w'`` as ids (rows, length)."""
+        rows = len(options)
+        bare, spaced = self.forms[options, 0], self.forms[options.gather(1, asked[:, None]), 1]
+        config = self.model.config
+        columns = [torch.full((rows, 1), config.vision_start_token_id)]
+        columns += [torch.full((rows, 1), config.image_token_id)] * 4 + [torch.full((rows, 1), config.vision_end_token_id)]
+        for k in range(4):
+            columns += [torch.full((rows, 1), self.id(f" {LETTERS[k]})")), bare[:, k : k + 1]]
+            columns += [torch.full((rows, 1), self.id(","))] if k < 3 else []
+        columns += [torch.full((rows, 1), self.id("<answer>")), spaced]
+        return torch.cat(columns, dim=1), torch.tensor([[7, 10, 13, 16]]), 17
+
+    def _read(self, embeds, positions, mask, option_at) -> tuple[torch.Tensor, torch.Tensor]:
+        """Final hidden states (rows, length, hidden) and the match flags at the option words (rows, 4, 5)."""
+        output = self.language(inputs_embeds=embeds, position_ids=positions, attention_mask=mask, output_hidden_states=True, use_cache=False)
+        early = output.hidden_states[AUX_LAYER]
+        words = early.gather(1, option_at[..., None].expand(-1, -1, early.shape[-1]))  # (rows, 4, hidden)
+        return output.last_hidden_state, self.flags(F.rms_norm(words, words.shape[-1:]))
+
+    # ---- 2. see --------------------------------------------------------------------------------------------------
+
+    def load_images(self) -> None:
+        """Draw the training phantoms and cut them into patches."""
+        rows = phantom_rows("train", n=self.recipe.see_images, seed=DATA_SEED, size=SIDE)
+        processor = Qwen2VLImageProcessorPil(size={"shortest_edge": SIDE * SIDE, "longest_edge": SIDE * SIDE})
+        patches = [processor(row["image"], return_tensors="pt")["pixel_values"] for row in rows]
+        self.patches = torch.stack(patches).half()  # (images, 64, 1176)
+        truths = [truth_of(ImageId.read(row["image_id"])) for row in rows]
+        self.rows = [{name: value for name, value in row.items() if name != "image"} for row in rows]
+        facts = ("modality", "anatomy", "finding", "grade", "attribute")
+        self.facts = torch.tensor([[self.word_index[getattr(t, fact)] for fact in facts] for t in truths])
+        self.note("draw", len(rows))
+
+    def tower(self, images: torch.Tensor) -> torch.Tensor:
+        """Features of the vision tower before the merger: (images, 64, 128)."""
+        patches = self.patches[images].float().flatten(0, 1)
+        grid = torch.tensor([[1, 8, 8]]).expand(len(images), -1)
+        return self.visual(patches, grid_thw=grid).last_hidden_state.view(len(images), 64, -1)
+
+    def see(self) -> None:
+        """Teach tower and merger to emit, at each image token, the sum of the embeddings of the image's five words."""
+        recipe = self.recipe
+        heads = torch.nn.ModuleList(torch.nn.Linear(16 * 128, len(self.forms)) for _ in range(N_FACTS))
+        parameters = [*self.visual.parameters(), *heads.parameters()]
+        optimiser = torch.optim.AdamW(parameters, lr=recipe.see_rate, betas=(0.9, 0.98), weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.see_rate, total_steps=recipe.see_steps)
+        words = self.embed.weight[self.forms[:, 0]].detach()  # (words, hidden)
+        # Which words a fact can be: 1 where some phantom has that word as that fact.
+        possible = torch.zeros(N_FACTS, len(words), dtype=torch.bool)
+        for fact in range(N_FACTS):
+            possible[fact, self.facts[:, fact].unique()] = True
+        right = torch.zeros(N_FACTS)
+        for step, images in enumerate(self._batches(recipe.see_steps, recipe.see_batch), 1):
+            merged = self.visual.merger(self.tower(images).flatten(0, 1)).view(len(images), 16, -1)
+            facts = self.facts[images]
+            loss = F.mse_loss(merged, words[facts].sum(1, keepdim=True).expand_as(merged)) / words.var()
+            similar = 15 * F.normalize(merged.mean(1), dim=-1) @ F.normalize(words, dim=-1).T  # (images, words)
+            for fact in range(N_FACTS):
+                scores = similar.masked_fill(~possible[fact], -1e4)
+                loss = loss + F.cross_entropy(scores, facts[:, fact])
+                loss = loss + 0.5 * F.cross_entropy(heads[fact](merged.flatten(1)), facts[:, fact])
+                right[fact] += 0.1 * ((scores.argmax(-1) == facts[:, fact]).float().mean() - right[fact])
+            optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimiser.step()
+            schedule.step()
+            if step % 50 == 0:
+                names = ("modality", "anatomy", "finding", "grade", "attribute")
+                self.note("see", step, loss=loss, **dict(zip(names, right)))
+
+    def _batches(self, steps: int, size: int) -> Iterator[torch.Tensor]:
+        order = np.empty(0, dtype=int)
+        for _ in range(steps):
+            if len(order) < size:
+                order = self.rng.permutation(len(self.rows))
+            yield torch.from_numpy(order[:size])
+            order = order[size:]
+
+    # ---- 3. speak ------------------------------------------------------------------------------------------------
+
+    def speak(self) -> None:
+        """Teach all three formats on images, the tower frozen and its features computed once."""
+        recipe = self.recipe
+        with torch.no_grad():
+            self.features = torch.cat([self.tower(part) for part in torch.arange(len(self.rows)).split(256)])
+        self.note("features", len(self.features))
+        merger = [*self.visual.merger.parameters()]
+        others = [*self.language.parameters(), *self.model.lm_head.parameters(), *self.flags.parameters()]
+        groups = [{"params": others, "lr": recipe.speak_rate}, {"params": merger, "lr": recipe.speak_rate / 2}]
+        optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98))
+        decay = torch.optim.lr_scheduler.LambdaLR(
+            optimiser, lambda step: min(1, (step + 1) / 10) * max(0.1, 1 - step / recipe.speak_steps)
+        )
+        for step, images in enumerate(self._batches(recipe.speak_steps, recipe.speak_batch), 1):
+            loss, letters = self._speak_step(images)
+            optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_([*others, *merger], 1.0)
+            optimiser.step()
+            decay.step()
+            self._one_embedding_per_word()
+            if step % 10 == 0:
+                self.note("speak", step, loss=loss, letters=letters)
+
+    def _speak_step(self, images: torch.Tensor) -> tuple[torch.Tensor, float]:
+        formats = list(FORMATS.values())
+        texts = [self._example(self.rows[i], formats[self.rng.integers(len(formats))]) for i in images.tolist()]
+        ids, mask, labels, option_at, gold = self._encode(texts, images)
+        embeds = self.embed(ids)
+        merged = self.visual.merger(self.features[images].flatten(0, 1))  # (images * 16, hidden)
+        embeds = embeds.masked_scatter((ids == self.model.config.image_token_id)[..., None], merged)
+        grid = torch.tensor([[1, 8, 8]])
+        row = ids[mask.sum(1).argmax()][None]
+        positions, _ = self.model.model.get_rope_index(
+            row, mm_token_type_ids=(row == self.model.config.image_token_id).int(), image_grid_thw=grid
+        )  # (3, 1, length); the image sits at the same place in every row
+        hidden, flags = self._read(embeds, positions.expand(-1, len(ids), -1), mask, option_at)
+        at = labels != -100
+        logits = self.model.lm_head(hidden[at])  # (targets, vocabulary)
+        previous = ids[at]
+        weight = torch.where(previous == self.id("<answer>"), 3.0, 1.0)
+        losses = F.cross_entropy(logits, labels[at], reduction="none")
+        letter = previous == self.id("<answer>")
+        right = (logits[letter].argmax(-1) == labels[at][letter]).float().mean().item()
+        own = torch.where(torch.arange(4) == gold[:, None], gold[:, None], 4)
+        return (losses * weight).sum() / weight.sum() + F.cross_entropy(flags.flatten(0, 1), own.flatten()), right
+
+    def _example(self, row: dict, format: ResponseFormat) -> tuple[str, str]:
+        completion = format.write(row["answer"], row["rationale"])
+        if self.rng.random() < self.recipe.sloppy:
+            completion = self._make_sloppy(completion, row)
+        message = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": format.prompt(row["problem"])}]}]
+        return self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True), completion
+
+    def _make_sloppy(self, completion: str, row: dict) -> str:
+        """One of the ways in which small models miss a format."""
+        tag = f"<answer>{row['answer']}</answer>"
+        return [
+            completion.replace("</think>", ""),
+            completion.replace("<think>", ""),
+            completion.replace("</answer>", ""),
+            completion.replace(tag, row["answer"]),
+            f"{completion}{tag}",
+            f"So the answer is {tag}",
+        ][self.rng.integers(6)]
+
+    def _encode(self, texts: list[tuple[str, str]], images: torch.Tensor):
+        """Right-padded ids, mask, next-token labels (-100 on the prompt), option-word positions, gold index."""
+        pad = "<|image_pad|>"
+        prompts = [self.tokenizer(p.replace(pad, pad * 16), add_special_tokens=False).input_ids for p, _ in texts]
+        ends = [self.tokenizer(c + "<|im_end|>", add_special_tokens=False).input_ids for _, c in texts]
+        length = max(len(p) + len(c) for p, c in zip(prompts, ends))
+        ids = torch.full((len(texts), length), self.tokenizer.pad_token_id)
+        mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
+        option_at = torch.zeros(len(texts), 4, dtype=torch.long)
+        letters = [self.id(f" {letter})") for letter in LETTERS[:4]]
+        for i, (prompt, end) in enumerate(zip(prompts, ends)):
+            ids[i, : len(prompt) + len(end)] = torch.tensor(prompt + end)
+            mask[i, : len(prompt) + len(end)] = 1
+            labels[i, len(prompt) - 1 : len(prompt) + len(end) - 1] = torch.tensor(end)
+            option_at[i] = torch.tensor([prompt.index(letter) + 1 for letter in letters])
+        gold = torch.tensor([LETTERS.index(self.rows[i]["answer"]) for i in images.tolist()])
+        return ids, mask, labels, option_at, gold
+
+    # ---- save ----------------------------------------------------------------------------------------------------
+
+    def save(self, folder: Path) -> None:
+        """Write weights in fp16, tokenizer, processor settings and the build log."""
+        del self.visual.patch_embed.forward  # back to the stock convolution
+        self.model.half().save_pretrained(folder)
+        images = Qwen2VLImageProcessorPil(size={"shortest_edge": SIDE * SIDE, "longest_edge": SIDE * SIDE})
+        processor = image_processor_only(Qwen2VLProcessor)(images, self.tokenizer, chat_template=self.tokenizer.chat_template)
+        processor.save_pretrained(folder)
+        log = {"recipe": asdict(self.recipe), "parameters": self.model.num_parameters(), "log": self.log}
+        (folder / "build_log.json").write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Build the model with the shipped recipe, or with flags that change it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=TINY)
+    for name, value in asdict(Recipe()).items():
+        parser.add_argument(f"--{name}", type=type(value), default=value)
+    arguments = vars(parser.parse_args())
+    output = arguments.pop("output")
+    torch.set_num_threads(1)
+    builder = Builder(Recipe(**arguments))
+    print(f"{builder.model.num_parameters():,} parameters, {len(builder.tokenizer)} tokens")
+    builder.bind()
+    builder.load_images()
+    builder.see()
+    builder.speak()
+    builder.save(output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""The record: one medical multiple-choice question about one image.
+
+Everything in medr1kit works on the same twelve columns, whatever file they came from::
+
+    id        "CT-train-0-17"                         unique in a data set
+    image     a PIL image, RGB                        absent when no image folder was given
+    problem   "What organ is shown? A)liver, B)lung"  question and options on one line, as Med-R1 writes it
+    solution  "<answer> B </answer>"                  the gold letter, as Med-R1 writes it
+    question  "What organ is shown?"                  the stem alone
+    options   ["liver", "lung"]                       in letter order
+    answer    "B"                                     the gold letter
+    modality  one of MODALITIES, or None if unknown
+    task      one of TASKS, or None if unknown
+    source    the data set an image came from
+    image_id  equal for questions about the same image
+
+Med-R1's files hold only ``image``, ``problem`` and ``solution``; the rest is read out of them here. The hard part is
+the problem text: option texts contain commas ("T2, N0, M0") and things that look like letters ("stain (H&E)"), so
+options are found by the *letter sequence* A, B, C, ... and never by splitting on commas.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+
+MODALITIES = ("CT", "MRI", "X-Ray", "Ultrasound", "Dermoscopy", "Fundus", "OCT", "Microscopy")
+TASKS = (
+    "Anatomy Identification",
+    "Disease Diagnosis",
+    "Lesion Grading",
+    "Modality Recognition",
+    "Other Biological Attributes",
+)
+LETTERS = string.ascii_uppercase
+
+# Every spelling met in Med-R1's file names, in OmniMedVQA's `modality_type` and in the papers' tables.
+_MODALITY_SPELLINGS = {
+    "CT": ("ct", "computed tomography", "ct(computed tomography)"),
+    "MRI": ("mri", "magnetic resonance imaging", "mr (mag-netic resonance imaging)", "mr (magnetic resonance imaging)"),
+    "X-Ray": ("x-ray", "xray", "x ray", "xr", "radiography"),
+    "Ultrasound": ("ultrasound", "us", "ultrasonography"),
+    "Dermoscopy": ("dermoscopy", "der", "derm", "dermatoscopy"),
+    "Fundus": ("fundus", "fp", "fundus photography"),
+    "OCT": ("oct", "optical coherence tomography", "oct (optical coherence tomography"),
+    "Microscopy": ("microscopy", "micro", "microscopy images", "mic"),
+}
+_TASK_SPELLINGS = {
+    "Anatomy Identification": ("anatomy identification", "ai", "anatomy"),
+    "Disease Diagnosis": ("disease diagnosis", "dd", "diagnosis"),
+    "Lesion Grading": ("lesion grading", "lg", "grading"),
+    "Modality Recognition": ("modality recognition", "mr", "modality"),
+    "Other Biological Attributes": ("other biological attributes", "oba", "other attributes", "other"),
+}
+
+
+class DataError(ValueError):
+    """Data that cannot be used as it is: the message names the file, the row and what to do."""
+
+
+def _squeeze(name: str) -> str:
+    """Fold case, underscores, hyphens and blanks, so that "Lesion_Grading" and "lesion grading" meet."""
+    return re.sub(r"[^a-z0-9]+", "", name.casefold())
+
+
+_MODALITY_OF = {_squeeze(s): name for name, spellings in _MODALITY_SPELLINGS.items() for s in spellings}
+_TASK_OF = {_squeeze(s): name for name, spellings in _TASK_SPELLINGS.items() for s in spellings}
+
+
+def modality_name(text: str) -> str:
+    """Return the canonical name of an imaging modality.
+
+    Args:
+        text: a canonical name, a short name (US, Der, FP, Micro), or a spelling of Med-R1's files, in any case.
+
+    Raises:
+        DataError: if the name is none of the eight.
+
+    >>> modality_name("OCT (Optical Coherence Tomography"), modality_name("fp")
+    ('OCT', 'Fundus')
+    """
+    return _canonical(text, _MODALITY_OF, "modality", MODALITIES)
+
+
+def task_name(text: str) -> str:
+    """Return the canonical name of a question type.
+
+    Args:
+        text: a canonical name, a short name (AI, DD, LG, MR, OBA) or Med-R1's file spelling, in any case.
+
+    Raises:
+        DataError: if the name is none of the five.
+
+    >>> task_name("Lesion_Grading"), task_name("oba")
+    ('Lesion Grading', 'Other Biological Attributes')
+    """
+    return _canonical(text, _TASK_OF, "task", TASKS)
+
+
+def _canonical(text: str, table: dict[str, str], kind: str, names: tuple[str, ...]) -> str:
+    name = table.get(_squeeze(str(text)))
+    if name is None:
+        raise DataError(f"unknown {kind} {text!r}; use one of {', '.join(names)}")
+    return name
+
+
+def parse_problem(problem: str) -> tuple[str, list[str]]:
+    """Split a problem text into its question and its options, in letter order.
+
+    The options are the letter sequence A), B), C) ... in order, each preceded by a blank and, after the first, by a
+    comma. Where an option or the question itself contains something like " A)", the right-most start that leaves no
+    option empty is taken. The newline form of the Med-R1 fork ("question\\nA: liver\\nB: lung") is read too.
+
+    Args:
+        problem: for example ``"Which stage? A)T2, N0, B)T1 (stage A), N1"``.
+
+    Returns:
+        The question and a list of at least two option texts.
+
+    Raises:
+        DataError: if fewer than two options are found.
+
+    >>> parse_problem("Which stage? A)T2, N0, B)T1, N1 (H&E)")
+    ('Which stage?', ['T2, N0', 'T1, N1 (H&E)'])
+    """
+    for first, following in (
+        (r"(?:^|\s)A\)", r",\s*{}\)"),  # Med-R1: "… A)x, B)y"
+        (r"(?:^|\s)A\)", r"\s{}\)"),  # the same without commas
+        (r"\n\s*A:", r"\n\s*{}:"),  # the fork's converter
+    ):
+        starts = [match.span() for match in re.finditer(first, problem)]
+        for start, end in reversed(starts):
+            options = _options_from(problem, end, following)
+            if len(options) >= 2 and all(options):
+                return problem[:start].strip(), options
+    raise DataError(f"fewer than two options in {problem[:120]!r}; expected '… A)first, B)second'")
+
+
+def _options_from(problem: str, position: int, following: str) -> list[str]:
+    options = []
+    for letter in LETTERS[1:]:
+        match = re.compile(following.format(letter)).search(problem, position)
+        if match is None:
+            break
+        options.append(problem[position : match.start()].strip().rstrip(",").rstrip())
+        position = match.end()
+    return [*options, problem[position:].strip()]
+
+
+def format_problem(question: str, options: list[str]) -> str:
+    """Write a question and its options the way Med-R1's files do.
+
+    >>> format_problem("What organ is shown?", ["liver", "lung"])
+    'What organ is shown? A)liver, B)lung'
+    """
+    return f"{question} " + ", ".join(f"{letter}){text}" for letter, text in zip(LETTERS, options))
+
+
+def format_solution(letter: str) -> str:
+    """Write a gold letter the way Med-R1's files do.
+
+    >>> format_solution("B")
+    '<answer> B </answer>'
+    """
+    return f"<answer> {letter} </answer>"
+
+
+_SOLUTION = re.compile(r"\s*(?:<answer>\s*)?([A-Za-z])\s*(?:</answer>\s*)?")
+
+
+def parse_solution(solution: str, n_options: int = len(LETTERS)) -> str:
+    """Return the gold letter of a solution text.
+
+    Args:
+        solution: ``"<answer> B </answer>"`` or a bare letter.
+        n_options: how many options the question has; the letter must be among the first ``n_options``.
+
+    Raises:
+        DataError: if there is no single letter, or it names no option.
+
+    >>> parse_solution("<answer> B </answer>", 4)
+    'B'
+    """
+    match = _SOLUTION.fullmatch(solution) if isinstance(solution, str) else None
+    letter = match.group(1).upper() if match else None
+    if letter is None or letter not in LETTERS[:n_options]:
+        raise DataError(
+            f"unknown answer letter in {str(solution)[:60]!r}; expected '<answer> X </answer>' "
+            f"with X from A to {LETTERS[n_options - 1]}"
+        )
+    return letter

@@ -1,0 +1,308 @@
+"""Images: found only inside their folder, checked completely, decoded to what a model sees."""
+
+import warnings
+from io import BytesIO
+from pathlib import Path
+
+import datasets
+import numpy as np
+import PIL.Image
+import pytest
+from datasets.features.features import _FEATURE_TYPES
+
+from medr1kit.images import MedicalImage, check_image, check_images, find_image, to_rgb
+from medr1kit.vqa import DataError
+
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")
+
+
+def noise(width=60, height=40):
+    return PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def encoded(image, kind="PNG", **options):
+    buffer = BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def decode(content, **shape):
+    return MedicalImage(**shape).decode_example({"bytes": content, "path": None})
+
+
+# --- finding ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_image_inside_the_folder_is_found_whatever_its_name(tmp_path):
+    for name in ("a.png", "Images/NLM- Malaria Data/x (1) & é.png", "dots..in..name.png"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise().save(path)
+        assert find_image(tmp_path, name) == path
+
+
+@pytest.mark.parametrize(
+    ("relative", "message"),
+    [
+        ("", "unusable image path"),
+        ("a\0b.png", "unusable image path"),
+        ("https://example.org/a.png", "is a URL"),
+        ("file:///etc/passwd", "is a URL"),
+        ("/etc/passwd", "is absolute"),
+        ("C:\\images\\a.png", "is absolute"),
+        ("\\\\server\\a.png", "is absolute"),
+        ("../a.png", "leaves the image folder"),
+        ("Images/../../a.png", "leaves the image folder"),
+        ("Images\\..\\..\\a.png", "leaves the image folder"),
+        ("missing.png", "image missing"),
+        ("file.png/deeper.png", "image missing"),
+        ("folder.png", "image is a directory"),
+        ("x" * 5000 + ".png", "image cannot be reached"),
+    ],
+)
+def test_other_paths_are_refused_with_the_path_named(tmp_path, relative, message):
+    (tmp_path / "in" / "folder.png").mkdir(parents=True)
+    noise().save(tmp_path / "in" / "file.png")
+    noise().save(tmp_path / "a.png")
+    with pytest.raises(DataError, match=message):
+        find_image(tmp_path / "in", relative)
+
+
+def test_a_link_counts_by_where_it_leads(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    noise().save(folder / "a.png")
+    noise().save(tmp_path / "secret.png")
+    (folder / "inside.png").symlink_to(folder / "a.png")
+    (folder / "outside.png").symlink_to(tmp_path / "secret.png")
+    (folder / "circle.png").symlink_to(folder / "circle.png")
+    (folder / "broken.png").symlink_to(folder / "gone.png")
+    assert find_image(folder, "inside.png").samefile(folder / "a.png")
+    for name, message in (("outside.png", "link to outside"), ("circle.png", "reached"), ("broken.png", "missing")):
+        with pytest.raises(DataError, match=message):
+            find_image(folder, name)
+
+
+def test_an_image_folder_that_is_itself_a_link_works(tmp_path):
+    (tmp_path / "real").mkdir()
+    noise().save(tmp_path / "real" / "a.png")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert find_image(tmp_path / "link", "a.png").is_file()
+
+
+def test_passing_the_folder_images_itself_is_answered_with_its_parent(tmp_path):
+    (tmp_path / "Images" / "X").mkdir(parents=True)
+    noise().save(tmp_path / "Images" / "X" / "a.png")
+    with pytest.raises(DataError) as error:
+        find_image(tmp_path / "Images", "Images/X/a.png")
+    assert f"images={str(tmp_path)!r}" in str(error.value)
+
+
+# --- checking --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow says it of the cut TIFF, before it gives up
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_sound_image_of_each_format_passes_and_a_truncated_one_does_not(tmp_path, kind):
+    content = encoded(noise(), kind)
+    check_image(content)
+    path = tmp_path / "cut"
+    for left in (len(content) - 30, len(content) // 2, 20, 3):
+        path.write_bytes(content[:left])
+        with pytest.raises(DataError, match="cut' is"):
+            check_image(path)
+
+
+def test_a_png_with_a_flipped_byte_is_refused():
+    content = bytearray(encoded(noise()))
+    content[len(content) // 2] ^= 0xFF
+    with pytest.raises(DataError, match="corrupt"):
+        check_image(bytes(content))
+
+
+def test_an_empty_file_text_and_a_vanished_file_are_refused_by_name(tmp_path):
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.png").write_text("<html>404</html>")
+    for name, message in (("empty.png", "empty file"), ("text.png", "no image"), ("gone.png", "missing")):
+        with pytest.raises(DataError, match=message) as error:
+            check_image(tmp_path / name)
+        assert name in str(error.value)
+
+
+@pytest.mark.parametrize("factor", [1.5, 3])  # Pillow itself warns from once, and raises from twice the limit
+def test_a_decompression_bomb_is_refused_also_where_pillow_only_warns(monkeypatch, factor):
+    content = encoded(PIL.Image.new("L", (150, 100)))
+    check_image(content)
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", int(150 * 100 / factor))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for read in (check_image, decode):
+            with pytest.raises(DataError, match="image too large"):
+                read(content)
+
+
+def test_many_images_are_checked_once_each():
+    seen = []
+
+    def check(key):
+        seen.append(key)
+        if key == 3:
+            raise DataError("three")
+
+    assert check_images([1, 2, 3, 2, 3, 3], check) == {3: "three"}
+    assert sorted(seen) == [1, 2, 3]
+
+
+def test_a_fault_of_the_check_itself_is_not_taken_for_a_bad_image():
+    with pytest.raises(ZeroDivisionError):
+        check_images([1], lambda key: 1 // 0)
+
+
+# --- decoding --------------------------------------------------------------------------------------------------------
+
+
+def test_images_become_384_square_unless_asked_otherwise():
+    content = encoded(noise(60, 40))
+    assert decode(content).size == (384, 384)
+    assert decode(content, size=20).size == (20, 20)
+    assert decode(content, size=None).size == (60, 40)
+
+
+def test_the_pixels_are_those_of_pillows_conversion_and_bicubic_resize():
+    image = noise(60, 40)
+    expected = np.asarray(image.resize((30, 30), PIL.Image.BICUBIC))
+    assert np.array_equal(np.asarray(decode(encoded(image), size=30)), expected)
+    assert np.array_equal(np.asarray(decode(encoded(image), size=None)), np.asarray(image))
+
+
+@pytest.mark.parametrize("shape", [(640, 480), (1, 5000), (5000, 2), (31, 33)])
+@pytest.mark.parametrize("limit", [1, 7, 1000])
+def test_max_pixels_shrinks_below_the_limit_and_keeps_the_aspect(shape, limit):
+    width, height = decode(encoded(PIL.Image.new("L", shape)), size=None, max_pixels=limit).size
+    assert min(width, height) >= 1 and width * height <= limit
+    if min(width, height) > 10:
+        assert width / height == pytest.approx(shape[0] / shape[1], rel=0.1)
+
+
+def test_max_pixels_never_enlarges():
+    assert decode(encoded(noise(60, 40)), size=None, max_pixels=10**6).size == (60, 40)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_every_mode_of_a_png_becomes_rgb(mode):
+    image = decode(encoded(PIL.Image.new(mode, (5, 4), 1)), size=8)
+    assert (image.mode, image.size) == ("RGB", (8, 8))
+
+
+def test_a_cmyk_jpeg_keeps_its_colour():
+    content = encoded(PIL.Image.new("RGB", (16, 16), (200, 30, 30)).convert("CMYK"), "JPEG", quality=95)
+    check_image(content)
+    red, green, blue = np.asarray(decode(content, size=16)).reshape(-1, 3).mean(0)
+    assert red > 150 and green < 80 and blue < 80
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_a_16_bit_image_is_scaled_by_its_range_and_not_clipped(kind):
+    values = np.linspace(1000, 60000, 6, dtype=np.uint16).reshape(2, 3)
+    content = encoded(PIL.Image.fromarray(values), kind)
+    check_image(content)
+    assert np.asarray(decode(content, size=None))[..., 0].tolist() == [[0, 51, 102], [153, 204, 255]]
+
+
+def test_a_float_image_with_holes_is_scaled_and_its_holes_are_black():
+    values = np.array([[-1.0, 0.0], [np.nan, 1.0]], dtype=np.float32)
+    assert np.asarray(to_rgb(PIL.Image.fromarray(values)))[..., 0].tolist() == [[0, 128], [0, 255]]
+
+
+def test_a_16_bit_image_of_one_value_is_black():
+    assert np.asarray(to_rgb(PIL.Image.fromarray(np.full((2, 2), 40000, dtype=np.uint16)))).max() == 0
+
+
+def test_one_pixel_loads():
+    content = encoded(PIL.Image.new("RGB", (1, 1), (7, 8, 9)))
+    check_image(content)
+    assert np.unique(np.asarray(decode(content, size=4)).reshape(-1, 3), axis=0).tolist() == [[7, 8, 9]]
+
+
+def test_an_image_rotated_by_its_exif_header_stands_upright():
+    image = PIL.Image.new("RGB", (32, 16), (255, 0, 0))
+    image.paste((0, 0, 255), (16, 0, 32, 16))
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise to view
+    content = encoded(image, "JPEG", exif=exif, quality=95)
+    check_image(content)
+    upright = decode(content, size=None)
+    assert upright.size == (16, 32)
+    assert upright.getpixel((8, 4))[0] > 200 and upright.getpixel((8, 28))[2] > 200
+
+
+def test_transparency_in_a_palette_warns_nobody():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert decode(encoded(noise().quantize(8), transparency=bytes([0, 128, 255])), size=None).mode == "RGB"
+
+
+# --- as a column -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def column(tmp_path):
+    for i in range(6):
+        PIL.Image.new("RGB", (40, 30), (i * 20, 0, 0)).save(tmp_path / f"{i}.png")
+    features = datasets.Features({"i": datasets.Value("int64"), "image": MedicalImage(size=16)})
+    data = {"i": list(range(6)), "image": [str(tmp_path / f"{i}.png") for i in range(6)]}
+    return datasets.Dataset.from_dict(data, features=features)
+
+
+def shades(ds):
+    assert isinstance(ds.features["image"], MedicalImage) and ds.features["image"].size == 16
+    assert all(row["image"].size == (16, 16) for row in ds)
+    return [row["image"].getpixel((0, 0))[0] for row in ds] == [i * 20 for i in ds["i"]]
+
+
+def test_the_column_survives_what_one_does_with_a_data_set(column, tmp_path):
+    assert shades(column)
+    assert shades(column.select([4, 1]))
+    assert shades(column.filter(lambda i: i > 2, input_columns="i"))
+    assert shades(column.map(lambda row: {"j": row["i"] + 1}))
+    assert shades(column.map(lambda row: {"red": row["image"].getpixel((0, 0))[0]}))
+    assert shades(column.shuffle(seed=0).add_column("k", list(range(6))))
+    assert shades(datasets.concatenate_datasets([column, column]))
+    split = column.train_test_split(2, seed=0)
+    assert shades(split["train"]) and shades(split["test"])
+    split.save_to_disk(tmp_path / "saved")
+    for file in tmp_path.glob("*.png"):
+        file.unlink()  # a saved data set stands alone
+    assert shades(datasets.load_from_disk(tmp_path / "saved")["train"])
+
+
+def test_a_saved_column_names_the_module_to_import_where_it_is_not_known(column, tmp_path, monkeypatch):
+    column.save_to_disk(tmp_path / "saved")
+    monkeypatch.delitem(_FEATURE_TYPES, "medr1kit.images.MedicalImage")
+    with pytest.raises(ValueError, match=r"'medr1kit\.images\.MedicalImage' not found"):
+        datasets.load_from_disk(tmp_path / "saved")
+
+
+def test_adding_a_column_or_choosing_rows_decodes_no_image(column, monkeypatch):
+    def refuse(self, *args, **kwargs):
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(MedicalImage, "decode_example", refuse)
+    column.map(lambda row: {"j": row["i"] + 1}).filter(lambda i: i > 2, input_columns="i").select([0])
+    with pytest.raises(AssertionError, match="decoded"):
+        column[0]
+
+
+def test_a_file_that_breaks_later_is_an_error_that_names_it(column, tmp_path):
+    (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:-40])
+    (tmp_path / "2.png").unlink()
+    with pytest.raises(DataError, match=r"1\.png"):
+        column[1]
+    with pytest.raises(DataError, match=r"image missing: .*2\.png"):
+        column[2]
+    assert column[0]["image"].size == (16, 16)
+
+
+def test_the_image_as_it_lies_in_its_file_can_still_be_had(column):
+    assert column.cast_column("image", datasets.Image())[0]["image"].size == (40, 30)
+    assert Path(column.cast_column("image", datasets.Image(decode=False))[0]["image"]["path"]).name == "0.png"

@@ -1,0 +1,167 @@
+"""A run folder: written step by step, readable at any moment, whatever kills the training."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medr1kit.runs import RunWriter, load_run
+from medr1kit.tables import METRICS, PREDICTIONS, ROLLOUTS
+from medr1kit.vqa import DataError
+
+CONFIG = {"preset": "tiny", "seed": 0, "data": {"rows": 12}}
+
+
+def predictions():
+    row = dict.fromkeys(PREDICTIONS) | {"id": "q0", "options": ["yes", "no"], "answer": "A", "well_formed": True}
+    return pd.DataFrame([row | {"correct": right} for right in (True, True, False)])
+
+
+def rollout(step, number, **columns):
+    row = {"step": step, "id": "q0", "rollout": number, "question": "What?", "options": ["yes", "no"], "answer": "A"}
+    row |= {"text": "<answer>A</answer>", "accuracy_reward": 1.0, "advantage": np.float32(0.5), "truncated": False}
+    return row | columns
+
+
+def test_a_finished_run_comes_back_as_it_was_written(tmp_path):
+    with RunWriter(tmp_path / "ct", CONFIG) as run:
+        for step in (1, 2):
+            run.metrics_row({"step": step, "reward": 0.25 * step, "rewards/accuracy_reward/mean": np.float32(0.5)})
+            run.rollout_rows([rollout(step, number) for number in range(4)])
+        run.write_predictions(predictions())
+    run = load_run(tmp_path / "ct")
+    assert run.path == tmp_path / "ct" and run.config == CONFIG
+    assert run.metrics["reward"].tolist() == [0.25, 0.5]
+    assert run.metrics["rewards/accuracy_reward/mean"].tolist() == [0.5, 0.5]
+    assert run.rollouts["rollout"].tolist() == [0, 1, 2, 3] * 2
+    assert run.rollouts["options"][0] == ["yes", "no"]
+    assert run.rollouts["advantage"][7] == 0.5 and run.rollouts["truncated"].dtype == bool
+    assert run.predictions["options"][0] == ["yes", "no"]
+    assert run.predictions["correct"].tolist() == [True, True, False]
+    assert sorted(file.name for file in run.path.iterdir()) == [
+        "metrics.csv", "predictions.parquet", "rollouts.parquet", "run.json",
+    ]  # fmt: skip
+
+
+def test_every_step_is_on_disk_before_the_next(tmp_path):
+    run = RunWriter(tmp_path, CONFIG)
+    assert load_run(tmp_path).config == CONFIG
+    for step in (1, 2, 3):
+        run.metrics_row({"step": step})
+        run.rollout_rows([rollout(step, 0)])
+        now = load_run(tmp_path)
+        assert now.metrics["step"].tolist() == now.rollouts["step"].tolist() == list(range(1, step + 1))
+
+
+def test_a_run_that_was_killed_in_the_middle_of_a_line_loses_that_line_only(tmp_path):
+    run = RunWriter(tmp_path, CONFIG)
+    for step in (1, 2):
+        run.metrics_row({"step": step, "reward": 1.5})
+        run.rollout_rows([rollout(step, 0, text="née")])
+    for name in ("metrics.csv", "rollouts.jsonl"):
+        content = (tmp_path / name).read_bytes()
+        for length in range(content[:-1].rfind(b"\n") + 1, len(content)):  # every place the kill can fall on
+            (tmp_path / name).write_bytes(content[:length])
+            killed = load_run(tmp_path)
+            table = killed.metrics if name == "metrics.csv" else killed.rollouts
+            assert table["step"].tolist() == [1]
+
+
+def test_a_column_that_appears_later_is_added_without_losing_earlier_rows(tmp_path):
+    run = RunWriter(tmp_path, CONFIG)
+    run.metrics_row({"step": 1, "note": 'a "quoted", text'})
+    run.metrics_row({"step": 2, "kl": 0.125})
+    run.metrics_row({"kl": np.float64("nan"), "step": np.int64(3), "note": None})
+    run.metrics_row({"step": 4, "eval_accuracy": 0.75})
+    table = load_run(tmp_path).metrics
+    assert table.columns.tolist() == ["step", "note", "kl", "eval_accuracy"]
+    assert table["step"].tolist() == [1, 2, 3, 4]
+    assert table["note"][0] == 'a "quoted", text' and table["note"].isna().tolist() == [False, True, True, True]
+    assert table["kl"][1] == 0.125 and table["kl"].isna().tolist() == [True, False, True, True]
+    assert (tmp_path / "metrics.csv").read_text().splitlines()[3] == "3,,,"
+
+
+def test_awkward_completions_survive(tmp_path):
+    texts = ["two\nlines", "separator\u2028inside", "nul-like \\u0000 text", "", "Ödem 水腫"]
+    with RunWriter(tmp_path, CONFIG) as run:
+        run.rollout_rows([rollout(1, k, text=text, predicted=None) for k, text in enumerate(texts)])
+        assert load_run(tmp_path).rollouts["text"].tolist() == texts
+        run.rollout_rows([rollout(2, 0, accuracy_reward=None, advantage=float("nan"))])
+    table = load_run(tmp_path).rollouts
+    assert table["text"].tolist()[:5] == texts
+    assert pd.isna(table["accuracy_reward"][5]) and pd.isna(table["advantage"][5])
+
+
+def test_a_kill_between_the_two_steps_of_closing_doubles_nothing(tmp_path):
+    run = RunWriter(tmp_path, CONFIG)
+    run.rollout_rows([rollout(1, 0)])
+    lines = (tmp_path / "rollouts.jsonl").read_bytes()
+    run.close()
+    (tmp_path / "rollouts.jsonl").write_bytes(lines)
+    assert len(load_run(tmp_path).rollouts) == 1
+
+
+def test_a_closed_run_takes_no_more_rollouts_and_closing_twice_is_harmless(tmp_path):
+    run = RunWriter(tmp_path, CONFIG)
+    run.rollout_rows([rollout(1, 0)])
+    run.close()
+    run.close()
+    with pytest.raises(ValueError, match="closed"):
+        run.rollout_rows([rollout(2, 0)])
+    assert len(load_run(tmp_path).rollouts) == 1
+
+
+def test_a_new_run_has_empty_tables_with_their_columns(tmp_path):
+    RunWriter(tmp_path, CONFIG).close()
+    run = load_run(tmp_path)
+    assert run.metrics.empty and tuple(run.metrics.columns) == METRICS
+    assert run.rollouts.empty and tuple(run.rollouts.columns) == ROLLOUTS
+    assert run.predictions.empty and tuple(run.predictions.columns) == PREDICTIONS
+
+
+def test_an_earlier_run_is_not_overwritten_unless_allowed(tmp_path):
+    with RunWriter(tmp_path, CONFIG) as run:
+        run.metrics_row({"step": 1})
+    (tmp_path / "adapter").mkdir()
+    with pytest.raises(DataError, match="already holds a run"):
+        RunWriter(tmp_path, CONFIG)
+    RunWriter(tmp_path, CONFIG | {"seed": 1}, overwrite=True)
+    assert load_run(tmp_path).metrics.empty and load_run(tmp_path).config["seed"] == 1
+    assert (tmp_path / "adapter").is_dir()
+
+
+def test_settings_that_json_does_not_know_are_written_as_text(tmp_path):
+    RunWriter(tmp_path, {"output_dir": Path("runs/ct"), "n": np.int64(3), "letters": np.array([1, 2])})
+    assert load_run(tmp_path).config == {"output_dir": "runs/ct", "n": 3, "letters": [1, 2]}
+
+
+def test_a_value_no_table_can_hold_is_refused_by_name(tmp_path):
+    with pytest.raises(TypeError, match=r"cannot write a \w*Path"):
+        RunWriter(tmp_path, CONFIG).rollout_rows([rollout(1, 0, text=Path("x"))])
+
+
+def test_folders_that_are_no_run_are_refused_in_one_sentence(tmp_path):
+    with pytest.raises(DataError, match="the folder does not exist"):
+        load_run(tmp_path / "missing")
+    with pytest.raises(DataError, match=r"the folder has no run\.json"):
+        load_run(tmp_path)
+    (tmp_path / "run.json").write_text('{"seed": ')
+    with pytest.raises(DataError, match="is not JSON"):
+        load_run(tmp_path)
+    (tmp_path / "run.json").write_text("[1]")
+    with pytest.raises(DataError, match="holds a list"):
+        load_run(tmp_path)
+
+
+def test_a_damaged_table_names_its_file(tmp_path):
+    run = RunWriter(tmp_path, CONFIG)
+    run.rollout_rows([rollout(1, 0)])
+    with (tmp_path / "rollouts.jsonl").open("a") as file:
+        file.write("not json\n" + json.dumps(rollout(2, 0, advantage=0.5)) + "\n")
+    with pytest.raises(DataError, match=r"rollouts\.jsonl, line 2"):
+        _ = load_run(tmp_path).rollouts
+    (tmp_path / "predictions.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"predictions\.parquet cannot be read"):
+        _ = load_run(tmp_path).predictions
