@@ -29,7 +29,8 @@ _WHERE = {
     "runs": ("load_run",),
     "plots": ("plot_accuracy", "plot_counts", "plot_lengths", "plot_rewards", "plot_transfer"),
     "models": ("doctor", "load_model", "lora"),
-    "train": ("PRESETS", "train_grpo", "train_sft"),
+    "presets": ("PRESETS",),
+    "train": ("train_grpo", "train_sft"),
     "predict": ("predict", "visual_reliance"),
 }
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}

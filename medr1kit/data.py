@@ -66,7 +66,6 @@ def load_vqa(
     size: int | None = None,
     max_pixels: int | None = None,
     check: str = "error",
-    **drawing,
 ) -> datasets.Dataset:
     """Load medical multiple-choice questions, with or without their images.
 
@@ -99,8 +98,6 @@ def load_vqa(
         max_pixels: instead of ``size``: shrink images of more pixels than this and keep their aspect.
         check: "error" refuses bad rows, "drop" leaves them out and lists them in a :class:`DroppedRows` warning. Of
             the images only those of the rows that are taken are checked, each once.
-        drawing: phantoms only: further arguments of :func:`medr1kit.phantoms.phantom_rows` (scanner, shortcut,
-            difficulty).
 
     Raises:
         DataError: if the source cannot be read, a row is bad (see ``check``), or no row is left.
@@ -112,9 +109,7 @@ def load_vqa(
     task = None if task is None else task_name(task)
     if source == "phantoms":
         _refuse("phantoms", images=images, meta=meta, max_pixels=max_pixels)
-        return _load_phantoms(split or "train", modality, task, n, seed, size, drawing)
-    if drawing:
-        raise TypeError(f"load_vqa() got an unexpected keyword argument {next(iter(drawing))!r} (phantoms only)")
+        return _load_phantoms(split or "train", modality, task, n, seed, size)
 
     loaded = _open_source(source, split, images, meta)
     total = len(loaded.records) + len(loaded.refused)
@@ -156,13 +151,13 @@ def _refuse(kind: str, **arguments: object) -> None:
 
 
 def _load_phantoms(
-    split: str, modality: str | None, task: str | None, n: int | None, seed: int, size: int | None, drawing: dict
+    split: str, modality: str | None, task: str | None, n: int | None, seed: int, size: int | None
 ) -> datasets.Dataset:
     from medr1kit.phantoms import phantom_rows
 
     if split not in ("train", "val", "test"):
         raise DataError(f"phantoms have no split {split!r}; use 'train', 'val' or 'test'")
-    rows = phantom_rows(split, modality, task, 2000 if n is None else n, seed, 112 if size is None else size, **drawing)
+    rows = phantom_rows(split, modality, task, 2000 if n is None else n, seed, 112 if size is None else size)
     if not rows:
         raise DataError(f"phantoms: no rows with {_wanted(modality, task)}; choose another modality or task")
     pictures = []

@@ -177,7 +177,7 @@ def _read_letter(content: str, choices: dict[str, str | None]) -> tuple[str | No
     if len(named) > 1:
         return None, f"the text stands under several letters ({', '.join(named)})"
     spaced = bool(match) and match.start(5) > match.end(2)  # "C CT" as well as "C) CT"
-    if not (delimited or spaced and choices.get(letter) == _fold(rest)):
+    if not (delimited or (spaced and choices.get(letter) == _fold(rest))):
         return None, "the answer block is neither a letter nor the text of one option"
     if letter not in choices:
         return None, f"the letter {letter} is not among the options"

@@ -8,11 +8,14 @@ class that takes images and text and has no video part. It writes and reads the 
 from __future__ import annotations
 
 import importlib.metadata
+import json
+import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medr1kit.runs import load_run
 from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
@@ -37,11 +40,15 @@ class Choice:
 
 
 def choose_device() -> Choice:
-    """Return "cuda" if PyTorch sees a GPU, else "cpu"."""
+    """Return "cuda" (under torchrun this process's GPU) if PyTorch sees one, else "cpu"."""
     import torch
 
     if torch.cuda.is_available():
-        return Choice("cuda", f"{torch.cuda.device_count()} GPU(s), first: {torch.cuda.get_device_name(0)}")
+        rank = os.environ.get("LOCAL_RANK")  # set by torchrun: one process a GPU
+        return Choice(
+            "cuda" if rank is None else f"cuda:{rank}",
+            f"{torch.cuda.device_count()} GPU(s), first: {torch.cuda.get_device_name(0)}",
+        )
     return Choice("cpu", "PyTorch sees no CUDA device" if torch.version.cuda else "this PyTorch is a CPU build")
 
 
@@ -150,8 +157,6 @@ def _chat_template(path: str | Path, tokenizer) -> str | None:
             text = Path(found).read_text(encoding="utf-8")
             if name.endswith(".jinja"):
                 return text
-            import json
-
             return json.loads(text)["chat_template"]
     return None
 
@@ -184,7 +189,7 @@ def load_model(
     """
     from transformers import AutoConfig, AutoModelForImageTextToText
 
-    name, adapter = _resolve(name, adapter)
+    name, adapter, run = _resolve(name, adapter)
     path = TINY if str(name) == "tiny" else name
     try:
         config = AutoConfig.from_pretrained(path)
@@ -200,27 +205,27 @@ def load_model(
     attn = attn or choose_attention(device, dtype).value
     model = AutoModelForImageTextToText.from_pretrained(path, dtype=dtype, attn_implementation=attn)
     processor = load_processor(path, config.model_type, max_pixels)
+    model.medr1kit_name = str(name)
+    if run is not None:  # predictions of this model are labelled as the run's
+        config = load_run(run).config
+        model.medr1kit_name, model.medr1kit_labels, model.medr1kit_run = config["model"], config["labels"], str(run)
     if adapter is not None:
         model = _with_adapter(model, adapter)
-    model.medr1kit_name = str(name)
     return model.to(device).eval(), processor
 
 
-def _resolve(name: str | Path, adapter: str | Path | None) -> tuple[str | Path, str | Path | None]:
-    """Turn a run's folder into its base model and adapter."""
-    run_file = Path(name) / "run.json"
-    if not run_file.is_file():
-        return name, adapter
-    import json
-
-    config = json.loads(run_file.read_text(encoding="utf-8"))
-    folder = Path(name) / "adapter"
-    if not folder.is_dir():
-        folder = Path(name) / "model"
-        if not folder.is_dir():
-            raise DataError(f"the run {name} has neither adapter/ nor model/; it did not finish: train it again")
-        return folder, adapter
-    return config["model"], folder if adapter is None else adapter
+def _resolve(name: str | Path, adapter: str | Path | None) -> tuple[str | Path, str | Path | None, Path | None]:
+    """Turn a run's folder into its base model and adapter; also find the run that an adapter belongs to."""
+    folder = Path(name)
+    if (folder / "run.json").is_file():
+        if (folder / "model").is_dir():
+            return folder / "model", adapter, folder
+        if (folder / "adapter").is_dir():
+            return load_run(folder).config["model"], adapter or folder / "adapter", folder
+        raise DataError(f"the run {name} has neither adapter/ nor model/; it did not finish: train it again")
+    if adapter is not None and (Path(adapter).parent / "run.json").is_file():
+        return name, adapter, Path(adapter).parent
+    return name, adapter, None
 
 
 def _with_adapter(model: PreTrainedModel, adapter: str | Path) -> PreTrainedModel:

@@ -117,8 +117,8 @@ def visual_reliance(
         right = preds if right is None else right
         low, high = wilson(int(preds["correct"].sum()), len(preds))
         flipped = (preds["predicted"].fillna("-") != right["predicted"].fillna("-")).mean()
-        accuracy = preds["correct"].mean()
-        rows.append({"images": images, "n": len(preds), "accuracy": accuracy, "low": low, "high": high, "flipped": flipped})
+        row = {"images": images, "n": len(preds), "accuracy": preds["correct"].mean(), "low": low, "high": high}
+        rows.append(row | {"flipped": flipped})
     return pd.DataFrame(rows)
 
 
@@ -247,9 +247,8 @@ class _Progress:
     def __enter__(self) -> _Progress:
         from tqdm.auto import tqdm
 
-        self.bar = tqdm(
-            total=self.total, initial=len(self.texts), desc="predict", unit="question", disable=bool(os.environ.get("CI"))
-        )
+        quiet = bool(os.environ.get("CI"))
+        self.bar = tqdm(total=self.total, initial=len(self.texts), desc="predict", unit="question", disable=quiet)
         self.handle = None
         if self.partial is not None:
             self.partial.parent.mkdir(parents=True, exist_ok=True)
@@ -274,5 +273,3 @@ class _Progress:
         if self.file is not None:
             frame.to_parquet(self.file, index=False)
             self.partial.unlink()
-
-

@@ -59,9 +59,7 @@ def wilson(successes: float, n: int, level: float = 0.95) -> tuple[float, float]
     return float(low), float(high)
 
 
-def cluster_interval(
-    values: Sequence[float], clusters: Sequence[Hashable], level: float = 0.95
-) -> tuple[float, float]:
+def cluster_interval(values: Sequence[float], clusters: Sequence[Hashable], level: float = 0.95) -> tuple[float, float]:
     """Return an interval for a mean of 0/1 values that come in clusters, such as several questions about one image.
 
     The variance sums the residuals within each cluster before squaring, so that questions that stand and fall together

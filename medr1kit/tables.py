@@ -75,9 +75,7 @@ def check_predictions(frame: pd.DataFrame, columns: Sequence[str] = PREDICTIONS)
     return frame
 
 
-def score(
-    preds: pd.DataFrame, by: str | Sequence[str] | None = "modality", cluster: str | None = None
-) -> pd.DataFrame:
+def score(preds: pd.DataFrame, by: str | Sequence[str] | None = "modality", cluster: str | None = None) -> pd.DataFrame:
     """Return accuracy with its interval, and what is needed to judge it.
 
     Args:

@@ -37,7 +37,13 @@ LETTERS = string.ascii_uppercase
 # Every spelling met in Med-R1's file names, in OmniMedVQA's `modality_type` and in the papers' tables.
 _MODALITY_SPELLINGS = {
     "CT": ("ct", "computed tomography", "ct(computed tomography)"),
-    "MRI": ("mri", "magnetic resonance imaging", "mr (mag-netic resonance imaging)", "mr (magnetic resonance imaging)"),
+    "MRI": (
+        "mri",
+        "mr",
+        "magnetic resonance imaging",
+        "mr (mag-netic resonance imaging)",
+        "mr (magnetic resonance imaging)",
+    ),
     "X-Ray": ("x-ray", "xray", "x ray", "xr", "radiography"),
     "Ultrasound": ("ultrasound", "us", "ultrasonography"),
     "Dermoscopy": ("dermoscopy", "der", "derm", "dermatoscopy"),
@@ -118,7 +124,7 @@ def parse_problem(problem: str) -> tuple[str, list[str]]:
         The question and a list of at least two option texts.
 
     Raises:
-        DataError: if fewer than two options are found.
+        DataError: if fewer than two non-empty options are found, or a letter of the sequence is skipped.
 
     >>> parse_problem("Which stage? A)T2, N0, B)T1, N1 (H&E)")
     ('Which stage?', ['T2, N0', 'T1, N1 (H&E)'])
@@ -132,8 +138,14 @@ def parse_problem(problem: str) -> tuple[str, list[str]]:
         for start, end in reversed(starts):
             options = _options_from(problem, end, following)
             if len(options) >= 2 and all(options):
+                if _LATER_LETTER.search(options[-1]):
+                    raise DataError(f"an option letter is skipped in {problem[:120]!r}; letters must be A, B, C, ...")
                 return problem[:start].strip(), options
-    raise DataError(f"fewer than two options in {problem[:120]!r}; expected '… A)first, B)second'")
+    raise DataError(f"fewer than two options, or an empty one, in {problem[:120]!r}; expected '… A)first, B)second'")
+
+
+# What a skipped letter leaves inside the last option: "A)x, B)y, D)z". No option of Med-R1's files looks like this.
+_LATER_LETTER = re.compile(r",\s*[C-Z]\)\S")
 
 
 def _options_from(problem: str, position: int, following: str) -> list[str]:

@@ -519,8 +519,8 @@ def phantoms(monkeypatch):
     """A stand-in for the painter that notes what it was asked for."""
     asked = []
 
-    def phantom_rows(split, modality, task, n, seed, size, **drawing):
-        asked.append((split, modality, task, n, seed, size, drawing))
+    def phantom_rows(split, modality, task, n, seed, size):
+        asked.append((split, modality, task, n, seed, size))
         record = {**row(problem="Shape? A)ring, B)disc", letter="B"), "question": "Shape?", "options": ["ring", "disc"]}
         record |= {"answer": "B", "modality": "CT", "task": task, "source": "phantom", "rationale": "It is full."}
         record["image"] = PIL.Image.new("RGB", (size, size), (9, 8, 7))
@@ -539,10 +539,10 @@ def test_phantoms_are_drawn_and_kept_as_png(phantoms):
     assert not isinstance(ds.features["image"], MedicalImage)
     stored = ds.cast_column("image", datasets.Image(decode=False))[0]["image"]
     assert stored["bytes"].startswith(b"\x89PNG") and stored["path"] is None
-    load_vqa("phantoms", split="val", modality="us", task="ai", n=7, seed=3, size=56, scanner="B")
+    load_vqa("phantoms", split="val", modality="us", task="ai", n=7, seed=3, size=56)
     assert phantoms == [
-        ("train", None, None, 2000, 0, 112, {}),
-        ("val", "Ultrasound", "Anatomy Identification", 7, 3, 56, {"scanner": "B"}),
+        ("train", None, None, 2000, 0, 112),
+        ("val", "Ultrasound", "Anatomy Identification", 7, 3, 56),
     ]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from medr1kit.phantoms import ct, dermoscopy, fundus, microscopy, mri, oct, ultrasound, xray
-from medr1kit.phantoms.questions import FACT, ask, rationale
+from medr1kit.phantoms.questions import ask, rationale
 from medr1kit.phantoms.truth import GRADES, SPLITS, ImageId, Truth
 from medr1kit.vqa import MODALITIES, TASKS, DataError, format_problem, format_solution
 
@@ -132,4 +132,15 @@ def _row(image_id: ImageId, task: str, size: int) -> dict:
     }
 
 
-__all__ = ["FACT", "GRADES", "PAINTERS", "SPLITS", "ImageId", "Truth", "phantom_rows", "pixels", "redraw", "truth_of", "vocabulary"]
+__all__ = [
+    "GRADES",
+    "PAINTERS",
+    "SPLITS",
+    "ImageId",
+    "Truth",
+    "phantom_rows",
+    "pixels",
+    "redraw",
+    "truth_of",
+    "vocabulary",
+]

@@ -67,9 +67,9 @@ class ImageId:
         """
         for modality in MODALITIES:
             parts = text.removeprefix(f"{modality}-").split("-")
-            if text.startswith(f"{modality}-") and len(parts) >= 3 and parts[0] in SPLITS:
-                if parts[1].isdecimal() and parts[2].isdecimal():
-                    return cls(modality, parts[0], int(parts[1]), int(parts[2]))
+            numbers = len(parts) >= 3 and parts[1].isdecimal() and parts[2].isdecimal()
+            if text.startswith(f"{modality}-") and numbers and parts[0] in SPLITS:
+                return cls(modality, parts[0], int(parts[1]), int(parts[2]))
         raise DataError(f"{text!r} names no phantom image; expected MODALITY-SPLIT-SEED-NUMBER such as CT-test-0-17")
 
     def stream(self, purpose: int) -> np.random.Generator:

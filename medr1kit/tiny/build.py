@@ -34,7 +34,7 @@ from transformers.models.qwen2_vl.processing_qwen2_vl import Qwen2VLProcessor
 
 from medr1kit.formats import FORMATS, ResponseFormat
 from medr1kit.models import TINY, image_processor_only
-from medr1kit.phantoms import FACT, ImageId, phantom_rows, truth_of
+from medr1kit.phantoms import ImageId, phantom_rows, truth_of
 from medr1kit.tiny.tokenizer import build_tokenizer, word_forms
 from medr1kit.vqa import LETTERS
 
@@ -64,7 +64,8 @@ class Recipe:
 
 def make_model(tokenizer) -> Qwen2VLForConditionalGeneration:
     """Return an untrained model: stock classes, no weight shared between input embedding and head."""
-    ids = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in ("image_pad", "video_pad", "vision_start", "vision_end")}
+    names = ("image_pad", "video_pad", "vision_start", "vision_end")
+    ids = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in names}
     text = {
         "vocab_size": len(tokenizer),
         "hidden_size": 128,
@@ -98,6 +99,8 @@ def initialise(model: Qwen2VLForConditionalGeneration) -> None:
     """Set weights so that content matching and copying start from a fair guess: W_q = W_k, plainer embeddings."""
     language = model.model.language_model
     torch.nn.init.normal_(language.embed_tokens.weight, std=0.07)
+    with torch.no_grad():  # an image is a sum of word embeddings: a head that starts as they are can already say them
+        model.lm_head.weight.copy_(language.embed_tokens.weight)
     for layer in language.layers:
         attention = layer.self_attn
         keys = attention.k_proj.weight  # (kv heads * head dim, hidden)
@@ -157,7 +160,9 @@ class Builder:
 
     def note(self, stage: str, step: int, **values: float) -> None:
         row = {"stage": stage, "step": step, "cpu_s": round(time.process_time() - self.started, 1)}
-        self.log.append(row | {name: round(float(value), 4) for name, value in values.items()})
+        self.log.append(
+            row | {name: round(float(torch.as_tensor(value).detach()), 4) for name, value in values.items()}
+        )
         print(json.dumps(self.log[-1]), flush=True)
 
     def id(self, text: str) -> int:
@@ -216,17 +221,22 @@ class Builder:
         rows = len(options)
         bare, spaced = self.forms[options, 0], self.forms[options.gather(1, asked[:, None]), 1]
         config = self.model.config
-        columns = [torch.full((rows, 1), config.vision_start_token_id)]
-        columns += [torch.full((rows, 1), config.image_token_id)] * 4 + [torch.full((rows, 1), config.vision_end_token_id)]
+
+        def column(token: int) -> torch.Tensor:
+            return torch.full((rows, 1), token)
+
+        columns = [column(config.vision_start_token_id), *[column(config.image_token_id)] * 4]
+        columns.append(column(config.vision_end_token_id))
         for k in range(4):
-            columns += [torch.full((rows, 1), self.id(f" {LETTERS[k]})")), bare[:, k : k + 1]]
-            columns += [torch.full((rows, 1), self.id(","))] if k < 3 else []
-        columns += [torch.full((rows, 1), self.id("<answer>")), spaced]
+            columns += [column(self.id(f" {LETTERS[k]})")), bare[:, k : k + 1]]
+            columns += [column(self.id(","))] if k < 3 else []
+        columns += [column(self.id("<answer>")), spaced]
         return torch.cat(columns, dim=1), torch.tensor([[7, 10, 13, 16]]), 17
 
     def _read(self, embeds, positions, mask, option_at) -> tuple[torch.Tensor, torch.Tensor]:
         """Final hidden states (rows, length, hidden) and the match flags at the option words (rows, 4, 5)."""
-        output = self.language(inputs_embeds=embeds, position_ids=positions, attention_mask=mask, output_hidden_states=True, use_cache=False)
+        inputs = {"inputs_embeds": embeds, "position_ids": positions, "attention_mask": mask}
+        output = self.language(**inputs, output_hidden_states=True, use_cache=False)
         early = output.hidden_states[AUX_LAYER]
         words = early.gather(1, option_at[..., None].expand(-1, -1, early.shape[-1]))  # (rows, 4, hidden)
         return output.last_hidden_state, self.flags(F.rms_norm(words, words.shape[-1:]))
@@ -344,8 +354,9 @@ class Builder:
         completion = format.write(row["answer"], row["rationale"])
         if self.rng.random() < self.recipe.sloppy:
             completion = self._make_sloppy(completion, row)
-        message = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": format.prompt(row["problem"])}]}]
-        return self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True), completion
+        content = [{"type": "image"}, {"type": "text", "text": format.prompt(row["problem"])}]
+        turn = [{"role": "user", "content": content}]
+        return self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True), completion
 
     def _make_sloppy(self, completion: str, row: dict) -> str:
         """One of the ways in which small models miss a format."""
@@ -384,8 +395,8 @@ class Builder:
         del self.visual.patch_embed.forward  # back to the stock convolution
         self.model.half().save_pretrained(folder)
         images = Qwen2VLImageProcessorPil(size={"shortest_edge": SIDE * SIDE, "longest_edge": SIDE * SIDE})
-        processor = image_processor_only(Qwen2VLProcessor)(images, self.tokenizer, chat_template=self.tokenizer.chat_template)
-        processor.save_pretrained(folder)
+        make = image_processor_only(Qwen2VLProcessor)
+        make(images, self.tokenizer, chat_template=self.tokenizer.chat_template).save_pretrained(folder)
         log = {"recipe": asdict(self.recipe), "parameters": self.model.num_parameters(), "log": self.log}
         (folder / "build_log.json").write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
 

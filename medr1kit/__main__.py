@@ -1,0 +1,231 @@
+"""The command line: ``medr1kit doctor | demo | grpo | sft | predict``, one function a command."""
+
+from __future__ import annotations
+
+import os
+
+# Before torch is imported: with spinning barriers a busy second core makes two threads slower than one.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
+import argparse
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from medr1kit.vqa import DataError
+
+
+def doctor(argv: list[str]) -> None:
+    """Print versions, device, number format and attention, each with its reason."""
+    from medr1kit.models import doctor
+
+    argparse.ArgumentParser(prog="medr1kit doctor", description=doctor.__doc__).parse_args(argv)
+    doctor()
+
+
+def demo(argv: list[str]) -> None:
+    """Train the built-in model with SFT and GRPO on drawn images and write a report."""
+    from medr1kit.demo import run_demo
+
+    parser = argparse.ArgumentParser(prog="medr1kit demo", description=demo.__doc__)
+    parser.add_argument("--output_dir", type=Path, default=Path("runs/demo"), help="folder for runs and report")
+    parser.add_argument("--modality", default="OCT", help="modality to train on")
+    parser.add_argument("--format", default="think-before", help="think-before, think-after or no-think")
+    parser.add_argument("--max_steps", type=int, default=60, help="steps of either training")
+    parser.add_argument("--n", type=int, default=320, help="test questions, over all eight modalities")
+    parser.add_argument("--seed", type=int, default=0)
+    run_demo(**vars(parser.parse_args(argv)))
+
+
+def grpo(argv: list[str]) -> None:
+    """Train by GRPO; flags are those of TRL's GRPOConfig and ModelConfig and of medr1kit's data."""
+    from trl import GRPOConfig
+
+    from medr1kit.train import train_grpo
+
+    _train(argv, "grpo", GRPOConfig, train_grpo)
+
+
+def sft(argv: list[str]) -> None:
+    """Train on gold completions; flags are those of TRL's SFTConfig and ModelConfig and of medr1kit's data."""
+    from trl import SFTConfig
+
+    from medr1kit.train import train_sft
+
+    _train(argv, "sft", SFTConfig, train_sft)
+
+
+def predict(argv: list[str]) -> None:
+    """Answer a data set's questions, write the predictions and print accuracy by modality and task."""
+    from trl import ModelConfig
+
+    from medr1kit.flags import DataFlags, PredictFlags, parse_flags
+    from medr1kit.predict import predict
+
+    flags = parse_flags(argv, "medr1kit predict", DataFlags, PredictFlags, ModelConfig)
+    model, processor = _load_model(flags)
+    held_out = flags.get("test_size", 0.0) > 0
+    split = flags.get("dataset_train_split" if held_out else "dataset_test_split")
+    dataset = _load_data(flags, split or ("test" if flags["dataset_name"] == "phantoms" and not held_out else None))
+    if held_out:
+        _, dataset = _hold_out(dataset, flags)
+    chosen = {
+        name: flags[name] for name in ("batch_size", "max_new_tokens", "images", "seed", "output") if name in flags
+    }
+    preds = predict(model, processor, dataset, format=flags.get("format", "no-think"), **chosen)
+    _print_scores(preds)
+
+
+def _train(argv: list[str], command: str, config: type, train: Any) -> None:
+    from trl import ModelConfig
+
+    from medr1kit.flags import DataFlags, fit_to_machine, parse_flags
+    from medr1kit.models import choose_device
+
+    flags = fit_to_machine(
+        parse_flags(argv, f"medr1kit {command}", DataFlags, ModelConfig, config), choose_device().value
+    )
+    if "output_dir" not in flags:
+        raise DataError("--output_dir is missing: the folder for the run")
+    dataset, test = _load_data(flags, flags.get("dataset_train_split")), None
+    if flags.get("test_size", 0.0) > 0:
+        dataset, test = _hold_out(dataset, flags)
+    model, processor = _load_model(flags)
+    ours = {name for kind in (DataFlags, ModelConfig) for name in kind.__dataclass_fields__}
+    arguments = {name: value for name, value in flags.items() if name not in ours}
+    arguments["preset"] = flags.get("preset") or (
+        "tiny" if flags.get("model_name_or_path", "tiny") == "tiny" else "gpu"
+    )
+    arguments["overwrite"] = flags.get("overwrite", False)
+    arguments["lora"] = _lora_flags(flags)
+    if command == "grpo" and "reward_funcs" in flags:
+        arguments["rewards"] = _rewards(flags)
+    run = train(model, processor, dataset, format=flags.get("format", "no-think"), **arguments)
+    print(f"run written to {run.path}")
+    if test is not None and int(os.environ.get("RANK", 0)) == 0:
+        _report_held_out(model, processor, dataset, test, flags, run)
+
+
+def _load_model(flags: dict[str, Any]):
+    from medr1kit.models import load_model
+
+    names = {"dtype": "dtype", "attn_implementation": "attn", "max_pixels": "max_pixels"}
+    chosen = {ours: flags[theirs] for theirs, ours in names.items() if theirs in flags}
+    return load_model(flags.get("model_name_or_path", "tiny"), **chosen)
+
+
+def _load_data(flags: dict[str, Any], split: str | None):
+    from medr1kit.data import load_vqa
+
+    names = {
+        "image_folder": "images",
+        "meta": "meta",
+        "modality": "modality",
+        "task": "task",
+        "n": "n",
+        "check": "check",
+    }
+    chosen = {ours: flags[theirs] for theirs, ours in names.items() if theirs in flags}
+    return load_vqa(flags["dataset_name"], split=split, seed=flags.get("seed", 0), **chosen)
+
+
+def _hold_out(dataset, flags: dict[str, Any]):
+    from medr1kit.audit import image_disjoint_split
+
+    train, test = image_disjoint_split(dataset, test_size=flags["test_size"], seed=flags.get("seed", 0))
+    print(f"held out {len(test)} of {len(dataset)} questions; no image or patient is on both sides")
+    return train, test
+
+
+def _lora_flags(flags: dict[str, Any]) -> dict[str, Any] | bool:
+    """True for the preset's adapter, its changed arguments, or False for --use_peft false."""
+    for name in (
+        "load_in_4bit",
+        "load_in_8bit",
+        "lora_target_modules",
+        "lora_modules_to_save",
+        "use_rslora",
+        "use_dora",
+    ):
+        if flags.get(name):
+            raise DataError(
+                f"--{name} is not supported yet; pass a model and a peft.LoraConfig to TRL's trainer instead"
+            )
+    if flags.get("use_peft") is False:
+        return False
+    names = {"lora_r": "rank", "lora_alpha": "alpha", "lora_dropout": "dropout"}
+    changed = {ours: flags[theirs] for theirs, ours in names.items() if theirs in flags}
+    return changed or True
+
+
+def _rewards(flags: dict[str, Any]) -> list:
+    from medr1kit import rewards
+    from medr1kit.formats import format_named
+
+    format = format_named(flags.get("format", "no-think"))
+    makers = {
+        "accuracy": lambda: rewards.accuracy_reward(format),
+        "format": lambda: rewards.format_reward(format),
+        "agreement": lambda: rewards.agreement_reward(format),
+        "repetition": rewards.repetition_reward,
+        "reference_accuracy": rewards.reference_accuracy_reward,
+        "reference_format": lambda: rewards.reference_format_reward(format),
+    }
+    unknown = [name for name in flags["reward_funcs"] if name not in makers]
+    if unknown:
+        raise DataError(f"--reward_funcs {unknown[0]} is unknown; use some of {', '.join(makers)}")
+    return [makers[name]() for name in flags["reward_funcs"]]
+
+
+def _report_held_out(model, processor, train, test, flags: dict[str, Any], run) -> None:
+    """Print accuracy on the held-out questions beside what needs no image: blind floor, shuffled and blank images."""
+    from medr1kit.audit import blind_floor
+    from medr1kit.predict import predict, visual_reliance
+
+    format = flags.get("format", "no-think")
+    preds = predict(model, processor, test, format=format, output=run.path / "predictions.parquet")
+    _print_scores(preds)
+    floor = blind_floor(train, test)
+    reliance = visual_reliance(model, processor, test, format=format, seed=flags.get("seed", 0))
+    print("\nheld-out accuracy, and what can be had without the right image")
+    lines = [("blind floor (option lookup, no image)", floor.accuracy, floor.low, floor.high)]
+    lines += [(f"{row.images} images", row.accuracy, row.low, row.high) for row in reliance.itertuples()]
+    for name, accuracy, low, high in lines:
+        print(f"{name:<40}{accuracy:7.1%}  [{low:.1%}, {high:.1%}]")
+    reliance.to_csv(run.path / "visual_reliance.csv", index=False)
+
+
+def _print_scores(preds) -> None:
+    from medr1kit.tables import score
+
+    for by in ("modality", "task"):
+        known = preds[preds[by].notna()]
+        table = score(preds if known.empty else known, by=None if known.empty else by)
+        print("\n" + table.round(3).to_string(index=False))
+
+
+COMMANDS = {"doctor": doctor, "demo": demo, "grpo": grpo, "sft": sft, "predict": predict}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; bad input ends with one sentence and exit status 2."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] not in COMMANDS:
+        print("usage: medr1kit COMMAND [--flags]; COMMAND --help lists the flags\n")
+        for name, command in COMMANDS.items():
+            print(f"  {name:<9} {command.__doc__.splitlines()[0]}")
+        return 0 if argv[:1] in ([], ["--help"], ["-h"]) else 2
+    warnings.formatwarning = lambda message, *_, **__: f"note: {message}\n"
+    warnings.filterwarnings("ignore", category=FutureWarning)  # upstream's own, about its next version
+    try:
+        COMMANDS[argv[0]](argv[1:])
+    except DataError as error:
+        print(f"medr1kit {argv[0]}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
