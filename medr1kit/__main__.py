@@ -14,6 +14,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from medr1kit.formats import ResponseFormat, format_named
 from medr1kit.vqa import DataError
 
 
@@ -34,7 +35,7 @@ def demo(argv: list[str]) -> None:
     parser.add_argument("--modality", default="OCT", help="modality to train on")
     parser.add_argument("--format", default="think-before", help="think-before, think-after or no-think")
     parser.add_argument("--max_steps", type=int, default=60, help="steps of either training")
-    parser.add_argument("--n", type=int, default=320, help="test questions, over all eight modalities")
+    parser.add_argument("--n", type=int, default=640, help="test questions, over all eight modalities")
     parser.add_argument("--seed", type=int, default=0)
     run_demo(**vars(parser.parse_args(argv)))
 
@@ -89,20 +90,22 @@ def _train(argv: list[str], command: str, config: type, train: Any) -> None:
     )
     if "output_dir" not in flags:
         raise DataError("--output_dir is missing: the folder for the run")
-    dataset, test = _load_data(flags, flags.get("dataset_train_split")), None
-    if flags.get("test_size", 0.0) > 0:
-        dataset, test = _hold_out(dataset, flags)
-    model, processor = _load_model(flags)
     ours = {name for kind in (DataFlags, ModelConfig) for name in kind.__dataclass_fields__}
     arguments = {name: value for name, value in flags.items() if name not in ours}
+    arguments["format"] = format_named(flags.get("format", "no-think"))
     arguments["preset"] = flags.get("preset") or (
         "tiny" if flags.get("model_name_or_path", "tiny") == "tiny" else "gpu"
     )
     arguments["overwrite"] = flags.get("overwrite", False)
     arguments["lora"] = _lora_flags(flags)
     if command == "grpo" and "reward_funcs" in flags:
-        arguments["rewards"] = _rewards(flags)
-    run = train(model, processor, dataset, format=flags.get("format", "no-think"), **arguments)
+        arguments["rewards"] = _rewards(flags["reward_funcs"], arguments["format"])
+    dataset, test = _load_data(flags, flags.get("dataset_train_split")), None
+    if flags.get("test_size", 0.0) > 0:
+        dataset, test = _hold_out(dataset, flags)
+    model, processor = _load_model(flags)
+    arguments["preset"] = flags.get("preset") or ("tiny" if model.medr1kit_name == "tiny" else "gpu")
+    run = train(model, processor, dataset, **arguments)
     print(f"run written to {run.path}")
     if test is not None and int(os.environ.get("RANK", 0)) == 0:
         _report_held_out(model, processor, dataset, test, flags, run)
@@ -160,11 +163,9 @@ def _lora_flags(flags: dict[str, Any]) -> dict[str, Any] | bool:
     return changed or True
 
 
-def _rewards(flags: dict[str, Any]) -> list:
+def _rewards(names: list[str], format: ResponseFormat) -> list:
     from medr1kit import rewards
-    from medr1kit.formats import format_named
 
-    format = format_named(flags.get("format", "no-think"))
     makers = {
         "accuracy": lambda: rewards.accuracy_reward(format),
         "format": lambda: rewards.format_reward(format),
@@ -173,10 +174,10 @@ def _rewards(flags: dict[str, Any]) -> list:
         "reference_accuracy": rewards.reference_accuracy_reward,
         "reference_format": lambda: rewards.reference_format_reward(format),
     }
-    unknown = [name for name in flags["reward_funcs"] if name not in makers]
+    unknown = [name for name in names if name not in makers]
     if unknown:
         raise DataError(f"--reward_funcs {unknown[0]} is unknown; use some of {', '.join(makers)}")
-    return [makers[name]() for name in flags["reward_funcs"]]
+    return [makers[name]() for name in names]
 
 
 def _report_held_out(model, processor, train, test, flags: dict[str, Any], run) -> None:

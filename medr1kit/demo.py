@@ -38,7 +38,7 @@ def run_demo(
     modality: str = "OCT",
     format: str | ResponseFormat = "think-before",
     max_steps: int = 60,
-    n: int = 320,
+    n: int = 640,
     seed: int = 0,
 ) -> Path:
     """Train the tiny model on one modality with SFT and GRPO, test on all eight, and write a report.
@@ -136,7 +136,7 @@ def _report(
         ("What was done", setting),
         ("What changed", " ".join(sentences)),
         ("The floor", blind),
-        ("Accuracy by method", score(preds, by="method")),
+        ("Accuracy by method", score(preds, by=["method"])),
         ("Accuracy by modality", score(preds, by=["method", "modality"])),
         ("Paired changes", pd.DataFrame(rows)),
     ]

@@ -35,7 +35,8 @@ class Parsed:
     Attributes:
         think: the text of the first thinking block, stripped; None if there is none.
         answer: the letter of the one answer block outside the thinking; None if it cannot be read without guessing.
-        lenient_answer: ``answer``, or else the one letter named outside the tags; None if there is none or several.
+        lenient_answer: ``answer``, or else the one letter named outside the thinking, tagged or not; None if there is
+            none or several.
         well_formed: the format's blocks, once each, in order, nothing between or around them, thinking not empty.
         reason: one sentence that says why ``answer`` is what it is.
     """
@@ -151,6 +152,8 @@ def _read_blocks(answers: list[str], choices: dict[str, str | None]) -> tuple[st
         return None, "there is no <answer>…</answer> block outside the thinking"
     if len(answers) > 1:
         return None, f"there are {len(answers)} answer blocks; exactly one counts"
+    if _TAG.search(answers[0]):
+        return None, "the answer block holds another tag"
     return _read_letter(answers[0], choices)
 
 
@@ -167,46 +170,54 @@ def _read_letter(content: str, choices: dict[str, str | None]) -> tuple[str | No
     match = _LETTER.fullmatch(content)
     letter, rest = (match.group(2).upper(), match.group(5).strip()) if match else (None, "")
     delimited = bool(match and (match.group(3) or match.group(4)))
-    if letter and not rest:
-        if letter in choices:
-            return letter, f"the answer block holds the letter {letter}"
-        return None, f"the letter {letter} is not among the options"
-    named = [key for key, text in choices.items() if text and text == _fold(content)]
-    if len(named) == 1:
-        return named[0], f"the answer block holds the text of option {named[0]}"
-    if len(named) > 1:
-        return None, f"the text stands under several letters ({', '.join(named)})"
+    if letter in choices and not rest:
+        return letter, f"the answer block holds the letter {letter}"
     spaced = bool(match) and match.start(5) > match.end(2)  # "C CT" as well as "C) CT"
-    if not (delimited or (spaced and choices.get(letter) == _fold(rest))):
-        return None, "the answer block is neither a letter nor the text of one option"
-    if letter not in choices:
+    beside = (delimited or spaced) and choices.get(letter) == _fold(rest)
+    whole = _fold(content)
+    named = {key for key, text in choices.items() if text and text == whole} | ({letter} if beside else set())
+    if len(named) > 1:
+        return None, f"the text stands under several letters ({', '.join(sorted(named))})"
+    if named:
+        letter = named.pop()
+        text = f"the letter {letter} and its text" if beside else f"the text of option {letter}"
+        return letter, f"the answer block holds {text}"
+    if letter and letter not in choices and (delimited or not rest):
         return None, f"the letter {letter} is not among the options"
-    if choices[letter] is None:
-        if _OTHER_LETTER.search(rest):
-            return None, "the answer block names more than one letter"
-        return letter, f"the answer block holds the letter {letter} and text that could not be checked"
-    if choices[letter] != _fold(rest):
+    if not delimited:
+        return None, "the answer block is neither a letter nor the text of one option"
+    if choices[letter] is not None:
         return None, f"the letter {letter} stands beside text that is not option {letter}"
-    return letter, f"the answer block holds the letter {letter} and its text"
+    if _OTHER_LETTER.search(rest):
+        return None, "the answer block names more than one letter"
+    return letter, f"the answer block holds the letter {letter} and text that could not be checked"
 
 
-_STATED = re.compile(r"(?i:\b(?:answer|option|choice)\b(?:\s+(?:is|would be))?)\s*[:=]?\s*\(?([A-Z])\b(?!')")
-_MARKED = re.compile(r"(?<![\w'])\(?([A-Z])[).:](?!\w)|^\s*([A-Za-z])\s*$|(?<![\w'])([B-HJ-Z])(?![\w'])", re.MULTILINE)
+# No two neighbouring repeats may eat the same blanks: a completion of nothing but line ends must not take minutes.
+_STATED = re.compile(r"(?i:\b(?:answer|option|choice)\b(?:\s+(?:is|would be))?)\s*(?:[:=]\s*)?\(?([A-Z])\b(?!')")
+# "C)", a letter alone on its line, a capital alone. Before a word, "A" is an article and "I" a pronoun.
+_MARKED = re.compile(
+    r"(?<![\w'])\(?([A-Z])[).:](?!\w)"
+    r"|^[^\S\n]*([A-Za-z])[^\S\n]*$"
+    r"|(?<![\w'])([B-HJ-Z]|A(?!\s+(?!(?:and|or|is|[A-Z])\b)\w))(?![\w'])",
+    re.MULTILINE,
+)
 
 
 def _read_untagged(answers: list[str], outside: str, choices: dict[str, str | None]) -> str | None:
-    """Read a letter without its tags: first what is stated as the answer, then any single marked letter."""
-    text = " ".join([*answers, outside]) if len(answers) <= 1 else "\n".join(answers)
-    letter, _ = _read_letter(text, choices)
-    if letter:
+    """Read a letter without its tags: first what is stated as the answer, then any single marked letter.
+
+    Of several answer blocks only the marked letters count, and only where all of them are one letter.
+    """
+    several = len(answers) > 1
+    text = _TAG.sub(" ", "\n".join(answers) if several else " ".join([*answers, outside]))
+    if not several and (letter := _read_letter(text, choices)[0]):
         return letter
-    for pattern in (_STATED, _MARKED):
+    for pattern in (_MARKED,) if several else (_STATED, _MARKED):
         found = {next(filter(None, match.groups())).upper() for match in pattern.finditer(text)}
         found &= set(choices)
-        if len(found) == 1:
-            return found.pop()
         if found:
-            return None
+            return found.pop() if len(found) == 1 else None
     return None
 
 

@@ -11,6 +11,8 @@ import importlib.metadata
 import json
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -203,7 +205,8 @@ def load_model(
     device = device or choose_device().value
     dtype = dtype or choose_dtype(device).value
     attn = attn or choose_attention(device, dtype).value
-    model = AutoModelForImageTextToText.from_pretrained(path, dtype=dtype, attn_implementation=attn)
+    with _quiet_if(path == TINY or bool(os.environ.get("CI"))):
+        model = AutoModelForImageTextToText.from_pretrained(path, dtype=dtype, attn_implementation=attn)
     processor = load_processor(path, config.model_type, max_pixels)
     model.medr1kit_name = str(name)
     if run is not None:  # predictions of this model are labelled as the run's
@@ -212,6 +215,21 @@ def load_model(
     if adapter is not None:
         model = _with_adapter(model, adapter)
     return model.to(device).eval(), processor
+
+
+@contextmanager
+def _quiet_if(quiet: bool) -> Iterator[None]:
+    """No loading bar for what loads in a blink."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    if quiet:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if quiet and shown:
+            logging.enable_progress_bar()
 
 
 def _resolve(name: str | Path, adapter: str | Path | None) -> tuple[str | Path, str | Path | None, Path | None]:

@@ -89,7 +89,7 @@ def plot_rewards(metrics: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     for (column, label), colour in zip(curves.items(), colours):
         _draw_curve(metrics, column, ax, colour, label)
     ax.set(xlabel="step", ylabel="mean reward")
-    ax.legend()
+    _legend_above(ax, 3)
     return ax
 
 
@@ -116,7 +116,7 @@ def plot_lengths(metrics: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     _draw_curve(metrics, "completions/mean_length", ax, colour, "mean")
     ax.set(xlabel="step", ylabel="completion length (tokens)")
     ax.set_ylim(bottom=0)
-    ax.legend()
+    _legend_above(ax, 3)
     return ax
 
 
@@ -164,7 +164,7 @@ def plot_accuracy(
     ax.set_yticks(range(len(lines)), [_wrap(line) for line in lines])
     ax.set_xticks(np.linspace(0, 1, 6))
     ax.set(xlabel="accuracy (95 % interval)", ylabel=category or "", xlim=(0, 1.02), ylim=(len(lines) - 0.4, -0.6))
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2 if len(models) < 4 else 3, frameon=False)
+    _legend_above(ax, 2 if len(models) < 4 else 3)
     return ax
 
 
@@ -203,12 +203,15 @@ def _draw_floor(
     _draw_ticks(values, lines, ax, colour=colour, style="--", label="blind floor")
 
 
-def plot_transfer(table: pd.DataFrame, value: str = "difference", *, ax: Axes | None = None) -> Axes:
+def plot_transfer(
+    table: pd.DataFrame, value: str = "difference", *, limit: float = 30.0, ax: Axes | None = None
+) -> Axes:
     """Draw what training on each modality (or task) does to each other one.
 
     Args:
         table: from :func:`medr1kit.tables.transfer_table`, of one method, format, model and seed.
         value: "difference" (to the untrained base) or "accuracy".
+        limit: the difference, in points, at which colours saturate; fixed, so that two maps can be compared by eye.
         ax: axes to draw into; a new figure when None.
 
     Returns:
@@ -237,8 +240,7 @@ def plot_transfer(table: pd.DataFrame, value: str = "difference", *, ax: Axes | 
     doubtful = cells["p_corrected"].loc[rows, columns].astype(float) > 0.05
     ax = _axes(ax)
     if value == "difference":
-        bound = max(1.0, np.nanmax(np.abs(points.to_numpy()), initial=1.0))
-        _heatmap(points, ax, points.map("{:+.1f}".format), {}, cmap="PuOr_r", vmin=-bound, vmax=bound)
+        _heatmap(points, ax, points.map("{:+.1f}".format), {}, cmap="PuOr_r", vmin=-limit, vmax=limit)
         _hatch(doubtful & points.notna(), ax)
         legend = "\nhatched: may be chance (corrected p > 0.05)" if doubtful.to_numpy().any() else ""
         ax.set_title(f"accuracy minus untrained base (points){legend}", fontsize="medium")
@@ -251,6 +253,10 @@ def plot_transfer(table: pd.DataFrame, value: str = "difference", *, ax: Axes | 
             ax.add_patch(Rectangle(place, 1, 1, fill=False, ec=_INK, lw=2.5, clip_on=False, label="_diagonal"))
     ax.set(xlabel="tested on", ylabel="trained on")
     return ax
+
+
+def _legend_above(ax: Axes, columns: int) -> None:
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, frameon=False)
 
 
 def _hatch(cells: pd.DataFrame, ax: Axes) -> None:

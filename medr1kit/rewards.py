@@ -12,12 +12,12 @@ section 3).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
 from medr1kit.formats import NO_THINK, THINK_BEFORE, Options, Parsed, ResponseFormat
-from medr1kit.vqa import DataError, parse_solution
+from medr1kit.vqa import LETTERS, DataError, parse_solution
 
 Completion = str | Sequence[dict[str, str]]
 RewardFunction = Callable[..., list[float | None]]
@@ -120,6 +120,9 @@ def soft_overlong_reward(max_length: int, margin: int) -> RewardFunction:
         max_length: the limit in tokens, above ``margin``.
         margin: the penalty starts this many tokens before the limit, 1 or more.
 
+    Raises:
+        DataError: if ``margin`` is not between 1 and ``max_length``.
+
     >>> soft_overlong_reward(10, 4)(["…", "…", "…"], completion_ids=[[0] * 6, [0] * 8, [0] * 11])
     [0.0, -0.5, -1.0]
     """
@@ -139,9 +142,15 @@ def repetition_reward(words: int = 3) -> RewardFunction:
     Args:
         words: length of an n-gram, 1 or more.
 
+    Raises:
+        DataError: if ``words`` is below 1.
+
     >>> repetition_reward(1)(["a b a b", "a b c d"])
     [-0.5, 0.0]
     """
+
+    if words < 1:
+        raise DataError(f"repetition penalty needs n-grams of 1 word or more; got words={words}")
 
     def repetition_reward(completions, **columns) -> list[float | None]:
         rewards = []
@@ -177,19 +186,21 @@ def agreement_reward(format: ResponseFormat) -> RewardFunction:
 
 
 def concluded_option(parsed: Parsed, options: Options | None) -> str | None:
-    """Return the letter of the option whose text the thinking names last; None without one, or without an answer.
+    """Return the letter of the option whose text the thinking names last.
 
-    Among options that end at the same place the longest wins, so "left lung" is not read as "lung".
+    Among options that end at the same place the longest wins, so "left lung" is not read as "lung". None where the
+    thinking names no option, where the last one stands under several letters, and where there is no answer.
     """
     if options is None or parsed.think is None or parsed.answer is None:
         return None
-    items = options.items() if hasattr(options, "items") else zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", options)
-    ends = []
-    for letter, text in items:
-        found = list(re.finditer(rf"(?<!\w){re.escape(text.strip().rstrip('.'))}(?!\w)", parsed.think, re.IGNORECASE))
-        if found and text.strip():
-            ends.append((found[-1].end(), len(text), letter))
-    return max(ends)[2] if ends else None
+    last: dict[tuple[int, int], list[str]] = {}  # (end, length) of the last mention -> letters with that text
+    for letter, text in options.items() if isinstance(options, Mapping) else zip(LETTERS, options):
+        name = (text or "").strip().rstrip(".")
+        mentions = list(re.finditer(rf"(?<!\w){re.escape(name)}(?!\w)", parsed.think, re.IGNORECASE)) if name else []
+        if mentions:
+            last.setdefault((mentions[-1].end(), len(name)), []).append(letter)
+    letters = last[max(last)] if last else []
+    return letters[0] if len(letters) == 1 else None
 
 
 @dataclass(frozen=True)

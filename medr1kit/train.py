@@ -12,6 +12,7 @@ load it anew.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,9 @@ from medr1kit.vqa import DataError
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, ProcessorMixin
+
+# TRL 1.16 still says gradient_checkpointing where transformers 5 wants activation_checkpointing; nothing a user can do.
+warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
 
 
 def train_sft(
@@ -72,8 +76,9 @@ def train_sft(
             "use the no-think format, or add the column"
         )
     settings, adapter = _settings("sft", preset, overrides, lora)
-    texts = [name for name in ("problem", "answer", "rationale") if name in dataset.column_names]
-    rows = dataset.select_columns(["image", *texts]).map(_sft_example(format), remove_columns=texts)
+    rows = dataset.select_columns(["image"])
+    rows = rows.add_column("prompt", [_user_turn(format, problem) for problem in dataset["problem"]])
+    rows = rows.add_column("completion", _gold_turns(format, dataset))
     args = SFTConfig(**(_common(model, output_dir, seed) | {"max_length": None} | settings))
     model, adapter = _continue_adapter(model, adapter)
     config = run_config("sft", model, dataset, format, args, adapter, seed)
@@ -128,7 +133,7 @@ def train_grpo(
     _require_images(dataset)
     settings, adapter = _settings("grpo", preset, overrides, lora)
     _check_groups(settings)
-    rows = dataset.map(lambda problem: {"prompt": _user_turn(format, problem)}, input_columns="problem")
+    rows = dataset.add_column("prompt", [_user_turn(format, problem) for problem in dataset["problem"]])
     # The policy must not write image placeholders: the next forward pass would look for their images.
     generation = {"suppress_tokens": image_token_ids(model), **(settings.pop("generation_kwargs", None) or {})}
     args = GRPOConfig(**(_common(model, output_dir, seed) | settings | {"generation_kwargs": generation}))
@@ -152,15 +157,10 @@ def _user_turn(format: ResponseFormat, problem: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": format.prompt(problem)}]
 
 
-def _sft_example(format: ResponseFormat) -> Callable[[dict], dict]:
-    def example(row: dict) -> dict:
-        completion = format.write(row["answer"], row.get("rationale") or "")
-        return {
-            "prompt": _user_turn(format, row["problem"]),
-            "completion": [{"role": "assistant", "content": completion}],
-        }
-
-    return example
+def _gold_turns(format: ResponseFormat, dataset: Dataset) -> list[list[dict[str, str]]]:
+    rationales = dataset["rationale"] if "rationale" in dataset.column_names else [""] * len(dataset)
+    gold = [format.write(answer, rationale or "") for answer, rationale in zip(dataset["answer"], rationales)]
+    return [[{"role": "assistant", "content": completion}] for completion in gold]
 
 
 def _require_images(dataset: Dataset) -> None:

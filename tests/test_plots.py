@@ -204,7 +204,7 @@ def test_transfer_prints_points_frames_the_diagonal_and_hatches_doubt():
     assert all(patch.get_hatch() for patch in ax.patches if patch.get_label() == "_doubtful")
     assert "hatched" in ax.get_title()
     mesh = ax.collections[0]
-    assert mesh.get_clim() == (-50, 50), "white is no difference"
+    assert mesh.get_clim() == (-30.0, 30.0), "white is no difference"
 
 
 def test_transfer_of_accuracy_has_no_hatching_and_a_plain_scale():

@@ -1,0 +1,34 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Each makes the virtual environment it needs.
+# Extra pip arguments: make demo PIP_ARGS="--index-url ..."; another interpreter: make demo PYTHON=python3.12
+PYTHON ?= python3
+PIP_ARGS ?=
+VENV ?= .venv
+BIN = $(VENV)/bin
+# Sleeping instead of spinning threads: on a shared machine spinning makes two cores slower than one.
+export OMP_WAIT_POLICY ?= PASSIVE
+export GOMP_SPINCOUNT ?= 0
+
+.PHONY: demo test lab lint clean
+
+demo: $(VENV)/.installed
+	$(BIN)/medr1kit demo --output_dir runs/demo
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest
+
+lab: $(VENV)/.installed
+	$(BIN)/jupyter lab notebooks
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "medr1kit needs Python 3.11 or newer; name one: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "cannot make a virtual environment; on Debian: apt install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs

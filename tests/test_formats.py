@@ -1,0 +1,390 @@
+"""Formats: what is asked, and every way in which an answer is, or is not, read out of what comes back."""
+
+import random
+import time
+
+import pytest
+
+from medr1kit.formats import FORMATS, NO_THINK, THINK_AFTER, THINK_BEFORE, Parsed, format_named
+from medr1kit.predict import _prompt
+from medr1kit.vqa import LETTERS, DataError
+
+OPTIONS = ["liver", "MRI", "CT", "lung"]
+FOUR, TWO = OPTIONS, ["mass", "cyst"]
+each_format = pytest.mark.parametrize("format", FORMATS.values(), ids=FORMATS)
+
+
+def a(content):
+    return f"<answer>{content}</answer>"
+
+
+def t(content):
+    return f"<think>{content}</think>"
+
+
+# --- what is asked ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("format", "prompt"),
+    [
+        (
+            THINK_BEFORE,
+            "Sharp? A)yes, B)no Your task: 1. Think through the question step by step, enclose your reasoning process "
+            "in <think>...</think> tags. 2. Then provide the correct single-letter choice (A, B, C, D,...) inside "
+            "<answer>...</answer> tags. 3. No extra information or text outside of these tags.",
+        ),
+        (
+            NO_THINK,
+            "Sharp? A)yes, B)no Your task: 1. Provide the correct single-letter choice (A, B, C, D,...) inside "
+            "<answer>...</answer> tags. 2. No extra information or text outside of this tag.",
+        ),
+    ],
+    ids=["think-before", "no-think"],
+)
+def test_the_prompt_is_verbatim_the_training_prompt_of_med_r1(format, prompt):
+    assert format.prompt("Sharp? A)yes, B)no") == prompt
+
+
+def test_the_think_after_prompt_asks_for_the_answer_first():
+    prompt = THINK_AFTER.prompt("Sharp? A)yes, B)no")
+    assert prompt.startswith("Sharp? A)yes, B)no Your task: 1. Provide")
+    assert prompt.index("<answer>...</answer>") < prompt.index("<think>...</think>")
+
+
+@each_format
+def test_the_evaluation_asks_with_the_same_words_as_the_training(format):
+    from medr1kit.train import _user_turn
+
+    class Processor:
+        def apply_chat_template(self, turns, **settings):
+            return turns
+
+    ((trained,), (asked,)) = _user_turn(format, "Sharp?"), _prompt(Processor(), format, "Sharp?")
+    texts = [part["text"] for part in asked["content"] if part["type"] == "text"]
+    assert texts == [trained["content"]] == [format.prompt("Sharp?")]
+    assert trained["role"] == asked["role"] == "user"
+    assert asked["content"][0] == {"type": "image"}, "the image comes first, as in the reference"
+
+
+@each_format
+@pytest.mark.parametrize("letter", "ABCD")
+def test_what_is_written_is_read_back(format, letter):
+    parsed = format.parse(format.write(letter, "A bright ring."), OPTIONS)
+    think = "A bright ring." if "think" in format.blocks else None
+    assert parsed == Parsed(think, letter, letter, True, f"the answer block holds the letter {letter}")
+
+
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [
+        ("think", THINK_BEFORE),
+        ("Think_Before", THINK_BEFORE),
+        ("think-after", THINK_AFTER),
+        ("NO_THINK", NO_THINK),
+        (THINK_AFTER, THINK_AFTER),
+    ],
+)
+def test_a_format_is_found_by_its_name(name, format):
+    assert format_named(name) is format
+
+
+def test_an_unknown_format_is_refused_with_the_names_there_are():
+    with pytest.raises(DataError, match="unknown format 'nothink'; use one of think-before, think-after, no-think"):
+        format_named("nothink")
+
+
+# --- what one answer block says --------------------------------------------------------------------------------------
+
+CONTENT = [  # content of the block, options, answer, lenient_answer
+    # every forgiven spelling
+    ("C", FOUR, "C", "C"),
+    ("c", FOUR, "C", "C"),
+    ("(C)", FOUR, "C", "C"),
+    ("( c )", FOUR, "C", "C"),
+    ("C.", FOUR, "C", "C"),
+    ("C:", FOUR, "C", "C"),
+    ("C)", FOUR, "C", "C"),
+    ("(C).", FOUR, "C", "C"),
+    ("C) CT", FOUR, "C", "C"),
+    ("C)CT", FOUR, "C", "C"),
+    ("(c) ct", FOUR, "C", "C"),
+    ("C. CT", FOUR, "C", "C"),
+    ("C: CT", FOUR, "C", "C"),
+    ("C: CT.", FOUR, "C", "C"),
+    ("C CT", FOUR, "C", "C"),
+    ("CT", FOUR, "C", "C"),
+    ("ct.", FOUR, "C", "C"),
+    ("  C  ", FOUR, "C", "C"),
+    ("\nC\n", FOUR, "C", "C"),
+    ("\r\n\tC)\n  CT\n", FOUR, "C", "C"),
+    ("\u00a0C\u2003", FOUR, "C", "C"),
+    # a letter beside text that is not its option's
+    ("C) MRI", FOUR, None, "C"),
+    ("C: liver", FOUR, None, "C"),
+    ("C. CT or MRI", FOUR, None, "C"),
+    ("C MRI", FOUR, None, "C"),
+    ("C) because it is bright", FOUR, None, "C"),
+    # two letters
+    ("A or B", FOUR, None, None),
+    ("B or A", FOUR, None, None),
+    ("A, C", FOUR, None, None),
+    ("A and D", FOUR, None, None),
+    ("B/C", FOUR, None, None),
+    ("A B", FOUR, None, None),
+    ("A) B)", FOUR, None, None),
+    ("B) MRI, C) CT", FOUR, None, None),
+    ("ABCD", FOUR, None, None),
+    ("C C", FOUR, None, "C"),
+    # neither a letter nor an option
+    ("", FOUR, None, None),
+    ("   \n", FOUR, None, None),
+    ("...", FOUR, None, None),
+    ("?", FOUR, None, None),
+    ("PET", FOUR, None, None),
+    ("CT scan", FOUR, None, None),
+    ("3", FOUR, None, None),
+    ("\u0421", FOUR, None, None),  # a Cyrillic letter that looks like C
+    ("\uff23", FOUR, None, None),  # a full-width C
+    ("C\0", FOUR, None, "C"),
+    ("$C$", FOUR, None, "C"),
+    (r"\boxed{C}", FOUR, None, "C"),
+    ("**A**", FOUR, None, "A"),
+    ("**C**", FOUR, None, "C"),
+    ("The answer is C", FOUR, None, "C"),
+    ("I think A is right", FOUR, None, "A"),
+    # letters beyond the options
+    ("E", FOUR, None, None),
+    ("E) CT", FOUR, None, None),
+    ("C", TWO, None, None),
+    ("b", TWO, "B", "B"),
+    ("B) mass", TWO, None, "B"),
+    ("Z", list(LETTERS), "Z", "Z"),
+    ("A", [], None, None),
+    # repeated distractors: their text is ambiguous, their letter is not
+    ("SPECT", ["SPECT", "CT", "spect."], None, None),
+    ("A", ["SPECT", "CT", "spect."], "A", "A"),
+    ("C) SPECT", ["SPECT", "CT", "spect."], "C", "C"),
+    ("CT", ["SPECT", "CT", "spect."], "B", "B"),
+    # option texts that begin with a letter, or are one
+    ("A mass", ["cyst", "A mass"], "B", "B"),
+    ("B) A mass", ["cyst", "A mass"], "B", "B"),
+    ("A) A mass", ["cyst", "A mass"], None, "A"),
+    ("A mass", ["A mass", "cyst"], "A", "A"),
+    ("A mass", ["mass", "A mass"], None, None),  # "A" and its text, or the text of B
+    ("B cell lymphoma", ["B cell lymphoma", "T cell lymphoma"], "A", "A"),
+    ("T", ["T", "N"], "A", "A"),
+    ("B: N", ["T", "N"], "B", "B"),
+    ("A", ["B", "A"], "A", "A"),  # the prompt asks for a letter, so a letter it is
+    ("b", ["B", "A"], "B", "B"),
+    # option texts with punctuation
+    ("T2, N0, M0", ["T1, N0, M0", "T2, N0, M0"], "B", "B"),
+    ("B) T2, N0, M0", ["T1, N0, M0", "T2, N0, M0"], "B", "B"),
+    ("A) T2, N0, M0", ["T1, N0, M0", "T2, N0, M0"], None, "A"),
+    ("stain (H&E)", ["stain (PAS)", "stain (H&E)"], "B", "B"),
+    ("(B) stain (H&E).", ["stain (PAS)", "stain (H&E)"], "B", "B"),
+    ("It's a good retinal image", ["It's a good retinal image.", "no"], "A", "A"),
+    ("B. no.", ["Yes.", "No"], "B", "B"),
+    ("no, it's  normal", ["Yes.", "no, it's normal"], "B", "B"),
+    ("Sjögren-Larsson", ["Crohn", "SJÖGREN-Larsson."], "B", "B"),
+    # options by letter, as a data set's struct column gives them
+    ("C) CT", dict(zip("ABCD", FOUR)), "C", "C"),
+    ("CT", dict(zip("ABCD", FOUR)), "C", "C"),
+    ("B", {"A": "mass", "B": None}, None, None),
+    ("C", {"B": "mass", "C": "cyst"}, "C", "C"),
+    # options not known: any letter, unchecked text, no option texts
+    ("C", None, "C", "C"),
+    ("z.", None, "Z", "Z"),
+    ("C) MRI", None, "C", "C"),
+    ("A) a bright mass", None, "A", "A"),
+    ("CT", None, None, None),
+    ("C CT", None, None, "C"),
+    ("B) MRI, C) CT", None, None, None),
+    ("B) or C", None, None, None),
+    ("A or B", None, None, None),
+]
+
+
+@pytest.mark.parametrize(("content", "options", "answer", "lenient"), CONTENT)
+@each_format
+def test_one_answer_block(format, content, options, answer, lenient):
+    text = "".join(a(content) if block == "answer" else t("A ring.") for block in format.blocks)
+    parsed = format.parse(text, options)
+    assert (parsed.answer, parsed.lenient_answer) == (answer, lenient), parsed.reason
+    assert parsed.well_formed == (answer is not None)
+    assert parsed.reason
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "reason"),
+    [
+        (a("C"), OPTIONS, "the answer block holds the letter C"),
+        (a("C) CT"), OPTIONS, "the answer block holds the letter C and its text"),
+        (a("CT"), OPTIONS, "the answer block holds the text of option C"),
+        (a("C) CT"), None, "the answer block holds the letter C and text that could not be checked"),
+        (a("C) MRI"), OPTIONS, "the letter C stands beside text that is not option C"),
+        (a("E"), OPTIONS, "the letter E is not among the options"),
+        (a("E) CT"), OPTIONS, "the letter E is not among the options"),
+        (a("CT"), ["CT", "ct"], "the text stands under several letters (A, B)"),
+        (a("A or B"), OPTIONS, "the answer block is neither a letter nor the text of one option"),
+        (a("A) or B"), None, "the answer block names more than one letter"),
+        (a(" "), OPTIONS, "the answer block is empty"),
+        (a("C") + a("C"), OPTIONS, "there are 2 answer blocks; exactly one counts"),
+        (a("A" + t("x")), OPTIONS, "the answer block holds another tag"),
+        (t(a("C")), OPTIONS, "there is no <answer>…</answer> block outside the thinking"),
+    ],
+)
+def test_the_reason_says_why(text, options, reason):
+    assert NO_THINK.parse(text, options).reason == reason
+
+
+# --- what the blocks around it say -----------------------------------------------------------------------------------
+
+BEFORE, AFTER, NONE = THINK_BEFORE.name, THINK_AFTER.name, NO_THINK.name
+STRUCTURE = [  # text, answer, lenient_answer, think, the formats in which it is well-formed
+    # order and number of blocks
+    (t("x") + a("C"), "C", "C", "x", {BEFORE}),
+    (a("C") + t("x"), "C", "C", "x", {AFTER}),
+    (a("C"), "C", "C", None, {NONE}),
+    (t("x"), None, None, "x", set()),
+    (t("x") + t("y") + a("C"), "C", "C", "x", set()),
+    (t("x") + a("C") + t("y"), "C", "C", "x", set()),
+    (a("C") + a("C"), None, "C", None, set()),
+    (a("C") + a("c"), None, "C", None, set()),
+    (a("C") + a("A"), None, None, None, set()),
+    (t("x") + a("C") + a("A"), None, None, "x", set()),
+    (t("x") + a("C") + a("C"), None, "C", "x", set()),
+    (a("C") + t("x") + a("C"), None, "C", "x", set()),
+    (a("...") + a("C"), None, "C", None, set()),
+    (a("A)") + a("B mass"), None, None, None, set()),
+    (a("The answer is A") + a("B"), None, None, None, set()),
+    # white space between and around, and only that
+    ("\n " + t("x") + " \n\t" + a("C") + "\n", "C", "C", "x", {BEFORE}),
+    ("  " + a("C") + "\r\n" + t("\nx\n") + " ", "C", "C", "x", {AFTER}),
+    ("\n" + a("C") + "  ", "C", "C", None, {NONE}),
+    ("Sure: " + a("C"), "C", "C", None, set()),
+    (t("x") + "so" + a("C"), "C", "C", "x", set()),
+    (a("C") + ".", "C", "C", None, set()),
+    (a("C") + "\0", "C", "C", None, set()),
+    (a("C") + " or B", "C", "C", None, set()),
+    # empty thinking
+    (t("") + a("C"), "C", "C", "", set()),
+    (t(" \n") + a("C"), "C", "C", "", set()),
+    (a("C") + t(""), "C", "C", "", set()),
+    # an answer inside the thinking is a thought
+    (t("maybe " + a("A")) + a("C"), "C", "C", "maybe " + a("A"), set()),
+    (t("maybe " + a("C")), None, None, "maybe " + a("C"), set()),
+    (t("The answer is C"), None, None, "The answer is C", set()),
+    # tags without a partner
+    ("<think>x" + a("C"), "C", "C", None, set()),
+    ("x</think>" + a("C"), "C", "C", None, set()),
+    (t("x") + "<answer>C", None, "C", "x", set()),
+    (t("x") + "C</answer>", None, "C", "x", set()),
+    ("<think>x<answer>C", None, "C", None, set()),
+    ("</answer>C<answer>", None, "C", None, set()),
+    (a("C") + "<think>x", "C", "C", None, set()),
+    (a("C") + "<answer>", "C", "C", None, set()),
+    (a("C") + "</answer>", "C", "C", None, set()),
+    ("<answer>C</think>", None, "C", None, set()),
+    ("<think>I see a ring, not a mass", None, None, None, set()),
+    # nested tags
+    (t("x<think>y") + "z</think>" + a("C"), "C", "C", "x<think>y", set()),
+    (a(a("C")), None, "C", None, set()),
+    (a("A) " + a("B")), None, None, None, set()),
+    (a("A) <answer>B"), None, None, None, set()),
+    (a("C" + t("x")), None, "C", None, set()),
+    (a(t("x") + "C"), None, "C", None, set()),
+    # tags that are none
+    ("< answer>C</answer>", None, "C", None, set()),
+    ("<ANSWER>C</ANSWER>", None, "C", None, set()),
+    ("<thinking>x</thinking>" + a("C"), "C", "C", None, set()),
+    # no tags at all
+    ("", None, None, None, set()),
+    (" \n", None, None, None, set()),
+    ("C", None, "C", None, set()),
+    ("c.\n", None, "C", None, set()),
+    ("C) CT", None, "C", None, set()),
+    ("CT", None, "C", None, set()),
+    ("The answer is (C).", None, "C", None, set()),
+    ("Answer: C", None, "C", None, set()),
+    ("Option A is wrong, so the answer is C", None, None, None, set()),
+    ("It is dark.\nC\n", None, "C", None, set()),
+    ("A mass is seen, so C", None, "C", None, set()),
+    ("A CT scan of a liver, hence D.", None, "D", None, set()),
+    ("I would say A", None, "A", None, set()),
+    ("A or B", None, None, None, set()),
+    ("A, possibly B", None, None, None, set()),
+    ("A\nB", None, None, None, set()),
+    ("Hidden under Z", None, None, None, set()),
+    ("\u2028\U0001f600 \ud800", None, None, None, set()),
+]
+
+
+@pytest.mark.parametrize(("text", "answer", "lenient", "think", "formats"), STRUCTURE)
+@each_format
+def test_blocks(format, text, answer, lenient, think, formats):
+    parsed = format.parse(text, OPTIONS)
+    assert (parsed.answer, parsed.lenient_answer, parsed.think) == (answer, lenient, think), parsed.reason
+    assert parsed.well_formed == (format.name in formats)
+
+
+# --- whatever comes ---------------------------------------------------------------------------------------------------
+
+
+def seconds(text, options):
+    began = time.process_time()
+    NO_THINK.parse(text, options)
+    return time.process_time() - began
+
+
+@pytest.mark.parametrize("options", [OPTIONS, None], ids=["options", "no options"])
+@pytest.mark.parametrize("piece", ["<think>", "<answer>", a("A"), "answer is \n", "A\n", "\n", "word "])
+def test_a_megabyte_is_read_in_a_second(piece, options):
+    assert seconds(piece * (1_000_000 // len(piece)), options) < 1.0
+
+
+@pytest.mark.parametrize("start", ["", "answer", "answer is", "A", "<answer>A)"])
+@pytest.mark.parametrize(
+    "piece", ["</think>", "<answer></think>", "<think><answer>", t("x"), " ", "\r\n", "(", "A ", "C)"]
+)
+def test_no_repetition_makes_reading_quadratic(piece, start):
+    # Backtracking over a run of 60,000 blanks takes 20 seconds and more, a linear reading some milliseconds.
+    assert seconds(start + piece * (60_000 // len(piece)), OPTIONS) < 1.0
+
+
+PIECES = [
+    *("<think>", "</think>", "<answer>", "</answer>") * 4,
+    *("A", "B", "b", "C", "E", "(", ")", ".", ":", ",", " ", "\n", "\0", "é", "'"),
+    *("CT", "liver", "the answer is ", "option ", "or ", "I "),
+]
+
+
+@each_format
+def test_no_text_breaks_the_reading(format):
+    rng = random.Random(0)
+    answered = formed = lenient = 0
+    for _ in range(10_000):
+        if rng.random() < 0.5:
+            text = "".join(rng.choices(PIECES, k=rng.randrange(12)))
+        else:
+            text = format.write("".join(rng.choices(PIECES, k=rng.randrange(4))), "".join(rng.choices(PIECES, k=2)))
+        options = rng.choice([OPTIONS, TWO, ["A mass", "mass", "A", "B"], dict(zip("ABC", OPTIONS)), None])
+        parsed = format.parse(text, options)
+        letters = LETTERS if options is None else LETTERS[: len(options)]
+        assert parsed.answer is None or parsed.answer in letters, text
+        assert parsed.lenient_answer is None or parsed.lenient_answer in letters, text
+        assert parsed.answer is None or parsed.lenient_answer == parsed.answer, text
+        assert parsed.answer is not None or not parsed.well_formed, text
+        answered += parsed.answer is not None
+        formed += parsed.well_formed
+        lenient += parsed.lenient_answer is not None
+    assert lenient > answered > formed > 20, "the pieces must make answers, or nothing is tested"
+
+
+@each_format
+def test_a_tag_that_loses_a_character_is_seen(format):
+    whole = format.write("B", "A ring.")
+    inside_tags = [i for i in range(len(whole)) if whole.rfind("<", 0, i + 1) > whole.rfind(">", 0, i)]
+    assert len(inside_tags) == sum(len(f"<{block}></{block}>") for block in format.blocks)
+    for i in inside_tags:
+        assert not format.parse(whole[:i] + whole[i + 1 :], OPTIONS).well_formed

@@ -1,0 +1,384 @@
+"""Loading models: the built-in one, the three architectures, runs and adapters, and the choices for this machine."""
+
+import json
+import sys
+
+import pytest
+import torch
+from PIL import Image
+
+import medr1kit as mk
+from medr1kit import models
+from medr1kit.phantoms import PAINTERS
+from medr1kit.tiny.tokenizer import phantom_words, word_forms
+from medr1kit.vqa import DataError
+
+ANY_TEXT = (
+    "plain words",
+    "a , b .  c",
+    "\x00\x01\x7f",
+    "🫀🧠👩‍⚕️",
+    "胸部X光片",
+    "é é",
+    "tab\tline\r\nend ",
+    "<think>x</answer>",
+    "",
+)
+STEP = {"max_steps": 1, "warmup_steps": 0, "per_device_train_batch_size": 4}
+
+
+def question(processor, text="What is shown? A)CT, B)MRI", image=None):
+    turn = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
+    prompt = processor.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+    return processor(text=[prompt], images=[image or Image.new("RGB", (112, 112))], return_tensors="pt")
+
+
+def trainable(model):
+    return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+# ---- the built-in model ----------------------------------------------------------------------------------------------
+
+
+def test_the_built_in_model_is_small_and_a_stock_qwen2_vl(tiny):
+    model, _ = tiny
+    weights = list(models.TINY.glob("*.safetensors"))
+    assert weights and sum(file.stat().st_size for file in weights) <= 4 * 1024**2
+    assert type(model).__name__ == "Qwen2VLForConditionalGeneration" and type(model).__module__.startswith(
+        "transformers."
+    )
+    assert not model.training and model.dtype == torch.float32 and model.device.type == "cpu"
+
+
+@pytest.mark.parametrize("text", ANY_TEXT)
+def test_its_tokenizer_gives_any_text_back(tiny, text):
+    tokenizer = tiny[1].tokenizer
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    assert tokenizer.decode(ids, skip_special_tokens=True) == text
+    assert all(0 <= i < tiny[0].config.text_config.vocab_size for i in ids)
+
+
+def test_each_phantom_word_is_one_token_with_and_without_a_blank(tiny):
+    tokenizer = tiny[1].tokenizer
+    words = {word for p in PAINTERS.values() for word in (*p.ANATOMIES, *p.FINDINGS, *p.ATTRIBUTES)}
+    assert words | set(mk.MODALITIES) <= set(phantom_words())
+    for word in phantom_words():
+        assert [len(tokenizer.encode(form, add_special_tokens=False)) for form in (word, f" {word}")] == [1, 1], word
+    pairs = word_forms(tokenizer)
+    assert len({i for pair in pairs for i in pair}) == 2 * len(phantom_words())
+
+
+def test_the_shipped_tokenizer_is_the_one_its_script_builds(tiny):
+    from medr1kit.tiny.tokenizer import build_tokenizer
+
+    built, shipped = build_tokenizer(), tiny[1].tokenizer
+    assert built.get_vocab() == shipped.get_vocab()
+    assert built.chat_template == shipped.chat_template
+
+
+def test_a_prompt_holds_one_image_token_for_each_four_patches(tiny):
+    _, processor = tiny
+    inputs = question(processor)
+    grid = inputs["image_grid_thw"]
+    assert (inputs["input_ids"] == tiny[0].config.image_token_id).sum() == grid.prod() // 4
+    assert inputs["pixel_values"].shape[0] == grid.prod()
+
+
+def test_the_processor_refuses_videos(tiny):
+    with pytest.raises(DataError, match=r"videos= is not supported"):
+        tiny[1](text=["x"], videos=[[Image.new("RGB", (28, 28))]])
+
+
+def test_a_processor_survives_being_saved(tiny, tmp_path):
+    model, processor = tiny
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    again, its_processor = mk.load_model(tmp_path)
+    inputs, same = question(processor), question(its_processor)
+    assert inputs.keys() == same.keys()
+    assert all(torch.equal(inputs[name], same[name]) for name in inputs)
+    with torch.inference_mode():
+        assert torch.equal(model(**inputs).logits, again(**same).logits)
+
+
+@pytest.mark.parametrize("side", [50, 112, 400])
+def test_max_pixels_caps_every_image(side):
+    _, processor = mk.load_model("tiny", max_pixels=56 * 56)
+    t, h, w = question(processor, image=Image.new("RGB", (side, side)))["image_grid_thw"][0].tolist()
+    assert t * h * w * 14 * 14 <= 56 * 56
+
+
+# ---- the image reaches the language model ----------------------------------------------------------------------------
+
+
+def letter_logits(model, processor, row, image):
+    """Logits of the four letters behind ``<answer>``: (4,)."""
+    inputs = question(processor, mk.NO_THINK.prompt(row["problem"]), image)
+    opening = processor.tokenizer("<answer>", add_special_tokens=False, return_tensors="pt")["input_ids"]
+    inputs["input_ids"] = torch.cat([inputs["input_ids"], opening], dim=1)
+    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    inputs.pop("mm_token_type_ids", None)
+    if "mm_token_type_ids" in processor.model_input_names:
+        inputs["mm_token_type_ids"] = (inputs["input_ids"] == model.config.image_token_id).int()
+    letters = processor.tokenizer.convert_tokens_to_ids(list("ABCD"))
+    with torch.inference_mode():
+        return model(**inputs).logits[0, -1, letters]
+
+
+def effect_of_the_image(model, processor, rows):
+    """Mean change of the gold letter's logit, and of its lead, when each row is shown the next one's image."""
+    changes, leads = [], []
+    for row, other in zip(rows, [*rows[1:], rows[0]]):
+        gold = "ABCD".index(row["answer"])
+        own, swapped = (letter_logits(model, processor, row, image) for image in (row["image"], other["image"]))
+        assert torch.equal(own, letter_logits(model, processor, row, row["image"]))
+        changes.append((own - swapped)[gold].abs().item())
+        leads.append(((own[gold] - own.mean()) - (swapped[gold] - swapped.mean())).item())
+    return sum(changes) / len(changes), sum(leads) / len(leads)
+
+
+@pytest.fixture(scope="module")
+def looking_rows(val_phantoms):
+    return [row for row in val_phantoms.select(range(24)) if len(row["options"]) == 4][:16]
+
+
+def test_swapping_the_image_moves_the_answer_letter(tiny, looking_rows):
+    change, lead = effect_of_the_image(*tiny, looking_rows)
+    assert change > 0.3
+    assert lead > 0.3  # and the right image favours the right letter
+
+
+@pytest.mark.parametrize("trained_by", ["sft", "grpo"])
+def test_swapping_the_image_still_moves_it_after_training(
+    fresh_tiny, train_phantoms, looking_rows, tmp_path, trained_by
+):
+    model, processor = fresh_tiny
+    train = {"sft": mk.train_sft, "grpo": mk.train_grpo}[trained_by]
+    groups = {"num_generations": 4, "max_completion_length": 8} if trained_by == "grpo" else {}
+    train(model, processor, train_phantoms, format="no-think", output_dir=tmp_path, **STEP, **groups)
+    change, lead = effect_of_the_image(model, processor, looking_rows)
+    assert change > 0.3 and lead > 0.3
+
+
+def test_a_blinded_model_is_told_apart(fresh_tiny, looking_rows):
+    """The check above can fail: with constant features in place of the tower's, nothing moves."""
+    model, processor = fresh_tiny
+
+    def blind(module, arguments, output):
+        output.pooler_output = torch.zeros_like(output.pooler_output)
+        return output
+
+    models.vision_tower(model).register_forward_hook(blind)
+    assert effect_of_the_image(model, processor, looking_rows[:4]) == (0.0, 0.0)
+
+
+# ---- other architectures ---------------------------------------------------------------------------------------------
+
+
+def test_the_other_architectures_load_and_see(micro, micro_folder):
+    model, processor = micro
+    assert model.config.model_type in models.SUPPORTED and model.config.model_type != "qwen2_vl"
+    own, swapped = (question(processor, image=Image.new("RGB", (64, 64), colour)) for colour in ("black", "white"))
+    with torch.inference_mode():
+        assert torch.isfinite(model(**own).logits).all()
+        assert not torch.allclose(model(**own).logits[0, -1], model(**swapped).logits[0, -1])
+    assert models.image_token_ids(model) == processor.tokenizer.convert_tokens_to_ids(
+        ["<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>"]
+    )
+    with pytest.raises(DataError, match="videos"):
+        processor(text=["x"], videos=[[Image.new("RGB", (28, 28))]])
+
+
+@pytest.mark.parametrize("where", ["a stock tokenizer with its template in a file", "chat_template.json"])
+def test_a_chat_template_is_found_where_checkpoints_keep_it(micro_folder, tiny, tmp_path, where):
+    import shutil
+
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(micro_folder, folder)
+    template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    assert template == tiny[1].tokenizer.chat_template
+    if where == "chat_template.json":
+        (folder / "chat_template.jinja").unlink()
+        (folder / "chat_template.json").write_text(json.dumps({"chat_template": template}), encoding="utf-8")
+    assert mk.load_model(folder)[1].chat_template == template
+
+
+# ---- LoRA ------------------------------------------------------------------------------------------------------------
+
+
+def wrapped(model, **arguments):
+    from peft import get_peft_model
+
+    return get_peft_model(model, mk.lora(**arguments))
+
+
+def is_visual(name):
+    return ".visual." in name
+
+
+def test_lora_touches_only_the_language_model(fresh_tiny):
+    model = wrapped(fresh_tiny[0], rank=2, alpha=4)
+    names = trainable(model)
+    layers = model.config.text_config.num_hidden_layers
+    assert len(names) == layers * 7 * 2  # seven maps a layer, two matrices each
+    assert all("language_model.layers" in name and "lora_" in name for name in names)
+    assert not any(parameter.requires_grad for parameter in models.vision_tower(model).parameters())
+
+
+def test_lora_with_merger_adds_the_merger_and_nothing_else_of_the_tower(fresh_tiny):
+    names = trainable(wrapped(fresh_tiny[0], rank=2, merger=True))
+    assert len([name for name in names if "language_model.layers" in name]) == 4 * 7 * 2
+    assert sum(map(is_visual, names)) == 2 * 2
+    assert all("visual.merger.mlp" in name for name in names if is_visual(name))
+
+
+@pytest.mark.parametrize("merger", [False, True])
+def test_lora_finds_the_same_maps_in_the_other_architectures(micro, merger):
+    names = trainable(wrapped(micro[0], rank=2, merger=merger))
+    assert len([name for name in names if "language_model.layers" in name]) == 2 * 7 * 2
+    assert sum(map(is_visual, names)) == (4 if merger else 0)
+    assert all("visual.merger." in name for name in names if is_visual(name))
+
+
+# ---- what cannot be loaded -------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_is_not_there_is_refused_with_what_to_give(tmp_path):
+    with pytest.raises(DataError, match=r"no model at .*nowhere.*'tiny', a folder with config.json, or a hub id"):
+        mk.load_model(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"no model at 'nobody/nothing'"):
+        mk.load_model("nobody/nothing")
+
+
+def test_another_architecture_is_refused_with_those_there_are(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}), encoding="utf-8")
+    with pytest.raises(DataError, match=r"is a bert model; medr1kit supports qwen2_vl, qwen2_5_vl, qwen3_vl"):
+        mk.load_model(tmp_path)
+
+
+def test_a_checkpoint_without_weights_is_refused(tiny, tmp_path):
+    tiny[0].config.save_pretrained(tmp_path)
+    tiny[1].save_pretrained(tmp_path)
+    with pytest.raises(DataError, match=str(tmp_path)):
+        mk.load_model(tmp_path)
+
+
+def test_a_missing_adapter_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"no LoRA adapter at .*adapter.*adapter_config.json"):
+        mk.load_model("tiny", adapter=tmp_path / "adapter")
+
+
+def test_a_run_without_weights_says_that_it_did_not_finish(tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps({"model": "tiny"}), encoding="utf-8")
+    with pytest.raises(DataError, match=r"neither adapter/ nor model/; it did not finish"):
+        mk.load_model(tmp_path)
+
+
+# ---- runs ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(one_thread, train_phantoms, tmp_path_factory):
+    """A model after three SFT steps that change it visibly, its processor, and its run."""
+    model, processor = mk.load_model("tiny")
+    settings = {"max_steps": 3, "warmup_steps": 0, "learning_rate": 5e-3, "per_device_train_batch_size": 8}
+    folder = tmp_path_factory.mktemp("runs") / "sft"
+    run = mk.train_sft(model, processor, train_phantoms, format="no-think", output_dir=folder, seed=3, **settings)
+    return model, processor, run
+
+
+@pytest.mark.parametrize("how", ["run folder", "adapter argument"])
+def test_a_run_loads_with_its_adapter_and_answers_as_the_trained_model(trained, tiny, val_phantoms, how):
+    model, processor, run = trained
+    loaded, _ = mk.load_model(run.path) if how == "run folder" else mk.load_model("tiny", adapter=run.path / "adapter")
+    rows = val_phantoms.select(range(8))
+    for row in rows:
+        logits = [letter_logits(m, processor, row, row["image"]) for m in (model, loaded, tiny[0])]
+        assert torch.equal(logits[0], logits[1])
+        assert not torch.allclose(logits[0], logits[2])
+    texts = [
+        mk.predict(m, processor, rows, format="no-think", max_new_tokens=12)["text"].tolist() for m in (model, loaded)
+    ]
+    assert texts[0] == texts[1]
+
+
+def test_a_loaded_run_still_knows_where_it_comes_from(trained, val_phantoms):
+    model, processor, run = trained
+    loaded, _ = mk.load_model(run.path)
+    who = ["model", "train_modality", "train_task", "method", "seed"]
+    rows = val_phantoms.select(range(2))
+    frames = [mk.predict(m, processor, rows, format="no-think", max_new_tokens=4) for m in (model, loaded)]
+    assert frames[0][who].iloc[0].tolist() == ["tiny", "all", "all", "sft", 3]
+    assert frames[1][who].iloc[0].tolist() == ["tiny", "all", "all", "sft", 3]
+
+
+def test_an_adapter_of_another_name_goes_before_the_runs_own(trained, tmp_path):
+    with pytest.raises(DataError, match="no LoRA adapter at"):
+        mk.load_model(trained[2].path, adapter=tmp_path)
+
+
+# ---- choices for this machine ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "capability", "installed", "value", "reason"),
+    [
+        ("cpu", "float32", 9, True, "sdpa", "needs a GPU"),
+        ("cuda", "float32", 9, True, "sdpa", "half precision"),
+        ("cuda:1", "float16", 7, True, "sdpa", "compute capability 8"),
+        ("cuda", "bfloat16", 8, False, "sdpa", "not installed"),
+        ("cuda", "bfloat16", 8, True, "flash_attention_2", "installed and the GPU can run it"),
+    ],
+)
+def test_attention_is_chosen_with_its_reason(monkeypatch, device, dtype, capability, installed, value, reason):
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda *_: (capability, 0))
+    monkeypatch.setattr("transformers.utils.is_flash_attn_2_available", lambda: installed)
+    choice = models.choose_attention(device, dtype)
+    assert choice.value == value and reason in choice.reason
+
+
+@pytest.mark.parametrize(
+    ("device", "bf16", "value"), [("cpu", True, "float32"), ("cuda", True, "bfloat16"), ("cuda:1", False, "float16")]
+)
+def test_the_number_format_is_chosen_with_its_reason(monkeypatch, device, bf16, value):
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda *_: bf16)
+    choice = models.choose_dtype(device)
+    assert choice.value == value and choice.reason
+
+
+def test_the_device_is_a_gpu_where_there_is_one(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert models.choose_device().value == "cpu"
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda *_: "Some GPU")
+    assert models.choose_device() == models.Choice("cuda", "2 GPU(s), first: Some GPU")
+
+
+@pytest.mark.parametrize("torchvision", [None, "0.28.0"])
+def test_doctor_prints_every_line(monkeypatch, capsys, torchvision):
+    import importlib.metadata
+
+    real = importlib.metadata.version
+
+    def version(package):
+        if package != "torchvision":
+            return real(package)
+        if torchvision is None:
+            raise importlib.metadata.PackageNotFoundError(package)
+        return torchvision
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    mk.doctor()
+    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    packages = ["medr1kit", "torch", "transformers", "trl", "peft", "datasets"]
+    assert list(lines)[:7] == ["python", *packages]
+    assert {"device", "dtype", "attention", "threads", "torchvision"} <= set(lines)
+    assert all(lines[package] == real(package) for package in packages)
+    assert lines["python"].startswith(".".join(map(str, sys.version_info[:2])))
+    assert lines["device"].startswith("cpu (") and lines["dtype"].startswith("float32 (")
+    assert lines["attention"].startswith("sdpa (flash-attn needs a GPU")
+    assert lines["threads"] == str(torch.get_num_threads())
+    assert ("WARNING" in lines["torchvision"]) == (torchvision is not None)
+    assert lines["torchvision"].startswith(torchvision or "absent")

@@ -1,0 +1,366 @@
+"""Prediction: greedy, resumable, labelled, and dependent on the picture."""
+
+import json
+from importlib import import_module
+
+import pandas as pd
+import pytest
+import torch
+from PIL import Image, ImageChops
+
+import medr1kit as mk
+from medr1kit.models import image_token_ids
+from medr1kit.tables import PREDICTIONS, check_predictions
+from medr1kit.vqa import DataError
+
+predict_module = import_module("medr1kit.predict")  # medr1kit.predict itself is the function
+WHO = ["model", "train_modality", "train_task", "method", "seed"]
+
+
+@pytest.fixture(scope="module")
+def right(tiny, val_phantoms):
+    """The built-in model's answers to 80 validation phantoms."""
+    return mk.predict(*tiny, val_phantoms, format="no-think", max_new_tokens=16)
+
+
+def ask(model, processor, rows, **settings):
+    return mk.predict(model, processor, rows, **({"format": "no-think", "max_new_tokens": 16} | settings))
+
+
+def same_picture(one, other):
+    return one.size == other.size and ImageChops.difference(one.convert("RGB"), other.convert("RGB")).getbbox() is None
+
+
+# ---- the table -------------------------------------------------------------------------------------------------------
+
+
+def test_predictions_follow_the_schema_and_the_data_sets_order(right, val_phantoms):
+    assert tuple(right) == PREDICTIONS
+    check_predictions(right)
+    for name in ("id", "image_id", "source", "modality", "task", "question", "options", "answer"):
+        assert right[name].tolist() == list(val_phantoms[name])
+    assert set(right["format"]) == {"no-think"}
+    assert right["correct"].dtype == bool and right["well_formed"].dtype == bool
+
+
+@pytest.mark.parametrize("name", ["no-think", "think-before", "think-after"])
+def test_answers_are_read_by_the_parser_that_pays_the_reward(tiny, val_phantoms, name):
+    form = {f.name: f for f in (mk.NO_THINK, mk.THINK_BEFORE, mk.THINK_AFTER)}[name]
+    rows = val_phantoms.select(range(24))
+    preds = ask(*tiny, rows, format=name, max_new_tokens=30)
+    solutions = list(rows["solution"])
+    paid = mk.accuracy_reward(form)(preds["text"].tolist(), solution=solutions, options=preds["options"].tolist())
+    assert preds["correct"].astype(float).tolist() == paid and 0 < sum(paid) < len(paid)
+    for row in preds.to_dict("records"):
+        parsed = form.parse(row["text"], row["options"])
+        read = [None if pd.isna(row[column]) else row[column] for column in ("think", "predicted", "lenient_predicted")]
+        assert read == [parsed.think, parsed.answer, parsed.lenient_answer]
+        assert row["well_formed"] == parsed.well_formed and row["format"] == name
+
+
+@pytest.mark.parametrize("name", ["no-think", "think-after"])
+def test_greedy_in_a_padded_batch_is_greedy_alone(tiny, val_phantoms, name):
+    """Each row's own ``model.generate``, unpadded, says the same, though the batch mixes prompt lengths."""
+    model, processor = tiny
+    form = mk.NO_THINK if name == "no-think" else mk.THINK_AFTER
+    rows = val_phantoms.select(range(12))
+    preds = ask(model, processor, rows, format=form, max_new_tokens=24, batch_size=12)
+    lengths, alone = set(), []
+    for row in rows:
+        content = [{"type": "image"}, {"type": "text", "text": form.prompt(row["problem"])}]
+        prompt = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        inputs = processor(text=[prompt], images=[row["image"]], return_tensors="pt")
+        output = model.generate(**inputs, do_sample=False, max_new_tokens=24, suppress_tokens=image_token_ids(model))
+        ids = output[0, inputs["input_ids"].shape[1] :].tolist()
+        lengths.add(inputs["input_ids"].shape[1])
+        alone.append((processor.tokenizer.decode(ids, skip_special_tokens=True), len(ids)))
+    assert len(lengths) > 1
+    assert list(zip(preds["text"], preds["n_tokens"])) == alone
+
+
+def test_the_batch_size_changes_nothing(tiny, val_phantoms, right):
+    rows = val_phantoms.select(range(10))
+    pd.testing.assert_frame_equal(ask(*tiny, rows, batch_size=3), right.head(10))
+
+
+def test_max_new_tokens_is_a_limit_and_defaults_to_the_checkpoints(fresh_tiny, val_phantoms):
+    model, processor = fresh_tiny
+    rows = val_phantoms.select(range(6))
+    assert ask(model, processor, rows, max_new_tokens=2)["n_tokens"].tolist() == [2] * 6
+    model.generation_config.max_new_tokens = 3
+    assert ask(model, processor, rows, max_new_tokens=None)["n_tokens"].tolist() == [3] * 6
+
+
+def test_predicted_text_never_holds_image_placeholders(fresh_tiny, val_phantoms, monkeypatch):
+    model, processor = fresh_tiny
+    forbidden, outputs, generate = image_token_ids(model), [], model.generate
+
+    def crave(module, arguments, logits):
+        logits[..., forbidden] += 50.0
+        return logits
+
+    def spy(**inputs):
+        outputs.append((inputs["input_ids"].shape[1], generate(**inputs)))
+        return outputs[-1][1]
+
+    model.lm_head.register_forward_hook(crave)
+    monkeypatch.setattr(model, "generate", spy)
+    ask(model, processor, val_phantoms.select(range(6)), max_new_tokens=8)
+    assert not torch.isin(outputs[0][1][:, outputs[0][0] :], torch.tensor(forbidden)).any()
+
+
+# ---- settings that a checkpoint brings along -------------------------------------------------------------------------
+
+
+def spoil(model):
+    config = model.generation_config
+    config.do_sample, config.temperature, config.top_k, config.repetition_penalty = True, 5.0, 3, 1.3
+    config.min_new_tokens = 9
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+def test_a_checkpoints_generation_settings_are_put_aside_and_restored(fresh_tiny, val_phantoms, right, adapted):
+    model, processor = fresh_tiny
+    spoil(model)
+    if adapted:
+        from peft import get_peft_model
+
+        model = get_peft_model(model, mk.lora(rank=2))
+    model.train()
+    base = model.get_base_model() if adapted else model
+    before, kept = base.generation_config.to_dict(), base.generation_config
+    preds = ask(model, processor, val_phantoms.select(range(16)))
+    assert preds["text"].tolist() == right["text"].head(16).tolist()
+    assert base.generation_config is kept and base.generation_config.to_dict() == before
+    assert model.generation_config.to_dict() == before
+    assert model.training
+
+
+def test_they_are_restored_after_an_error_too(fresh_tiny, val_phantoms, monkeypatch):
+    model, processor = fresh_tiny
+    kept = model.generation_config
+    monkeypatch.setattr(model, "generate", lambda **_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        ask(model, processor, val_phantoms.select(range(2)))
+    assert model.generation_config is kept and not model.training
+
+
+# ---- who answered ----------------------------------------------------------------------------------------------------
+
+
+def test_an_untrained_model_is_labelled_as_the_base(right):
+    assert right[WHO].drop_duplicates().iloc[0].tolist() == ["tiny", None, None, "base", None]
+    assert len(right[WHO].drop_duplicates()) == 1
+
+
+def test_labels_come_from_the_run_and_can_be_overridden(fresh_tiny, val_phantoms, tmp_path):
+    model, processor = fresh_tiny
+    rows, ct = val_phantoms.select(range(2)), mk.load_vqa("phantoms", split="train", modality="CT", task="MR", n=4)
+    settings = {"max_steps": 1, "per_device_train_batch_size": 4, "seed": 7}
+    mk.train_sft(model, processor, ct, format="no-think", output_dir=tmp_path / "run", **settings)
+    trained = ["tiny", "CT", "Modality Recognition", "sft", 7]
+    assert ask(model, processor, rows)[WHO].iloc[0].tolist() == trained
+    loaded, _ = mk.load_model(tmp_path / "run")
+    assert ask(loaded, processor, rows)[WHO].iloc[0].tolist() == trained
+    overridden = ask(model, processor, rows, labels={"model": "mine", "train_modality": None})
+    assert overridden[WHO].iloc[0].tolist() == ["mine", None, "Modality Recognition", "sft", 7]
+
+
+def test_bad_requests_are_refused_before_anything_is_generated(tiny, val_phantoms, tmp_path):
+    with pytest.raises(DataError, match=r"unknown labels \['modle'\]; use model, train_modality"):
+        ask(*tiny, val_phantoms, labels={"modle": "x"})
+    with pytest.raises(DataError, match=r"images='left' is unknown; use one of right, blank, shuffled"):
+        ask(*tiny, val_phantoms, images="left")
+    with pytest.raises(DataError, match=r"needs images.*images=FOLDER"):
+        ask(*tiny, val_phantoms.remove_columns("image"))
+    with pytest.raises(DataError, match="unknown format 'haiku'"):
+        ask(*tiny, val_phantoms, format="haiku")
+
+
+# ---- interruption ----------------------------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """Not an Exception: like an interrupt, nothing may swallow it."""
+
+
+@pytest.fixture
+def killed_after(monkeypatch):
+    """Make the n-th batch fail, or (None) let all pass; returns the list of rows answered a batch."""
+    real = predict_module._answer
+
+    def arrange(batches):
+        answered = []
+
+        def answer(model, processor, prompts, pictures):
+            if len(answered) == batches:
+                raise Killed
+            answered.append(len(prompts))
+            return real(model, processor, prompts, pictures)
+
+        monkeypatch.setattr(predict_module, "_answer", answer)
+        return answered
+
+    return arrange
+
+
+@pytest.mark.parametrize("torn", [False, True])
+def test_an_interrupted_prediction_goes_on_where_it_stopped(tiny, val_phantoms, right, tmp_path, killed_after, torn):
+    rows, output = val_phantoms.select(range(20)), tmp_path / "deep" / "preds.parquet"
+    partial = tmp_path / "deep" / "preds.parquet.partial.jsonl"
+    killed_after(3)
+    with pytest.raises(Killed):
+        ask(*tiny, rows, output=output, batch_size=4)
+    assert not output.exists() and partial.exists()
+    if torn:  # killed in the middle of a line
+        partial.write_text(partial.read_text(encoding="utf-8")[:-5], encoding="utf-8")
+    answered = killed_after(None)
+    preds = ask(*tiny, rows, output=output, batch_size=4)
+    assert sum(answered) == (9 if torn else 8)  # of 20, 12 were done
+    pd.testing.assert_frame_equal(preds, right.head(20))
+    assert [file.name for file in output.parent.iterdir()] == ["preds.parquet"]
+    saved = pd.read_parquet(output)
+    saved["options"] = saved["options"].map(list)
+    assert saved.astype(object).where(saved.notna(), None).equals(preds.astype(object).where(preds.notna(), None))
+
+
+def test_it_can_be_interrupted_more_than_once(tiny, val_phantoms, right, tmp_path, killed_after):
+    rows, output = val_phantoms.select(range(12)), tmp_path / "preds.parquet"
+    for _ in range(2):
+        killed_after(1)
+        with pytest.raises(Killed):
+            ask(*tiny, rows, output=output, batch_size=4)
+    answered = killed_after(None)
+    pd.testing.assert_frame_equal(ask(*tiny, rows, output=output, batch_size=4), right.head(12))
+    assert answered == [4]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"format": "think-after"},
+        {"images": "blank"},
+        {"max_new_tokens": 15},
+        {"labels": {"seed": 1}},
+        {"rows": range(19)},
+        {"rows": range(1, 21)},
+        {"images": "shuffled", "seed": 1},
+    ],
+    ids=["format", "images", "limit", "labels", "fewer questions", "other questions", "other shuffle"],
+)
+def test_a_partial_file_of_another_prediction_is_refused(tiny, val_phantoms, tmp_path, killed_after, changes):
+    changes = dict(changes)
+    rows, output = val_phantoms.select(changes.pop("rows", range(20))), tmp_path / "preds.parquet"
+    killed_after(1)
+    with pytest.raises(Killed):
+        first = {"images": "shuffled"} if "seed" in changes else {}
+        ask(*tiny, val_phantoms.select(range(20)), output=output, batch_size=4, **first)
+    killed_after(None)
+    with pytest.raises(DataError, match=r"preds.parquet.partial.jsonl was left by another prediction; delete it"):
+        ask(*tiny, rows, output=output, **changes)
+
+
+def test_a_partial_file_holds_what_was_said(tiny, val_phantoms, right, tmp_path, killed_after):
+    killed_after(2)
+    with pytest.raises(Killed):
+        ask(*tiny, val_phantoms.select(range(20)), output=tmp_path / "p.parquet", batch_size=4)
+    header, *lines = (tmp_path / "p.parquet.partial.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(header)["rows"] == 20
+    for line in lines:
+        i, text, n_tokens = json.loads(line)
+        assert (text, n_tokens) == (right["text"][i], right["n_tokens"][i])
+    assert len(lines) == 8
+
+
+# ---- the picture -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What each question is shown: question text in the prompt -> picture; the model is not asked."""
+    pictures = {}
+
+    def answer(model, processor, prompts, images):
+        pictures.update(zip(prompts, images))
+        return [("<answer>A</answer>", 4)] * len(prompts)
+
+    monkeypatch.setattr(predict_module, "_answer", answer)
+
+    def of(row):
+        return next(picture for prompt, picture in pictures.items() if row["problem"] in prompt)
+
+    return of
+
+
+@pytest.fixture(scope="module")
+def several_a_picture(val_phantoms):
+    """Two CT pictures with three questions each, three OCT pictures with two, one MRI picture with two."""
+    from datasets import Dataset
+
+    counts = [("CT", 2, 3), ("OCT", 3, 2), ("MRI", 1, 2)]
+    rows = []
+    for modality, pictures, questions in counts:
+        for row in [row for row in val_phantoms if row["modality"] == modality][:pictures]:
+            for k in range(questions):
+                text = {"id": f"{row['id']}-{k}", "problem": f"Question {len(rows)}: {row['problem']}"}
+                rows.append(row | text)
+    return Dataset.from_list(rows).cast_column("image", val_phantoms.features["image"])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_shuffled_picture_is_another_of_its_modality(tiny, several_a_picture, shown, seed):
+    ask(*tiny, several_a_picture, images="shuffled", seed=seed)
+    for row in several_a_picture:
+        modality = [other["image"] for other in several_a_picture if other["modality"] == row["modality"]]
+        assert any(same_picture(shown(row), image) for image in modality)
+        assert same_picture(shown(row), row["image"]) == (row["modality"] == "MRI")  # there is only one MRI
+
+
+def test_shuffling_depends_on_the_seed_alone(tiny, several_a_picture, shown):
+    def run(seed):
+        ask(*tiny, several_a_picture, images="shuffled", seed=seed)
+        return [shown(row).tobytes() for row in several_a_picture]
+
+    orders = [run(seed) for seed in range(6)]
+    assert run(0) == orders[0] and len(set(map(tuple, orders))) > 1
+
+
+def test_right_and_blank_pictures_are_what_they_say(tiny, several_a_picture, shown):
+    ask(*tiny, several_a_picture)
+    assert all(same_picture(shown(row), row["image"]) for row in several_a_picture)
+    ask(*tiny, several_a_picture, images="blank")
+    grey = Image.new("RGB", several_a_picture[0]["image"].size, (127, 127, 127))
+    assert all(same_picture(shown(row), grey) for row in several_a_picture)
+
+
+def test_visual_reliance_shows_a_model_that_looks(tiny, val_phantoms, right):
+    frame = mk.visual_reliance(*tiny, val_phantoms, format="no-think", max_new_tokens=16)
+    assert frame.columns.tolist() == ["images", "n", "accuracy", "low", "high", "flipped"]
+    assert frame["images"].tolist() == ["right", "blank", "shuffled"] and frame["n"].tolist() == [80] * 3
+    accuracy, flipped = frame.set_index("images")["accuracy"], frame.set_index("images")["flipped"]
+    assert accuracy["right"] == right["correct"].mean() and flipped["right"] == 0
+    assert ((frame["low"] <= frame["accuracy"]) & (frame["accuracy"] <= frame["high"])).all()
+    # Taking the picture away changes every fourth answer at least, and costs accuracy.
+    assert flipped["blank"] > 0.25 and flipped["shuffled"] > 0.25
+    assert accuracy["right"] > accuracy["shuffled"] + 0.05 and accuracy["right"] > accuracy["blank"] + 0.05
+
+
+def test_visual_reliance_shows_a_model_that_does_not_look(fresh_tiny, val_phantoms):
+    from medr1kit.models import vision_tower
+
+    def blind(module, arguments, output):
+        output.pooler_output = torch.zeros_like(output.pooler_output)
+        return output
+
+    model, processor = fresh_tiny
+    vision_tower(model).register_forward_hook(blind)
+    frame = mk.visual_reliance(model, processor, val_phantoms.select(range(24)), format="no-think", max_new_tokens=8)
+    assert frame["flipped"].tolist() == [0, 0, 0] and frame["accuracy"].nunique() == 1
+
+
+def test_the_other_architectures_answer_and_see(micro, val_phantoms):
+    rows = val_phantoms.select(range(8))
+    frames = [ask(*micro, rows, images=images, max_new_tokens=6) for images in ("right", "blank")]
+    assert tuple(frames[0]) == PREDICTIONS and frames[0]["n_tokens"].between(1, 6).all()
+    assert (frames[0]["text"] != frames[1]["text"]).any() and frames[0]["text"].nunique() > 1
+    pd.testing.assert_frame_equal(frames[0], ask(*micro, rows, max_new_tokens=6, batch_size=1))
