@@ -4,9 +4,6 @@ PYTHON ?= python3
 PIP_ARGS ?=
 VENV ?= .venv
 BIN = $(VENV)/bin
-# Sleeping instead of spinning threads: on a shared machine spinning makes two cores slower than one.
-export OMP_WAIT_POLICY ?= PASSIVE
-export GOMP_SPINCOUNT ?= 0
 
 .PHONY: demo test lab lint clean
 

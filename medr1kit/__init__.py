@@ -5,10 +5,15 @@ Names are imported when first used, so ``import medr1kit as mk`` takes no time a
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from types import ModuleType
 from typing import Any
+
+# Before torch is imported: threads that wait by spinning make two busy cores several times slower than one.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 _WHERE = {
     "vqa": ("MODALITIES", "TASKS", "DataError"),

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
-# Before torch is imported: with spinning barriers a busy second core makes two threads slower than one.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("GOMP_SPINCOUNT", "0")
-
 import argparse
+import os
 import sys
 import warnings
 from pathlib import Path

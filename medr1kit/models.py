@@ -143,6 +143,9 @@ def load_processor(path: str | Path, model_type: str, max_pixels: int | None = N
     tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
     pixels = {} if max_pixels is None else {"max_pixels": max_pixels}
     images = Qwen2VLImageProcessorPil.from_pretrained(path, **pixels)
+    if max_pixels is not None:  # a floor above the cap would enlarge small images past it
+        floor = min(images.size["shortest_edge"], max_pixels)
+        images.size = type(images.size)(**{**dict(images.size), "shortest_edge": floor, "longest_edge": max_pixels})
     processor_class = image_processor_only(_stock_processor(model_type))
     return processor_class(images, tokenizer, chat_template=_chat_template(path, tokenizer))
 
@@ -205,13 +208,17 @@ def load_model(
     device = device or choose_device().value
     dtype = dtype or choose_dtype(device).value
     attn = attn or choose_attention(device, dtype).value
-    with _quiet_if(path == TINY or bool(os.environ.get("CI"))):
-        model = AutoModelForImageTextToText.from_pretrained(path, dtype=dtype, attn_implementation=attn)
-    processor = load_processor(path, config.model_type, max_pixels)
+    try:
+        with _quiet_if(path == TINY or bool(os.environ.get("CI"))):
+            model = AutoModelForImageTextToText.from_pretrained(path, dtype=dtype, attn_implementation=attn)
+        processor = load_processor(path, config.model_type, max_pixels)
+    except OSError as error:
+        reason = str(error).splitlines()[0][:200]
+        raise DataError(f"the model at {name} lacks weights, tokenizer or image processor ({reason})") from error
     model.medr1kit_name = str(name)
     if run is not None:  # predictions of this model are labelled as the run's
         config = load_run(run).config
-        model.medr1kit_name, model.medr1kit_labels, model.medr1kit_run = config["model"], config["labels"], str(run)
+        model.medr1kit_labels, model.medr1kit_run = config["labels"], str(run)
     if adapter is not None:
         model = _with_adapter(model, adapter)
     return model.to(device).eval(), processor

@@ -8,6 +8,7 @@ not to training.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -77,7 +78,9 @@ def predict(
     picture_of = _image_rows(questions, images, seed)
     known = _labels(model, labels)
     limit = max_new_tokens or getattr(model.generation_config, "max_new_tokens", None) or 256
-    done = _Progress(output, {"format": format.name, "images": images, "limit": limit, **known}, len(questions))
+    asked = hashlib.sha256(repr([(row["id"], row["problem"]) for row in questions]).encode()).hexdigest()[:16]
+    settings = {"format": format.name, "images": images, "seed_of_images": seed if images == "shuffled" else None}
+    done = _Progress(output, {**settings, "questions": asked, "limit": limit, **known}, len(questions))
     # Long prompts together, so that a batch is padded little; the longest first, so that memory fails at once.
     order = sorted((i for i in range(len(questions)) if i not in done), key=lambda i: -len(prompts[i]))
     with _plain_greedy(model, processor, limit), done:

@@ -91,7 +91,10 @@ def run_config(method, model, dataset, format, args, adapter, seed) -> dict[str,
     """Everything needed to repeat the run, as it goes to run.json."""
     names = {column: [name for name in dict.fromkeys(dataset[column]) if name] for column in ("modality", "task")}
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    name = getattr(base, "medr1kit_name", base.config._name_or_path)
+    name = getattr(base, "medr1kit_name", base.config._name_or_path)  # what to load; the label is where it began
+    origin = getattr(base, "medr1kit_labels", {}).get("model", name)
+    if adapter is None and hasattr(model, "peft_config"):
+        adapter = model.peft_config["default"]
     trained_on = {f"train_{column}": found[0] if len(found) == 1 else "all" for column, found in names.items()}
     packages = ("medr1kit", "torch", "transformers", "trl", "peft", "datasets")
     return {
@@ -99,7 +102,7 @@ def run_config(method, model, dataset, format, args, adapter, seed) -> dict[str,
         "model": name,
         "format": format.name,
         "seed": seed,
-        "labels": {"model": name, "method": method, "seed": seed, **trained_on},
+        "labels": {"model": origin, "method": method, "seed": seed, **trained_on},
         "continued_from": getattr(base, "medr1kit_run", None),
         "data": {"rows": len(dataset), "fingerprint": fingerprint(dataset), **names},
         "lora": adapter.to_dict() if adapter is not None else None,

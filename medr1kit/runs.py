@@ -32,6 +32,7 @@ from medr1kit.vqa import DataError
 
 _CONFIG, _METRICS, _LINES = "run.json", "metrics.csv", "rollouts.jsonl"
 _ROLLOUTS, _PREDICTIONS = "rollouts.parquet", "predictions.parquet"
+_TABLES = (_METRICS, _LINES, _ROLLOUTS, _PREDICTIONS)
 
 
 class Run:
@@ -93,6 +94,12 @@ def load_run(path: str | Path) -> Run:
     return Run(path, config)
 
 
+def refuse_earlier_run(path: str | Path, overwrite: bool) -> None:
+    """Raise a DataError if a folder already holds the tables of a run and ``overwrite`` is False."""
+    if not overwrite and any((Path(path) / name).exists() for name in _TABLES):
+        raise DataError(f"{path} already holds a run; choose another folder, or allow to overwrite it")
+
+
 class RunWriter:
     """Writes a run folder while training goes on; also a context manager that closes itself.
 
@@ -109,12 +116,10 @@ class RunWriter:
         self.path = Path(path)
         self._columns: list[str] = []
         self._closed = False
-        tables = [self.path / name for name in (_METRICS, _LINES, _ROLLOUTS, _PREDICTIONS)]
-        if any(table.exists() for table in tables) and not overwrite:
-            raise DataError(f"{path} already holds a run; choose another folder, or allow to overwrite it")
+        refuse_earlier_run(path, overwrite)
         self.path.mkdir(parents=True, exist_ok=True)
-        for table in tables:
-            table.unlink(missing_ok=True)
+        for name in _TABLES:
+            (self.path / name).unlink(missing_ok=True)
         self._config: dict[str, Any] = {}
         self.update_config(**config)
 

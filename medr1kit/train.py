@@ -12,6 +12,7 @@ load it anew.
 from __future__ import annotations
 
 import os
+import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from medr1kit.models import image_token_ids, lora
 from medr1kit.presets import PRESETS
 from medr1kit.recording import model_card, recorder_callback, recording_grpo_trainer, run_config
 from medr1kit.rewards import accuracy_reward, format_reward
-from medr1kit.runs import Run, RunWriter, load_run
+from medr1kit.runs import Run, RunWriter, load_run, refuse_earlier_run
 from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
@@ -70,17 +71,20 @@ def train_sft(
 
     format = format_named(format)
     _require_images(dataset)
+    refuse_earlier_run(output_dir, overwrite)  # before the model is touched
     if "think" in format.blocks and "rationale" not in dataset.column_names:
         raise DataError(
             f"SFT in the {format.name} format needs gold rationales (column 'rationale'), which this data set lacks; "
             "use the no-think format, or add the column"
         )
+    if "think" in format.blocks:
+        _require_rationales(dataset, format)
     settings, adapter = _settings("sft", preset, overrides, lora)
     rows = dataset.select_columns(["image"])
     rows = rows.add_column("prompt", [_user_turn(format, problem) for problem in dataset["problem"]])
     rows = rows.add_column("completion", _gold_turns(format, dataset))
     args = SFTConfig(**(_common(model, output_dir, seed) | {"max_length": None} | settings))
-    model, adapter = _continue_adapter(model, adapter)
+    model, adapter = _continue_adapter(model, adapter, chosen=isinstance(lora, Mapping))
     config = run_config("sft", model, dataset, format, args, adapter, seed)
     recorder = recorder_callback("SFT")
     trainer = SFTTrainer(
@@ -131,13 +135,14 @@ def train_grpo(
 
     format = format_named(format)
     _require_images(dataset)
+    refuse_earlier_run(output_dir, overwrite)  # before the model is touched
     settings, adapter = _settings("grpo", preset, overrides, lora)
     _check_groups(settings)
     rows = dataset.add_column("prompt", [_user_turn(format, problem) for problem in dataset["problem"]])
     # The policy must not write image placeholders: the next forward pass would look for their images.
     generation = {"suppress_tokens": image_token_ids(model), **(settings.pop("generation_kwargs", None) or {})}
     args = GRPOConfig(**(_common(model, output_dir, seed) | settings | {"generation_kwargs": generation}))
-    model, adapter = _continue_adapter(model, adapter)
+    model, adapter = _continue_adapter(model, adapter, chosen=isinstance(lora, Mapping))
     config = run_config("grpo", model, dataset, format, args, adapter, seed)
     recorder = recorder_callback("GRPO")
     trainer = recording_grpo_trainer()(
@@ -166,6 +171,15 @@ def _gold_turns(format: ResponseFormat, dataset: Dataset) -> list[list[dict[str,
 def _require_images(dataset: Dataset) -> None:
     if "image" not in dataset.column_names:
         raise DataError("training needs images, and this data set has none; load it with images=FOLDER")
+
+
+def _require_rationales(dataset: Dataset, format: ResponseFormat) -> None:
+    for i, text in enumerate(dataset["rationale"]):
+        if not (text or "").strip():
+            raise DataError(
+                f"row {i} ({dataset[i]['id']}) has no rationale, and SFT in the {format.name} format needs one; "
+                "fill it, leave the row out, or use the no-think format"
+            )
 
 
 def _settings(method: str, preset: str | Mapping, overrides: dict, lora_arguments: Mapping | bool):
@@ -218,7 +232,7 @@ def _check_groups(settings: Mapping[str, Any]) -> None:
         )
 
 
-def _continue_adapter(model: PreTrainedModel, adapter: Any):
+def _continue_adapter(model: PreTrainedModel, adapter: Any, chosen: bool):
     """Go on with an adapter that is already on the model: TRL takes a PeftModel, or a plain model and a config."""
     from peft import PeftModel
 
@@ -227,6 +241,15 @@ def _continue_adapter(model: PreTrainedModel, adapter: Any):
         if adapter is None:
             raise DataError("this model carries a LoRA adapter; load the base model anew to train every weight")
         model = wrapped or model
+        if "ref" in model.peft_config:  # TRL's copy for the KL term of an earlier run; it makes its own
+            model.delete_adapter("ref")
+        there = model.peft_config["default"]
+        same = all(getattr(there, name) == getattr(adapter, name) for name in ("r", "lora_alpha", "target_modules"))
+        if chosen and not same:
+            raise DataError(
+                f"this model carries a LoRA adapter of rank {there.r} and alpha {there.lora_alpha} already; leave "
+                "lora= out to go on with it, or load the base model anew"
+            )
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(".default." in name and "lora_" in name)
         return model, None
@@ -247,15 +270,18 @@ def _run(trainer: Any, recorder: Any, config: dict, output_dir: str | Path, over
     main = trainer.accelerator.is_main_process
     if main:
         recorder.writer = RunWriter(output_dir, config, overwrite=overwrite)
+        for name in ("adapter", "model"):  # an earlier run's weights must not pass for this one's
+            shutil.rmtree(Path(output_dir) / name, ignore_errors=True)
+    base = trainer.model.get_base_model() if hasattr(trainer.model, "get_base_model") else trainer.model
+    if base is not trainer.model:
+        # Before training, so that it holds after an interruption; past nn.Module, which would take it for a child.
+        base.__dict__["_medr1kit_trained"] = trainer.model
     try:
         result = trainer.train()
     finally:
         if main:
             recorder.writer.close()
     trainer.model.eval()
-    base = trainer.model.get_base_model() if hasattr(trainer.model, "get_base_model") else trainer.model
-    if base is not trainer.model:
-        base.__dict__["_medr1kit_trained"] = trainer.model  # past nn.Module, which would take it for a child
     base.medr1kit_labels, base.medr1kit_run = config["labels"], str(output_dir)
     if main:
         _save(trainer, base, Path(output_dir))
@@ -268,6 +294,7 @@ def _run(trainer: Any, recorder: Any, config: dict, output_dir: str | Path, over
 def _save(trainer: Any, base: PreTrainedModel, folder: Path) -> None:
     if base is trainer.model:
         base.save_pretrained(folder / "model")
+        base.medr1kit_name = str(folder / "model")  # what an adapter trained from here on stands on
         trainer.processing_class.save_pretrained(folder / "model")
         return
     trainer.model.save_pretrained(folder / "adapter", selected_adapters=["default"])

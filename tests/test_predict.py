@@ -340,8 +340,8 @@ def test_visual_reliance_shows_a_model_that_looks(tiny, val_phantoms, right):
     accuracy, flipped = frame.set_index("images")["accuracy"], frame.set_index("images")["flipped"]
     assert accuracy["right"] == right["correct"].mean() and flipped["right"] == 0
     assert ((frame["low"] <= frame["accuracy"]) & (frame["accuracy"] <= frame["high"])).all()
-    # Taking the picture away changes every fourth answer at least, and costs accuracy.
-    assert flipped["blank"] > 0.25 and flipped["shuffled"] > 0.25
+    # Another picture changes a dozen answers at least (none for a model that does not look), and costs accuracy.
+    assert flipped["blank"] > 0.15 and flipped["shuffled"] > 0.15
     assert accuracy["right"] > accuracy["shuffled"] + 0.05 and accuracy["right"] > accuracy["blank"] + 0.05
 
 
