@@ -190,6 +190,9 @@ def _report_held_out(model, processor, train, test, flags: dict[str, Any], run) 
     lines += [(f"{row.images} images", row.accuracy, row.low, row.high) for row in reliance.itertuples()]
     for name, accuracy, low, high in lines:
         print(f"{name:<40}{accuracy:7.1%}  [{low:.1%}, {high:.1%}]")
+    for row in reliance.itertuples():
+        if row.images != "right":
+            print(f"lost with {row.images} images, paired: {row.lost:+.1%} [{row.lost_low:+.1%}, {row.lost_high:+.1%}]")
     reliance.to_csv(run.path / "visual_reliance.csv", index=False)
 
 

@@ -21,7 +21,7 @@ import pandas as pd
 
 from medr1kit.formats import ResponseFormat, format_named
 from medr1kit.models import image_token_ids
-from medr1kit.stats import wilson
+from medr1kit.stats import paired_difference, wilson
 from medr1kit.tables import PREDICTIONS
 from medr1kit.vqa import DataError
 
@@ -111,7 +111,7 @@ def visual_reliance(
 
     Returns:
         Three rows: images, n, accuracy, low, high (Wilson, 95 %), flipped (share of answers that differ from those on
-        the right images).
+        the right images), and lost, lost_low, lost_high: accuracy on the right images minus this one, paired.
     """
     rows, right = [], None
     for images in IMAGES:
@@ -121,7 +121,8 @@ def visual_reliance(
         low, high = wilson(int(preds["correct"].sum()), len(preds))
         flipped = (preds["predicted"].fillna("-") != right["predicted"].fillna("-")).mean()
         row = {"images": images, "n": len(preds), "accuracy": preds["correct"].mean(), "low": low, "high": high}
-        rows.append(row | {"flipped": flipped})
+        lost = paired_difference(preds["correct"], right["correct"])
+        rows.append(row | {"flipped": flipped, **dict(zip(("lost", "lost_low", "lost_high"), lost))})
     return pd.DataFrame(rows)
 
 

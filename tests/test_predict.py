@@ -335,7 +335,9 @@ def test_right_and_blank_pictures_are_what_they_say(tiny, several_a_picture, sho
 
 def test_visual_reliance_shows_a_model_that_looks(tiny, val_phantoms, right):
     frame = mk.visual_reliance(*tiny, val_phantoms, format="no-think", max_new_tokens=16)
-    assert frame.columns.tolist() == ["images", "n", "accuracy", "low", "high", "flipped"]
+    columns = ["images", "n", "accuracy", "low", "high", "flipped", "lost", "lost_low", "lost_high"]
+    assert frame.columns.tolist() == columns
+    assert (frame["lost"] - (frame["accuracy"][0] - frame["accuracy"])).abs().max() < 1e-12
     assert frame["images"].tolist() == ["right", "blank", "shuffled"] and frame["n"].tolist() == [80] * 3
     accuracy, flipped = frame.set_index("images")["accuracy"], frame.set_index("images")["flipped"]
     assert accuracy["right"] == right["correct"].mean() and flipped["right"] == 0
