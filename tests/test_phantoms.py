@@ -2,12 +2,13 @@
 
 import hashlib
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from medr1kit.data import load_vqa
-from medr1kit.phantoms import PAINTERS, ImageId, phantom_rows, pixels, redraw, truth_of, vocabulary
+from medr1kit.phantoms import GRADES, PAINTERS, ImageId, phantom_rows, pixels, redraw, truth_of, vocabulary
 from medr1kit.phantoms.questions import FACT
 from medr1kit.vqa import MODALITIES, TASKS, DataError, parse_problem, parse_solution
 
@@ -114,3 +115,11 @@ def test_load_vqa_returns_them_as_a_data_set_with_images():
 
 def test_every_modality_has_a_painter():
     assert tuple(PAINTERS) == MODALITIES
+
+
+def test_the_data_card_s_vocabulary_is_the_painters():
+    card = (Path(__file__).parent.parent / "data_cards" / "phantoms.md").read_text()
+    for modality, painter in PAINTERS.items():
+        words = [", ".join(part) for part in (painter.ANATOMIES, painter.FINDINGS, painter.ATTRIBUTES)]
+        assert f"| {modality} | {' | '.join(words)} |" in card
+    assert all(grade in card for grade in GRADES)

@@ -49,13 +49,13 @@ class Recipe:
     bind_batch: int = 96
     bind_rate: float = 2e-3
     see_images: int = 6000
-    see_steps: int = 400
+    see_steps: int = 700
     see_batch: int = 64
     see_rate: float = 1.5e-3
-    speak_steps: int = 340
+    speak_steps: int = 210
     speak_batch: int = 48
     speak_rate: float = 2e-3
-    sloppy: float = 0.35
+    sloppy: float = 0.3
 
 
 def make_model(tokenizer) -> Qwen2VLForConditionalGeneration:
@@ -95,8 +95,6 @@ def initialise(model: Qwen2VLForConditionalGeneration) -> None:
     """Set weights so that content matching and copying start from a fair guess: W_q = W_k, plainer embeddings."""
     language = model.model.language_model
     torch.nn.init.normal_(language.embed_tokens.weight, std=0.07)
-    with torch.no_grad():  # an image is a sum of word embeddings: a head that starts as they are can already say them
-        model.lm_head.weight.copy_(language.embed_tokens.weight)
     for layer in language.layers:
         attention = layer.self_attn
         keys = attention.k_proj.weight  # (kv heads * head dim, hidden)
