@@ -61,17 +61,26 @@ def predict(argv: list[str]) -> None:
     from medr1kit.predict import predict
 
     flags = parse_flags(argv, "medr1kit predict", DataFlags, PredictFlags, ModelConfig)
+    _refuse_unused(flags, ("reward_funcs", "preset", "overwrite", "use_peft", "lora_r", "lora_alpha", "lora_dropout"))
     model, processor = _load_model(flags)
+    format = _format_for(model, flags)
     held_out = flags.get("test_size", 0.0) > 0
     split = flags.get("dataset_train_split" if held_out else "dataset_test_split")
-    dataset = _load_data(flags, split or ("test" if flags["dataset_name"] == "phantoms" and not held_out else None))
+    if split is None and not held_out and _has_splits(flags["dataset_name"]):
+        split = "test"
+    dataset = _load_data(flags, split)
     if held_out:
         _, dataset = _hold_out(dataset, flags)
     chosen = {
         name: flags[name] for name in ("batch_size", "max_new_tokens", "images", "seed", "output") if name in flags
     }
-    preds = predict(model, processor, dataset, format=flags.get("format", "no-think"), **chosen)
+    preds = predict(model, processor, dataset, format=format, **chosen)
     _print_scores(preds)
+
+
+def _has_splits(name: str) -> bool:
+    """Phantoms, a saved DatasetDict and hub data sets have splits; files and other folders have none."""
+    return not Path(name).exists() or (Path(name) / "dataset_dict.json").is_file()
 
 
 def _train(argv: list[str], command: str, config: type, train: Any) -> None:
@@ -83,6 +92,7 @@ def _train(argv: list[str], command: str, config: type, train: Any) -> None:
     flags = fit_to_machine(
         parse_flags(argv, f"medr1kit {command}", DataFlags, ModelConfig, config), choose_device().value
     )
+    _refuse_unused(flags, ("reward_funcs",) if command == "sft" else ())
     if "output_dir" not in flags:
         raise DataError("--output_dir is missing: the folder for the run")
     ours = {name for kind in (DataFlags, ModelConfig) for name in kind.__dataclass_fields__}
@@ -99,7 +109,7 @@ def _train(argv: list[str], command: str, config: type, train: Any) -> None:
     if flags.get("test_size", 0.0) > 0:
         dataset, test = _hold_out(dataset, flags)
     model, processor = _load_model(flags)
-    arguments["preset"] = flags.get("preset") or ("tiny" if model.medr1kit_name == "tiny" else "gpu")
+    arguments["preset"] = flags.get("preset") or ("tiny" if model.num_parameters() < 10_000_000 else "gpu")
     run = train(model, processor, dataset, **arguments)
     print(f"run written to {run.path}")
     if test is not None and int(os.environ.get("RANK", 0)) == 0:
@@ -111,6 +121,8 @@ def _load_model(flags: dict[str, Any]):
 
     names = {"dtype": "dtype", "attn_implementation": "attn", "max_pixels": "max_pixels"}
     chosen = {ours: flags[theirs] for theirs, ours in names.items() if theirs in flags}
+    if flags.get("use_cpu"):
+        chosen["device"] = "cpu"
     return load_model(flags.get("model_name_or_path", "tiny"), **chosen)
 
 
@@ -127,6 +139,33 @@ def _load_data(flags: dict[str, Any], split: str | None):
     }
     chosen = {ours: flags[theirs] for theirs, ours in names.items() if theirs in flags}
     return load_vqa(flags["dataset_name"], split=split, seed=flags.get("seed", 0), **chosen)
+
+
+def _format_for(model, flags: dict[str, Any]) -> ResponseFormat:
+    """The format asked for; a run that was trained in another one is worth a word."""
+    from medr1kit.runs import load_run
+
+    format, run = format_named(flags.get("format", "no-think")), getattr(model, "medr1kit_run", None)
+    trained = load_run(run).config["format"] if run else format.name
+    if trained != format.name:
+        warnings.warn(
+            f"the run was trained in the {trained} format and is asked in {format.name} (--format)", stacklevel=2
+        )
+    return format
+
+
+# Flags of TRL's ModelConfig that nothing here reads.
+_UNSUPPORTED = (
+    *("model_revision", "trust_remote_code", "load_in_4bit", "load_in_8bit", "lora_target_modules"),
+    *("lora_target_parameters", "lora_modules_to_save", "lora_task_type", "use_rslora", "use_dora"),
+    *("bnb_4bit_quant_type", "use_bnb_nested_quant", "bnb_4bit_quant_storage"),
+)
+
+
+def _refuse_unused(flags: dict[str, Any], more: tuple[str, ...] = ()) -> None:
+    for name in (*_UNSUPPORTED, *more):
+        if name in flags:
+            raise DataError(f"--{name} is not supported by this command; leave it out")
 
 
 def _hold_out(dataset, flags: dict[str, Any]):
@@ -200,9 +239,7 @@ def _print_scores(preds) -> None:
     from medr1kit.tables import score
 
     for by in ("modality", "task"):
-        known = preds[preds[by].notna()]
-        table = score(preds if known.empty else known, by=None if known.empty else by)
-        print("\n" + table.round(3).to_string(index=False))
+        print("\n" + score(preds, by=by).round(3).to_string(index=False))
 
 
 COMMANDS = {"doctor": doctor, "demo": demo, "grpo": grpo, "sft": sft, "predict": predict}

@@ -1,4 +1,4 @@
-"""Data sets: whatever a question file looks like, :func:`load_vqa` returns the same twelve columns.
+"""Data sets: whatever a question file looks like, :func:`load_vqa` returns the same eleven columns.
 
 Four kinds of source are read: drawn phantoms, Med-R1's JSON, OmniMedVQA's own folder, and a data set of the `datasets`
 library, saved or on the hub. Med-R1's files do not say which modality or task a question belongs to (only their names

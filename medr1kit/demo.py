@@ -61,18 +61,18 @@ def run_demo(
     test = load_vqa("phantoms", split="test", n=n)
 
     model, processor = load_model("tiny")
-    print(f"1/5  asking the untrained model {len(test)} questions")
+    print(f"1/4  asking the untrained model {len(test)} questions")
     tables = [predict(model, processor, test, format=format)]
     runs = {}
     for step, (name, method) in enumerate({"sft": train_sft, "grpo": train_grpo}.items()):
-        print(f"{2 + 2 * step}/5  {name.upper()} on {len(train)} {modality} questions, then asking again")
+        print(f"{2 + step}/4  {name.upper()} on {len(train)} {modality} questions, then asking again")
         model, processor = load_model("tiny")
         settings = {"format": format, "output_dir": folder / name, "seed": seed, "max_steps": max_steps}
         runs[name] = method(model, processor, train, **settings, overwrite=True)
         tables.append(predict(model, processor, test, format=format, output=folder / name / "predictions.parquet"))
     preds = pd.concat(tables, ignore_index=True)
     preds.to_parquet(folder / "predictions.parquet", index=False)
-    print("5/5  writing figures and report")
+    print("4/4  writing figures and report")
     figures = _figures(folder, preds, runs)
     seconds = time.perf_counter() - started
     report = _report(preds, blind_floor(train, test), modality, format, seconds)

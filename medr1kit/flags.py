@@ -54,6 +54,8 @@ _IGNORED = {
     "min_pixels": "the image processor's own minimum holds",
     "logging_dir": "metrics are written to the run folder",
     "gradient_checkpointing_use_reentrant": "TRL chooses",
+    "dataset_config": "medr1kit's data sets have no configurations",
+    "ignore_bias_buffers": "Qwen-VL has none",
 }
 _RENAMED = {"torch_dtype": "dtype", "warmup_ratio": "warmup_steps", "overwrite_output_dir": "overwrite"}
 # Booleans that the reference's command lines give without a value, while TRL wants one.
@@ -103,7 +105,7 @@ def parse_flags(argv: list[str], command: str, *kinds: type) -> dict[str, Any]:
         *kinds: dataclasses whose fields are flags, such as :class:`trl.GRPOConfig`.
 
     Raises:
-        SystemExit: with argparse's message, if a flag is unknown or misses its value.
+        DataError: if a flag is unknown, misses its value, or has one of the wrong type.
     """
     from transformers import HfArgumentParser
 
@@ -111,7 +113,12 @@ def parse_flags(argv: list[str], command: str, *kinds: type) -> dict[str, Any]:
     for action in parser._actions:
         if not isinstance(action, argparse._HelpAction):
             action.default = argparse.SUPPRESS
+    parser.error = _refuse
     return vars(parser.parse_args(modernise(argv)))
+
+
+def _refuse(message: str) -> None:
+    raise DataError(f"{message} (--help lists the flags)")
 
 
 def fit_to_machine(flags: dict[str, Any], device: str) -> dict[str, Any]:
@@ -122,6 +129,8 @@ def fit_to_machine(flags: dict[str, Any], device: str) -> dict[str, Any]:
         device: what :func:`medr1kit.models.choose_device` chose.
     """
     fitted = dict(flags)
+    if fitted.get("fp16"):
+        fitted["bf16"] = False
     if device == "cpu":
         for name in ("bf16", "fp16"):
             if fitted.pop(name, None):

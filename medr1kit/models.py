@@ -219,6 +219,8 @@ def load_model(
     if run is not None:  # predictions of this model are labelled as the run's
         config = load_run(run).config
         model.medr1kit_labels, model.medr1kit_run = config["labels"], str(run)
+    elif adapter is not None:  # trained somewhere else, by a method this toolkit does not know
+        model.medr1kit_labels = {"model": f"{name} + {adapter}", "method": "adapter"}
     if adapter is not None:
         model = _with_adapter(model, adapter)
     return model.to(device).eval(), processor
@@ -242,15 +244,16 @@ def _quiet_if(quiet: bool) -> Iterator[None]:
 def _resolve(name: str | Path, adapter: str | Path | None) -> tuple[str | Path, str | Path | None, Path | None]:
     """Turn a run's folder into its base model and adapter; also find the run that an adapter belongs to."""
     folder = Path(name)
-    if (folder / "run.json").is_file():
-        if (folder / "model").is_dir():
-            return folder / "model", adapter, folder
-        if (folder / "adapter").is_dir():
-            return load_run(folder).config["model"], adapter or folder / "adapter", folder
-        raise DataError(f"the run {name} has neither adapter/ nor model/; it did not finish: train it again")
-    if adapter is not None and (Path(adapter).parent / "run.json").is_file():
-        return name, adapter, Path(adapter).parent
-    return name, adapter, None
+    own = Path(adapter).parent if adapter is not None else None  # the run that a given adapter belongs to
+    run = own if own is not None and (own / "run.json").is_file() else None
+    if not (folder / "run.json").is_file():
+        return name, adapter, run
+    if (folder / "model").is_dir():
+        return folder / "model", adapter, folder if adapter is None else run
+    if (folder / "adapter").is_dir():
+        base = load_run(folder).config["model"]
+        return (base, folder / "adapter", folder) if adapter is None else (base, adapter, run)
+    raise DataError(f"the run {name} has neither adapter/ nor model/; it did not finish: train it again")
 
 
 def _with_adapter(model: PreTrainedModel, adapter: str | Path) -> PreTrainedModel:

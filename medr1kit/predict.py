@@ -80,7 +80,8 @@ def predict(
     limit = max_new_tokens or getattr(model.generation_config, "max_new_tokens", None) or 256
     asked = hashlib.sha256(repr([(row["id"], row["problem"]) for row in questions]).encode()).hexdigest()[:16]
     settings = {"format": format.name, "images": images, "seed_of_images": seed if images == "shuffled" else None}
-    done = _Progress(output, {**settings, "questions": asked, "limit": limit, **known}, len(questions))
+    settings |= {"questions": asked, "limit": limit, "weights": _weights_digest(model)}
+    done = _Progress(output, settings | known, len(questions))
     # Long prompts together, so that a batch is padded little; the longest first, so that memory fails at once.
     order = sorted((i for i in range(len(questions)) if i not in done), key=lambda i: -len(prompts[i]))
     with _plain_greedy(model, processor, limit), done:
@@ -130,6 +131,14 @@ def _prompt(processor: ProcessorMixin, format: ResponseFormat, problem: str) -> 
     content = [{"type": "image"}, {"type": "text", "text": format.prompt(problem)}]
     turn = [{"role": "user", "content": content}]
     return processor.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+
+
+def _weights_digest(model: PreTrainedModel) -> str:
+    """A digest of a few numbers of every weight: two models, or one before and after a training, differ."""
+    digest = hashlib.sha256()
+    for name, weight in model.named_parameters():
+        digest.update(f"{name} {weight.detach().float().sum().item():.6e}".encode())
+    return digest.hexdigest()[:16]
 
 
 def _labels(model: PreTrainedModel, labels: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -89,13 +89,19 @@ def recorder_callback(title: str) -> Any:
 
 def run_config(method, model, dataset, format, args, adapter, seed) -> dict[str, Any]:
     """Everything needed to repeat the run, as it goes to run.json."""
-    names = {column: [name for name in dict.fromkeys(dataset[column]) if name] for column in ("modality", "task")}
+    names = {
+        column: [name for name in dict.fromkeys(dataset[column]) if name] for column in ("modality", "task", "source")
+    }
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     name = getattr(base, "medr1kit_name", base.config._name_or_path)  # what to load; the label is where it began
     origin = getattr(base, "medr1kit_labels", {}).get("model", name)
     if adapter is None and hasattr(model, "peft_config"):
         adapter = model.peft_config["default"]
-    trained_on = {f"train_{column}": found[0] if len(found) == 1 else "all" for column, found in names.items()}
+    trained_on = {
+        f"train_{column}": found[0] if len(found) == 1 else "all"
+        for column, found in names.items()
+        if column != "source"
+    }
     packages = ("medr1kit", "torch", "transformers", "trl", "peft", "datasets")
     return {
         "method": method,
@@ -113,10 +119,10 @@ def run_config(method, model, dataset, format, args, adapter, seed) -> dict[str,
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """Return a digest of a data set's ids, problems and solutions: equal for equal questions in equal order."""
+    """Return a digest of a data set's ids, image ids, problems and solutions, in order; pixels are not read."""
     digest = hashlib.sha256()
-    for row in dataset.select_columns(["id", "problem", "solution"]):
-        digest.update(repr((row["id"], row["problem"], row["solution"])).encode())
+    for row in dataset.select_columns(["id", "image_id", "problem", "solution"]):
+        digest.update(repr(tuple(row.values())).encode())
     return digest.hexdigest()[:16]
 
 

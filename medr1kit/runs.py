@@ -32,7 +32,7 @@ from medr1kit.vqa import DataError
 
 _CONFIG, _METRICS, _LINES = "run.json", "metrics.csv", "rollouts.jsonl"
 _ROLLOUTS, _PREDICTIONS = "rollouts.parquet", "predictions.parquet"
-_TABLES = (_METRICS, _LINES, _ROLLOUTS, _PREDICTIONS)
+_TABLES = (_METRICS, _LINES, _ROLLOUTS, _PREDICTIONS, f"{_PREDICTIONS}.partial.jsonl")
 
 
 class Run:

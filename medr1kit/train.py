@@ -59,8 +59,8 @@ def train_sft(
         output_dir: the run's folder.
         preset: a name in PRESETS, or a mapping like its "sft" entries.
         seed: for adapter initialisation and order of the data.
-        lora: True for the preset's adapter, a mapping of :func:`medr1kit.models.lora` arguments, or False to train
-            every weight, the vision tower included.
+        lora: True for the preset's adapter, a mapping of :func:`medr1kit.models.lora` arguments that change it, or
+            False to train every weight, the vision tower included.
         overwrite: replace an earlier run in ``output_dir``.
         **overrides: any field of :class:`trl.SFTConfig`.
 
@@ -123,8 +123,8 @@ def train_grpo(
         preset: a name in PRESETS, or a mapping like its "grpo" entries.
         seed: for adapter initialisation, order of the data and sampling.
         rewards: TRL reward functions; accuracy and format of ``format`` by default, as in Med-R1.
-        lora: True for the preset's adapter, a mapping of :func:`medr1kit.models.lora` arguments, or False to train
-            every weight, the vision tower included.
+        lora: True for the preset's adapter, a mapping of :func:`medr1kit.models.lora` arguments that change it, or
+            False to train every weight, the vision tower included.
         overwrite: replace an earlier run in ``output_dir``.
         **overrides: any field of :class:`trl.GRPOConfig`.
 
@@ -143,11 +143,13 @@ def train_grpo(
     generation = {"suppress_tokens": image_token_ids(model), **(settings.pop("generation_kwargs", None) or {})}
     args = GRPOConfig(**(_common(model, output_dir, seed) | settings | {"generation_kwargs": generation}))
     model, adapter = _continue_adapter(model, adapter, chosen=isinstance(lora, Mapping))
+    rewards = list(rewards or (accuracy_reward(format), format_reward(format)))
     config = run_config("grpo", model, dataset, format, args, adapter, seed)
+    config["rewards"] = [getattr(reward, "__name__", str(reward)) for reward in rewards]
     recorder = recorder_callback("GRPO")
     trainer = recording_grpo_trainer()(
         model=model,
-        reward_funcs=list(rewards or (accuracy_reward(format), format_reward(format))),
+        reward_funcs=rewards,
         args=args,
         train_dataset=rows,
         processing_class=processor,
@@ -195,7 +197,7 @@ def _settings(method: str, preset: str | Mapping, overrides: dict, lora_argument
         settings.pop("max_steps", None)  # epochs were asked for by name: the preset's step count yields
     if lora_arguments is False:
         return settings, None
-    chosen = preset.get("lora", {}) if lora_arguments is True else lora_arguments
+    chosen = {**preset.get("lora", {}), **({} if lora_arguments is True else lora_arguments)}
     return settings, lora(**chosen)
 
 
@@ -223,6 +225,10 @@ def _check_groups(settings: Mapping[str, Any]) -> None:
     accumulation = settings.get("gradient_accumulation_steps", 1)
     processes = int(os.environ.get("WORLD_SIZE", 1))
     batch = device * accumulation * processes
+    if group < 2:
+        raise DataError(f"num_generations={group}: a group needs at least two completions to compare; 8 is usual")
+    if settings.get("mask_truncated_completions"):
+        raise DataError("mask_truncated_completions would hide truncated rows from the rollouts; not supported yet")
     if settings.get("generation_batch_size") is None and settings.get("steps_per_generation") is None and batch % group:
         raise DataError(
             f"a step has {batch} completions ({device} a device x {accumulation} accumulation x {processes} "

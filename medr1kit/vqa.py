@@ -1,6 +1,6 @@
 """The record: one medical multiple-choice question about one image.
 
-Everything in medr1kit works on the same twelve columns, whatever file they came from::
+Everything in medr1kit works on the same eleven columns, whatever file they came from::
 
     id        "CT-train-0-17"                         unique in a data set
     image     a PIL image, RGB                        absent when no image folder was given

@@ -52,7 +52,7 @@ class Recipe:
     see_steps: int = 700
     see_batch: int = 64
     see_rate: float = 1.5e-3
-    speak_steps: int = 210
+    speak_steps: int = 270
     speak_batch: int = 48
     speak_rate: float = 2e-3
     sloppy: float = 0.3
