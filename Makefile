@@ -1,5 +1,5 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Each makes the virtual environment it needs.
-# Extra pip arguments: make demo PIP_ARGS="--index-url ..."; another interpreter: make demo PYTHON=python3.12
+# Extra pip arguments: make demo PIP_ARGS="--quiet --retries 9"; another interpreter: make demo PYTHON=python3.12
 PYTHON ?= python3
 PIP_ARGS ?=
 VENV ?= .venv

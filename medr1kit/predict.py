@@ -105,20 +105,28 @@ def visual_reliance(
     batch_size: int = 64,
     max_new_tokens: int | None = None,
     seed: int = 0,
+    right: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Answer the same questions with the right, a blank and a shuffled image.
 
     A model that looks loses accuracy when the picture is taken away; one that does not was reading the text.
 
+    Args:
+        model, processor, dataset, format, batch_size, max_new_tokens, seed: as in :func:`predict`.
+        right: predictions of this very call on the right images, if they are there already.
+
     Returns:
         Three rows: images, n, accuracy, low, high (Wilson, 95 %), flipped (share of answers that differ from those on
         the right images), and lost, lost_low, lost_high: accuracy on the right images minus this one, paired.
     """
-    rows, right = [], None
+    settings = {"batch_size": batch_size, "max_new_tokens": max_new_tokens, "seed": seed}
+    rows = []
+    if right is None:
+        right = predict(model, processor, dataset, format=format, **settings)
     for images in IMAGES:
-        settings = {"images": images, "batch_size": batch_size, "max_new_tokens": max_new_tokens, "seed": seed}
-        preds = predict(model, processor, dataset, format=format, **settings)
-        right = preds if right is None else right
+        preds = right
+        if images != "right":
+            preds = predict(model, processor, dataset, format=format, images=images, **settings)
         low, high = wilson(int(preds["correct"].sum()), len(preds))
         flipped = (preds["predicted"].fillna("-") != right["predicted"].fillna("-")).mean()
         row = {"images": images, "n": len(preds), "accuracy": preds["correct"].mean(), "low": low, "high": high}
