@@ -111,8 +111,10 @@ def _train(argv: list[str], command: str, config: type, train: Any) -> None:
     model, processor = _load_model(flags)
     arguments["preset"] = flags.get("preset") or ("tiny" if model.num_parameters() < 10_000_000 else "gpu")
     run = train(model, processor, dataset, **arguments)
+    if int(os.environ.get("RANK", 0)) != 0:
+        return
     print(f"run written to {run.path}")
-    if test is not None and int(os.environ.get("RANK", 0)) == 0:
+    if test is not None:
         _report_held_out(model, processor, dataset, test, flags, run)
 
 
@@ -134,7 +136,7 @@ def _load_data(flags: dict[str, Any], split: str | None):
         "meta": "meta",
         "modality": "modality",
         "task": "task",
-        "n": "n",
+        "num_rows": "n",
         "check": "check",
     }
     chosen = {ours: flags[theirs] for theirs, ours in names.items() if theirs in flags}

@@ -27,7 +27,7 @@ class DataFlags:
     meta: str | None = field(default=None, metadata={"help": "JSON with modality and task, row by row"})
     modality: str | None = field(default=None, metadata={"help": "only this modality (or: label all rows with it)"})
     task: str | None = field(default=None, metadata={"help": "only this task (or: label all rows with it)"})
-    n: int | None = field(default=None, metadata={"help": "number of questions to take"})
+    num_rows: int | None = field(default=None, metadata={"help": "number of questions to take (torchrun takes --n)"})
     check: str = field(default="error", metadata={"help": "bad rows: 'error' refuses, 'drop' leaves out and lists"})
     test_size: float = field(default=0.0, metadata={"help": "share held out by image and patient, 0 to 1"})
     format: str = field(default="no-think", metadata={"help": "think-before, think-after or no-think"})
@@ -45,7 +45,7 @@ class PredictFlags:
     batch_size: int = field(default=64, metadata={"help": "questions a batch"})
     max_new_tokens: int | None = field(default=None, metadata={"help": "limit on completion tokens"})
     images: str = field(default="right", metadata={"help": "right, blank or shuffled images"})
-    seed: int = field(default=0, metadata={"help": "for n, test_size and shuffled images: that of the training"})
+    seed: int = field(default=0, metadata={"help": "for num_rows, test_size and shuffled images: that of the training"})
 
 
 # Flags of the reference's README that have nothing to do any more, with the reason.

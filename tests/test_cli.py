@@ -83,15 +83,27 @@ def test_the_reference_readme_s_flags_run_grpo(files, capsys):
     ("argv", "message"),
     [
         (["sft", "--dataset_name", "nowhere.json", "--output_dir", "x"], "nowhere.json"),
-        (["sft", "--dataset_name", "phantoms", "--n", "8"], "--output_dir is missing"),
-        (["grpo", "--dataset_name", "phantoms", "--n", "8", "--output_dir", "x", "--format", "poem"], "unknown format"),
-        (["grpo", "--dataset_name", "phantoms", "--n", "8", "--output_dir", "x", "--reward_funcs", "luck"], "luck"),
-        (["grpo", "--dataset_name", "phantoms", "--n", "8", "--output_dir", "x", "--num_generations", "5"], "multiple"),
+        (["sft", "--dataset_name", "phantoms", "--num_rows", "8"], "--output_dir is missing"),
         (
-            ["predict", "--dataset_name", "phantoms", "--n", "8", "--output", "x", "--model_name_or_path", "no"],
+            ["grpo", "--dataset_name", "phantoms", "--num_rows", "8", "--output_dir", "x", "--format", "poem"],
+            "unknown format",
+        ),
+        (
+            ["grpo", "--dataset_name", "phantoms", "--num_rows", "8", "--output_dir", "x", "--reward_funcs", "luck"],
+            "luck",
+        ),
+        (
+            ["grpo", "--dataset_name", "phantoms", "--num_rows", "8", "--output_dir", "x", "--num_generations", "5"],
+            "multiple",
+        ),
+        (
+            ["predict", "--dataset_name", "phantoms", "--num_rows", "8", "--output", "x", "--model_name_or_path", "no"],
             "no model",
         ),
-        (["grpo", "--dataset_name", "phantoms", "--n", "8", "--output_dir", "x", "--load_in_4bit"], "not supported"),
+        (
+            ["grpo", "--dataset_name", "phantoms", "--num_rows", "8", "--output_dir", "x", "--load_in_4bit"],
+            "not supported",
+        ),
     ],
 )
 def test_bad_input_ends_with_one_sentence_and_status_2(argv, message, capsys, tmp_path, monkeypatch):
