@@ -1,4 +1,4 @@
-"""Make the built-in model: ``python -m medr1kit.tiny.build`` (about six minutes of one core).
+"""Make the built-in model: ``python -m medr1kit.tiny.build`` (about eight minutes of one core).
 
 A two-million-parameter Qwen2-VL learns to name what it sees within minutes, but *not* to bind it: to go from a seen
 concept to the letter of the option that names it. Left alone, a cross-entropy on the answer letter stays at chance for
