@@ -98,9 +98,6 @@ def _train(argv: list[str], command: str, config: type, train: Any) -> None:
     ours = {name for kind in (DataFlags, ModelConfig) for name in kind.__dataclass_fields__}
     arguments = {name: value for name, value in flags.items() if name not in ours}
     arguments["format"] = format_named(flags.get("format", "no-think"))
-    arguments["preset"] = flags.get("preset") or (
-        "tiny" if flags.get("model_name_or_path", "tiny") == "tiny" else "gpu"
-    )
     arguments["overwrite"] = flags.get("overwrite", False)
     arguments["lora"] = _lora_flags(flags)
     if command == "grpo" and "reward_funcs" in flags:
@@ -158,9 +155,19 @@ def _format_for(model, flags: dict[str, Any]) -> ResponseFormat:
 
 # Flags of TRL's ModelConfig that nothing here reads.
 _UNSUPPORTED = (
-    *("model_revision", "trust_remote_code", "load_in_4bit", "load_in_8bit", "lora_target_modules"),
-    *("lora_target_parameters", "lora_modules_to_save", "lora_task_type", "use_rslora", "use_dora"),
-    *("bnb_4bit_quant_type", "use_bnb_nested_quant", "bnb_4bit_quant_storage"),
+    "model_revision",
+    "trust_remote_code",
+    "load_in_4bit",
+    "load_in_8bit",
+    "lora_target_modules",
+    "lora_target_parameters",
+    "lora_modules_to_save",
+    "lora_task_type",
+    "use_rslora",
+    "use_dora",
+    "bnb_4bit_quant_type",
+    "use_bnb_nested_quant",
+    "bnb_4bit_quant_storage",
 )
 
 
@@ -180,18 +187,6 @@ def _hold_out(dataset, flags: dict[str, Any]):
 
 def _lora_flags(flags: dict[str, Any]) -> dict[str, Any] | bool:
     """True for the preset's adapter, its changed arguments, or False for --use_peft false."""
-    for name in (
-        "load_in_4bit",
-        "load_in_8bit",
-        "lora_target_modules",
-        "lora_modules_to_save",
-        "use_rslora",
-        "use_dora",
-    ):
-        if flags.get(name):
-            raise DataError(
-                f"--{name} is not supported yet; pass a model and a peft.LoraConfig to TRL's trainer instead"
-            )
     if flags.get("use_peft") is False:
         return False
     names = {"lora_r": "rank", "lora_alpha": "alpha", "lora_dropout": "dropout"}

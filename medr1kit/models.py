@@ -59,7 +59,7 @@ def choose_dtype(device: str) -> Choice:
     import torch
 
     if not device.startswith("cuda"):
-        return Choice("float32", "half precision is not faster on a CPU and not exact")
+        return Choice("float32", "half precision on a CPU would not be exact")
     if torch.cuda.is_bf16_supported():
         return Choice("bfloat16", "the GPU computes in bfloat16")
     return Choice("float16", "the GPU has no bfloat16")
@@ -77,7 +77,7 @@ def choose_attention(device: str, dtype: str) -> Choice:
     if torch.cuda.get_device_capability()[0] < 8:
         return Choice("sdpa", "flash-attn needs compute capability 8 or more")
     if not is_flash_attn_2_available():
-        return Choice("sdpa", "flash-attn is not installed; sdpa needs nothing and is nearly as fast")
+        return Choice("sdpa", "flash-attn is not installed; sdpa needs nothing")
     return Choice("flash_attention_2", "flash-attn is installed and the GPU can run it")
 
 

@@ -130,3 +130,22 @@ def test_deepspeed_without_the_package_is_refused_before_anything_is_loaded(monk
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(DataError, match="deepspeed"):
         fit_to_machine({"deepspeed": "zero2.json"}, "cuda")
+
+
+def test_predict_takes_the_test_split_of_a_saved_data_set_dict(files):
+    from datasets import DatasetDict
+
+    from medr1kit.data import load_vqa
+
+    whole = load_vqa(files / "questions.json", images=files, meta=files / "meta.json")
+    DatasetDict(train=whole.select(range(8)), test=whole.select(range(8, 12))).save_to_disk(files / "saved")
+    output = files / "preds.parquet"
+    assert main(["predict", "--dataset_name", str(files / "saved"), "--output", str(output)]) == 0
+    assert pd.read_parquet(output)["id"].tolist() == whole["id"][8:]
+
+
+def test_an_unsupported_or_unknown_flag_is_refused_before_anything_is_loaded(capsys):
+    base = ["predict", "--dataset_name", "phantoms", "--output", "x"]
+    for extra, message in ((["--model_revision", "main"], "--model_revision is not"), (["--luck", "7"], "--luck")):
+        assert main([*base, *extra]) == 2
+        assert message in capsys.readouterr().err

@@ -382,3 +382,23 @@ def test_doctor_prints_every_line(monkeypatch, capsys, torchvision):
     assert lines["threads"] == str(torch.get_num_threads())
     assert ("WARNING" in lines["torchvision"]) == (torchvision is not None)
     assert lines["torchvision"].startswith(torchvision or "absent")
+
+
+def test_an_adapter_without_its_run_does_not_pass_for_the_untrained_base(trained, tmp_path, val_phantoms):
+    _, _, run = trained
+    shutil.copytree(run.path / "adapter", tmp_path / "copied")
+    model, processor = mk.load_model("tiny", adapter=tmp_path / "copied")
+    preds = mk.predict(model, processor, val_phantoms.select(range(2)), format="no-think")
+    assert set(preds["method"]) == {"adapter"} and "copied" in preds["model"][0]
+
+
+def test_the_shipped_model_was_made_by_the_script_as_it_stands():
+    import json
+    from dataclasses import asdict
+
+    from medr1kit.models import TINY
+    from medr1kit.tiny.build import Recipe
+
+    log = json.loads((TINY / "build_log.json").read_text())
+    assert log["recipe"] == asdict(Recipe())
+    assert f"{log['parameters']:,} parameters" in (TINY / "README.md").read_text()

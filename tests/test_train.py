@@ -527,3 +527,18 @@ def test_the_other_architectures_train_by_sft_and_grpo(micro, micro_folder, trai
         mk.predict(m, processor, rows, format="no-think", max_new_tokens=6)["text"].tolist() for m in (model, loaded)
     ]
     assert texts[0] == texts[1]
+
+
+def test_changing_the_rank_keeps_what_else_the_preset_adapts():
+    from medr1kit.train import _settings
+
+    _, adapter = _settings("grpo", "tiny", {}, {"rank": 4})
+    assert adapter.r == 4 and adapter.lora_alpha == 32 and "merger" in adapter.target_modules
+
+
+def test_a_group_of_one_is_refused():
+    from medr1kit.train import _check_groups
+
+    for size in (0, 1):
+        with pytest.raises(DataError, match="at least two"):
+            _check_groups({"num_generations": size})

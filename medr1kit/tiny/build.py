@@ -1,15 +1,15 @@
 """Make the built-in model: ``python -m medr1kit.tiny.build`` (about eight minutes of one core).
 
-A two-million-parameter Qwen2-VL learns to name what it sees within minutes, but *not* to bind it: to go from a seen
-concept to the letter of the option that names it. Left alone, a cross-entropy on the answer letter stays at chance for
-hours, because three attention steps must exist before the first of them pays. The recipe here (measured beforehand, see
-the model card) splits the problem:
+A two-million-parameter Qwen2-VL learns to name what it sees within minutes, but is slow to *bind* it: to go from a seen
+concept to the letter of the option that names it. A cross-entropy on the answer letter alone hardly leaves chance,
+because three attention steps must exist before the first of them pays. In an experiment beforehand it stood at .32
+after 245 steps, and with the throw-away head of stage 1 at .97 after 138. So the problem is split:
 
 1. **Bind** (text only). A few positions hold the *sum of five word embeddings*, as an image will later. A throw-away
    head on the option words learns "is this word in that sum?", which gives every step of the circuit its own gradient.
 2. **See** (vision only). Tower and merger learn to emit that sum of embeddings for a phantom image.
 3. **Speak** (everything but the tower). All three response formats, a share of them sloppy on purpose, and stopped
-   early: the result is to have partial skill in all three formats, so that training has something to teach.
+   early, so that training has something left to teach.
 """
 
 from __future__ import annotations
