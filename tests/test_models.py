@@ -1,6 +1,7 @@
 """Loading models: the built-in one, the three architectures, runs and adapters, and the choices for this machine."""
 
 import json
+import shutil
 import sys
 
 import pytest
