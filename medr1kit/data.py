@@ -1,8 +1,8 @@
 """Data sets: whatever a question file looks like, :func:`load_vqa` returns the same eleven columns.
 
-Four kinds of source are read: drawn phantoms, Med-R1's JSON, OmniMedVQA's own folder, and a data set of the `datasets`
-library, saved or on the hub. Med-R1's files do not say which modality or task a question belongs to (only their names
-do), and not every row of a large collection is sound. Hence two rules:
+Five kinds of source are read: drawn phantoms, Med-R1's JSON, OmniMedVQA's own folder, MedMNIST's files, and a data set
+of the `datasets` library, saved or on the hub. Med-R1's files do not say which modality or task a question belongs to
+(only their names do), and not every row of a large collection is sound. Hence two rules:
 
 * ``modality=`` and ``task=`` *choose* rows where the rows know theirs, and *label* all rows where none does.
 * Nothing is skipped in silence. A bad row is a :class:`~medr1kit.vqa.DataError` that names file, row and remedy; with
@@ -25,11 +25,13 @@ from pathlib import Path
 import datasets
 
 from medr1kit.images import DEFAULT_SIZE, MedicalImage, check_image, check_images, find_image
-from medr1kit.sources import Refused, Source, read_json_source, read_omnimedvqa, read_table
+from medr1kit.medmnist import medmnist_rows
+from medr1kit.sources import Refused, Source, read_json_source, read_omnimedvqa
+from medr1kit.stored import open_hub, open_saved, read_table
 from medr1kit.vqa import DataError, modality_name, task_name
 
 TEXT_COLUMNS = ("problem", "solution", "question", "options", "answer", "modality", "task", "source", "image_id")
-EXTRA_COLUMNS = ("patient_id", "rationale")  # kept where a source has them
+EXTRA_COLUMNS = ("patient_id", "rationale", "n_facts", "truth")  # where a source has them; the last two: phantoms only
 
 
 class DroppedRows(UserWarning):
@@ -66,38 +68,52 @@ def load_vqa(
     size: int | None = None,
     max_pixels: int | None = None,
     check: str = "error",
+    data_dir: str | os.PathLike | None = None,
+    scanner: str = "A",
+    shortcut: float = 0.0,
+    difficulty: float | None = None,
+    imbalance: float = 0.0,
 ) -> datasets.Dataset:
     """Load medical multiple-choice questions, with or without their images.
 
     The columns are id, image (only when images are known), problem, solution, question, options (list of str in letter
     order), answer, modality, task, source and image_id, as :mod:`medr1kit.vqa` describes them; further patient_id and
-    rationale where the source has them. Other keys of the source are not read. Images are decoded when a row is read.
+    rationale where the source has them, and for phantoms n_facts and truth (:func:`medr1kit.phantoms.phantom_rows`).
+    Other keys of the source are not read. Images are decoded when a row is read.
 
     Args:
         source: one of
 
             * ``"phantoms"``: drawn images and questions, made on the spot;
+            * ``"medmnist"``: the MedMNIST files in ``data_dir``, see :mod:`medr1kit.medmnist`;
             * a Med-R1 file, ``.json`` or ``.json.gz``: an array of objects with image, problem and solution; modality
               and task (or question_type) are read where the rows have them;
             * OmniMedVQA's own folder, the one that contains ``QA_information``;
             * a folder written by ``save_to_disk`` of `datasets`, or the hub name of such a data set
               (``"owner/name"``), with at least the columns image, problem and solution.
-        split: phantoms: "train", "val" or "test"; a saved or hub data set: the name of one of its splits; default
-            "train". The other sources have no splits.
+        split: phantoms, medmnist: "train", "val" or "test"; a saved or hub data set: the name of one of its splits;
+            default "train". The other sources have no splits.
         modality: where rows know their modality: keep the rows of this one. Where no row does, as in Med-R1's files
             without ``meta``: label all rows with it, because there it is the file's name that says it.
         task: the same for the task.
         n: how many rows to take, after choosing by modality and task; at random, in the file's order. Default all
-            (phantoms: 2000). Fewer rows than ``n`` are all taken, with a warning.
+            (phantoms, medmnist: 2000). Fewer rows than ``n`` are all taken, with a warning.
         seed: for this random choice.
         images: the folder that the image paths start from. Default: OmniMedVQA's folder if it holds ``Images``;
             otherwise the data set has no image column.
         meta: a JSON file that says, row by row for a Med-R1 file, image, modality, task (or question_type) and, if
             known, patient_id and source (or source_repo). It goes before what the rows say themselves.
-        size: width and height of the decoded images in pixels. Default 384, as Med-R1 states; phantoms 112.
+        size: width and height of the decoded images in pixels. Default 384, as Med-R1 states; phantoms 112; medmnist
+            as they are stored.
         max_pixels: instead of ``size``: shrink images of more pixels than this and keep their aspect.
         check: "error" refuses bad rows, "drop" leaves them out and lists them in a :class:`DroppedRows` warning. Of
             the images only those of the rows that are taken are checked, each once.
+        data_dir: medmnist: the folder with its ``.npz`` files.
+        scanner: phantoms: "A", or "B", which sees a narrower field, blurred, flatter and noisier.
+        shortcut: phantoms: probability that a marker in the image and the wording of the wrong options give the answer
+            away, 0 to 1; meant for training data.
+        difficulty: phantoms: how faint lesions are, 0 to 1; None: each image its own, up to a half.
+        imbalance: phantoms: how unequal the classes are, 0 to below 1; see :class:`medr1kit.phantoms.ImageId`.
 
     Raises:
         DataError: if the source cannot be read, a row is bad (see ``check``), or no row is left.
@@ -107,9 +123,17 @@ def load_vqa(
     _check_arguments(check, n, size, max_pixels)
     modality = None if modality is None else modality_name(modality)
     task = None if task is None else task_name(task)
+    axes = {"scanner": scanner, "shortcut": shortcut, "difficulty": difficulty, "imbalance": imbalance}
     if source == "phantoms":
-        _refuse("phantoms", images=images, meta=meta, max_pixels=max_pixels)
-        return _load_phantoms(split or "train", modality, task, n, seed, size)
+        _refuse("phantoms", images=images, meta=meta, max_pixels=max_pixels, data_dir=data_dir)
+        return _load_phantoms(split, modality, task, n, seed, size, axes)
+    _refuse("any source but phantoms", **{name: value for name, value in axes.items() if value != _NO_AXES[name]})
+
+    if source == "medmnist":
+        _refuse("medmnist", images=images, meta=meta)
+        rows = medmnist_rows(data_dir, split, modality, task, n, seed)
+        return _drawn(rows, [row["image"] for row in rows], {"image": MedicalImage(size=size, max_pixels=max_pixels)})
+    _refuse("any source but medmnist", data_dir=data_dir)
 
     loaded = _open_source(source, split, images, meta)
     total = len(loaded.records) + len(loaded.refused)
@@ -150,25 +174,33 @@ def _refuse(kind: str, **arguments: object) -> None:
 # --- sources ---------------------------------------------------------------------------------------------------------
 
 
-def _load_phantoms(
-    split: str, modality: str | None, task: str | None, n: int | None, seed: int, size: int | None
-) -> datasets.Dataset:
+_NO_AXES = {"scanner": "A", "shortcut": 0.0, "difficulty": None, "imbalance": 0.0}
+
+
+def _load_phantoms(split, modality, task, n, seed, size, axes: dict[str, object]) -> datasets.Dataset:
     from medr1kit.phantoms import phantom_rows
 
-    if split not in ("train", "val", "test"):
-        raise DataError(f"phantoms have no split {split!r}; use 'train', 'val' or 'test'")
-    rows = phantom_rows(split, modality, task, 2000 if n is None else n, seed, 112 if size is None else size)
-    if not rows:
-        raise DataError(f"phantoms: no rows with {_wanted(modality, task)}; choose another modality or task")
+    rows = phantom_rows(split, modality, task, n, seed, size, **axes)
     pictures = []
     for row in rows:
         buffer = BytesIO()
         row["image"].save(buffer, "PNG", compress_level=1)
-        pictures.append({"bytes": buffer.getvalue(), "path": None})
+        pictures.append(buffer.getvalue())
+    return _drawn(rows, pictures, {"image": datasets.Image(), **_phantom_features(rows[0])})
+
+
+def _drawn(rows: list[dict], pictures: list[bytes], features: dict[str, object]) -> datasets.Dataset:
+    """A data set that holds its images itself."""
     columns = _columns(rows)
-    features = datasets.Features({**_features(columns), "image": datasets.Image()})
-    columns["image"] = pictures
+    features = datasets.Features({**_features(columns), **features})
+    columns["image"] = [{"bytes": picture, "path": None} for picture in pictures]
     return datasets.Dataset.from_dict(columns, features=features).select_columns(_order(features))
+
+
+def _phantom_features(row: dict) -> dict[str, object]:
+    whole = datasets.Value("int64")
+    truth = {name: datasets.List(whole) if name == "box" else datasets.Value("string") for name in row["truth"]}
+    return {"n_facts": whole, "truth": truth}
 
 
 def _open_source(
@@ -183,45 +215,14 @@ def _open_source(
         return read_omnimedvqa(path, images)
     if path.is_dir():
         _refuse("a saved data set", meta=meta)
-        return read_table(_open_saved(path, split), os.fspath(source), images)
+        return read_table(open_saved(path, split), os.fspath(source), images)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)) and not re.search(r"\.(json|gz)$", str(source)):
         _refuse("a data set on the hub", meta=meta)
-        return read_table(_open_hub(str(source), split or "train"), str(source), images)
+        return read_table(open_hub(str(source), split or "train"), str(source), images)
     raise DataError(
-        f"file not found: {os.fspath(source)!r}; give 'phantoms', a .json or .json.gz file, OmniMedVQA's folder, "
-        "a folder written by save_to_disk, or the hub name 'owner/name' of a data set"
+        f"file not found: {os.fspath(source)!r}; give 'phantoms', 'medmnist', a .json or .json.gz file, OmniMedVQA's "
+        "folder, a folder written by save_to_disk, or the hub name 'owner/name' of a data set"
     )
-
-
-def _open_saved(path: Path, split: str | None) -> datasets.Dataset:
-    if path.name == "QA_information":
-        raise DataError(f"{os.fspath(path)!r} is a part of OmniMedVQA; give its parent folder")
-    if not (path / "dataset_dict.json").is_file() and not (path / "state.json").is_file():
-        raise DataError(
-            f"{os.fspath(path)!r} holds neither a QA_information folder (OmniMedVQA) nor a data set written by "
-            "save_to_disk; give the folder that does, or a .json file"
-        )
-    try:
-        saved = datasets.load_from_disk(os.fspath(path))
-    except Exception as error:  # files of a folder can be missing or damaged in many ways
-        raise DataError(f"{os.fspath(path)!r} cannot be read: {error}; save the data set again") from error
-    if isinstance(saved, datasets.DatasetDict):
-        if (split or "train") not in saved:
-            raise DataError(f"{os.fspath(path)!r} has no split {split or 'train'!r}; it has {', '.join(saved)}")
-        return saved[split or "train"]
-    if split not in (None, str(saved.split)):
-        raise DataError(f"{os.fspath(path)!r} is a single data set without split {split!r}; leave split= out")
-    return saved
-
-
-def _open_hub(name: str, split: str) -> datasets.Dataset:
-    try:
-        return datasets.load_dataset(name, split=split)
-    except Exception as error:  # no network, no such data set, no such split, no access: the hub has its own errors
-        raise DataError(
-            f"{name!r} is no file or folder here, and loading split {split!r} of it from the hub failed "
-            f"({type(error).__name__}: {str(error).strip()[:200]}); check the name, the split and the network"
-        ) from error
 
 
 # --- rows ------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Question files: Med-R1's JSON, OmniMedVQA's own folder, and tables of the `datasets` library, read row by row.
+"""Question files: Med-R1's JSON and OmniMedVQA's own folder, read row by row.
 
 Each reader returns a :class:`Source`: the rows that are sound, as records with the columns of :mod:`medr1kit.vqa`, and
 the rows that are not, each with its reason. What is wrong with a whole file (missing, cut short, not a list) is an
@@ -16,7 +16,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import datasets
 
@@ -29,12 +29,6 @@ from medr1kit.vqa import (
     parse_problem,
     parse_solution,
     task_name,
-)
-
-# What is read of a row; OmniMedVQA's items have other keys, see _from_omni.
-READ_KEYS = (
-    *("id", "image", "problem", "solution", "question", "options", "answer"),
-    *("modality", "task", "question_type", "source", "image_id", "patient_id", "rationale"),
 )
 
 
@@ -89,7 +83,7 @@ def read_json_source(path: Path, images: str | os.PathLike | None, meta: str | o
     if meta is not None:
         items = _with_meta(items, Path(meta), path)
     prefix, stem = _prefix(path), _stem(path)
-    source.read(items, os.fspath(path), lambda item, row: _record(item, f"{prefix}-{row}", stem))
+    source.read(items, os.fspath(path), lambda item, row: make_record(item, f"{prefix}-{row}", stem))
     return source
 
 
@@ -110,39 +104,10 @@ def read_omnimedvqa(path: Path, images: str | os.PathLike | None) -> Source:
         source.read(
             read_json(file),
             os.fspath(file),
-            lambda item, row, prefix=f"{access}{stem}", stem=stem: _record(_from_omni(item), f"{prefix}-{row}", stem),
+            lambda item, row, prefix=f"{access}{stem}", stem=stem: make_record(
+                _from_omni(item), f"{prefix}-{row}", stem
+            ),
         )
-    return source
-
-
-def read_table(table: datasets.Dataset, name: str, images: str | os.PathLike | None) -> Source:
-    """Read a data set of the `datasets` library with the columns image, problem and solution, or all of ours."""
-    missing = [column for column in ("image", "problem", "solution") if column not in table.column_names]
-    if missing:
-        raise DataError(f"{name}: no column {missing[0]!r}; it has {', '.join(table.column_names)}")
-    stem = PurePosixPath(name).name or "table"
-    prefix = f"{stem}-{table.split}" if table.split else stem
-    has_paths = table.features["image"] == datasets.Value("string")
-    if not has_paths and not isinstance(table.features["image"], datasets.Image):
-        raise DataError(f"{name}: column 'image' holds {table.features['image']}; expected images or their paths")
-    if not has_paths and images is not None:
-        raise DataError(f"{name}: images= does not go with a data set that holds its images; leave it out")
-    seen: set[str] = set()
-
-    def convert(item: dict, row: int) -> dict:
-        id = item.get("id") or f"{prefix}-{row}"
-        if id in seen:
-            raise DataError(f"id used twice: {id!r}; ids must be unique")
-        seen.add(id)
-        if has_paths:
-            return _record(item, id, stem)
-        return {**_record({**item, "image": "-"}, id, stem), "image_id": item.get("image_id"), "position": row}
-
-    source = Source(name, image_folder(images))
-    if not has_paths:
-        source.pictures = table.select_columns(["image"]).cast_column("image", datasets.Image(decode=False))
-    columns = [key for key in READ_KEYS if key in table.column_names and (has_paths or key != "image")]
-    source.read(table.select_columns(columns).to_list(), name, convert)
     return source
 
 
@@ -249,8 +214,17 @@ def _with_meta(items: list, meta: Path, path: Path) -> list:
 # --- rows ------------------------------------------------------------------------------------------------------------
 
 
-def _record(item: object, id: str, stem: str) -> dict:
-    """Make a record of an object with image, problem and solution."""
+def make_record(item: object, id: str, stem: str) -> dict:
+    """Make a record of an object with image, problem and solution.
+
+    Args:
+        item: the object; modality, task, source and more are read where it has them.
+        id: the record's id.
+        stem: the source, where neither the path nor the object names one.
+
+    Raises:
+        DataError: if something is missing, malformed or contradictory.
+    """
     _check_strings(item, ("image", "problem", "solution"), {"gt_answer": "pass the folder of OmniMedVQA instead"})
     question, options = _question(item)
     answer = parse_solution(item["solution"], len(options))

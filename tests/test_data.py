@@ -265,8 +265,8 @@ def test_missing_files_and_folders_are_named(tmp_path, isic):
 def test_arguments_that_make_no_sense_are_refused(isic, arguments, message):
     with pytest.raises(DataError, match=message):
         load_vqa(isic, **arguments)
-    with pytest.raises(TypeError, match="shortcut"):
-        load_vqa(isic, shortcut=0.5)
+    with pytest.raises(TypeError, match="shuffle"):
+        load_vqa(isic, shuffle=True)
 
 
 # --- images ----------------------------------------------------------------------------------------------------------
@@ -514,17 +514,20 @@ def test_a_hub_data_set_that_cannot_be_reached_is_a_clear_error(monkeypatch):
 # --- phantoms --------------------------------------------------------------------------------------------------------
 
 
+TRUTH = {"finding": "cyst", "size": "small", "box": [1, 2, 3, 4]}
+
+
 @pytest.fixture
 def phantoms(monkeypatch):
     """A stand-in for the painter that notes what it was asked for."""
     asked = []
 
-    def phantom_rows(split, modality, task, n, seed, size):
-        asked.append((split, modality, task, n, seed, size))
+    def phantom_rows(split, modality, task, n, seed, size, **axes):
+        asked.append((split, modality, task, n, seed, size, axes))
         record = {**row(problem="Shape? A)ring, B)disc", letter="B"), "question": "Shape?", "options": ["ring", "disc"]}
         record |= {"answer": "B", "modality": "CT", "task": task, "source": "phantom", "rationale": "It is full."}
-        record["image"] = PIL.Image.new("RGB", (size, size), (9, 8, 7))
-        return [] if modality == "OCT" else [{**record, "id": f"p{i}", "image_id": f"i{i}"} for i in range(min(n, 3))]
+        record |= {"n_facts": 2, "truth": TRUTH, "image": PIL.Image.new("RGB", (size or 112,) * 2, (9, 8, 7))}
+        return [{**record, "id": f"p{i}", "image_id": f"i{i}"} for i in range(min(n or 3, 3))]
 
     module = types.ModuleType("medr1kit.phantoms")
     module.phantom_rows = phantom_rows
@@ -534,15 +537,28 @@ def phantoms(monkeypatch):
 
 def test_phantoms_are_drawn_and_kept_as_png(phantoms):
     ds = load_vqa("phantoms")
-    assert ds.column_names == [*COLUMNS, "rationale"]
+    assert ds.column_names == [*COLUMNS, "rationale", "n_facts", "truth"]
     assert ds[0]["image"].getpixel((3, 3)) == (9, 8, 7) and ds[0]["image"].size == (112, 112)
     assert not isinstance(ds.features["image"], MedicalImage)
     stored = ds.cast_column("image", datasets.Image(decode=False))[0]["image"]
     assert stored["bytes"].startswith(b"\x89PNG") and stored["path"] is None
+
+
+def test_phantoms_keep_their_truth_as_words_and_numbers(phantoms):
+    ds = load_vqa("phantoms")
+    assert ds[2]["truth"] == TRUTH and ds[2]["n_facts"] == 2
+    assert ds.filter(lambda entry: entry["truth"]["size"] == "large").num_rows == 0
+
+
+def test_what_is_asked_of_the_phantoms_is_passed_on(phantoms):
+    axes = {"scanner": "A", "shortcut": 0.0, "difficulty": None, "imbalance": 0.0}
+    load_vqa("phantoms")
     load_vqa("phantoms", split="val", modality="us", task="ai", n=7, seed=3, size=56)
+    load_vqa("phantoms", scanner="B", shortcut=0.5, difficulty=0.0, imbalance=0.25)
     assert phantoms == [
-        ("train", None, None, 2000, 0, 112),
-        ("val", "Ultrasound", "Anatomy Identification", 7, 3, 56),
+        (None, None, None, None, 0, None, axes),
+        ("val", "Ultrasound", "Anatomy Identification", 7, 3, 56, axes),
+        (None, None, None, None, 0, None, {"scanner": "B", "shortcut": 0.5, "difficulty": 0.0, "imbalance": 0.25}),
     ]
 
 
@@ -550,13 +566,33 @@ def test_the_painter_itself_is_called_as_it_wants_to_be():
     ds = load_vqa("phantoms", split="test", modality="CT", n=3, size=32)
     assert (len(ds), set(ds["modality"])) == (3, {"CT"})
     assert ds[0]["image"].size == (32, 32) and ds[0]["options"]["ABCD".index(ds[0]["answer"])] in ds[0]["problem"]
+    assert ds[0]["truth"]["modality"] == "CT" and len(ds[0]["truth"]["box"]) == 4
+
+
+def test_phantoms_survive_saving_and_loading(tmp_path):
+    ds = load_vqa("phantoms", split="test", n=3, size=32)
+    ds.save_to_disk(tmp_path / "d")
+    again = load_vqa(tmp_path / "d", size=32)
+    for name in ("id", "problem", "answer", "rationale"):
+        assert again[name] == ds[name]
 
 
 def test_arguments_that_phantoms_do_not_have_are_refused(phantoms, tmp_path):
     for arguments in ({"images": tmp_path}, {"meta": "m.json"}, {"max_pixels": 5}):
         with pytest.raises(DataError, match="does not go with phantoms"):
             load_vqa("phantoms", **arguments)
+
+
+def test_phantoms_refuse_what_they_have_not():
     with pytest.raises(DataError, match="no split 'dev'"):
         load_vqa("phantoms", split="dev")
-    with pytest.raises(DataError, match="no rows with modality OCT"):
-        load_vqa("phantoms", modality="OCT")
+    with pytest.raises(DataError, match="size >= 28"):
+        load_vqa("phantoms", size=20)
+    with pytest.raises(DataError, match="no scanner 'C'"):
+        load_vqa("phantoms", scanner="C")
+
+
+@pytest.mark.parametrize("axis", [{"scanner": "B"}, {"shortcut": 0.5}, {"difficulty": 0.0}, {"imbalance": 0.5}])
+def test_other_sources_refuse_the_axes_of_the_phantoms(isic, axis):
+    with pytest.raises(DataError, match=f"{next(iter(axis))}= does not go with any source but phantoms"):
+        load_vqa(isic, **axis)

@@ -1,0 +1,167 @@
+"""Blocks: option sets in which the wording says nothing about the answer.
+
+Take k questions with k different right answers and offer all k answers to each of them::
+
+    image 1 (gold: cyst)     A)stone, B)cyst, C)mass
+    image 2 (gold: stone)    A)stone, B)mass, C)cyst
+    image 3 (gold: mass)     A)cyst, B)stone, C)mass
+
+Such a block is *exchangeable*: whoever sees the options but not the image must give the same text three times and is
+right once. So any rule on option texts, learned wherever, scores exactly chance, 1/k; each text is gold in exactly 1/k
+of the rows in which it appears; and with the gold at each letter once, no letter and no length helps either. Drawing
+distractors at random, even in proportion to how often each text is gold, has these properties only on average.
+
+How many blocks there are is easily said: a text can be in a block once, so B blocks of k need
+sum over texts of min(count, B) >= k B. A text more frequent than the B blocks cannot be used up; its other questions
+are left over.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Hashable, Mapping, Sequence
+
+_TRIES = 20  # how often a block that met a clash is begun again
+
+
+def exchangeable_blocks(
+    golds: Sequence[Hashable],
+    size: int,
+    rng: random.Random,
+    *,
+    stems: Sequence[Hashable] | None = None,
+    clashes: Mapping[Hashable, Collection[Hashable]] | None = None,
+    barred: Mapping[int, Collection[Hashable]] | None = None,
+) -> tuple[list[list[int]], list[int]]:
+    """Put questions into blocks of ``size`` different golds, as many blocks as there can be.
+
+    Args:
+        golds: the gold text of each question.
+        size: questions a block, at least 2.
+        rng: the source of all chance.
+        stems: the wording of each question. A block keeps to one wording where it can, so that not even wording and
+            options together tell anything.
+        clashes: for a text, the texts that must not stand beside it, symmetrical. A text never meets itself.
+        barred: for a question (its number), further texts that must not be offered to it.
+
+    Returns:
+        The blocks, each a list of question numbers, and the numbers that are left over, in ascending order.
+
+    >>> blocks, rest = exchangeable_blocks(["no", "no", "yes", "no"], 2, random.Random(0))
+    >>> len(blocks), 2 in blocks[0], len(rest)
+    (1, True, 2)
+    """
+    maker = _Maker(golds, stems or [None] * len(golds), clashes or {}, barred or {}, rng)
+    blocks: list[list[int]] = []
+    failures = 0
+    while failures < _TRIES and (left := most_blocks(maker.counts.values(), size)):
+        while left and (block := maker.block(size, left)):
+            blocks.append(block)
+            left, failures = left - 1, 0
+        failures += bool(left)  # clashes spoilt this block; count again what can still be made
+    return blocks, sorted(maker.rest())
+
+
+def lay_out(block: Sequence[int], rng: random.Random) -> list[list[int]]:
+    """Return, for each question of a block, the members of the block in the order in which their golds are offered.
+
+    The gold comes at each letter once; the others follow in random order.
+
+    >>> orders = lay_out([7, 8, 9], random.Random(0))
+    >>> sorted(order.index(number) for number, order in zip([7, 8, 9], orders))
+    [0, 1, 2]
+    """
+    places = rng.sample(range(len(block)), len(block))
+    orders = []
+    for number, place in zip(block, places):
+        others = rng.sample([other for other in block if other != number], len(block) - 1)
+        orders.append([*others[:place], number, *others[place:]])
+    return orders
+
+
+def most_blocks(counts: Collection[int], size: int) -> int:
+    """Return how many blocks of ``size`` different texts there are, clashes apart.
+
+    Args:
+        counts: how many questions have each gold text.
+        size: questions a block.
+
+    >>> most_blocks([100, 10, 9, 8], 4), most_blocks([100, 10, 9, 8], 2)
+    (8, 27)
+    """
+    low, high = 0, sum(counts) // size
+    while low < high:
+        middle = (low + high + 1) // 2
+        if sum(min(count, middle) for count in counts) >= size * middle:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+class _Maker:
+    """The questions that are still to be placed, by gold and stem."""
+
+    def __init__(self, golds, stems, clashes, barred, rng):
+        self.golds, self.stems, self.clashes, self.barred, self.rng = golds, stems, clashes, barred, rng
+        self.waiting: dict[Hashable, dict[Hashable, list[int]]] = {}
+        for number in rng.sample(range(len(golds)), len(golds)):
+            self.waiting.setdefault(golds[number], {}).setdefault(stems[number], []).append(number)
+        self.counts = {gold: sum(map(len, by_stem.values())) for gold, by_stem in self.waiting.items()}
+
+    def rest(self) -> list[int]:
+        return [number for by_stem in self.waiting.values() for numbers in by_stem.values() for number in numbers]
+
+    def block(self, size: int, left: int) -> list[int]:
+        """Take one block out; ``left`` is how many can be made, this one included. Empty if clashes prevent it.
+
+        A text that has, with those it clashes with, as many questions as there are blocks left must be in every one of
+        them. The other places go to texts drawn in proportion to their questions, first among those that are asked with
+        the same stem.
+        """
+        weight = {gold: self.rng.random() ** (1 / count) for gold, count in self.counts.items()}
+        spare = {gold: self._pressure(gold) < left for gold in weight}
+        order = sorted(weight, key=lambda gold: (spare[gold], -weight[gold]))
+        stem = self._stem(order[0])
+        order.sort(key=lambda gold: (spare[gold], stem not in self.waiting[gold]))
+        block: list[int] = []
+        for gold in order:
+            number = self._fitting(gold, stem, block)
+            if number is not None:
+                block.append(number)
+            if len(block) == size:
+                for member in block:
+                    self._remove(member)
+                return block
+        return []
+
+    def _pressure(self, gold: Hashable) -> int:
+        return self.counts[gold] + sum(self.counts.get(text, 0) for text in self.clashes.get(gold, ()))
+
+    def _stem(self, gold: Hashable) -> Hashable:
+        """The stem of a random question with this gold."""
+        stems = list(self.waiting[gold])
+        return self.rng.choices(stems, [len(self.waiting[gold][stem]) for stem in stems])[0]
+
+    def _fitting(self, gold: Hashable, stem: Hashable, block: list[int]) -> int | None:
+        """A question with this gold, best with this stem, that goes with the block."""
+        texts = [self.golds[member] for member in block]
+        forbidden = self.clashes.get(gold, ())
+        if any(text in forbidden for text in texts) or any(gold in self.barred.get(member, ()) for member in block):
+            return None
+        by_stem = self.waiting[gold]
+        for numbers in ([by_stem[stem]] if stem in by_stem else []) + list(by_stem.values()):
+            for number in reversed(numbers):
+                if not any(text in self.barred.get(number, ()) for text in texts):
+                    return number
+        return None
+
+    def _remove(self, number: int) -> None:
+        gold, stem = self.golds[number], self.stems[number]
+        numbers = self.waiting[gold][stem]
+        numbers.pop() if numbers[-1] == number else numbers.remove(number)
+        if not numbers:
+            del self.waiting[gold][stem]
+        self.counts[gold] -= 1
+        if not self.counts[gold]:
+            del self.counts[gold], self.waiting[gold]
