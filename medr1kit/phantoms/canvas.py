@@ -13,18 +13,25 @@ training run.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 from skimage.draw import polygon as polygon_pixels
 
+if TYPE_CHECKING:
+    from medr1kit.phantoms.truth import Truth
+
 Colour = float | tuple[float, float, float]
 Point = tuple[float, float]
 
-# Half the lesion's width; neighbours differ by 1.4 times or more, so that no jitter can make two grades meet.
-LESION_RADIUS = {"minimal": 0.11, "mild": 0.18, "moderate": 0.27, "severe": 0.38}
+# Half the main lesion's width; a factor of two, so that no jitter can make the two sizes meet.
+LESION_RADIUS = {"small": 0.14, "large": 0.28}
+SATELLITE_RADIUS = 0.1
+N_SATELLITES = 3
 
 
 @lru_cache(maxsize=16)
@@ -89,10 +96,28 @@ def lattice(rng: np.random.Generator, across: int, shake: float = 0.3) -> np.nda
     return points + rng.uniform(-shake, shake, points.shape) * step
 
 
+def solid(cover: np.ndarray) -> np.ndarray:
+    """Return where a cover (size, size), 0 to 1, is above a half, or in a small picture above half of its maximum."""
+    return cover > min(0.5, cover.max() / 2)
+
+
 def near(rng: np.random.Generator, centre: Point, shake: float = 0.03) -> Point:
     """Return a point close to `centre`: the harmless wobble of a lesion inside its region."""
     dx, dy = rng.uniform(-shake, shake, 2)
     return centre[0] + dx, centre[1] + dy
+
+
+def sites(rng: np.random.Generator, truth: Truth, place: Point) -> list[tuple[Point, float]]:
+    """Return centre and radius of every lesion to draw: the main one near `place`, then its satellites around it."""
+    centre, radius = near(rng, place), LESION_RADIUS[truth.size]
+    turn = rng.uniform(0, 2 * np.pi)
+    lesions = [(centre, radius)]
+    if truth.number == "multiple":
+        distance = radius + 1.5 * SATELLITE_RADIUS
+        for angle in turn + np.arange(N_SATELLITES) * (2 * np.pi / N_SATELLITES):
+            satellite = (centre[0] + distance * np.cos(angle), centre[1] + distance * np.sin(angle))
+            lesions.append((satellite, SATELLITE_RADIUS))
+    return lesions
 
 
 class Canvas:
@@ -114,6 +139,22 @@ class Canvas:
         # Coordinates of the drawing, not of the frame: shapes are placed in these.
         self.x, self.y = (x - np.float32(dx)) * np.float32(1 + zoom), (y - np.float32(dy)) * np.float32(1 + zoom)
         self.pixel = 2 / size
+        self.mask = np.zeros((size, size), bool)  # where the lesion is
+        self._marking: np.ndarray | None = None
+
+    @contextmanager
+    def lesion(self, difficulty: float) -> Iterator[None]:
+        """Take what is drawn inside the `with` for the lesion: blend it in, and add its solid shapes to `mask`.
+
+        Args:
+            difficulty: 0 leaves the lesion as drawn; 1 keeps three tenths of its contrast to what lies below.
+        """
+        below = self.pixels.copy()
+        self._marking = np.zeros((self.size, self.size), np.float32)
+        yield
+        self.mask |= solid(self._marking)
+        self._marking = None
+        self.pixels += np.float32(0.7 * difficulty) * (below - self.pixels)
 
     def _window(self, left: float, top: float, right: float, bottom: float):
         columns = slice(*np.searchsorted(self.x[0], (left, right)))
@@ -122,6 +163,8 @@ class Canvas:
 
     def _lay(self, rows: slice, columns: slice, mask: np.ndarray, colour: Colour, opacity: float) -> None:
         part = self.pixels[rows, columns]
+        if self._marking is not None and opacity == 1:  # halos, drawn half transparent, are not the lesion
+            np.maximum(self._marking[rows, columns], mask, out=self._marking[rows, columns])
         if opacity != 1:
             mask = mask * np.float32(opacity)
         if part.ndim == 2:
@@ -167,10 +210,11 @@ class Canvas:
         self, centre: Point, radius: float, colour: Colour, *, lobes: int, depth: float, phase: float = 0.0,
         squash: float = 1.0, soft: float = 0.02, opacity: float = 1.0,
     ) -> None:  # fmt: skip
-        """Draw a disc with a wavy border: `lobes` bulges, `depth` (of the radius) high; `squash` < 1 makes it flat."""
+        """Draw a disc with a wavy border: `lobes` bulges, `depth` (of the radius) high; flat with `squash` < 1."""
         soft, reach = max(soft, self.pixel), radius * (1 + 1.6 * depth) + max(soft, self.pixel)
         cx, cy = centre
-        rows, columns, x, y = self._window(cx - reach, cy - reach, cx + reach, cy + reach)
+        tall = reach * max(squash, 1)
+        rows, columns, x, y = self._window(cx - reach, cy - tall, cx + reach, cy + tall)
         x, y = x - np.float32(cx), (y - np.float32(cy)) / np.float32(squash)
         theta = np.arctan2(y, x)
         # Slower and faster waves on top keep the border from looking like a cog wheel.
@@ -213,7 +257,10 @@ class Canvas:
         corners = np.asarray(points)
         columns = np.interp(corners[:, 0], self.x[0], np.arange(self.size))
         rows = np.interp(corners[:, 1], self.y[:, 0], np.arange(self.size))
-        self.pixels[polygon_pixels(rows, columns, self.pixels.shape[:2])] = colour
+        inside = polygon_pixels(rows, columns, self.pixels.shape[:2])
+        self.pixels[inside] = colour
+        if self._marking is not None:
+            self._marking[inside] = 1
 
     def to_uint8(self, gain: float = 1.0) -> np.ndarray:
         """Return the picture as (size, size, 3) uint8, brightness multiplied by `gain`."""

@@ -1,7 +1,9 @@
 """Computed tomography: axial slices, bone white, air black, the table's curve below the patient.
 
-Left and right are the sides of the picture. A cyst is a black disc with a thin wall, a calcification a cluster of white
-specks, a hemorrhage a bright patch with ragged edges, a mass a grey lobulated lump with a bright rim.
+A patient lies supine, spine down and nose up, or prone: the body is upside down, the table is not. Left, right, upper
+and lower are the sides of the picture, whichever way the patient lies. A cyst is a black disc with a thin wall, a
+calcification a cluster of white specks, a hemorrhage a bright patch with ragged edges, a mass a grey lobulated lump
+with a bright rim; satellites are small lesions of the same kind around the main one.
 """
 
 from __future__ import annotations
@@ -10,38 +12,45 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medr1kit.phantoms.canvas import LESION_RADIUS, Canvas, near, pixel_noise, smooth_noise, spread
+from medr1kit.phantoms.canvas import Canvas, Point, pixel_noise, sites, smooth_noise, spread
 
 if TYPE_CHECKING:
     from medr1kit.phantoms.truth import Truth
 
+VIEWS = ("supine", "prone")
 ANATOMIES = ("liver", "lung", "kidney", "brain")
 FINDINGS = ("cyst", "calcification", "hemorrhage", "mass")
 ATTRIBUTES = ("left", "right", "upper", "lower")
 
-_PLACE = {"left": (-0.36, 0.0), "right": (0.36, 0.0), "upper": (0.0, -0.34), "lower": (0.0, 0.34)}
+_PLACE = {"left": (-0.32, 0.0), "right": (0.32, 0.0), "upper": (0.0, -0.3), "lower": (0.0, 0.3)}
 AIR, FAT, TISSUE, BONE = 0.02, 0.27, 0.45, 0.97
 
 
-def paint(truth: Truth, rng: np.random.Generator, size: int) -> np.ndarray:
+def paint(truth: Truth, rng: np.random.Generator, size: int, difficulty: float) -> Canvas:
     """Draw one CT slice.
 
     Args:
         truth: what the picture shows.
         rng: nuisance only: pose, noise, brightness, a small wobble of the lesion.
-        size: pixels along a side, 56 to 448.
+        size: pixels along a side, 28 to 448.
+        difficulty: how faint the lesion is, 0 to 1.
 
     Returns:
-        (size, size, 3) uint8; the same truth and seed give the same pixels.
+        The canvas, with the lesion's mask; the same arguments and seed give the same pixels.
     """
     canvas = Canvas(size, AIR, rng)
     gain = rng.uniform(0.95, 1.05)
     noise = 0.012 * smooth_noise(rng, size, 28)
-    canvas.ring((0, -0.2), (1.5, 1.12), 0.05, 0.6, start=0.7)
     {"liver": _liver, "lung": _lung, "kidney": _kidney, "brain": _brain}[truth.anatomy](canvas)
-    draw_lesion(canvas, truth, rng)
+    if truth.view == "prone":
+        canvas.pixels = np.ascontiguousarray(canvas.pixels[::-1])
+    canvas.ring((0, -0.2), (1.5, 1.12), 0.05, 0.6, start=0.7)  # the table stays below
+    with canvas.lesion(difficulty):
+        for centre, radius in sites(rng, truth, _PLACE[truth.attribute]):
+            _draw_lesion(canvas, truth.finding, centre, radius, rng)
     canvas.pixels += noise + pixel_noise(rng, size, 0.015)
-    return canvas.to_uint8(gain)
+    canvas.pixels *= np.float32(gain)
+    return canvas
 
 
 def _trunk(canvas: Canvas) -> None:
@@ -85,30 +94,29 @@ def _kidney(canvas: Canvas) -> None:
 
 
 def _brain(canvas: Canvas) -> None:
-    canvas.ellipse((0, 0), (0.82, 0.93), 0.4)
-    canvas.ellipse((0, 0), (0.78, 0.89), BONE)
-    canvas.ellipse((0, 0), (0.68, 0.79), 0.44)
-    canvas.line([(0, -0.76), (0, 0.76)], 0.025, 0.62)
+    canvas.line([(-0.08, -0.82), (0, -0.9), (0.08, -0.82)], 0.14, 0.5)  # the nose
+    canvas.ellipse((0, 0.03), (0.85, 0.87), 0.4)
+    canvas.ellipse((0, 0.03), (0.82, 0.84), BONE)
+    canvas.ellipse((0, 0.04), (0.74, 0.75), 0.44)
+    canvas.line([(0, -0.7), (0, 0.78)], 0.025, 0.62)
+    canvas.line([(0, 0.74), (0, 0.8)], 0.12, BONE)  # the occipital crest
     for side in (-1, 1):
         canvas.ellipse((0.11 * side, -0.16), (0.06, 0.2), 0.12, angle=-0.3 * side)
         canvas.ellipse((0.15 * side, 0.22), (0.06, 0.2), 0.12, angle=0.35 * side)
 
 
-def draw_lesion(canvas: Canvas, truth: Truth, rng: np.random.Generator) -> None:
-    """Draw the finding, at its grade's size, where the attribute says."""
-    centre, phase = near(rng, _PLACE[truth.attribute]), rng.uniform(0, 6.28)
-    radius = LESION_RADIUS[truth.grade]
-    if truth.finding == "cyst":
+def _draw_lesion(canvas: Canvas, finding: str, centre: Point, radius: float, rng: np.random.Generator) -> None:
+    phase = rng.uniform(0, 6.28)
+    if finding == "cyst":
         canvas.disc(centre, radius, 0.75)
         canvas.disc(centre, radius - 0.035, 0.0)
-    elif truth.finding == "calcification":
-        count = round(5 * (radius / 0.11) ** 1.5)
+    elif finding == "calcification":
         canvas.disc(centre, radius * 1.1, 0.3, soft=0.1, opacity=0.7)
-        canvas.dots(spread(rng, count, centre, radius), 0.036, 1.0)
-    elif truth.finding == "hemorrhage":
-        canvas.blob(centre, radius * 1.2, 0.2, lobes=6, depth=0.14, phase=phase, soft=0.1, opacity=0.7)
-        canvas.blob(centre, radius, 0.9, lobes=6, depth=0.16, phase=phase, soft=0.04)
+        canvas.dots(spread(rng, max(3, round(280 * radius**2)), centre, radius - 0.025), 0.03 + 0.02 * radius, 1.0)
+    elif finding == "hemorrhage":
+        canvas.blob(centre, radius * 1.15, 0.2, lobes=6, depth=0.1, phase=phase, soft=0.1, opacity=0.7)
+        canvas.blob(centre, radius * 0.95, 0.9, lobes=6, depth=0.11, phase=phase, soft=0.03)
     else:
-        canvas.blob(centre, radius * 1.05, 0.78, lobes=5, depth=0.08, phase=phase)
-        canvas.blob(centre, radius * 1.05 - 0.05, 0.3, lobes=5, depth=0.08, phase=phase)
-        canvas.dots(spread(rng, round(40 * radius), centre, radius * 0.65), 0.03, 0.5)
+        canvas.blob(centre, radius, 0.78, lobes=5, depth=0.08, phase=phase)
+        canvas.blob(centre, radius - 0.02 - 0.1 * radius, 0.3, lobes=5, depth=0.08, phase=phase)
+        canvas.dots(spread(rng, round(40 * radius), centre, radius * 0.6), 0.022 + 0.03 * radius, 0.5)

@@ -1,8 +1,10 @@
-"""Ultrasound: a fan of speckle on black, transducer on top.
+"""Ultrasound: speckle on black, transducer on top.
 
-What lies below a lesion tells as much as the lesion: a cyst (black, thin wall) lets sound through and brightens what is
-behind it; a calcification (a white cap) throws a black shadow. A mass is dark and lobulated with a bright halo, a
-hemangioma evenly bright. Left and right are the sides of the picture.
+The views are the two kinds of probe: a convex one sees a fan, its beams spreading with depth; a linear one sees a
+rectangle, its beams running straight down. What lies below a lesion tells as much as the lesion: a cyst (black, thin
+wall) lets sound through and brightens what is behind it; a calcification (a white cap) throws a black shadow. A mass is
+dark and lobulated with a bright halo, a hemangioma evenly bright. Left, right, upper and lower are the sides of the
+picture.
 """
 
 from __future__ import annotations
@@ -11,36 +13,45 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medr1kit.phantoms.canvas import LESION_RADIUS, Canvas, near, speckle
+from medr1kit.phantoms.canvas import Canvas, Point, sites, speckle
 
 if TYPE_CHECKING:
     from medr1kit.phantoms.truth import Truth
 
+VIEWS = ("convex", "linear")
 ANATOMIES = ("liver", "thyroid", "breast", "heart")
 FINDINGS = ("cyst", "mass", "calcification", "hemangioma")
 ATTRIBUTES = ("left", "right", "upper", "lower")
 
-_PLACE = {"left": (-0.38, 0.0), "right": (0.38, 0.0), "upper": (0.0, -0.38), "lower": (0.0, 0.38)}
+_PLACE = {"left": (-0.33, 0.0), "right": (0.33, 0.0), "upper": (0.0, -0.32), "lower": (0.0, 0.33)}
 _APEX = -1.75  # the curved array's centre lies above the picture
 
 
-def paint(truth: Truth, rng: np.random.Generator, size: int) -> np.ndarray:
+def paint(truth: Truth, rng: np.random.Generator, size: int, difficulty: float) -> Canvas:
     """Draw one sonogram; arguments and result as in `medr1kit.phantoms.ct.paint`."""
     canvas = Canvas(size, 0.4, rng)
     gain = rng.uniform(0.92, 1.08)
     grain = 0.45 + 0.55 * speckle(rng, size, (80, 48))
     {"liver": _liver, "thyroid": _thyroid, "breast": _breast, "heart": _heart}[truth.anatomy](canvas)
-    draw_lesion(canvas, truth, rng)
+    with canvas.lesion(difficulty):
+        lesions = sites(rng, truth, _PLACE[truth.attribute])
+        for centre, radius in lesions:  # all shadows before all lesions: none hides a neighbour
+            _change_below(canvas, truth, centre, radius)
+        for centre, radius in lesions:
+            _draw_lesion(canvas, truth.finding, centre, radius, rng)
     canvas.pixels *= grain
-    canvas.lay(1 - _fan(canvas), 0.0)
-    return canvas.to_uint8(gain)
+    canvas.pixels *= _field(canvas, truth.view) * np.float32(gain)
+    return canvas
 
 
-def _fan(canvas: Canvas) -> np.ndarray:
-    """The sector that the transducer sees, (size, size), 1 inside."""
-    down = canvas.y - np.float32(_APEX)
-    depth = np.sqrt(canvas.x**2 + down**2)
-    edges = np.minimum(0.58 * down - np.abs(canvas.x), np.minimum(depth - 0.88, 2.66 - depth))
+def _field(canvas: Canvas, view: str) -> np.ndarray:
+    """What the probe sees, (size, size), 1 inside: a sector of a ring, or a rectangle."""
+    if view == "linear":
+        across, depth = np.float32(0.87) - np.abs(canvas.x), canvas.y + np.float32(1.75)
+    else:
+        down = canvas.y - np.float32(_APEX)
+        across, depth = 0.58 * down - np.abs(canvas.x), np.sqrt(canvas.x**2 + down**2)
+    edges = np.minimum(across, np.minimum(depth - 0.88, 2.66 - depth))
     return np.clip(edges / np.float32(canvas.pixel) + 0.5, 0, 1)
 
 
@@ -90,33 +101,34 @@ def _heart(canvas: Canvas) -> None:
         canvas.line([(0.1 * side, 0.1), (0.5 * side, 0.14)], 0.04, 1.2)
 
 
-def draw_lesion(canvas: Canvas, truth: Truth, rng: np.random.Generator) -> None:
-    """Draw the finding, at its grade's size, where the attribute says."""
-    (x, y), phase = near(rng, _PLACE[truth.attribute]), rng.uniform(0, 6.28)
-    radius = LESION_RADIUS[truth.grade]
+def _change_below(canvas: Canvas, truth: Truth, top: Point, radius: float) -> None:
+    """Darken or brighten the echoes in the beam below a lesion: a calcification's shadow, a cyst's enhancement.
+
+    This goes straight into the pixels, because what lies below the lesion is not the lesion.
+    """
     if truth.finding == "cyst":
-        _change_below(canvas, (x, y), radius * 0.75, radius * 2.2, gain=1.3, lift=0.3)
-        canvas.disc((x, y), radius, 0.9)
-        canvas.disc((x, y), radius - 0.035, 0.0)
-    elif truth.finding == "mass":
-        canvas.blob((x, y), radius * 1.2, 0.85, lobes=6, depth=0.12, phase=phase, soft=0.05)
-        canvas.blob((x, y), radius * 1.05 - 0.02, 0.17, lobes=6, depth=0.14, phase=phase)
+        half_width, length, gain, lift = 0.75 * radius, 2.2 * radius, 1.3, 0.3
     elif truth.finding == "calcification":
-        _change_below(canvas, (x, y), radius * 0.9, 3.0, gain=0.06, lift=0.0)
-        canvas.ellipse((x, y - 0.15 * radius), (radius, 0.05 + 0.35 * radius), 1.6)
+        half_width, length, gain, lift = 0.9 * radius, 3.0, 0.06, 0.0
     else:
-        canvas.disc((x, y), radius + 0.06, 0.05, soft=0.05)
-        canvas.disc((x, y), radius, 1.25, soft=0.04)
-
-
-def _change_below(
-    canvas: Canvas, top: tuple[float, float], half_width: float, length: float, gain: float, lift: float
-) -> None:
-    """Multiply the echoes in the beam below a point by `gain` and add `lift`: a shadow, or an enhancement."""
-    down = canvas.y - np.float32(_APEX)
-    beam_x = np.float32(top[0]) * down / np.float32(top[1] - _APEX)
-    width = np.float32(half_width) * down / np.float32(top[1] - _APEX)
-    inside = np.clip((width - np.abs(canvas.x - beam_x)) * 20, 0, 1)
+        return
+    spreading = 1.0 if truth.view == "linear" else (canvas.y - np.float32(_APEX)) / np.float32(top[1] - _APEX)
+    inside = np.clip((half_width * spreading - np.abs(canvas.x - np.float32(top[0]) * spreading)) * 20, 0, 1)
     inside = inside * np.clip((canvas.y - np.float32(top[1])) * 20, 0, 1)
     inside = inside * np.clip((np.float32(top[1] + length) - canvas.y) * 8, 0, 1)
     canvas.pixels += inside * (canvas.pixels * np.float32(gain - 1) + np.float32(lift))
+
+
+def _draw_lesion(canvas: Canvas, finding: str, centre: Point, radius: float, rng: np.random.Generator) -> None:
+    phase = rng.uniform(0, 6.28)
+    if finding == "cyst":
+        canvas.disc(centre, radius, 0.95)
+        canvas.disc(centre, radius - min(0.035, 0.35 * radius), 0.0)
+    elif finding == "mass":
+        canvas.blob(centre, radius * 0.96, 1.1, lobes=6, depth=0.1, phase=phase, soft=0.04)
+        canvas.blob(centre, radius * 0.74, 0.15, lobes=6, depth=0.14, phase=phase)
+    elif finding == "calcification":
+        canvas.ellipse((centre[0], centre[1] - 0.15 * radius), (radius, 0.04 + 0.35 * radius), 1.6)
+    else:
+        canvas.disc(centre, radius + 0.045, 0.05, soft=0.03, opacity=0.9)
+        canvas.disc(centre, radius, 1.25, soft=0.03)

@@ -1,7 +1,9 @@
 """Radiographs: shadows on a bluish film, bone bright, air dark, a side marker in the corner.
 
-Left and right are the sides of the picture. A fracture is a dark zigzag between bright edges, a mass a smooth white
-disc, a calcification a cluster of white specks, an erosion a black moth-eaten hole with a bright rim.
+The views are the beam's two settings: full-field, the whole plate exposed, or collimated, the beam cut to a smaller
+field and the plate black around it. Left, right, upper and lower are the sides of the picture. A fracture is a dark
+zigzag between bright edges, a mass a smooth white disc, a calcification a cluster of white specks, an erosion a black
+moth-eaten hole with a bright rim.
 """
 
 from __future__ import annotations
@@ -10,30 +12,37 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medr1kit.phantoms.canvas import LESION_RADIUS, Canvas, near, pixel_noise, smooth_noise, spread
+from medr1kit.phantoms.canvas import Canvas, Point, pixel_noise, sites, smooth_noise, spread
 
 if TYPE_CHECKING:
     from medr1kit.phantoms.truth import Truth
 
+VIEWS = ("full-field", "collimated")
 ANATOMIES = ("chest", "hand", "pelvis", "skull")
 FINDINGS = ("fracture", "mass", "calcification", "erosion")
 ATTRIBUTES = ("left", "right", "upper", "lower")
 
-_PLACE = {"left": (-0.4, 0.0), "right": (0.4, 0.0), "upper": (0.0, -0.4), "lower": (0.0, 0.4)}
+_PLACE = {"left": (-0.33, 0.0), "right": (0.33, 0.0), "upper": (0.0, -0.33), "lower": (0.0, 0.33)}
+_FIELD = 0.87  # half the side of the collimated field; every lesion lies inside it
 _FILM = np.array([0.82, 0.93, 1.0], np.float32)
 
 
-def paint(truth: Truth, rng: np.random.Generator, size: int) -> np.ndarray:
+def paint(truth: Truth, rng: np.random.Generator, size: int, difficulty: float) -> Canvas:
     """Draw one radiograph; arguments and result as in `medr1kit.phantoms.ct.paint`."""
-    canvas = Canvas(size, 0.1, rng)
+    canvas = Canvas(size, 0.17, rng)
     gain = rng.uniform(0.94, 1.06)
     noise = 0.02 * smooth_noise(rng, size, 5)
     {"chest": _chest, "hand": _hand, "pelvis": _pelvis, "skull": _skull}[truth.anatomy](canvas)
-    canvas.line([(0.86, -0.92), (0.86, -0.78), (0.94, -0.78)], 0.035, 1.0)  # the marker "L"
-    draw_lesion(canvas, truth, rng)
-    film = Canvas(size, (0, 0, 0))
-    film.pixels = (canvas.pixels + noise + pixel_noise(rng, size, 0.014))[..., None] * _FILM
-    return film.to_uint8(gain)
+    canvas.line([(0.73, -0.81), (0.73, -0.67), (0.81, -0.67)], 0.035, 1.0)  # the marker "L"
+    with canvas.lesion(difficulty):
+        for centre, radius in sites(rng, truth, _PLACE[truth.attribute]):
+            _draw_lesion(canvas, truth.finding, centre, radius, rng)
+    canvas.pixels += noise + pixel_noise(rng, size, 0.014)
+    if truth.view == "collimated":
+        for line in (canvas.x, canvas.y):
+            canvas.pixels *= np.clip((_FIELD - np.abs(line)) / 0.02 + 0.5, 0, 1)
+    canvas.pixels = canvas.pixels[..., None] * (np.float32(gain) * _FILM)
+    return canvas
 
 
 def _chest(canvas: Canvas) -> None:
@@ -95,24 +104,22 @@ def _skull(canvas: Canvas) -> None:
     canvas.line([(-0.3, 0.66), (0.3, 0.66)], 0.02, 0.3)
 
 
-def draw_lesion(canvas: Canvas, truth: Truth, rng: np.random.Generator) -> None:
-    """Draw the finding, at its grade's size, where the attribute says."""
-    (x, y), phase = near(rng, _PLACE[truth.attribute]), rng.uniform(0, 6.28)
-    radius = LESION_RADIUS[truth.grade]
-    if truth.finding == "fracture":
-        along = np.linspace(-1.15, 1.15, 7) * radius
+def _draw_lesion(canvas: Canvas, finding: str, centre: Point, radius: float, rng: np.random.Generator) -> None:
+    phase = rng.uniform(0, 6.28)
+    if finding == "fracture":
+        along = np.linspace(-0.85, 0.85, 7) * radius
         across = np.array([0, 1, -1, 1, -1, 1, 0]) * radius * 0.3
-        slant = rng.uniform(0.6, 0.95)
+        slant = 0.6 + 0.05 * phase
         cos, sin = np.cos(slant), np.sin(slant)
-        points = [(x + a * cos - b * sin, y + a * sin + b * cos) for a, b in zip(along, across, strict=True)]
-        canvas.line(points, 0.08 + 0.2 * radius, 0.92, opacity=0.85)
-        canvas.line(points, 0.03 + 0.08 * radius, 0.0)
-    elif truth.finding == "mass":
-        canvas.disc((x, y), radius * 1.1 + 0.04, 0.05, soft=0.08, opacity=0.7)
-        canvas.disc((x, y), radius, 1.0, soft=0.05)
-    elif truth.finding == "calcification":
-        canvas.disc((x, y), radius * 1.15, 0.2, soft=0.1, opacity=0.8)
-        canvas.dots(spread(rng, round(5 * (radius / 0.11) ** 1.5), (x, y), radius), 0.036, 1.0)
+        points = [(centre[0] + a * cos - b * sin, centre[1] + a * sin + b * cos) for a, b in zip(along, across)]
+        canvas.line(points, 0.035 + 0.3 * radius, 0.92)
+        canvas.line(points, 0.02 + 0.13 * radius, 0.0)
+    elif finding == "mass":
+        canvas.disc(centre, radius + 0.05, 0.05, soft=0.06, opacity=0.7)
+        canvas.disc(centre, radius, 1.0, soft=0.04)
+    elif finding == "calcification":
+        canvas.disc(centre, radius * 1.1, 0.2, soft=0.08, opacity=0.8)
+        canvas.dots(spread(rng, round(5 * (radius / 0.11) ** 1.5), centre, radius - 0.02), 0.03, 1.0)
     else:
-        canvas.blob((x, y), radius + 0.03, 0.88, lobes=9, depth=0.1, phase=phase)
-        canvas.blob((x, y), radius - 0.02, 0.0, lobes=9, depth=0.12, phase=phase)
+        canvas.blob(centre, radius * 0.95, 0.92, lobes=9, depth=0.1, phase=phase)
+        canvas.blob(centre, radius * 0.75 - 0.01, 0.0, lobes=9, depth=0.12, phase=phase)
