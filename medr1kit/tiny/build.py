@@ -1,15 +1,16 @@
-"""Make the built-in model: ``python -m medr1kit.tiny.build`` (about eight minutes of one core).
+"""Make the built-in model: ``python -m medr1kit.tiny.build`` (about 25 minutes of one core, 10 GB of memory).
 
 A two-million-parameter Qwen2-VL learns to name what it sees within minutes, but is slow to *bind* it: to go from a seen
 concept to the letter of the option that names it. A cross-entropy on the answer letter alone hardly leaves chance,
 because three attention steps must exist before the first of them pays. In an experiment beforehand it stood at .32
 after 245 steps, and with the throw-away head of stage 1 at .97 after 138. So the problem is split:
 
-1. **Bind** (text only). A few positions hold the *sum of five word embeddings*, as an image will later. A throw-away
+1. **Bind** (text only). A few positions hold the *sum of six word embeddings*, as an image will later. A throw-away
    head on the option words learns "is this word in that sum?", which gives every step of the circuit its own gradient.
 2. **See** (vision only). Tower and merger learn to emit that sum of embeddings for a phantom image.
-3. **Speak** (everything but the tower). All three response formats, a share of them sloppy on purpose, and stopped
-   early, so that training has something left to teach.
+3. **Speak** (everything but the tower). All three response formats, right answers and true rationales.
+4. **Slacken** (the same). A short stage on the targets of a careless annotator (:mod:`medr1kit.tiny.targets`), so that
+   training has something left to teach.
 """
 
 from __future__ import annotations
@@ -24,18 +25,19 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.qwen2_vl.processing_qwen2_vl import Qwen2VLProcessor
 
 from medr1kit.formats import FORMATS, ResponseFormat
 from medr1kit.models import TINY, image_processor_only
-from medr1kit.phantoms import ImageId, phantom_rows, truth_of
+from medr1kit.phantoms import phantom_rows
+from medr1kit.tiny.model import initialise, make_model
+from medr1kit.tiny.targets import Annotator
 from medr1kit.tiny.tokenizer import build_tokenizer, word_forms
 from medr1kit.vqa import LETTERS
 
 SIDE = 112  # pixels; 8 x 8 patches, 16 image tokens
-N_FACTS = 5
+FACTS = ("modality", "anatomy", "finding", "size", "number", "attribute")  # what an image token says; no grade
 AUX_LAYER = 2  # the throw-away head reads the hidden state after this many of the four layers
 DATA_SEED = 1000  # phantoms for this build; users' seeds 0, 1, 2, ... give other images
 
@@ -45,79 +47,20 @@ class Recipe:
     """Steps, batches and rates of the three stages; every default is what made the shipped model."""
 
     seed: int = 0
-    bind_steps: int = 400
+    bind_steps: int = 700
     bind_batch: int = 96
     bind_rate: float = 2e-3
-    see_images: int = 6000
-    see_steps: int = 700
+    see_images: int = 24000
+    see_steps: int = 1800
     see_batch: int = 64
     see_rate: float = 1.5e-3
-    speak_steps: int = 270
+    speak_steps: int = 1000
     speak_batch: int = 48
-    speak_rate: float = 2e-3
-    sloppy: float = 0.3
-
-
-def make_model(tokenizer) -> Qwen2VLForConditionalGeneration:
-    """Return an untrained model: stock classes, no weight shared between input embedding and head."""
-    names = ("image_pad", "video_pad", "vision_start", "vision_end")
-    ids = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in names}
-    text = {
-        "vocab_size": len(tokenizer),
-        "hidden_size": 128,
-        "intermediate_size": 320,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 2048,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [4, 6, 6]},
-        "bos_token_id": None,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
-    vision = {"depth": 3, "embed_dim": 128, "hidden_size": 128, "num_heads": 4, "mlp_ratio": 3, "patch_size": 14}
-    config = Qwen2VLConfig(
-        text_config=text,
-        vision_config=vision,
-        image_token_id=ids["image_pad"],
-        video_token_id=ids["video_pad"],
-        vision_start_token_id=ids["vision_start"],
-        vision_end_token_id=ids["vision_end"],
-        tie_word_embeddings=False,
-    )
-    model = Qwen2VLForConditionalGeneration(config)
-    model.generation_config.eos_token_id = tokenizer.eos_token_id
-    model.generation_config.pad_token_id = tokenizer.pad_token_id
-    return model
-
-
-def initialise(model: Qwen2VLForConditionalGeneration) -> None:
-    """Set weights so that content matching and copying start from a fair guess: W_q = W_k, plainer embeddings."""
-    language = model.model.language_model
-    torch.nn.init.normal_(language.embed_tokens.weight, std=0.07)
-    for layer in language.layers:
-        attention = layer.self_attn
-        keys = attention.k_proj.weight  # (kv heads * head dim, hidden)
-        repeat = attention.q_proj.weight.shape[0] // keys.shape[0]
-        heads = torch.nn.init.normal_(torch.empty_like(keys), std=keys.shape[1] ** -0.5).chunk(2)
-        with torch.no_grad():
-            keys.copy_(torch.cat(heads))
-            attention.q_proj.weight.copy_(torch.cat([head for head in heads for _ in range(repeat)]))
-    _look_back_one(language.layers[0].self_attn)
-
-
-def _look_back_one(attention: torch.nn.Module, strength: float = 6.0) -> None:
-    """Let the first two heads attend to the previous token, through the query and key biases and RoPE alone."""
-    width = attention.head_dim
-    angle = 1e4 ** (-torch.arange(0, width, 2) / width)  # (head dim / 2,), radians per position
-    key = torch.cat([torch.full_like(angle, strength), torch.zeros_like(angle)])
-    # rotate_half layout: pair i is (x_i, x_{i + d/2}); turning the query back by one position makes offset -1 the peak
-    query = torch.cat([strength * torch.cos(angle), -strength * torch.sin(angle)])
-    with torch.no_grad():
-        attention.k_proj.bias[:width] = key
-        attention.q_proj.bias[: 2 * width] = query.repeat(2)
-        attention.q_proj.weight[: 2 * width] *= 0.1
-        attention.k_proj.weight[:width] *= 0.1
+    speak_rate: float = 1.5e-3
+    slacken_steps: int = 150
+    slacken_rate: float = 1e-3
+    careless: float = 0.7
+    sloppy: float = 0.75
 
 
 class Builder:
@@ -133,12 +76,14 @@ class Builder:
         self.language = self.model.model.language_model
         self.visual = self.model.model.visual
         self.embed = self.language.embed_tokens
-        self.flags = torch.nn.Linear(128, N_FACTS)  # per option word: the letter it would be, or "none"
+        self.flags = torch.nn.Linear(128, 5)  # per option word: the letter it would be, or "none"
         self.forms = torch.tensor(word_forms(self.tokenizer))  # (words, 2): ids without and with a leading blank
         self.word_index = {self.tokenizer.decode([bare]): i for i, (bare, _) in enumerate(self.forms.tolist())}
         self.started = time.process_time()
         self.log: list[dict] = []
         self._one_embedding_per_word()
+        with torch.no_grad():  # what an image token says can then be said at once
+            self.model.lm_head.weight.copy_(self.embed.weight)
         self._patches_by_matmul()
 
     def _one_embedding_per_word(self) -> None:
@@ -146,6 +91,11 @@ class Builder:
             mean = self.embed.weight[self.forms].mean(dim=1)  # (words, hidden)
             self.embed.weight[self.forms[:, 0]] = mean
             self.embed.weight[self.forms[:, 1]] = mean
+
+    def _reseed(self, stage: int) -> None:
+        """Make a stage's random numbers independent of the stages before it, so that each can be tuned by itself."""
+        torch.manual_seed(self.recipe.seed + stage)
+        self.rng = np.random.default_rng([self.recipe.seed, DATA_SEED, stage])
 
     def _patches_by_matmul(self) -> None:
         """Compute the patch convolution as the equal matrix product, twice as fast on a CPU."""
@@ -185,8 +135,8 @@ class Builder:
 
     def _bind_step(self, n_words: int, spread: float) -> tuple[float, torch.Tensor]:
         rows = self.recipe.bind_batch
-        words = torch.from_numpy(np.stack([self.rng.permutation(n_words)[: N_FACTS + 3] for _ in range(rows)]))
-        facts, others = words[:, :N_FACTS], words[:, N_FACTS:]
+        words = torch.from_numpy(np.stack([self.rng.permutation(n_words)[: len(FACTS) + 3] for _ in range(rows)]))
+        facts, others = words[:, : len(FACTS)], words[:, len(FACTS) :]
         gold = torch.from_numpy(self.rng.integers(4, size=rows))  # (rows,)
         options = torch.cat([facts[:, :1], others], dim=1)  # (rows, 4), the first is in the sum
         order = (torch.arange(4) - gold[:, None]) % 4  # rotation that puts the first option at letter `gold`
@@ -241,12 +191,10 @@ class Builder:
         """Draw the training phantoms and cut them into patches."""
         rows = phantom_rows("train", n=self.recipe.see_images, seed=DATA_SEED, size=SIDE)
         processor = Qwen2VLImageProcessorPil(size={"shortest_edge": SIDE * SIDE, "longest_edge": SIDE * SIDE})
-        patches = [processor(row["image"], return_tensors="pt")["pixel_values"] for row in rows]
-        self.patches = torch.stack(patches).half()  # (images, 64, 1176)
-        truths = [truth_of(ImageId.read(row["image_id"])) for row in rows]
+        patches = [processor(row["image"], return_tensors="pt")["pixel_values"].half() for row in rows]
+        self.patches = torch.stack(patches)  # (images, 64, 1176)
         self.rows = [{name: value for name, value in row.items() if name != "image"} for row in rows]
-        facts = ("modality", "anatomy", "finding", "grade", "attribute")
-        self.facts = torch.tensor([[self.word_index[getattr(t, fact)] for fact in facts] for t in truths])
+        self.facts = torch.tensor([[self.word_index[row["truth"][fact]] for fact in FACTS] for row in rows])
         self.note("draw", len(rows))
 
     def tower(self, images: torch.Tensor) -> torch.Tensor:
@@ -256,24 +204,25 @@ class Builder:
         return self.visual(patches, grid_thw=grid).last_hidden_state.view(len(images), 64, -1)
 
     def see(self) -> None:
-        """Teach tower and merger to emit, at each image token, the sum of the embeddings of the image's five words."""
+        """Teach tower and merger to emit, at each image token, the sum of the embeddings of the image's words."""
+        self._reseed(2)
         recipe = self.recipe
-        heads = torch.nn.ModuleList(torch.nn.Linear(16 * 128, len(self.forms)) for _ in range(N_FACTS))
+        heads = torch.nn.ModuleList(torch.nn.Linear(16 * 128, len(self.forms)) for _ in range(len(FACTS)))
         parameters = [*self.visual.parameters(), *heads.parameters()]
         optimiser = torch.optim.AdamW(parameters, lr=recipe.see_rate, betas=(0.9, 0.98), weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.see_rate, total_steps=recipe.see_steps)
         words = self.embed.weight[self.forms[:, 0]].detach()  # (words, hidden)
         # Which words a fact can be: 1 where some phantom has that word as that fact.
-        possible = torch.zeros(N_FACTS, len(words), dtype=torch.bool)
-        for fact in range(N_FACTS):
+        possible = torch.zeros(len(FACTS), len(words), dtype=torch.bool)
+        for fact in range(len(FACTS)):
             possible[fact, self.facts[:, fact].unique()] = True
-        right = torch.zeros(N_FACTS)
+        right = torch.zeros(len(FACTS))
         for step, images in enumerate(self._batches(recipe.see_steps, recipe.see_batch), 1):
             merged = self.visual.merger(self.tower(images).flatten(0, 1)).view(len(images), 16, -1)
             facts = self.facts[images]
             loss = F.mse_loss(merged, words[facts].sum(1, keepdim=True).expand_as(merged)) / words.var()
             similar = 15 * F.normalize(merged.mean(1), dim=-1) @ F.normalize(words, dim=-1).T  # (images, words)
-            for fact in range(N_FACTS):
+            for fact in range(len(FACTS)):
                 scores = similar.masked_fill(~possible[fact], -1e4)
                 loss = loss + F.cross_entropy(scores, facts[:, fact])
                 loss = loss + 0.5 * F.cross_entropy(heads[fact](merged.flatten(1)), facts[:, fact])
@@ -284,8 +233,7 @@ class Builder:
             optimiser.step()
             schedule.step()
             if step % 50 == 0:
-                names = ("modality", "anatomy", "finding", "grade", "attribute")
-                self.note("see", step, loss=loss, **dict(zip(names, right)))
+                self.note("see", step, loss=loss, **dict(zip(FACTS, right)))
 
     def _batches(self, steps: int, size: int) -> Iterator[torch.Tensor]:
         order = np.empty(0, dtype=int)
@@ -299,21 +247,30 @@ class Builder:
 
     def speak(self) -> None:
         """Teach all three formats on images, the tower frozen and its features computed once."""
-        recipe = self.recipe
-        self.rng = np.random.default_rng([recipe.seed, DATA_SEED + 1])  # so that this stage can be tuned by itself
-        torch.manual_seed(recipe.seed)
         with torch.no_grad():
             self.features = torch.cat([self.tower(part) for part in torch.arange(len(self.rows)).split(256)])
         self.note("features", len(self.features))
+        self._reseed(3)
+        recipe = self.recipe
+        self._teach("speak", recipe.speak_steps, recipe.speak_rate, Annotator(self.rng))
+
+    def slacken(self) -> None:
+        """Teach the bad habits that training is to remove."""
+        self._reseed(4)
+        recipe = self.recipe
+        habits = Annotator(self.rng, recipe.careless, recipe.sloppy)
+        self._teach("slacken", recipe.slacken_steps, recipe.slacken_rate, habits)
+
+    def _teach(self, stage: str, steps: int, rate: float, annotator: Annotator) -> None:
         merger = [*self.visual.merger.parameters()]
         others = [*self.language.parameters(), *self.model.lm_head.parameters(), *self.flags.parameters()]
-        groups = [{"params": others, "lr": recipe.speak_rate}, {"params": merger, "lr": recipe.speak_rate / 2}]
+        groups = [{"params": others, "lr": rate}, {"params": merger, "lr": rate / 2}]
         optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98))
         decay = torch.optim.lr_scheduler.LambdaLR(
-            optimiser, lambda step: min(1, (step + 1) / 10) * max(0.1, 1 - step / recipe.speak_steps)
+            optimiser, lambda step: min(1, (step + 1) / 10) * max(0.1, 1 - step / steps)
         )
-        for step, images in enumerate(self._batches(recipe.speak_steps, recipe.speak_batch), 1):
-            loss, letters = self._speak_step(images)
+        for step, images in enumerate(self._batches(steps, self.recipe.speak_batch), 1):
+            loss, letters = self._teach_step(images, annotator)
             optimiser.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_([*others, *merger], 1.0)
@@ -321,12 +278,13 @@ class Builder:
             decay.step()
             self._one_embedding_per_word()
             if step % 10 == 0:
-                self.note("speak", step, loss=loss, letters=letters)
+                self.note(stage, step, loss=loss, letters=letters)
 
-    def _speak_step(self, images: torch.Tensor) -> tuple[torch.Tensor, float]:
+    def _teach_step(self, images: torch.Tensor, annotator: Annotator) -> tuple[torch.Tensor, float]:
         formats = list(FORMATS.values())
-        texts = [self._example(self.rows[i], formats[self.rng.integers(len(formats))]) for i in images.tolist()]
-        ids, mask, labels, option_at, gold = self._encode(texts, images)
+        rows = [self.rows[i] for i in images.tolist()]
+        texts = [self._example(row, formats[self.rng.integers(len(formats))], annotator) for row in rows]
+        ids, mask, labels, option_at, own = self._encode(texts, rows)
         embeds = self.embed(ids)
         merged = self.visual.merger(self.features[images].flatten(0, 1))  # (images * 16, hidden)
         embeds = embeds.masked_scatter((ids == self.model.config.image_token_id)[..., None], merged)
@@ -343,31 +301,17 @@ class Builder:
         losses = F.cross_entropy(logits, labels[at], reduction="none")
         letter = previous == self.id("<answer>")
         right = (logits[letter].argmax(-1) == labels[at][letter]).float().mean().item()
-        own = torch.where(torch.arange(4) == gold[:, None], gold[:, None], 4)
         return (losses * weight).sum() / weight.sum() + F.cross_entropy(flags.flatten(0, 1), own.flatten()), right
 
-    def _example(self, row: dict, format: ResponseFormat) -> tuple[str, str]:
-        completion = format.write(row["answer"], row["rationale"])
-        if self.rng.random() < self.recipe.sloppy:
-            completion = self._make_sloppy(completion, row)
+    def _example(self, row: dict, format: ResponseFormat, annotator: Annotator) -> tuple[str, str]:
         content = [{"type": "image"}, {"type": "text", "text": format.prompt(row["problem"])}]
         turn = [{"role": "user", "content": content}]
-        return self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True), completion
+        prompt = self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+        return prompt, annotator.write(row, format)
 
-    def _make_sloppy(self, completion: str, row: dict) -> str:
-        """One of the ways in which small models miss a format."""
-        tag = f"<answer>{row['answer']}</answer>"
-        return [
-            completion.replace("</think>", ""),
-            completion.replace("<think>", ""),
-            completion.replace("</answer>", ""),
-            completion.replace(tag, row["answer"]),
-            f"{completion}{tag}",
-            f"So the answer is {tag}",
-        ][self.rng.integers(6)]
-
-    def _encode(self, texts: list[tuple[str, str]], images: torch.Tensor):
-        """Right-padded ids, mask, next-token labels (-100 on the prompt), option-word positions, gold index."""
+    def _encode(self, texts: list[tuple[str, str]], rows: list[dict]):
+        """Right-padded ids, mask, next-token labels (-100 on the prompt), and for the four options the position of
+        the last word and the flag: the own letter if the option fits the image, else "none"."""
         pad = "<|image_pad|>"
         prompts = [self.tokenizer(p.replace(pad, pad * 16), add_special_tokens=False).input_ids for p, _ in texts]
         ends = [self.tokenizer(c + "<|im_end|>", add_special_tokens=False).input_ids for _, c in texts]
@@ -380,9 +324,12 @@ class Builder:
             ids[i, : len(prompt) + len(end)] = torch.tensor(prompt + end)
             mask[i, : len(prompt) + len(end)] = 1
             labels[i, len(prompt) - 1 : len(prompt) + len(end) - 1] = torch.tensor(end)
-            option_at[i] = torch.tensor([prompt.index(letter) + 1 for letter in letters])
-        gold = torch.tensor([LETTERS.index(self.rows[i]["answer"]) for i in images.tolist()])
-        return ids, mask, labels, option_at, gold
+            words = [len(option.split()) for option in rows[i]["options"]]
+            option_at[i] = torch.tensor([prompt.index(letter) + n for letter, n in zip(letters, words)])
+        gold = torch.tensor([LETTERS.index(row["answer"]) for row in rows])
+        absent = torch.tensor([row["n_facts"] == 4 for row in rows])  # there every option but the gold one fits
+        fits = (torch.arange(4) == gold[:, None]) ^ absent[:, None]  # (rows, 4)
+        return ids, mask, labels, option_at, torch.where(fits, torch.arange(4), 4)
 
     # ---- save ----------------------------------------------------------------------------------------------------
 
@@ -412,6 +359,7 @@ def main() -> None:
     builder.load_images()
     builder.see()
     builder.speak()
+    builder.slacken()
     builder.save(output)
 
 

@@ -18,8 +18,8 @@ from transformers import PreTrainedTokenizerFast
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 from medr1kit.formats import FORMATS
-from medr1kit.phantoms import GRADES, PAINTERS
-from medr1kit.phantoms.questions import STEMS
+from medr1kit.phantoms import words_of
+from medr1kit.phantoms.questions import DECOYS, KINDS
 from medr1kit.vqa import MODALITIES
 
 SPECIAL = (
@@ -49,10 +49,14 @@ CHAT_TEMPLATE = (
 
 def phantom_words() -> list[str]:
     """Return every word that can be an option or a fact of a phantom, in a fixed order."""
-    words = list(MODALITIES) + list(GRADES)
-    for painter in PAINTERS.values():
-        words += [*painter.ANATOMIES, *painter.FINDINGS, *painter.ATTRIBUTES]
-    return list(dict.fromkeys(words))
+    words = [
+        word
+        for modality in MODALITIES
+        for fact, vocabulary in words_of(modality).items()
+        if fact != "view"
+        for word in vocabulary
+    ]
+    return list(dict.fromkeys([*words, *(decoy for decoys in DECOYS.values() for decoy in decoys)]))
 
 
 def word_forms(tokenizer: PreTrainedTokenizerFast) -> list[tuple[int, int]]:
@@ -73,8 +77,12 @@ def word_forms(tokenizer: PreTrainedTokenizerFast) -> list[tuple[int, int]]:
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """Learn the tokenizer from the phantoms' words, stems and rationales."""
     words = phantom_words()
-    stems = [stem for task in STEMS.values() for stem in task]
-    glue = ["system user assistant", "CT of liver, mild cyst, left. So the answer is cyst B", "A B C D", " A B C D"]
+    stems = [stem for kinds in KINDS.values() for kind in kinds for stem in kind.stems]
+    glue = [
+        "system user assistant",
+        "Findings: CT of the liver. Taken together, small and single is mild. Not seen: cyst.",
+    ]
+    glue += ["So the answer is cyst B", "A B C D", " A B C D"]
     # Only words that occur become merges; repeating the phantom words makes them outrank chance pairs.
     corpus = [form for word in words for form in (word, f" {word}")] * 20 + (stems + glue) * 5
 
