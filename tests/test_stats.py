@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 import statsmodels.api as sm
+from scipy.stats import t
 
-from medr1kit.stats import cluster_interval, holm, mcnemar, paired_difference, wilson
+from medr1kit.stats import cluster_interval, mcnemar, paired_difference, pooled_difference, wilson
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 10), (3, 10), (10, 10), (137, 200), (2.5, 7)])
@@ -115,13 +116,66 @@ def test_mcnemar_is_the_exact_binomial():
     assert mcnemar(3, 3) == mcnemar(0, 0) == 1.0
 
 
-def test_holm_by_hand():
-    # sorted .01, .02, .03, .30 -> times 4, 3, 2, 1 -> .04, .06, .06, .30 (never decreasing)
-    assert holm([0.30, 0.01, 0.03, 0.02]).tolist() == pytest.approx([0.30, 0.04, 0.06, 0.06])
+# --- clusters and seeds -----------------------------------------------------------------------------------------------
 
 
-def test_holm_leaves_out_tests_that_were_not_made():
-    corrected = holm([0.01, float("nan"), 0.04])
-    assert corrected[[0, 2]].tolist() == pytest.approx([0.02, 0.04])
-    assert math.isnan(corrected[1])
-    assert holm([]).tolist() == []
+def test_a_clustered_difference_is_the_cluster_robust_regression_of_the_changes():
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 60, 400)
+    before, after = (rng.random(400) < 0.5 + 0.3 * rng.random(60)[images] for _ in range(2))
+    changes = after.astype(float) - before
+    fit = sm.OLS(changes, np.ones(400)).fit(cov_type="cluster", cov_kwds={"groups": images}, use_t=True)
+    result = paired_difference(before, after, images)
+    assert result == pytest.approx((changes.mean(), *fit.conf_int()[0]), abs=1e-12)
+
+
+def test_questions_that_stand_and_fall_together_widen_the_difference():
+    before, after = pairs(20, 9, 4, 7)
+    once = paired_difference(before, after, range(40))
+    copied = paired_difference(before * 5, after * 5, [*range(40)] * 5)
+    assert copied == pytest.approx(once)
+    naive = paired_difference(before * 5, after * 5)
+    assert copied.high - copied.low > 2 * (naive.high - naive.low)
+
+
+def test_a_clustered_difference_without_variance_keeps_its_width():
+    same = paired_difference(*pairs(15, 0, 0, 15), [*range(10)] * 3)
+    assert same == paired_difference(*pairs(5, 0, 0, 5)) and same.low < 0 < same.high
+    all_fixed = paired_difference([0] * 30, [1] * 30, [*range(10)] * 3)
+    assert all_fixed == paired_difference([0] * 10, [1] * 10) and all_fixed.low < 1
+    one = paired_difference([0, 1], [1, 1], ["a", "a"])
+    assert one.difference == 0.5 and math.isnan(one.low)
+
+
+def test_pooled_difference_by_hand():
+    # two seeds, four questions; changes 1 1 0 0 and 1 0 0 0: mean 3/8, question means 1, 1/2, 0, 0
+    result = pooled_difference([0] * 8, [1, 1, 0, 0, 1, 0, 0, 0], list("abcdabcd"), [0] * 4 + [1] * 4)
+    over_questions = (0.625**2 + 0.125**2 + 2 * 0.375**2) / 3 / 4
+    over_seeds = (0.125**2 + 0.125**2) / 1 / 2
+    reach = t.ppf(0.975, 3) * math.sqrt(over_questions)
+    variance = over_questions + over_seeds
+    freedom = min(3, variance**2 / (over_questions**2 / 3 + over_seeds**2 / 1))
+    wide = t.ppf(0.975, freedom) * math.sqrt(variance)
+    assert result == pytest.approx((0.375, 0.375 - reach, min(1, 0.375 + reach), 0.375 - wide, min(1, 0.375 + wide)))
+
+
+def test_one_seed_says_nothing_about_seeds_and_equal_seeds_add_nothing():
+    before, after = pairs(20, 9, 4, 7)
+    one = pooled_difference(before, after, range(40), [0] * 40)
+    assert one[:3] == paired_difference(before, after, range(40))
+    assert math.isnan(one.low_seeds) and math.isnan(one.high_seeds)
+    twice = pooled_difference(before * 2, after * 2, [*range(40)] * 2, [0] * 40 + [1] * 40)
+    assert (twice.low_seeds, twice.high_seeds) == pytest.approx((twice.low, twice.high))
+    assert (twice.low, twice.high) == pytest.approx(one[1:3])
+
+
+def test_the_interval_over_seeds_covers_what_the_one_over_questions_misses():
+    rng = np.random.default_rng(2)
+    covered = np.zeros(2)
+    for _ in range(300):  # true gain 0.2; seeds scatter by 0.12, far more than 200 questions do
+        gains = np.repeat(rng.normal(0.2, 0.12, 3), 200)
+        before, after = rng.random(600) < 0.4, rng.random(600) < 0.4 + gains
+        result = pooled_difference(before, after, np.tile(np.arange(200), 3), np.repeat([0, 1, 2], 200))
+        covered += [result.low <= 0.2 <= result.high, result.low_seeds <= 0.2 <= result.high_seeds]
+    assert covered[0] / 300 < 0.7
+    assert covered[1] / 300 > 0.92
