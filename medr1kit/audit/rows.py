@@ -1,0 +1,248 @@
+"""Reading questions for an audit: a Dataset, a frame or a list of dicts; column by column, images left alone.
+
+An audit compares texts by the million, so every option text is normalised once, gets a number, and is a number from
+then on: see :func:`encode`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medr1kit.vqa import LETTERS, DataError, format_problem, modality_name, parse_problem, parse_solution, task_name
+
+
+@dataclass
+class Questions:
+    """One side of an audit, a list entry a row; None where a side does not have the column.
+
+    Attributes:
+        name: "train" or "test", for messages.
+        options: option texts as they stand.
+        gold: place of the gold option.
+        stems, problems: question without and with its options.
+        images: image_id, or the image path; None in a row without.
+        ids, modalities, tasks: as in :mod:`medr1kit.vqa`.
+    """
+
+    name: str
+    options: list[list[str]]
+    gold: list[int]
+    stems: list[str] | None
+    problems: list[str] | None
+    images: list[str | None] | None
+    ids: list[str] | None
+    modalities: list[str | None]
+    tasks: list[str | None]
+
+    def __len__(self) -> int:
+        return len(self.options)
+
+    @cached_property
+    def gold_texts(self) -> list[str]:
+        """The gold option's text, a row."""
+        return [options[place] for options, place in zip(self.options, self.gold)]
+
+    def about_images(self, *others: Sequence[Hashable]) -> list[tuple | None]:
+        """The image together with other things, a row; None in a row without image."""
+        rows = zip(self.images or [None] * len(self), *others)
+        return [None if row[0] is None else row for row in rows]
+
+    def gold_letters(self) -> list[str]:
+        """The gold letter, a row."""
+        return [LETTERS[place] for place in self.gold]
+
+
+def read_questions(data: Any, name: str) -> Questions:
+    """Read one side of an audit.
+
+    Args:
+        data: Dataset, frame or list of rows with ``options`` (texts in letter order) and ``answer`` (gold letter), or
+            with Med-R1's own ``problem`` and ``solution``; other columns are used where they are there.
+        name: what to call the data in an error.
+
+    Raises:
+        DataError: if the columns are missing, there are no rows, a gold letter names no option, or a modality or task
+            is unknown.
+    """
+    if isinstance(data, str | os.PathLike | Mapping):
+        what = "a name" if isinstance(data, str | os.PathLike) else "several splits"
+        raise DataError(f"{name} is {what}, not a table of questions; load it with load_vqa and pass one split")
+    data = list(data) if not hasattr(data, "columns") and not hasattr(data, "column_names") else data
+    if len(data) == 0:
+        raise DataError(f"{name} has no rows; pass data with questions in it")
+    problems, stems = column(data, "problem", None), column(data, "question", None)
+    options, answers = column(data, "options", None), column(data, "answer", None)
+    if problems is not None and (options is None or answers is None):
+        solutions = column(data, "solution", name)
+        parsed = [_named(name, row, parse_problem, problem) for row, problem in enumerate(problems)]
+        stems, options = [stem for stem, _ in parsed], [texts for _, texts in parsed]
+        answers = [_named(name, row, parse_solution, solution) for row, solution in enumerate(solutions)]
+    options = column(data, "options", name) if options is None else options
+    answers = column(data, "answer", name) if answers is None else answers
+    gold = [_place(name, row, *pair) for row, pair in enumerate(zip(options, answers))]
+    options = [list(texts) for texts in options]
+    if problems is None and stems is not None:
+        problems = [format_problem(str(stem), texts) for stem, texts in zip(stems, options)]
+    images = _known(column(data, "image_id", None)) or _known(_paths(data))
+    unknown = [None] * len(gold)
+    modalities = _canonical(name, column(data, "modality", None) or unknown, modality_name)
+    tasks = _canonical(name, column(data, "task", None) or unknown, task_name)
+    return Questions(name, options, gold, stems, problems, images, column(data, "id", None), modalities, tasks)
+
+
+def _place(name: str, row: int, options: Any, answer: Any) -> int:
+    place = LETTERS.find(answer) if isinstance(answer, str) and len(answer) == 1 else -1
+    if isinstance(options, str) or not hasattr(options, "__len__") or not 0 <= place < len(options):
+        raise DataError(f"{name} row {row}: the answer {answer!r} names none of the options {options!r:.80}")
+    return place
+
+
+def _named(name: str, row: int, parse: Callable, *values: Any) -> Any:
+    try:
+        return parse(*values)
+    except (DataError, TypeError) as error:
+        raise DataError(f"{name} row {row}: {error}") from error
+
+
+def _known(values: list[Any] | None) -> list[str | None] | None:
+    """Names as texts, None where a row has none; None if no row has one."""
+    if values is None:
+        return None
+    values = [None if value is None or value != value or value == "" else str(value) for value in values]
+    return values if any(value is not None for value in values) else None
+
+
+def _paths(data: Any) -> list[str] | None:
+    if hasattr(data, "features") and getattr(data.features.get("image"), "dtype", None) != "string":
+        return None  # the images themselves; they are not to be decoded
+    values = column(data, "image", None)
+    return values if values is not None and all(isinstance(value, str) for value in values) else None
+
+
+def _canonical(name: str, values: list[Any], canonical: Callable[[str], str]) -> list[str | None]:
+    names: dict[Any, str | None] = {}
+    for row, value in enumerate(values):
+        if value not in names:
+            known = isinstance(value, str) and value.casefold() not in ("", "unknown")
+            names[value] = _named(name, row, canonical, value) if known else None
+    return [names[value] for value in values]
+
+
+def column(data: Any, name: str, table: str | None) -> list[Any] | None:
+    """Return one column as a list; images are never decoded.
+
+    Args:
+        data: Dataset, frame or list of rows.
+        name: the column.
+        table: what to call the data in an error; None: a missing column is None.
+
+    Raises:
+        DataError: if the column is missing and ``table`` is given.
+    """
+    if hasattr(data, "select_columns"):
+        values = data.select_columns([name]).with_format(None)[:][name] if name in data.column_names else None
+    elif isinstance(data, pd.DataFrame):
+        values = data[name].tolist() if name in data else None
+    else:
+        rows = list(data)
+        values = [row[name] for row in rows] if all(name in row for row in rows) else None
+    if values is None and table is not None:
+        raise DataError(f"{table} has no column {name!r}; load it with load_vqa")
+    return values
+
+
+# --- texts -----------------------------------------------------------------------------------------------------------
+
+
+def plain(text: str) -> str:
+    """Return a text in lower case, with letters, digits and single blanks only (Med-R1 facts, section 1.7).
+
+    A text without any letter or digit stays as it is, so that "+" and "-" are two texts.
+
+    >>> plain("It's  a T2, N0 stage.")
+    'its a t2 n0 stage'
+    """
+    return " ".join(re.sub(r"[^\w\s]|_", "", str(text).lower()).split()) or str(text).strip()
+
+
+@lru_cache(maxsize=100_000)
+def fold(text: str) -> str:
+    """Return a text without what an eye overlooks: case, repeated blanks, a full stop at the end.
+
+    >>> fold("Thyroid  Gland.") == fold("thyroid gland")
+    True
+    """
+    return " ".join(str(text).casefold().split()).rstrip(". ")
+
+
+@dataclass(frozen=True)
+class Wording:
+    """The texts of a list of questions as numbers; equal numbers are equal texts, in training and test.
+
+    Attributes:
+        texts: number of every option's text, question after question.
+        lengths: length of every option's normalised text.
+        starts: where each question's options begin in ``texts``.
+        counts: options a question.
+        gold: where each question's gold option stands in ``texts``.
+        stems: number of each question's stem, -1 where unknown.
+    """
+
+    texts: np.ndarray
+    lengths: np.ndarray
+    starts: np.ndarray
+    counts: np.ndarray
+    gold: np.ndarray
+    stems: np.ndarray
+
+
+def encode(*sides: Questions) -> list[Wording]:
+    """Number the normalised option texts and stems of several sides in one go."""
+    plain_of: dict[str, str] = {}
+    text_code: dict[str, int] = {}
+    stem_code: dict[str, int] = {}
+    coded = []
+    for side in sides:
+        texts, lengths = [], []
+        for text in (text for options in side.options for text in options):
+            if text not in plain_of:
+                plain_of[text] = plain(text)
+            texts.append(text_code.setdefault(plain_of[text], len(text_code)))
+            lengths.append(len(plain_of[text]))
+        counts = np.array([len(options) for options in side.options])
+        starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+        stems = [stem_code.setdefault(stem, len(stem_code)) for stem in map(_loose, side.stems or [])]
+        coded.append(
+            Wording(
+                texts=np.array(texts),
+                lengths=np.array(lengths),
+                starts=starts,
+                counts=counts,
+                gold=starts + np.array(side.gold),
+                stems=np.array(stems) if side.stems else np.full(len(side), -1),
+            )
+        )
+    return coded
+
+
+def _loose(text: str) -> str:
+    return " ".join(str(text).casefold().split())
+
+
+def loose(texts: Iterable[str]) -> list[str]:
+    """Return texts as stems and problems are compared: case and repeated blanks do not count."""
+    return [_loose(text) for text in texts]
+
+
+def seen_in(values: Sequence[Hashable], known: Iterable[Hashable]) -> np.ndarray:
+    """Return for each value whether it is among the known ones; None never is."""
+    known = set(known) - {None}
+    return np.array([value in known for value in values], dtype=bool)

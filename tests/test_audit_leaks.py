@@ -1,0 +1,78 @@
+"""Leaks, on rows small enough to count by eye."""
+
+import numpy as np
+
+from medr1kit.audit.hashes import Hashed
+from medr1kit.audit.leaks import image_leaks, shared_rows, text_leaks
+from medr1kit.audit.rows import read_questions
+
+
+def ask(image, question, options, answer):
+    return {"image_id": image, "question": question, "options": options, "answer": answer}
+
+
+TRAIN = [
+    ask("Images/s/liver_1.png", "Which organ?", ["liver", "lung"], "A"),
+    ask("Images/s/2.png", "Which organ?", ["spleen", "lung"], "A"),
+    ask("Images/s/3.png", "Any disease?", ["no", "yes"], "A"),
+]
+TEST = [
+    ask("Images/s/liver_1.png", "Which organ?", ["liver", "lung"], "A"),  # a training row
+    ask("Images/s/2.png", "What is seen?", ["Spleen.", "stomach"], "A"),  # image and answer
+    ask("Images/s/3.png", "Any disease?", ["no", "yes"], "B"),  # image, problem, stem; another answer
+    ask("Images/s/4.png", "ANY  disease?", ["yes", "no"], "A"),  # stem
+    ask("Images/s/Left.Lung (5).png", "New?", ["left lung", "heart"], "A"),  # answer in the path
+    ask(None, "New?", ["?", "!"], "A"),  # no letters, no image
+]
+
+
+def leaks(train=TRAIN, test=TEST):
+    sides = read_questions(train, "train"), read_questions(test, "test")
+    return {measure.name: measure.rows.tolist() for measure in text_leaks(*sides)}
+
+
+def test_what_the_test_shares_with_training():
+    assert leaks() == {
+        "test_rows_with_train_image": [0, 1, 2],
+        "test_rows_with_train_image_and_answer": [0, 1],
+        "test_rows_with_train_problem": [0, 2],
+        "test_rows_in_train": [0],
+        "test_rows_with_train_stem": [0, 2, 3],
+        "train_rows_with_answer_in_path": [0],
+        "test_rows_with_answer_in_path": [0, 4],
+    }
+
+
+def test_rows_without_image_share_none():
+    nowhere = [row | {"image_id": None} for row in TRAIN[:1]]
+    found = leaks(nowhere + TRAIN[1:], nowhere + TEST[4:])
+    assert found["test_rows_with_train_image"] == found["test_rows_in_train"] == []
+    assert found["test_rows_with_train_problem"] == [0]
+
+
+def test_what_is_not_there_is_not_measured():
+    bare = [{"options": row["options"], "answer": row["answer"]} for row in TRAIN]
+    assert leaks(bare, TEST) == {"test_rows_with_answer_in_path": [0, 4]}
+    assert leaks(bare, bare) == {}
+
+
+def test_training_rows_that_share_an_image_or_a_problem_are_found():
+    sides = read_questions(TRAIN, "train"), read_questions(TEST[3:], "test")
+    assert shared_rows(*sides).tolist() == [False, False, False]
+    assert shared_rows(sides[0], read_questions(TEST[1:2], "test")).tolist() == [False, True, False]
+    moved = [TEST[2] | {"image_id": "elsewhere"}]
+    assert shared_rows(sides[0], read_questions(moved, "test")).tolist() == [False, False, True]
+
+
+def test_images_leak_as_files_and_as_lookalikes():
+    train = [Hashed("aa", 0b0000), Hashed("bb", None), Hashed(None, None)]
+    test = [Hashed("aa", 0b0000), Hashed("cc", 0b0011), Hashed("dd", 0b0111), Hashed("bb", None), Hashed(None, None)]
+    found = {measure.name: measure.rows.tolist() for measure in image_leaks(train, test, 2)}
+    assert found == {
+        "train_rows_with_unreadable_image": [2],
+        "test_rows_with_unreadable_image": [4],
+        "test_rows_with_train_image_content": [0, 3],
+        "test_rows_with_train_image_lookalike": [0, 1, 3],
+    }
+    wider = image_leaks(train, test, 3)[-1]
+    assert np.array_equal(wider.rows, [0, 1, 2, 3]) and wider.n == 5
