@@ -21,7 +21,6 @@ import pandas as pd
 
 from medr1kit.formats import ResponseFormat, format_named
 from medr1kit.models import image_token_ids
-from medr1kit.stats import paired_difference, wilson
 from medr1kit.tables import PREDICTIONS
 from medr1kit.vqa import DataError
 
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, ProcessorMixin
 
-IMAGES = ("right", "blank", "shuffled")
+IMAGES = ("right", "blank", "shuffled", "shuffled-all")
 _LABELS = ("model", "train_modality", "train_task", "method", "seed")
 
 
@@ -55,7 +54,8 @@ def predict(
         format: the response format, or its name.
         labels: model, method, seed, train_modality, train_task; those not given are taken from the run that trained
             the model, or say that it is the untrained base.
-        images: "right", "blank" (grey pictures) or "shuffled" (another image of the same modality).
+        images: "right", "blank" (grey pictures), "shuffled" (another image of the same modality) or "shuffled-all"
+            (another image of the data set, whatever its modality).
         batch_size: questions a batch, 1 or more.
         max_new_tokens: limit on completion tokens; None takes the checkpoint's, or 256 as the reference does.
         output: a .parquet file to write. If it is interrupted, calling again goes on where it stopped.
@@ -74,13 +74,13 @@ def predict(
         raise DataError(f"images={images!r} is unknown; use one of {', '.join(IMAGES)}")
     questions = dataset.remove_columns([name for name in ("image", "rationale") if name in dataset.column_names])
     questions = [dict(row) for row in questions]
-    prompts = [_prompt(processor, format, row["problem"]) for row in questions]
+    prompts = [chat_prompt(processor, format, row["problem"]) for row in questions]
     picture_of = _image_rows(questions, images, seed)
-    known = _labels(model, labels)
+    known = model_labels(model, labels)
     limit = max_new_tokens or getattr(model.generation_config, "max_new_tokens", None) or 256
-    asked = hashlib.sha256(repr([(row["id"], row["problem"]) for row in questions]).encode()).hexdigest()[:16]
-    settings = {"format": format.name, "images": images, "seed_of_images": seed if images == "shuffled" else None}
-    settings |= {"questions": asked, "limit": limit, "weights": _weights_digest(model)}
+    asked = hashlib.sha256(repr([(row["id"], prompt) for row, prompt in zip(questions, prompts)]).encode())
+    settings = {"format": format.name, "images": images, "seed_of_images": seed if "shuffled" in images else None}
+    settings |= {"questions": asked.hexdigest()[:16], "limit": limit, "weights": _weights_digest(model)}
     done = _Progress(output, settings | known, len(questions))
     # Long prompts together, so that a batch is padded little; the longest first, so that memory fails at once.
     order = sorted((i for i in range(len(questions)) if i not in done), key=lambda i: -len(prompts[i]))
@@ -96,46 +96,8 @@ def predict(
     return frame
 
 
-def visual_reliance(
-    model: PreTrainedModel,
-    processor: ProcessorMixin,
-    dataset: Dataset,
-    *,
-    format: ResponseFormat | str,
-    batch_size: int = 64,
-    max_new_tokens: int | None = None,
-    seed: int = 0,
-    right: pd.DataFrame | None = None,
-) -> pd.DataFrame:
-    """Answer the same questions with the right, a blank and a shuffled image.
-
-    A model that looks loses accuracy when the picture is taken away; one that does not was reading the text.
-
-    Args:
-        model, processor, dataset, format, batch_size, max_new_tokens, seed: as in :func:`predict`.
-        right: predictions of this very call on the right images, if they are there already.
-
-    Returns:
-        Three rows: images, n, accuracy, low, high (Wilson, 95 %), flipped (share of answers that differ from those on
-        the right images), and lost, lost_low, lost_high: accuracy on the right images minus this one, paired.
-    """
-    settings = {"batch_size": batch_size, "max_new_tokens": max_new_tokens, "seed": seed}
-    rows = []
-    if right is None:
-        right = predict(model, processor, dataset, format=format, **settings)
-    for images in IMAGES:
-        preds = right
-        if images != "right":
-            preds = predict(model, processor, dataset, format=format, images=images, **settings)
-        low, high = wilson(int(preds["correct"].sum()), len(preds))
-        flipped = (preds["predicted"].fillna("-") != right["predicted"].fillna("-")).mean()
-        row = {"images": images, "n": len(preds), "accuracy": preds["correct"].mean(), "low": low, "high": high}
-        lost = paired_difference(preds["correct"], right["correct"])
-        rows.append(row | {"flipped": flipped, **dict(zip(("lost", "lost_low", "lost_high"), lost))})
-    return pd.DataFrame(rows)
-
-
-def _prompt(processor: ProcessorMixin, format: ResponseFormat, problem: str) -> str:
+def chat_prompt(processor: ProcessorMixin, format: ResponseFormat, problem: str) -> str:
+    """Return the text that a model reads: the user turn, image first, in its chat template, up to its own turn."""
     content = [{"type": "image"}, {"type": "text", "text": format.prompt(problem)}]
     turn = [{"role": "user", "content": content}]
     return processor.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
@@ -149,7 +111,8 @@ def _weights_digest(model: PreTrainedModel) -> str:
     return digest.hexdigest()[:16]
 
 
-def _labels(model: PreTrainedModel, labels: Mapping[str, Any] | None) -> dict[str, Any]:
+def model_labels(model: PreTrainedModel, labels: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return who answers, as in :func:`predict`: from the run that trained the model, overridden by ``labels``."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     untrained = {"model": getattr(base, "medr1kit_name", base.config._name_or_path), "method": "base"}
     known = dict.fromkeys(_LABELS) | untrained | getattr(base, "medr1kit_labels", {}) | dict(labels or {})
@@ -161,23 +124,24 @@ def _labels(model: PreTrainedModel, labels: Mapping[str, Any] | None) -> dict[st
 def _image_rows(questions: list[dict], images: str, seed: int) -> list[int | None]:
     """For each question the row whose image is shown; None for a blank one.
 
-    Shuffled images come from the same modality and, wherever the modality has two images at all, are never the right
-    one: the images of a modality are moved on by one place along a random circle.
+    Shuffled images are never the right one wherever there are two at all: the images of a modality ("shuffled") or of
+    the data set ("shuffled-all") are moved on by one place along a random circle.
     """
     if images == "right":
         return list(range(len(questions)))
     if images == "blank":
         return [None] * len(questions)
     rng = np.random.default_rng(seed)
+    circles = [(row["modality"] or "") if images == "shuffled" else "" for row in questions]
     first_row: dict[str, dict[str, int]] = {}
-    for i, row in enumerate(questions):
-        first_row.setdefault(row["modality"] or "", {}).setdefault(row["image_id"], i)
+    for i, (circle, row) in enumerate(zip(circles, questions)):
+        first_row.setdefault(circle, {}).setdefault(row["image_id"], i)
     other = {}
-    for modality, rows in first_row.items():
-        circle = [str(image) for image in rng.permutation(list(rows))]
-        for image, following in zip(circle, circle[1:] + circle[:1]):
-            other[modality, image] = rows[following]
-    return [other[row["modality"] or "", row["image_id"]] for row in questions]
+    for circle, rows in first_row.items():
+        order = [str(image) for image in rng.permutation(list(rows))]
+        for image, following in zip(order, order[1:] + order[:1]):
+            other[circle, image] = rows[following]
+    return [other[circle, row["image_id"]] for circle, row in zip(circles, questions)]
 
 
 def _picture(dataset: Dataset, row: int | None):

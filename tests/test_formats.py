@@ -6,7 +6,7 @@ import time
 import pytest
 
 from medr1kit.formats import FORMATS, NO_THINK, THINK_AFTER, THINK_BEFORE, Parsed, format_named
-from medr1kit.predict import _prompt
+from medr1kit.predict import chat_prompt
 from medr1kit.vqa import LETTERS, DataError
 
 OPTIONS = ["liver", "MRI", "CT", "lung"]
@@ -60,7 +60,7 @@ def test_the_evaluation_asks_with_the_same_words_as_the_training(format):
         def apply_chat_template(self, turns, **settings):
             return turns
 
-    ((trained,), (asked,)) = _user_turn(format, "Sharp?"), _prompt(Processor(), format, "Sharp?")
+    ((trained,), (asked,)) = _user_turn(format, "Sharp?"), chat_prompt(Processor(), format, "Sharp?")
     texts = [part["text"] for part in asked["content"] if part["type"] == "text"]
     assert texts == [trained["content"]] == [format.prompt("Sharp?")]
     assert trained["role"] == asked["role"] == "user"

@@ -1,0 +1,235 @@
+"""Probes: the picture, the place of the options, the wording; on the built-in model and on models with known habits."""
+
+from dataclasses import replace
+from importlib import import_module
+
+import pandas as pd
+import pytest
+import torch
+
+import medr1kit as mk
+from medr1kit.probes import WORDINGS
+from medr1kit.stats import cluster_interval, paired_difference, wilson
+from medr1kit.vqa import DataError, parse_problem
+
+predict_module = import_module("medr1kit.predict")
+TEXT = {"format": "no-think", "max_new_tokens": 8}
+
+
+@pytest.fixture
+def says(monkeypatch):
+    """Let a function of prompt and picture answer instead of the model; returns the prompts asked."""
+
+    def arrange(answer):
+        asked = []
+
+        def answers(model, processor, prompts, pictures):
+            asked.extend(prompts)
+            return [(answer(prompt, picture), 4) for prompt, picture in zip(prompts, pictures)]
+
+        monkeypatch.setattr(predict_module, "_answer", answers)
+        return asked
+
+    return arrange
+
+
+def options_in(prompt):
+    return parse_problem(prompt.split("<|vision_end|>")[-1].split(" Your task")[0])[1]
+
+
+@pytest.fixture(scope="module")
+def three_a_picture(val_phantoms):
+    """Twelve questions about four pictures."""
+    from datasets import Dataset
+
+    rows = []
+    for row in val_phantoms.select(range(4)):
+        rows += [row | {"id": f"{row['id']}-{k}", "problem": f"Once more ({k}): {row['problem']}"} for k in range(3)]
+    return Dataset.from_list(rows).cast_column("image", val_phantoms.features["image"])
+
+
+# ---- the picture -----------------------------------------------------------------------------------------------------
+
+
+def test_visual_reliance_shows_a_model_that_looks(tiny, val_phantoms):
+    right = mk.predict(*tiny, val_phantoms, **TEXT)
+    frame = mk.visual_reliance(*tiny, val_phantoms, right=right, **TEXT)
+    columns = ["images", "n", "accuracy", "low", "high", "flipped", "flipped_low", "flipped_high"]
+    assert frame.columns.tolist() == [*columns, "lost", "lost_low", "lost_high"]
+    assert frame["images"].tolist() == ["right", "blank", "shuffled", "shuffled-all"] and set(frame["n"]) == {80}
+    assert (frame["lost"] - (frame["accuracy"][0] - frame["accuracy"])).abs().max() < 1e-12
+    for value, low, high in (("accuracy", "low", "high"), ("flipped", "flipped_low", "flipped_high")):
+        assert ((frame[low] <= frame[value]) & (frame[value] <= frame[high])).all()
+    rows = frame.set_index("images")
+    assert rows.loc["right", "accuracy"] == right["correct"].mean()
+    assert rows.loc["right", ["flipped", "flipped_high", "lost", "lost_low", "lost_high"]].tolist() == [0.0] * 5
+    for wrong in ("blank", "shuffled", "shuffled-all"):  # a dozen answers at least, and accuracy
+        assert rows.loc[wrong, "flipped"] > 0.15 and rows.loc[wrong, "lost"] > 0.05
+        blurred = mk.predict(*tiny, val_phantoms, images=wrong, **TEXT)
+        lost = paired_difference(blurred["correct"], right["correct"])
+        assert rows.loc[wrong, ["lost", "lost_low", "lost_high"]].tolist() == pytest.approx(list(lost))
+        assert tuple(rows.loc[wrong, ["low", "high"]]) == wilson(blurred["correct"].sum(), 80)
+
+
+def test_visual_reliance_shows_a_model_that_does_not_look(fresh_tiny, val_phantoms):
+    from medr1kit.models import vision_tower
+
+    def blind(module, arguments, output):
+        output.pooler_output = torch.zeros_like(output.pooler_output)
+        return output
+
+    model, processor = fresh_tiny
+    vision_tower(model).register_forward_hook(blind)
+    frame = mk.visual_reliance(model, processor, val_phantoms.select(range(24)), **TEXT)
+    assert frame["flipped"].tolist() == [0, 0, 0, 0] and frame["accuracy"].nunique() == 1
+    assert frame["flipped_high"][1] > 0.05  # 24 questions do not prove that it never looks
+
+
+def test_a_model_that_sees_the_modality_alone_loses_only_by_the_picture_of_another(tiny, val_phantoms, says):
+    """It says A, and B when the picture belongs to a modality other than the question's."""
+    rows = val_phantoms.select(range(24))
+    modality_of = {row["image"].tobytes(): row["modality"] for row in rows}
+    asked_about = {row["problem"]: row["modality"] for row in rows}
+
+    def answer(prompt, picture):
+        about = next(modality for problem, modality in asked_about.items() if problem in prompt)
+        return f"<answer>{'A' if modality_of.get(picture.tobytes(), about) == about else 'B'}</answer>"
+
+    says(answer)
+    flipped = mk.visual_reliance(*tiny, rows, **TEXT).set_index("images")["flipped"]
+    assert flipped["blank"] == flipped["shuffled"] == 0 and flipped["shuffled-all"] > 0.3
+
+
+def test_questions_about_one_picture_count_once(tiny, three_a_picture, says):
+    says(lambda prompt, picture: f"<answer>{'ABCD'[sum(picture.tobytes()) % 4]}</answer>")
+    right = mk.predict(*tiny, three_a_picture, **TEXT)
+    row = mk.visual_reliance(*tiny, three_a_picture, right=right, **TEXT).iloc[0]
+    assert (row["low"], row["high"]) == cluster_interval(right["correct"], right["image_id"])
+
+
+def test_answers_to_other_questions_are_refused(tiny, val_phantoms, says):
+    says(lambda prompt, picture: "<answer>A</answer>")
+    right = mk.predict(*tiny, val_phantoms.select(range(4)), **TEXT)
+    with pytest.raises(DataError, match="`right` answers other questions"):
+        mk.visual_reliance(*tiny, val_phantoms.select(range(1, 5)), right=right, **TEXT)
+
+
+# ---- the place of the options ----------------------------------------------------------------------------------------
+
+
+def cell(frame, measure, letter="all"):
+    return frame[(frame["measure"] == measure) & (frame["letter"] == letter)].iloc[0]
+
+
+def test_a_model_that_says_a_is_caught(tiny, val_phantoms, says):
+    says(lambda prompt, picture: "<answer>A</answer>")
+    frame = mk.position_bias(*tiny, val_phantoms.select(range(8)), **TEXT)
+    assert cell(frame, "chosen", "A")["value"] == 1 and cell(frame, "accuracy", "A")["value"] == 1
+    assert cell(frame, "accuracy", "D")["value"] == 0 and cell(frame, "accuracy")["value"] == 0.25
+    assert cell(frame, "consistent")["value"] == cell(frame, "right in all")["value"] == 0
+    assert cell(frame, "chosen", "A")["n"] == 32 and cell(frame, "consistent")["n"] == 8
+
+
+def test_a_model_that_means_a_text_is_not(tiny, val_phantoms, says):
+    def first_in_the_dictionary(prompt, picture):
+        options = options_in(prompt)
+        return f"<answer>{'ABCD'[options.index(min(options))]}</answer>"
+
+    asked = says(first_in_the_dictionary)
+    rows = val_phantoms.select(range(8))
+    frame = mk.position_bias(*tiny, rows, **TEXT)
+    assert frame[frame["measure"] == "chosen"]["value"].tolist() == [0.25] * 4 + [0.0]
+    assert cell(frame, "consistent")["value"] == 1
+    right = [min(row["options"]) == row["options"]["ABCD".index(row["answer"])] for row in rows]
+    assert cell(frame, "right in all")["value"] == cell(frame, "accuracy")["value"] == sum(right) / 8
+    assert len(asked) == len(set(asked)) == 32
+
+
+def test_fewer_rotations_ask_less(tiny, val_phantoms, says):
+    asked = says(lambda prompt, picture: "<answer>B</answer>")
+    frame = mk.position_bias(*tiny, val_phantoms.select(range(3)), rotations=2, **TEXT)
+    assert len(asked) == 6 and cell(frame, "chosen", "B")["n"] == 6
+    assert cell(frame, "consistent")["chance"] == 0.25
+    with pytest.raises(DataError, match="rotations=1; rotate the options at least once"):
+        mk.position_bias(*tiny, val_phantoms, rotations=1, **TEXT)
+
+
+def test_the_built_in_models_taught_preference_for_a_is_found(tiny, val_phantoms):
+    frame = mk.position_bias(*tiny, val_phantoms.select(range(24)), **TEXT)
+    chosen = frame[frame["measure"] == "chosen"].set_index("letter")
+    assert chosen.loc["A", "low"] > 2 * chosen.loc["A", "chance"]
+    assert (chosen.loc[["B", "C", "D"], "high"] < chosen.loc["A", "low"]).all()
+    assert cell(frame, "accuracy", "A")["low"] > cell(frame, "accuracy", "B")["high"]
+    assert cell(frame, "right in all")["value"] < cell(frame, "accuracy")["value"] - 0.15
+
+
+# ---- the wording -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format", [mk.THINK_BEFORE, mk.NO_THINK, mk.THINK_AFTER])
+def test_each_wording_reaches_the_model_and_the_formats_own_is_first(tiny, val_phantoms, says, format):
+    asked = says(lambda prompt, picture: "<answer>A</answer>")
+    rows = val_phantoms.select(range(2))
+    frame = mk.prompt_sensitivity(*tiny, rows, format=format)
+    wordings = {"training": format.instruction, **WORDINGS[format.name]}
+    assert dict(zip(frame["wording"], frame["instruction"])) == wordings and "evaluation" in wordings
+    expected = [f"{row['problem']} {words}<|im_end|>" for words in wordings.values() for row in rows]
+    assert len(asked) == len(expected)
+    assert all(any(text in prompt for prompt in asked) for text in expected)
+
+
+def test_what_a_wording_changes_is_paired_with_the_training_wording(tiny, val_phantoms, says):
+    """Under the other wording it says B instead of A, and for half the questions forgets the tags."""
+    rows = val_phantoms.select(range(16))
+    untagged = set(rows["problem"][::2])
+
+    def answer(prompt, picture):
+        if "Your task" in prompt:
+            return "<answer>A</answer>"
+        return "B" if any(problem in prompt for problem in untagged) else "<answer>B</answer>"
+
+    says(answer)
+    frame = mk.prompt_sensitivity(*tiny, rows, format="no-think", wordings={"curt": "Letter?"})
+    golds = list(rows["answer"])
+    before = [gold == "A" for gold in golds]
+    after = [gold == "B" and k % 2 == 1 for k, gold in enumerate(golds)]
+    own, curt = frame.to_dict("records")
+    assert (own["accuracy"], own["flipped"], own["difference"], own["well_formed"]) == (sum(before) / 16, 0, 0, 1)
+    assert (curt["accuracy"], curt["flipped"], curt["well_formed"]) == (sum(after) / 16, 1.0, 0.5)
+    assert curt["lenient_accuracy"] == golds.count("B") / 16
+    limits = [curt[name] for name in ("difference", "difference_low", "difference_high")]
+    assert limits == pytest.approx(list(paired_difference(before, after)))
+
+
+def test_the_built_in_model_is_asked_in_earnest(tiny, val_phantoms):
+    """What it says under its own wording is what predict says; other wordings are bytes to it, and break its format."""
+    rows = val_phantoms.select(range(16))
+    frame = mk.prompt_sensitivity(*tiny, rows, **TEXT).set_index("wording")
+    assert frame.loc["training", "accuracy"] == mk.predict(*tiny, rows, **TEXT)["correct"].mean()
+    worded = replace(mk.NO_THINK, instruction=WORDINGS["no-think"]["evaluation"])
+    other = mk.predict(*tiny, rows, format=worded, max_new_tokens=8)
+    assert frame.loc["evaluation", "accuracy"] == other["correct"].mean()
+    assert frame.loc["evaluation", "well_formed"] < frame.loc["training", "well_formed"]
+
+
+def test_wordings_without_a_name_of_their_own_are_refused(tiny, val_phantoms):
+    for wordings in ({}, {"training": "Letter?"}):
+        with pytest.raises(DataError, match="'training' is the format's own"):
+            mk.prompt_sensitivity(*tiny, val_phantoms, format="no-think", wordings=wordings)
+
+
+@pytest.mark.parametrize("name", ["visual_reliance", "position_bias", "prompt_sensitivity"])
+def test_no_questions_and_no_images_are_refused(tiny, val_phantoms, name):
+    with pytest.raises(DataError, match="without rows"):
+        getattr(mk, name)(*tiny, val_phantoms.select([]), **TEXT)
+    with pytest.raises(DataError, match="needs images"):
+        getattr(mk, name)(*tiny, val_phantoms.remove_columns("image"), **TEXT)
+
+
+def test_the_tables_are_frames_that_can_be_written(tiny, val_phantoms, says, tmp_path):
+    says(lambda prompt, picture: "<answer>A</answer>")
+    rows = val_phantoms.select(range(4))
+    for probe in (mk.visual_reliance, mk.position_bias, mk.prompt_sensitivity):
+        frame = probe(*tiny, rows, **TEXT)
+        frame.to_csv(tmp_path / "probe.csv", index=False)
+        assert pd.read_csv(tmp_path / "probe.csv").columns.tolist() == frame.columns.tolist()
