@@ -29,14 +29,24 @@ _WHERE = {
         "soft_overlong_reward",
     ),
     "data": ("load_vqa",),
-    "audit": ("blind_floor", "image_disjoint_split"),
-    "tables": ("compare", "score", "transfer_table"),
+    "audit": ("audit", "blind_floor", "debias_options", "image_disjoint_split"),
+    "audit.picture": ("plot_audit",),
+    "omnimedvqa": ("convert_omnimedvqa",),
+    "tables": ("score",),
+    "comparison": ("compare", "transfer_table"),
+    "power": ("questions_needed", "smallest_difference"),
+    "published": ("published",),
+    "cards": ("check_card", "read_card"),
     "runs": ("load_run",),
-    "plots": ("plot_accuracy", "plot_counts", "plot_lengths", "plot_rewards", "plot_transfer"),
+    "plots": ("plot_accuracy", "plot_counts", "plot_images", "plot_lengths", "plot_rewards", "plot_transfer"),
+    "calibration": ("calibration", "plot_calibration"),
+    "rationales": ("check_rationale", "rationale_truth"),
     "models": ("doctor", "load_model", "lora"),
     "presets": ("PRESETS",),
     "train": ("train_grpo", "train_sft"),
-    "predict": ("predict", "visual_reliance"),
+    "predict": ("predict",),
+    "probes": ("position_bias", "prompt_sensitivity", "visual_reliance"),
+    "letters": ("letter_probabilities",),
 }
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
 __all__ = sorted(_MODULE_OF)
@@ -55,7 +65,7 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """Keeps ``medr1kit.predict`` the function: importing the module of that name would put itself in its place."""
+    """Keeps ``medr1kit.predict`` and ``audit`` functions: importing a module puts it in the place of its name."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (isinstance(value, ModuleType) and name in _MODULE_OF):

@@ -1,4 +1,4 @@
-"""The command line: ``medr1kit doctor | demo | grpo | sft | predict``, one function a command."""
+"""The command line: ``medr1kit doctor | demo | audit | grpo | sft | predict``, one function a command."""
 
 from __future__ import annotations
 
@@ -33,6 +33,60 @@ def demo(argv: list[str]) -> None:
     parser.add_argument("--n", type=int, default=640, help="test questions, over all eight modalities")
     parser.add_argument("--seed", type=int, default=0)
     run_demo(**vars(parser.parse_args(argv)))
+
+
+def audit(argv: list[str]) -> None:
+    """Say what a score on a test file would mean: blind floors, leaks, balance, defects."""
+    from medr1kit.audit import audit
+
+    parser = argparse.ArgumentParser(prog="medr1kit audit", description=audit.__doc__.splitlines()[0])
+    sources = "'phantoms', a Med-R1 .json or .json.gz, a folder, or a hub name"
+    parser.add_argument("--train", help=f"questions to train on: {sources}")
+    parser.add_argument("--test", help="questions to test on: the same")
+    parser.add_argument("--modality", help="only this modality (or: label all rows with it)")
+    parser.add_argument("--image_folder", help="folder that the image paths start from: compare the images as well")
+    parser.add_argument("--json", type=Path, help="file to write all numbers to")
+    parser.add_argument("--html", type=Path, help="file to write the report to")
+    parser.add_argument("--check-card", help="instead: compare this data card's numbers with the files in --data")
+    parser.add_argument("--data", help="folder that the card's file names start from")
+    flags = parser.parse_args(argv)
+    given = [name for name in ("train", "test", "check_card", "data") if getattr(flags, name) is not None]
+    if given == ["check_card", "data"]:
+        return _check_card(flags.check_card, flags.data)
+    if given != ["train", "test"]:
+        parser.error("give --train and --test, or --check-card and --data")
+    for path in (flags.json, flags.html):
+        if path is not None and not path.resolve().parent.is_dir():
+            raise DataError(f"{str(path)!r} cannot be written: there is no such folder; make it first")
+    train, test = (_load_side(getattr(flags, side), side, flags.modality) for side in ("train", "test"))
+    report = audit(train, test, images=flags.image_folder)
+    print(report)
+    for path, write in ((flags.json, report.to_json), (flags.html, report.to_html)):
+        if path is not None:
+            write(path)
+            print(f"written to {path}")
+
+
+def _check_card(card: str, data: str) -> None:
+    from medr1kit.cards import check_card
+
+    table = check_card(card, data)
+    width = table["file"].str.len().max()
+    for line in table.itertuples():
+        found = f"; found {line.found:,.12g}" if line.verdict == "differs" else ""
+        print(f"{line.verdict:<9}  {line.file:<{width}}  {line.measure}: {line.card}{found}")
+    count = table["verdict"].value_counts()
+    print(", ".join(f"{count.get(verdict, 0)} {verdict}" for verdict in ("agrees", "differs", "not there")))
+    if count.get("differs", 0):
+        wrong = f"{count['differs']} of {len(table)} numbers of {card}"
+        raise DataError(f"{wrong} differ from the files in {data}; correct the card, or get the files it describes")
+
+
+def _load_side(source: str, side: str, modality: str | None):
+    """One side of an audit, with its bad rows left out and listed: an audit is for files that may be bad."""
+    from medr1kit.data import load_vqa
+
+    return load_vqa(source, split=side if _has_splits(source) else None, modality=modality, check="drop")
 
 
 def grpo(argv: list[str]) -> None:
@@ -214,7 +268,8 @@ def _rewards(names: list[str], format: ResponseFormat) -> list:
 def _report_held_out(model, processor, train, test, flags: dict[str, Any], run) -> None:
     """Print accuracy on the held-out questions beside what needs no image: blind floor, shuffled and blank images."""
     from medr1kit.audit import blind_floor
-    from medr1kit.predict import predict, visual_reliance
+    from medr1kit.predict import predict
+    from medr1kit.probes import visual_reliance
 
     format = flags.get("format", "no-think")
     preds = predict(model, processor, test, format=format, output=run.path / "predictions.parquet")
@@ -239,7 +294,7 @@ def _print_scores(preds) -> None:
         print("\n" + score(preds, by=by).round(3).to_string(index=False))
 
 
-COMMANDS = {"doctor": doctor, "demo": demo, "grpo": grpo, "sft": sft, "predict": predict}
+COMMANDS = {"doctor": doctor, "demo": demo, "audit": audit, "grpo": grpo, "sft": sft, "predict": predict}
 
 
 def main(argv: list[str] | None = None) -> int:

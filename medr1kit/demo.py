@@ -16,13 +16,14 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from medr1kit.audit import blind_floor
+from medr1kit.comparison import compare, transfer_table
 from medr1kit.data import load_vqa
 from medr1kit.formats import ResponseFormat, format_named
 from medr1kit.models import load_model
 from medr1kit.plots import plot_accuracy, plot_lengths, plot_rewards, plot_transfer
 from medr1kit.predict import predict
 from medr1kit.runs import Run
-from medr1kit.tables import compare, score, transfer_table
+from medr1kit.tables import score
 from medr1kit.train import train_grpo, train_sft
 from medr1kit.vqa import modality_name
 

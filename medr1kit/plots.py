@@ -64,6 +64,44 @@ def plot_counts(data: Dataset | pd.DataFrame, *, ax: Axes | None = None) -> Axes
     return ax
 
 
+def plot_images(data: Dataset, *, by: str = "modality", n: int = 8, ax: Axes | None = None) -> Axes:
+    """Draw a contact sheet: a row of example images for each value of a column.
+
+    Args:
+        data: a Dataset with images.
+        by: the column that makes the rows: "modality", "task", "source".
+        n: images a row, the first ones of the data set; each picture once.
+        ax: axes to draw into; a new figure when None.
+
+    Returns:
+        The axes: one mosaic, the rows named at its left.
+
+    Raises:
+        DataError: if there are no images or no such column.
+    """
+    _need(data.column_names, ["image", "image_id", by], "the data")
+    names, first = _text(pd.Series(data[by], dtype=object)), {}
+    for i, (name, image_id) in enumerate(zip(names, data["image_id"])):
+        row = first.setdefault(name, {})
+        if len(row) < n:
+            row.setdefault(image_id, i)
+    rows = _in_order(pd.Index(first), MODALITIES)
+    side = max(data[i]["image"].width for name in rows for i in first[name].values())
+    mosaic = np.full((len(rows) * (side + 2), n * (side + 2), 3), 255, np.uint8)
+    for y, name in enumerate(rows):
+        for x, i in enumerate(first[name].values()):
+            tile = np.asarray(data[i]["image"].convert("RGB").resize((side, side)))
+            mosaic[y * (side + 2) :, x * (side + 2) :][:side, :side] = tile
+    ax = _axes(ax)
+    ax.imshow(mosaic, interpolation="antialiased")
+    ax.set_xticks([])
+    ax.set_yticks((np.arange(len(rows)) + 0.5) * (side + 2), rows)
+    ax.tick_params(length=0)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    return ax
+
+
 def plot_rewards(metrics: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Draw the mean reward of each logged step, in all and by reward function.
 
@@ -209,7 +247,8 @@ def plot_transfer(
     """Draw what training on each modality (or task) does to each other one.
 
     Args:
-        table: from :func:`medr1kit.tables.transfer_table`, of one method, format, model and seed.
+        table: from :func:`medr1kit.comparison.transfer_table`, of one method, format and model; or one of the two heat
+            maps of :func:`medr1kit.published.published`, whose title says so and which has no p-values to hatch by.
         value: "difference" (to the untrained base) or "accuracy".
         limit: the difference, in points, at which colours saturate; fixed, so that two maps can be compared by eye.
         ax: axes to draw into; a new figure when None.
@@ -228,7 +267,7 @@ def plot_transfer(
     train = f"train_{by}"
     _need(table.columns, [train, by, value, "p_corrected"], "the transfer table")
     if table.duplicated([train, by]).any():
-        labels = [label for label in ("method", "format", "model", "seed") if label in table]
+        labels = [label for label in ("method", "format", "model") if label in table]
         varying = [label for label in labels if table[label].nunique(dropna=False) > 1]
         raise DataError(
             f"several rows belong to one cell; select one {' and '.join(varying) or 'row a cell'}, for example "
@@ -243,7 +282,8 @@ def plot_transfer(
         _heatmap(points, ax, points.map("{:+.1f}".format), {}, cmap="PuOr_r", vmin=-limit, vmax=limit)
         _hatch(doubtful & points.notna(), ax)
         legend = "\nhatched: may be chance (corrected p > 0.05)" if doubtful.to_numpy().any() else ""
-        ax.set_title(f"accuracy minus untrained base (points){legend}", fontsize="medium")
+        what = f"published: {table['quantity'].iloc[0]}" if "published" in table else "accuracy minus untrained base"
+        ax.set_title(f"{what} (points){legend}", fontsize="medium")
     else:
         _heatmap(points, ax, points.map("{:.0f}".format), {}, cmap="viridis", vmin=0, vmax=100)
         ax.set_title("accuracy (%)", fontsize="medium")

@@ -20,13 +20,14 @@ PACKAGE = ROOT / "medr1kit"
 # Bottom-up. A module imports from lower layers, or from its own as long as there is no circle.
 LAYERS = (
     {"vqa", "formats"},
-    {"rewards", "phantoms", "images", "sources", "data"},
-    {"stats", "tables", "runs", "audit"},
-    {"plots"},
+    {"rewards", "phantoms", "images", "blocks", "sources", "stored", "medmnist", "data", "published"},
+    {"stats", "multiplicity", "power", "tables", "comparison", "runs", "audit", "rationales", "omnimedvqa", "cards"},
+    {"plots", "perturbations", "calibration"},
     {"widgets"},
     {"models", "presets", "flags"},
     {"recording", "shared_prefix"},
     {"train", "predict"},
+    {"probes", "letters"},
     {"tiny"},
     {"study", "demo"},
     {"__main__"},
@@ -160,17 +161,27 @@ def test_an_unknown_name_is_an_attribute_error():
 
 
 @pytest.mark.parametrize(
-    "first", ["mk.predict", "import medr1kit.predict", "from medr1kit.predict import visual_reliance"]
+    ("name", "first"),
+    [
+        ("predict", "mk.predict"),
+        ("predict", "import medr1kit.predict"),
+        ("predict", "from medr1kit.probes import visual_reliance"),
+        ("calibration", "mk.calibration"),
+        ("calibration", "from medr1kit.calibration import plot_calibration"),
+        ("audit", "mk.audit"),
+        ("audit", "import medr1kit.audit"),
+        ("audit", "from medr1kit.audit.floors import blind_floor"),
+    ],
 )
-def test_predict_is_the_function_whatever_was_imported_first(first):
+def test_a_function_named_like_its_module_is_the_function_whatever_was_imported_first(name, first):
     assert fresh(
         f"import json, sys, medr1kit as mk\n{first}\n"
-        "before = callable(mk.predict) and mk.predict.__name__\n"
-        "import medr1kit.predict\n"
-        "from medr1kit import predict\n"
-        "same = predict is mk.predict is sys.modules['medr1kit.predict'].predict\n"
-        "print(json.dumps([before, callable(mk.predict) and mk.predict.__name__, same]))"
-    ) == ["predict", "predict", True]
+        f"before = callable(mk.{name}) and mk.{name}.__name__\n"
+        f"import medr1kit.{name}\n"
+        f"from medr1kit import {name}\n"
+        f"same = {name} is mk.{name} is sys.modules['medr1kit.{name}'].{name}\n"
+        f"print(json.dumps([before, callable(mk.{name}) and mk.{name}.__name__, same]))"
+    ) == [name, name, True]
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
