@@ -23,6 +23,7 @@ import pandas as pd
 
 import medr1kit as mk
 from medr1kit.rationales import rationale_truth
+from medr1kit.tiny.targets import WORDING
 
 FOLDER = Path("runs/tiny-results")
 RECORDED = Path(mk.__file__).parent / "recorded"
@@ -40,11 +41,10 @@ TUNING = {  # four settings each, the same number of trials for both methods
 }
 
 
-def answer(model, processor, split: str, format: str, modality: str | None = None, **axes) -> pd.DataFrame:
+def answer(model, processor, split: str, format: str, modality: str | None = None, *, scanner="A", images="right"):
     """Predictions on N_TEST questions a modality, with the scanner and the images shown as columns."""
-    images, scanner = axes.pop("images", "right"), axes.pop("scanner", "A")
     n = N_TEST if modality else N_TEST * len(mk.MODALITIES)
-    questions = mk.load_vqa("phantoms", split=split, modality=modality, n=n, scanner=scanner, **axes)
+    questions = mk.load_vqa("phantoms", split=split, modality=modality, n=n, scanner=scanner)
     preds = mk.predict(model, processor, questions, format=format, images=images)
     facts = dict(zip(questions["id"], questions["n_facts"]))
     return preds.assign(scanner=scanner, images=images, n_facts=preds["id"].map(facts))
@@ -197,11 +197,17 @@ def base_by_task(preds: pd.DataFrame) -> pd.DataFrame:
 
 
 def truthfulness(preds: pd.DataFrame) -> pd.DataFrame:
-    """How true and how relevant the rationales are, in domain."""
+    """How true and how relevant the rationales are, in domain, on the questions whose rationale the base closes.
+
+    Apart by wording: in all but the first one the base concludes "A" and answers A by habit, which is no agreement.
+    """
     rows = preds[(preds["scanner"] == "A") & (preds["images"] == "right") & (preds["format"] != "no-think")]
-    rows = rows[(rows["method"] == "base") | (rows["modality"] == rows["train_modality"])]
     rows = rows[rows["modality"].isin(MODALITIES)]
-    return rationale_truth(rows, by=["method", "format"])
+    rows = rows[(rows["method"] == "base") | (rows["modality"] == rows["train_modality"])]
+    closed = rows[(rows["method"] == "base") & rows["think"].notna()]
+    rows = rows.merge(closed[["id", "format"]], on=["id", "format"])
+    rows = rows.assign(first_wording=rows["question"].map(WORDING) == 0)
+    return rationale_truth(rows, by=["method", "format", "first_wording"])
 
 
 def blind_floors() -> pd.DataFrame:
