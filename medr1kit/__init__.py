@@ -38,6 +38,7 @@ _WHERE = {
     "published": ("published",),
     "cards": ("check_card", "read_card"),
     "runs": ("load_run",),
+    "watch": ("RewardWatch", "watch_rollouts"),
     "plots": ("plot_accuracy", "plot_counts", "plot_images", "plot_lengths", "plot_rewards", "plot_transfer"),
     "calibration": ("calibration", "plot_calibration"),
     "rationales": ("check_rationale", "rationale_truth"),

@@ -1,4 +1,4 @@
-"""The command line: ``medr1kit doctor | demo | audit | grpo | sft | predict``, one function a command."""
+"""The command line: ``medr1kit doctor | demo | convert | audit | grpo | sft | predict``, one function a command."""
 
 from __future__ import annotations
 
@@ -35,6 +35,28 @@ def demo(argv: list[str]) -> None:
     run_demo(**vars(parser.parse_args(argv)))
 
 
+def convert(argv: list[str]) -> None:
+    """Cut OmniMedVQA's own files into training and test files that share no image, or as Med-R1 did."""
+    from medr1kit.omnimedvqa import convert_omnimedvqa
+
+    parser = argparse.ArgumentParser(prog="medr1kit convert", description=convert.__doc__)
+    parser.add_argument("folder", help="OmniMedVQA's folder, the one that contains QA_information")
+    parser.add_argument("out", help="folder to write to: new or empty")
+    parser.add_argument("--test_size", type=float, default=0.2, help="share of the questions to test on")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--published", help="folder with Med-R1's JSON files: repeat their membership instead")
+    parser.add_argument("--check", default="error", help="bad rows: 'error' refuses, 'drop' leaves out and lists")
+    flags = parser.parse_args(argv)
+    manifest = convert_omnimedvqa(**vars(flags))
+    for entry in manifest["files"]:
+        print(f"{entry['rows']:>7,} rows  {entry['images']:>7,} images  {entry['path']}")
+    for family, leaks in manifest["leaks"].items():
+        left_out = f"{manifest['unplaced'][family]:,} rows in no file"
+        if flags.published:
+            left_out += f", {manifest['split']['not_found'][family]:,} published rows not found"
+        print(f"by {family}: {sum(leaks.values()):,} test rows with an image of their training file, {left_out}")
+
+
 def audit(argv: list[str]) -> None:
     """Say what a score on a test file would mean: blind floors, leaks, balance, defects."""
     from medr1kit.audit import audit
@@ -44,6 +66,10 @@ def audit(argv: list[str]) -> None:
     parser.add_argument("--train", help=f"questions to train on: {sources}")
     parser.add_argument("--test", help="questions to test on: the same")
     parser.add_argument("--modality", help="only this modality (or: label all rows with it)")
+    parser.add_argument("--task", help="only this task (or: label all rows with it)")
+    parser.add_argument("--train_meta", help="JSON with modality and task of the training rows, row by row")
+    parser.add_argument("--test_meta", help="the same for the test rows")
+    parser.add_argument("--cluster", help="column whose equal values belong together, for the intervals (patient, say)")
     parser.add_argument("--image_folder", help="folder that the image paths start from: compare the images as well")
     parser.add_argument("--json", type=Path, help="file to write all numbers to")
     parser.add_argument("--html", type=Path, help="file to write the report to")
@@ -58,8 +84,9 @@ def audit(argv: list[str]) -> None:
     for path in (flags.json, flags.html):
         if path is not None and not path.resolve().parent.is_dir():
             raise DataError(f"{str(path)!r} cannot be written: there is no such folder; make it first")
-    train, test = (_load_side(getattr(flags, side), side, flags.modality) for side in ("train", "test"))
-    report = audit(train, test, images=flags.image_folder)
+    train = _load_side(flags.train, "train", flags, flags.train_meta)
+    test = _load_side(flags.test, "test", flags, flags.test_meta)
+    report = audit(train, test, images=flags.image_folder, cluster=flags.cluster)
     print(report)
     for path, write in ((flags.json, report.to_json), (flags.html, report.to_html)):
         if path is not None:
@@ -82,11 +109,12 @@ def _check_card(card: str, data: str) -> None:
         raise DataError(f"{wrong} differ from the files in {data}; correct the card, or get the files it describes")
 
 
-def _load_side(source: str, side: str, modality: str | None):
+def _load_side(source: str, side: str, flags: argparse.Namespace, meta: str | None):
     """One side of an audit, with its bad rows left out and listed: an audit is for files that may be bad."""
     from medr1kit.data import load_vqa
 
-    return load_vqa(source, split=side if _has_splits(source) else None, modality=modality, check="drop")
+    split = side if _has_splits(source) else None
+    return load_vqa(source, split=split, modality=flags.modality, task=flags.task, meta=meta, check="drop")
 
 
 def grpo(argv: list[str]) -> None:
@@ -294,7 +322,7 @@ def _print_scores(preds) -> None:
         print("\n" + score(preds, by=by).round(3).to_string(index=False))
 
 
-COMMANDS = {"doctor": doctor, "demo": demo, "audit": audit, "grpo": grpo, "sft": sft, "predict": predict}
+COMMANDS = {command.__name__: command for command in (doctor, demo, convert, audit, grpo, sft, predict)}
 
 
 def main(argv: list[str] | None = None) -> int:

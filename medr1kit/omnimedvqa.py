@@ -8,8 +8,9 @@ an image of the CT training file, and four fifths of the rows of any task test a
 neither is its image. Given Med-R1's published files it repeats their membership instead, row by row, for comparison.
 Two of these are not published, MRI's and Disease Diagnosis' training file; they are what is left over.
 
-The result is the same on every machine: rows are sorted, and a manifest has the fingerprint of each file, to be
-compared with those of others. It is a sha256 over the sorted rows, so it does not depend on their order.
+The result is the same on every machine: rows are sorted, or stand in the published order, and a manifest has the
+fingerprint of each file, to be compared with those of others. It is a sha256 over the sorted rows, so it does not
+depend on their order.
 
 Source: Med-R1 facts, sections 1.1 (schemas), 1.2 (files), 1.6 (leaks).
 """
@@ -91,9 +92,10 @@ def convert_omnimedvqa(
         manifest["unplaced"][family] = placed.count(None)
         manifest["leaks"][family] = _leaks(records, placed)
         for (name, side), rows in sorted(_grouped(records, placed).items()):
-            entry = _write(out, family, name, side, rows)
-            if (family, name, side) in files:
-                entry["same_as_published"] = entry["sha256"] == fingerprint(files[family, name, side])
+            theirs = files.get((family, name, side))
+            entry = _write(out, family, name, side, rows if theirs is None else _in_order_of(theirs, rows))
+            if theirs is not None:
+                entry["same_as_published"] = entry["sha256"] == fingerprint(theirs)
             manifest["files"].append(entry)
     (out / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return manifest
@@ -218,6 +220,12 @@ def _grouped(records: list[dict], placed: list[tuple[str, str] | None]) -> dict[
         if place is not None:
             groups[place].append(record)
     return groups
+
+
+def _in_order_of(published: list[dict], rows: list[dict]) -> list[dict]:
+    """The rows as they follow each other in a published file, because a training run meets them in that order."""
+    order = {(row["image"], row["problem"]): number for number, row in enumerate(published)}
+    return sorted(rows, key=lambda row: order.get((row["image"], row["problem"]), len(order)))
 
 
 def _leaks(records: list[dict], placed: list[tuple[str, str] | None]) -> dict[str, int]:

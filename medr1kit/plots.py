@@ -266,6 +266,8 @@ def plot_transfer(
     by, names = ("task", TASKS) if "train_task" in table else ("modality", MODALITIES)
     train = f"train_{by}"
     _need(table.columns, [train, by, value, "p_corrected"], "the transfer table")
+    if "published" in table and not table["published"].eq(True).all():
+        raise DataError("own and published rows in one map; draw two maps side by side")
     if table.duplicated([train, by]).any():
         labels = [label for label in ("method", "format", "model") if label in table]
         varying = [label for label in labels if table[label].nunique(dropna=False) > 1]

@@ -12,6 +12,7 @@ questions share an image they count images, not questions.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -72,7 +73,8 @@ def visual_reliance(
     A model that looks loses accuracy when the picture is taken away; one that does not was reading the text. A blank
     picture is like nothing the model has seen; a shuffled one is ordinary and wrong, so it is the better control (arXiv
     2509.23499). Shuffled within its modality it still tells what the modality tells; shuffled over the whole data set
-    it does not even tell that.
+    it does not even tell that. An image that is the only one of its modality has no other to be replaced by: it stays,
+    and a warning counts the questions about it.
 
     Args:
         model, processor, dataset, format, batch_size, max_new_tokens: as in :func:`medr1kit.predict`.
@@ -93,6 +95,7 @@ def visual_reliance(
     check_predictions(right)
     if list(right["id"]) != list(dataset["id"]):
         raise DataError("`right` answers other questions than those of the data set, or in another order")
+    _warn_alone(right)
     rows = []
     for images in IMAGES:
         preds = right if images == "right" else predict(model, processor, dataset, images=images, **settings)
@@ -100,6 +103,17 @@ def visual_reliance(
         gained = [row.pop(name) for name in ("difference", "difference_high", "difference_low")]
         rows.append(row | {name: 0.0 - gain for name, gain in zip(("lost", "lost_low", "lost_high"), gained)})
     return pd.DataFrame(rows)
+
+
+def _warn_alone(preds: pd.DataFrame) -> None:
+    alone = preds.groupby("modality", dropna=False)["image_id"].transform("nunique") == 1
+    if alone.any():
+        names = ", ".join(preds["modality"][alone].fillna("unknown").unique())
+        warnings.warn(
+            f"{int(alone.sum())} of {len(preds)} questions are about the only image of their modality ({names}), so "
+            "'shuffled' shows them the right one; give more images of it, or leave these questions out",
+            stacklevel=3,
+        )
 
 
 def position_bias(
@@ -173,8 +187,8 @@ def prompt_sensitivity(
         DataError: if the data set has no images or no rows, a wording is called "training", or there is no other one.
     """
     format = format_named(format)
-    wordings = WORDINGS.get(format.name, {}) if wordings is None else dict(wordings)
-    if not wordings or "training" in wordings:
+    wordings = WORDINGS.get(format.name, {}) if wordings is None else wordings
+    if not isinstance(wordings, Mapping) or not wordings or "training" in wordings:
         raise DataError("give wordings as name -> instruction, one or more; 'training' is the format's own")
     settings = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
     own, rows = None, []

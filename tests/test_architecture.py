@@ -22,6 +22,7 @@ LAYERS = (
     {"vqa", "formats"},
     {"rewards", "phantoms", "images", "blocks", "sources", "stored", "medmnist", "data", "published"},
     {"stats", "multiplicity", "power", "tables", "comparison", "runs", "audit", "rationales", "omnimedvqa", "cards"},
+    {"symptoms", "watch"},
     {"plots", "perturbations", "calibration"},
     {"widgets"},
     {"models", "presets", "flags"},
@@ -33,7 +34,7 @@ LAYERS = (
     {"__main__"},
 )
 LAYER_OF = {name: i for i, layer in enumerate(LAYERS) for name in layer}
-TORCH_FREE = set().union(*LAYERS[:5])
+TORCH_FREE = set().union(*LAYERS[:6])
 TORCH = {"torch", "torchvision", "transformers", "trl", "peft", "accelerate"}
 LONGEST = 350
 BUILD_SCRIPT = "medr1kit.tiny.build"  # makes the built-in weights; nobody imports it, so it may be longer

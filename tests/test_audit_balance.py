@@ -31,6 +31,11 @@ def test_two_option_questions_by_the_first_word_of_the_answer():
     assert ("balance", "test_two_option_commonest_gold") not in balance(rows[3:])
 
 
+def test_a_first_word_that_both_options_have_is_no_hint():
+    rows = [ask(["stage ib", "stage iiia"], "AB"[k % 2]) for k in range(6)] + [ask(["no", "yes"])] * 2
+    assert balance(rows)["balance", "test_two_option_commonest_gold"] == pytest.approx(25)
+
+
 def test_cells_and_the_empty_ones():
     found = balance([ask(["a", "b"], modality="CT", task="DD")] * 3 + [ask(["a", "b"], modality="US", task="AI")])
     assert found["cells_test", "CT x Disease Diagnosis"] == 3
@@ -39,6 +44,11 @@ def test_cells_and_the_empty_ones():
     assert found["balance", "test_modality_task_v"] == pytest.approx(1)  # the modality says the task
     crossed = [ask(["a", "b"], modality=m, task=t) for m in ("CT", "US") for t in ("AI", "DD")]
     assert balance(crossed)["balance", "test_modality_task_v"] == pytest.approx(0)
+
+
+def test_modalities_are_counted_with_or_without_tasks():
+    found = balance([ask(["a", "b"], modality="CT")] * 2 + [ask(["a", "b"])])
+    assert found["modalities_test", "CT"] == 2 and ("modalities_train", "CT") not in found
 
 
 def test_nothing_is_crossed_where_modality_or_task_is_unknown():

@@ -53,7 +53,8 @@ def test_images_are_compared_when_their_folder_is_given(files, capsys):
 
 
 def test_a_test_file_given_as_train_is_named_in_the_first_line(files, capsys):
-    assert run(files, train="test.json.gz") == 0
+    with pytest.warns(UserWarning, match="measures memory only"):
+        assert run(files, train="test.json.gz") == 0
     assert capsys.readouterr().out.startswith("1. Every test row is a training row (12 of 12)")
 
 
@@ -81,5 +82,8 @@ def test_bad_input_ends_in_one_sentence(files, capsys):
     assert "file not found" in capsys.readouterr().err
     assert run(files, "--json", str(files / "no" / "out.json")) == 2
     assert "no such folder" in capsys.readouterr().err
+    for flag in ("--json", "--html"):
+        assert run(files, flag, str(files)) == 2
+        assert "cannot be written" in capsys.readouterr().err
     assert run(files, "--image_folder", str(files / "no")) == 2
     assert "does not exist" in capsys.readouterr().err

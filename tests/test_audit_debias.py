@@ -158,6 +158,20 @@ def test_synonyms_and_other_golds_of_the_image_are_never_offered():
             assert not any(same_meaning(text, known) for known in right[image]), (text, right[image])
 
 
+def test_golds_of_one_class_folder_are_never_offered_together():
+    names = {"a macular hole": "MH", "the centre is torn": "MH", "small yellow deposits": "DRUSEN", "fluid": "CSR"}
+    folders = [(text, f"Images/set/{side}/{name}") for text, name in names.items() for side in ("test", "val")]
+    rows = [
+        row("What is seen?", [text, "x", "y", "z"], 0, f"{folder}/{len(text)}-{i}.jpg")
+        for i in range(30)
+        for text, folder in folders
+    ]
+    fair, _ = debiased(datasets.Dataset.from_list(rows))
+    assert len(fair) > 100 and not any({"a macular hole", "the centre is torn"} <= set(o) for o in fair["options"])
+    flat = [{**one, "image_id": f"Images/set/{i}.jpg"} for i, one in enumerate(rows)]  # here the folder says nothing
+    assert len(debiased(datasets.Dataset.from_list(flat))[0]) == len(rows)
+
+
 def test_kinds_and_sources_do_not_mix():
     grades = [row("Which grade?", [f"grade {i % 4}", "x", "y", "z"], 0, f"g{i}") for i in range(80)]
     other = biased(5, {"drusen": 30, "edema": 30, "hole": 30, "scar": 30}, source="two")

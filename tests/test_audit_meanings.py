@@ -16,6 +16,8 @@ from medr1kit.audit.meanings import named_modality, same_meaning, yes_or_no
         ("CT", "Computed tomography (CT)"),
         ("X-ray", "Radiography"),
         ("+", " + "),
+        ("bowel abnormality", "bowel inflammation"),
+        ("Gallbladder pathologies", "gallbladder"),
     ],
 )
 def test_the_same_in_other_words(first, second):
@@ -33,6 +35,8 @@ def test_the_same_in_other_words(first, second):
         ("left kidney", "right kidney"),
         ("CT", "MRI"),
         ("+", "-"),
+        ("bowel abnormality", "bladder abnormality"),
+        ("abnormality", "pathology"),
     ],
 )
 def test_not_the_same(first, second):

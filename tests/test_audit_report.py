@@ -129,7 +129,8 @@ def test_findings_put_the_worst_first():
 
 def test_a_test_that_was_trained_on_is_named_first():
     train, test = files()
-    assert audit(test, test).findings[0].startswith("Every test row is a training row (120 of 120)")
+    with pytest.warns(UserWarning, match="every test row is a training row"):
+        assert audit(test, test).findings[0].startswith("Every test row is a training row (120 of 120)")
     some = audit(train + test[:30], test).findings[0]
     assert some == "30 of 120 (25.0 %) test rows are training rows, with image, problem and answer."
 
@@ -146,6 +147,7 @@ def test_a_lookup_at_chance_is_said_so_and_no_trap_is_invented():
     findings = audit(rows("a"), rows("b")).findings
     assert any(text.startswith("The option lookup does not beat chance") for text in findings)
     assert not any("Without an image" in text or "also in training" in text for text in findings)
+    assert not any("hard subset" in text for text in findings)  # there is no lookup to be hard for
 
 
 def test_a_lookup_that_needs_the_question_is_found_too():
@@ -165,6 +167,34 @@ def test_mixed_modalities_are_taken_apart():
     assert report.summary["chance_by_modality"] == {"CT": 25, "Ultrasound": 25}
     assert any(text.startswith("The test mixes 2 modalities") and "(Ultrasound)" in text for text in report.findings)
     assert any("CT, the test Ultrasound" in text for text in audit(train, hidden[1::2]).findings)
+    alike = audit(train, mixed).findings
+    assert "The test mixes 2 modalities, whose option lookups all answer 100.0 %: audit each by itself." in alike
+
+
+def test_modalities_are_compared_without_tasks():
+    train, test = ([row | {"task": None} for row in side] for side in files())
+    assert any(
+        "CT, the test MRI" in text for text in audit(train, [row | {"modality": "MRI"} for row in test]).findings
+    )
+    both = [row | {"modality": m} for row, m in zip(train, ["CT", "MRI"] * 100)]
+    assert any("Training holds 2 modalities, the test CT only" in text for text in audit(both, test).findings)
+    assert not any("Training holds" in text for text in audit(train, test).findings)
+    one_sided = audit(train, [row | {"task": "DD"} for row in test]).findings
+    assert any("not counted in training: the rows" in text for text in one_sided)
+    assert any("4 of the test's 5 modality x task cells are empty" in text for text in one_sided)
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path):
+    report = audit(*files())
+    for write in (report.to_json, report.to_html):
+        with pytest.raises(DataError, match="cannot be written"):
+            write(tmp_path)
+
+
+def test_two_option_questions_are_one_sentence():
+    train, test = ([ask(["no", f"yes {k}"], "A") for k in range(n)] for n in (40, 20))
+    (sentence,) = [text for text in audit(train, test).findings if "With two options" in text]
+    assert "in 100.0 % of 20 test rows and 100.0 % of 40 training rows" in sentence
 
 
 @pytest.mark.parametrize("n", [1, 2])
@@ -266,6 +296,8 @@ def test_the_page_holds_findings_figure_and_numbers_safely(tmp_path):
     page = report.to_html(tmp_path / "audit.html")
     assert (tmp_path / "audit.html").read_text(encoding="utf-8") == page
     assert page.count("<li>") == len(report.findings) and "<svg" in page and "blind_options_stem" in page
+    assert "200 training and 120 test questions" in page
+    assert "<td>n_train</td>\n      <td>200</td>" in page and "<td>25.0</td>" in page and "200.0" not in page
     assert plt.get_fignums() == []  # nothing left for a notebook to show twice
     assert report._repr_html_() in page
     assert repr(report).startswith("1. Without an image")

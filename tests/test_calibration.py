@@ -109,6 +109,11 @@ def test_intervals_count_images():
     assert (row.low, row.high) == pytest.approx(cluster_interval(right, inside["image_id"]))
 
 
+def test_one_image_says_nothing_about_others():
+    alone = calibration(frame(ROWS, images=["a"] * len(ROWS)))
+    assert np.isnan([alone.brier_low, alone.brier_high]).all() and alone.brier > 0
+
+
 def test_the_seed_is_fixed_and_order_is_no_matter():
     rows = sampled(80, 0.5, 4)
     assert repr(calibration(rows)) == repr(calibration(rows))
@@ -120,6 +125,7 @@ def test_the_seed_is_fixed_and_order_is_no_matter():
     [
         (frame(ROWS).drop(columns="image_id"), 10, "no column image_id; letter_probabilities"),
         (frame(ROWS).head(0), 10, "no rows"),
+        (frame(ROWS).assign(image_id=["a", None, *"bcd"]), 10, "row 1 has no image_id"),
         (frame(ROWS), 0, "bins=0; use a whole number"),
         (frame([*ROWS, ([0.5, 0.6], "A")]), 10, "row 5: probabilities are .*sum to 1"),
         (frame([*ROWS, ([1.2, -0.2], "A")]), 10, "row 5: probabilities"),

@@ -111,11 +111,19 @@ def test_the_command_wants_either_two_files_or_a_card_with_its_folder(folder, ca
         assert "give --train and --test, or --check-card and --data" in capsys.readouterr().err
 
 
+def test_what_these_files_are_too_small_for_is_not_there_and_the_rest_is_checked(folder):
+    card = CARD.replace("| blind_options | `letters_train.A` |", "| `curve.300` | `letters_train.E` |")
+    table = check_card(write(folder, card.replace("| 2 options |", "| 5 options |")), folder)
+    assert table.loc[table["verdict"] == "not there", "measure"].tolist()[2:] == ["curve.300", "letters_train.E"]
+    assert table.loc[table["measure"] == "5 options", "found"].tolist() == [0, 0]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         (("| rows |", "| patients |"), "'patients' is not measured; known are rows, images, sources"),
         (("| 4 | 3 | 1 |", "| four | 3 | 1 |"), "rows is 'four'; write a number, or a dash"),
+        (("blind_options", "blind_option"), "'blind_option' is not measured; known are n_train, .* …$"),
         (("modality/", "task/"), "holds nothing of card.md, such as task/train/CT"),
         (("| file |", "| thing |"), None),
     ],

@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from medr1kit.__main__ import main
 from medr1kit.data import DroppedRows, load_vqa
 from medr1kit.omnimedvqa import convert_omnimedvqa, fingerprint
 from medr1kit.vqa import DataError, format_problem, format_solution
@@ -115,7 +116,7 @@ def publish(folder, name, items):
 
 def test_published_membership_is_repeated_and_a_missing_file_is_what_is_left(omni, tmp_path):
     items = json.loads((omni / "QA_information" / "Open-access" / "Chest CT.json").read_text())
-    publish(tmp_path / "r1", "modality/test/CT(Computed Tomography).json", items[::3])
+    publish(tmp_path / "r1", "modality/test/CT(Computed Tomography).json", items[::3][::-1])
     fundus = json.loads((omni / "QA_information" / "Open-access" / "DRIMDB.json").read_text())
     publish(tmp_path / "r1", "Fundus_test.json", fundus[:10])
     publish(tmp_path / "r1", "Fundus_train.json", [*fundus[10:50], {**fundus[0], "image_path": "Images/DRIMDB/x.png"}])
@@ -132,9 +133,10 @@ def test_published_membership_is_repeated_and_a_missing_file_is_what_is_left(omn
     }
     assert manifest["split"] == {"kind": "published", "not_found": {"modality": 1, "question_type": 0}}
     assert manifest["unplaced"] == {"modality": 10, "question_type": 160}
-    written = {(row["image"], row["problem"]) for row in rows(tmp_path / "splits" / "modality" / "test" / "CT.json")}
+    written = [(row["image"], row["problem"]) for row in rows(tmp_path / "splits" / "modality" / "test" / "CT.json")]
     published = rows(tmp_path / "r1" / "modality" / "test" / "CT(Computed Tomography).json")
-    assert written == {(row["image"], row["problem"]) for row in published}
+    assert written == [(row["image"], row["problem"]) for row in published], "in the published order"
+    assert written != sorted(written)
     assert manifest["leaks"]["modality"]["CT"] > 0  # Med-R1's split is not image-disjoint, and this repeats it
 
 
@@ -167,3 +169,17 @@ def test_what_does_not_fit_is_refused(omni, tmp_path):
     (tmp_path / "r1" / "CT_test.json").write_text('[{"image": "a.png"}]')
     with pytest.raises(DataError, match=r"CT_test\.json, row 0: key is missing: 'problem'"):
         convert_omnimedvqa(omni, tmp_path / "splits", published=tmp_path / "r1")
+
+
+def test_the_command_writes_the_same_files_and_says_what_leaks(omni, tmp_path, capsys):
+    manifest = convert_omnimedvqa(omni, tmp_path / "one", test_size=0.3, seed=4)
+    assert main(["convert", str(omni), str(tmp_path / "two"), "--test_size", "0.3", "--seed", "4"]) == 0
+    assert json.loads((tmp_path / "two" / "manifest.json").read_text()) == manifest
+    out = capsys.readouterr().out
+    assert all(entry["path"] in out for entry in manifest["files"])
+    assert "by modality: 0 test rows with an image of their training file, 0 rows in no file" in out
+    publish(tmp_path / "r1", "Fundus_test.json", [item("DRIMDB", 0, "Fundus Photography", question="Which?")])
+    assert main(["convert", str(omni), str(tmp_path / "three"), "--published", str(tmp_path / "r1")]) == 0
+    assert "120 rows in no file, 1 published rows not found" in capsys.readouterr().out
+    assert main(["convert", str(omni), str(tmp_path / "two")]) == 2
+    assert "is not an empty folder" in capsys.readouterr().err

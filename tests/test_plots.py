@@ -233,3 +233,10 @@ def test_transfer_by_task_and_the_refusals():
         plot_transfer(transfer(), value="p")
     with pytest.raises(DataError, match="no column 'p_corrected'"):
         plot_transfer(transfer().drop(columns="p_corrected"))
+
+
+def test_own_and_published_rows_do_not_mix_in_one_map():
+    own, theirs = transfer(("CT",)), transfer(("MRI",), published=True)
+    mixed = pd.concat([own, theirs])
+    with pytest.raises(DataError, match="own and published"):
+        plot_transfer(mixed)

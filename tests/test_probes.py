@@ -1,5 +1,6 @@
 """Probes: the picture, the place of the options, the wording; on the built-in model and on models with known habits."""
 
+import warnings
 from dataclasses import replace
 from importlib import import_module
 
@@ -100,11 +101,24 @@ def test_a_model_that_sees_the_modality_alone_loses_only_by_the_picture_of_anoth
     assert flipped["blank"] == flipped["shuffled"] == 0 and flipped["shuffled-all"] > 0.3
 
 
+@pytest.mark.filterwarnings("ignore:.*only image of their modality")
 def test_questions_about_one_picture_count_once(tiny, three_a_picture, says):
     says(lambda prompt, picture: f"<answer>{'ABCD'[sum(picture.tobytes()) % 4]}</answer>")
     right = mk.predict(*tiny, three_a_picture, **TEXT)
     row = mk.visual_reliance(*tiny, three_a_picture, right=right, **TEXT).iloc[0]
     assert (row["low"], row["high"]) == cluster_interval(right["correct"], right["image_id"])
+
+
+def test_an_image_that_no_other_can_replace_is_said_aloud(tiny, val_phantoms, says):
+    says(lambda prompt, picture: f"<answer>{'ABCD'[sum(picture.tobytes()) % 4]}</answer>")
+    rows = val_phantoms.filter(lambda name: name in ("CT", "MRI"), input_columns="modality")
+    first = rows["modality"].index("CT")
+    lone = rows.select([first, *(i for i, name in enumerate(rows["modality"]) if name == "MRI")])
+    with pytest.warns(UserWarning, match=rf"1 of {len(lone)} questions are about the only image of .* \(CT\)"):
+        mk.visual_reliance(*tiny, lone, **TEXT)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mk.visual_reliance(*tiny, rows, **TEXT)
 
 
 def test_answers_to_other_questions_are_refused(tiny, val_phantoms, says):
@@ -213,7 +227,7 @@ def test_the_built_in_model_is_asked_in_earnest(tiny, val_phantoms):
 
 
 def test_wordings_without_a_name_of_their_own_are_refused(tiny, val_phantoms):
-    for wordings in ({}, {"training": "Letter?"}):
+    for wordings in ({}, {"training": "Letter?"}, "Letter?"):
         with pytest.raises(DataError, match="'training' is the format's own"):
             mk.prompt_sensitivity(*tiny, val_phantoms, format="no-think", wordings=wordings)
 
@@ -226,6 +240,7 @@ def test_no_questions_and_no_images_are_refused(tiny, val_phantoms, name):
         getattr(mk, name)(*tiny, val_phantoms.remove_columns("image"), **TEXT)
 
 
+@pytest.mark.filterwarnings("ignore:.*only image of their modality")
 def test_the_tables_are_frames_that_can_be_written(tiny, val_phantoms, says, tmp_path):
     says(lambda prompt, picture: "<answer>A</answer>")
     rows = val_phantoms.select(range(4))

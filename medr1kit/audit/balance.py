@@ -18,11 +18,12 @@ from medr1kit.vqa import LETTERS, MODALITIES, TASKS
 
 
 def find_balance(train: Questions, test: Questions) -> list[Measure]:
-    """Return letters, numbers of options, vocabularies, and modality x task of both sides."""
+    """Return letters, numbers of options, vocabularies, modalities, and modality x task of both sides."""
     found = []
     for side in (train, test):
         found += _counts(side, "letters", Counter(side.gold_letters()), LETTERS)
         found += _counts(side, "options", Counter(len(options) for options in side.options), range(1, len(LETTERS) + 1))
+        found += _counts(side, "modalities", Counter(side.modalities), MODALITIES)
         found += _vocabulary(side)
         found += _two_options(side)
         found += _crossing(side)
@@ -46,12 +47,17 @@ def _vocabulary(side: Questions) -> list[Measure]:
 
 
 def _two_options(side: Questions) -> list[Measure]:
-    """Among the questions with two options: the share whose right text begins with the commonest word."""
-    words = [plain(text).partition(" ")[0] for text, options in zip(side.gold_texts, side.options) if len(options) == 2]
-    if not words:
+    """Among the questions with two options: the share whose right text alone begins with the commonest such word."""
+    rows = [(options, place) for options, place in zip(side.options, side.gold) if len(options) == 2]
+    if not rows:
         return []
-    (_, times), *_ = Counter(words).most_common(1)
-    return [Measure("balance", f"{side.name}_two_option_commonest_gold", 100 * times / len(words), "%", len(words))]
+    pairs = [(_first_word(options[place]), _first_word(options[1 - place])) for options, place in rows]
+    times = max(Counter(right for right, wrong in pairs if right != wrong).values(), default=0)
+    return [Measure("balance", f"{side.name}_two_option_commonest_gold", 100 * times / len(pairs), "%", len(pairs))]
+
+
+def _first_word(text: str) -> str:
+    return plain(text).partition(" ")[0]
 
 
 def _crossing(side: Questions) -> list[Measure]:

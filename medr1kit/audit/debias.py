@@ -28,6 +28,9 @@ Modality Recognition of CT, "no" in every RadImageNet CT) has no honest distract
     OBA           704   680            2            22      100.0 %  35.6 % (32.1 to 39.3)
     ==========  =====  ====  ===========  ============  ===========  ========================
 
+Golds that overlap without sharing words are not recognised: in OBA "accumulation of fluid in the central retina" is
+offered beside "fluid accumulation in the macula due to diabetic macular edema".
+
 The stem can still tell: "which stage?" has other golds than "which organ?", and some wordings were used for one finding
 only. Stem and options together score 55 % on the CT test above; ``strict=True`` closes this too and keeps less.
 
@@ -94,9 +97,10 @@ def debias_options(ds: datasets.Dataset, seed: int = 0, strict: bool = False) ->
     """Redraw all distractors so that no rule on the option texts does better than chance.
 
     Distractors are gold texts of questions of the same modality, task, source and kind; see the module's own text.
-    Never offered are a near-duplicate of the gold (see :func:`~medr1kit.audit.meanings.same_meaning`) and any other
-    gold of the same image. Among the questions with k options each letter is gold equally often. The number of options
-    stays where the vocabulary is large enough.
+    Never offered are a near-duplicate of the gold (see :func:`~medr1kit.audit.meanings.same_meaning`), any other gold
+    of the same image, and, where images are kept in a folder a class, another gold of the same class. Among the
+    questions with k options each letter is gold equally often. The number of options stays where the vocabulary is
+    large enough.
 
     Args:
         ds: a Dataset with ``question``, ``options`` and ``answer``; ``modality``, ``task``, ``source``, ``image_id``
@@ -216,11 +220,24 @@ class _Asked:
         texts = {self.golds[row]: self.shown[row] for row in kind}
         clashes: dict[str, set[str]] = {gold: set() for gold in texts}
         one = self.modalities[kind[0]] is not None and self.tasks[kind[0]] == _RECOGNITION
+        classes = self._classes(kind)
         for (first, text), (second, other) in combinations(texts.items(), 2):
-            if one or same_meaning(text, other):
+            if one or classes.get(first, first) == classes.get(second, second) or same_meaning(text, other):
                 clashes[first].add(second)
                 clashes[second].add(first)
         return clashes
+
+    def _classes(self, kind: list[int]) -> dict[str, str]:
+        """The class folder of each gold's images, if that is how the images of a kind are kept.
+
+        It is where each gold has images in one folder name only ("…/MH/3.jpg", in test/MH as in val/MH), and the golds
+        do not all have the same. Two golds of one such folder are one finding in two wordings.
+        """
+        folders = defaultdict(set)
+        for row in kind:
+            folders[self.golds[row]].add((self.images[row] or "").rpartition("/")[0].rpartition("/")[2])
+        named = {gold: names.pop() for gold, names in folders.items() if len(names) == 1}
+        return named if len(named) == len(folders) and len(set(named.values())) > 1 else {}
 
     def _also_right(self, row: int, clashes: dict[str, set[str]]) -> set[str]:
         """Texts that are right for the image of a row, beside its own gold."""

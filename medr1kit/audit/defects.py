@@ -47,7 +47,7 @@ def is_malformed(option: object) -> bool:
 
 
 def _repeated(options: list[str], gold: int) -> bool:
-    return len(set(options)) < len(options) or len({fold(text) for text in options}) < len(options)
+    return len({fold(text) for text in options}) < len(options)
 
 
 def _near_duplicate(options: list[str], gold: int) -> bool:

@@ -75,7 +75,8 @@ def _no_test(book: Book, about: dict[str, Any]) -> list[Finding]:
     n = book["n_test"].value
     same = book.all.get("test_rows_in_train")
     if same and same.value == n:
-        found.append((0, 100, f"Every test row is a training row ({n:,} of {n:,}): a score here measures memory only."))
+        sentence = f"Every test row is a training row ({n:,} of {n:,}): a score here measures memory only."
+        found.append((0, 100, sentence + " Was one file given as both?"))
     elif same and same.value:
         found.append((0, _part(same), f"{_rows(same)} test rows are training rows, with image, problem and answer."))
     if book["n_train"].value < n:
@@ -104,8 +105,8 @@ def _floors(book: Book, about: dict[str, Any]) -> list[Finding]:
             found.append((1, stem.value - chance, f"{sentence}; chance is {chance:.1f} %."))
         return found
     sentence = (
-        f"Without an image, a lookup of which option text was right in training answers {_share(blind)}; "
-        f"chance is {chance:.1f} %"
+        f"Without an image, a lookup of which option text was right in training answers {blind.value:.1f} % "
+        f"(95 % interval [{blind.low:.1f}, {blind.high:.1f}]); chance is {chance:.1f} %"
     )
     if "blind_options_stem" in book:
         sentence += f", and with the question's stem it answers {_share(book['blind_options_stem'])}"
@@ -141,9 +142,8 @@ def _other_floors(book: Book, about: dict[str, Any]) -> list[Finding]:
     if longest.low > chance:
         found.append((1, longest.value - chance, f"Picking the longest option answers {_share(longest)}."))
     elif longest.high < chance:
-        sentence = (
-            f"The longest option is right in {_share(longest)} only, chance {chance:.1f} %: short ones are better."
-        )
+        sentence = f"Picking the longest option answers only {_share(longest)}; chance is {chance:.1f} %"
+        sentence += ": right answers tend to be short."
         found.append((2, chance - longest.value, sentence))
     if letter.low > chance:
         sentence = (
@@ -188,12 +188,13 @@ def _given_away(book: Book, about: dict[str, Any]) -> list[Finding]:
     found += _both(
         book, "rows_with_answer_in_path", "have their answer in the image path; a path must never reach a prompt"
     )
-    for side in ("test", "train"):
-        name = f"{side}_two_option_commonest_gold"
-        if name in book and (two := book[name]).value > 75 and two.n >= 10:
-            asked = f"Of the {two.n:,} {_SIDES[side]} questions with two options {two.value:.1f} %"
-            sentence = f"{asked} have a right answer that begins with the same word."
-            found.append((2, two.value * two.n / book[f"n_{side}"].value, sentence))
+    two = {side: book.all.get(f"{side}_two_option_commonest_gold") for side in _SIDES}
+    two = {side: m for side, m in two.items() if m and m.value > 75 and m.n >= 10}
+    if two:
+        parts = " and ".join(f"{m.value:.1f} % of {m.n:,} {_SIDES[side]} rows" for side, m in two.items())
+        weight = two["test"].value * two["test"].n / book["n_test"].value if "test" in two else 0
+        sentence = f"With two options, the right one, and not the other, begins with one and the same word in {parts}."
+        found.append((2, weight, sentence))
     return found
 
 
@@ -227,32 +228,40 @@ def _pictures(book: Book, about: dict[str, Any]) -> list[Finding]:
 
 def _mixture(book: Book, about: dict[str, Any]) -> list[Finding]:
     found = []
-    trained, tested = ({cell.split(" x ")[0] for cell in book.part(f"cells_{side}")} for side in ("train", "test"))
-    if trained and tested and not trained & tested:
+    trained, tested = (book.part(f"modalities_{side}") for side in ("train", "test"))
+    if trained and tested and not trained.keys() & tested.keys():
         found.append(
             (2, 100, f"Training holds {_names(trained)}, the test {_names(tested)}: the floors are for transfer.")
         )
-    parts = book.part("blind_options_by_modality")
-    if parts:
+    elif len(trained) > len(tested) == 1:
+        here = f"Training holds {len(trained)} modalities, the test {_names(tested)} only"
+        found.append((2, 100, f"{here}: a floor from {_names(tested)} alone may differ."))
+    if parts := book.part("blind_options_by_modality"):
         low, high = (chosen(parts.values(), key=lambda m: m.value) for chosen in (min, max))
-        sentence = (
-            f"The test mixes {len(parts)} modalities, whose option lookups run from {low.value:.1f} % ({low.name}) to "
-            f"{high.value:.1f} % ({high.name}): read each by itself."
-        )
-        found.append((2, high.value - low.value, sentence))
-    if not tested:
-        found.append((3, 0, "Modality x task was not counted: the rows do not say both."))
+        lookups = f"run from {low.value:.1f} % ({low.name}) to {high.value:.1f} % ({high.name})"
+        if low.value == high.value:
+            lookups = f"all answer {low.value:.1f} %"
+        sentence = f"The test mixes {len(parts)} modalities, whose option lookups {lookups}: audit each by itself."
+        found.append((2, 100, sentence))
+    return found + _cells(book)
+
+
+def _cells(book: Book) -> list[Finding]:
+    """Whether the test's modality and task can be told apart."""
+    unknown = [_SIDES[side] for side in ("train", "test") if not book.part(f"cells_{side}")]
+    found = []
+    if unknown:
+        sentence = f"Modality x task was not counted in {' and '.join(unknown)}: the rows do not say both."
+        found.append((3, 0, sentence))
+    if not book.value("test_empty_cells"):
         return found
     empty = book["test_empty_cells"]
-    cells = [m for m in book.part("cells_test").values()]
-    largest = max(cells, key=lambda m: m.value)
-    if empty.value:
-        sentence = (
-            f"{empty.value} of the test's {empty.n} modality x task cells are empty, and the largest, {largest.name}, "
-            f"holds {_part(largest):.0f} % of the rows: modality and task cannot be told apart."
-        )
-        found.append((2, _part(largest) / 2, sentence))
-    return found
+    largest = max(book.part("cells_test").values(), key=lambda m: m.value)
+    sentence = (
+        f"{empty.value} of the test's {empty.n} modality x task cells are empty, and the largest, {largest.name}, "
+        f"holds {_part(largest):.0f} % of the rows: modality and task cannot be told apart."
+    )
+    return [*found, (2, _part(largest) / 2, sentence)]
 
 
 def _names(names: Iterable[str]) -> str:
@@ -274,7 +283,8 @@ def _defects(book: Book, about: dict[str, Any]) -> list[Finding]:
         found += _both(book, name, what)
     if number := book.value("conflicting_golds"):
         asked = "question is" if number == 1 else "questions are"
-        found.append((2, 1, f"{number} {asked} asked twice, with the same image and options, and different keys."))
+        sentence = f"{number} {asked} asked twice, with the same image and options, and different right answers."
+        found.append((2, 1, sentence))
     if number := book.value("several_golds"):
         asked = "question has" if number == 1 else "questions have"
         sentence = f"{number} {asked} different right answers in different rows about one image"
@@ -290,7 +300,7 @@ def _defects(book: Book, about: dict[str, Any]) -> list[Finding]:
 def _next(book: Book, about: dict[str, Any]) -> list[Finding]:
     found = []
     hard = book["hard_subset_n"]
-    if 0 < hard.value < hard.n:
+    if 0 < hard.value < hard.n and book["blind_options"].low > book["chance"].value:
         sentence = (
             f"The lookup does not settle {_rows(hard)} test questions (hard subset): score models on these as well."
         )

@@ -56,7 +56,11 @@ def lookup(train: Wording, test: Wording, *, stem: bool = False, use: np.ndarray
 
 
 def pick(scores: np.ndarray, test: Wording) -> np.ndarray:
-    """Return the credit of choosing, in each question, the option with the highest score; ties are split evenly."""
+    """Return the credit of choosing, in each question, the option with the highest score; ties are split evenly.
+
+    Scores that differ only by rounding, as 0.1 + 0.2 and 0.3 do, are a tie.
+    """
+    scores = scores.round(12)
     best = scores == np.repeat(np.maximum.reduceat(scores, test.starts), test.counts)
     return best[test.gold] / np.add.reduceat(best, test.starts, dtype=int)
 
@@ -82,14 +86,13 @@ def learning_curve(train: Wording, test: Wording) -> dict[int, np.ndarray]:
 class Floors(NamedTuple):
     """The credits of every rule on the test questions, 0..1, and what the rules had to learn from.
 
-    ``curve`` is that of :func:`learning_curve`, the letters are the commonest gold letters of either side, the rows
-    those of training: all, with a new stem, with neither image nor problem text of the test.
+    ``curve`` is that of :func:`learning_curve`, the letter is training's commonest gold letter, the rows are those of
+    training: all, with a new stem, with neither image nor problem text of the test.
     """
 
     credits: dict[str, np.ndarray]
     curve: dict[int, np.ndarray]
     train_letter: str
-    best_letter: str
     train_rows: int
     stem_disjoint_rows: int
     disjoint_rows: int
@@ -120,7 +123,7 @@ def all_floors(train: Questions, test: Questions, shared: np.ndarray) -> Floors:
     credits["blind_disjoint"] = lookup(seen, asked, use=~shared)
     curve = learning_curve(seen, asked)
     left = int(new_stem.sum()), int((~shared).sum())
-    return Floors(credits, curve, train_letter, best_letter, len(train), *left)
+    return Floors(credits, curve, train_letter, len(train), *left)
 
 
 def interval(credits: np.ndarray, clusters: Sequence[Hashable] | None = None) -> tuple[float, float]:

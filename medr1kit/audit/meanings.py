@@ -10,6 +10,8 @@ from medr1kit.vqa import DataError, modality_name
 
 _YES_NO = re.compile(r"\W*(yes|no)\b(?:\W*$|\W+(?:it|there|this|that|these|those|the|they)\b)", re.IGNORECASE)
 _NEGATIONS = {"no", "not", "non", "without", "absence", "absent", "never"}
+# "bowel abnormality" is right for a bowel mass, too
+_GENERIC = {"abnormality", "abnormalities", "pathology", "pathologies", "disorder", "disorders"}
 _IMAGE_WORDS = {"imaging", "image", "images", "scan", "scans", "scanning", "photography", "photograph", "technique"}
 _ADJECTIVES = {
     "dermoscopic": "Dermoscopy",
@@ -25,8 +27,8 @@ def same_meaning(first: str, second: str) -> bool:
     """Whether two option texts must not stand beside each other, because both may be right.
 
     They are taken to mean the same if they differ only in case, punctuation or a plural; if one is the other with more
-    words, none of which denies it; if both are the same yes or no; or if both name the same modality. Other synonyms
-    ("nevus", "mole") are not known.
+    words, none of which denies it ("abnormality" and the like do not count); if both are the same yes or no; or if both
+    name the same modality. Other synonyms ("nevus", "mole") are not known.
 
     >>> same_meaning("Lung", "lungs."), same_meaning("Melanoma", "malignant melanoma")
     (True, True)
@@ -34,6 +36,8 @@ def same_meaning(first: str, second: str) -> bool:
     (True, False)
     >>> same_meaning("retinopathy", "no retinopathy"), same_meaning("Dermoscopy", "Dermoscopic imaging")
     (False, True)
+    >>> same_meaning("bowel abnormality", "bowel mass"), same_meaning("bowel mass", "bowel inflammation")
+    (True, False)
     """
     if yes_or_no(first) or yes_or_no(second):
         return yes_or_no(first) == yes_or_no(second)
@@ -73,6 +77,7 @@ def named_modality(text: str) -> str | None:
 
 
 def _words(text: str) -> frozenset[str]:
-    """The words of a text, a plural s taken off."""
+    """The words of a text, a plural s taken off; generic ones only where there is no other."""
     words = plain(text).split() or [text.strip().casefold()]
+    words = [word for word in words if word not in _GENERIC] or words
     return frozenset(word[:-1] if len(word) > 3 and re.search(r"[^su]s$", word) else word for word in words)

@@ -9,6 +9,7 @@ import html
 import json
 import math
 import os
+import warnings
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import StringIO
@@ -31,6 +32,13 @@ from medr1kit.vqa import MODALITIES, TASKS, DataError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_STYLE = (
+    "body{font-family:sans-serif;max-width:60em;margin:2em auto;padding:0 1em;line-height:1.4}li{margin:.4em 0}"
+    "svg{max-width:100%;height:auto}table{border-collapse:collapse;font-size:.9em}"
+    "th,td{padding:.1em .6em;text-align:right;border-bottom:1px solid #ddd}"
+    "th:nth-child(-n+2),td:nth-child(-n+2),th:nth-child(4),td:nth-child(4){text-align:left}"
+)
+_SHOWN = {"%": "{:.1f}", "Cramér's V": "{:.2f}"}  # the others are counts
 _EXACT = ("chance", "best_letter")  # facts about the test file, not estimates
 _FLAT = ("size", "floors", "leaks", "images", "balance", "defects")  # sections whose measures are top-level JSON keys
 
@@ -59,7 +67,7 @@ def audit(
             2, see :mod:`medr1kit.audit.hashes`.
 
     Returns:
-        The report.
+        The report. A warning is emitted if every test row is also a training row.
 
     Raises:
         DataError: if a side has no rows, lacks its columns, has a gold letter that names no option, or ``cluster`` is
@@ -89,6 +97,8 @@ def audit(
     if None not in hashed:
         measures += image_leaks(*hashed, distance)
     measures += find_balance(rows["train"], rows["test"]) + find_defects(rows["train"], rows["test"])
+    if any(m.name == "test_rows_in_train" and m.value == m.n for m in measures):
+        warnings.warn("every test row is a training row: a score on this test measures memory only", stacklevel=2)
     about = {"cluster": cluster, "distance": distance, "train_letter_used": floors.train_letter}
     return AuditReport(tuple(measures), about, rows["test"].ids)
 
@@ -204,10 +214,12 @@ class AuditReport:
 
         Balance:
 
-        * letters_{side}: rows by gold letter; options_{side}: by number of options; cells_{side}: by modality x task
+        * letters_{side}: rows by gold letter; options_{side}: by number of options; modalities_{side}: by modality;
+          cells_{side}: by modality x task
         * {side}_empty_cells: cells without a row; {side}_modality_task_v: Cramér's V of modality and task, 0..1
         * {side}_gold_texts: distinct right option texts; {side}_never_gold_texts: distinct texts right nowhere there
-        * {side}_two_option_commonest_gold: of the two-option questions, share whose gold begins with the commonest word
+        * {side}_two_option_commonest_gold: of the two-option questions, share whose gold begins with one word, the
+          commonest, and the wrong option with another
 
         Defects:
 
@@ -223,8 +235,7 @@ class AuditReport:
         And: about, the settings (cluster, distance, …); findings, the sentences.
         """
         text = json.dumps(self.summary, indent=1, ensure_ascii=False, allow_nan=False)
-        if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
+        _write(path, text + "\n")
         return text
 
     def plot(self, ax: Axes | None = None) -> Axes:
@@ -236,16 +247,16 @@ class AuditReport:
     def to_html(self, path: str | os.PathLike | None = None) -> str:
         """Return the report as one HTML page (findings, figure, table), and write it to ``path`` if one is given."""
         title = "<!doctype html><html lang='en'><meta charset='utf-8'><title>medr1kit audit</title>"
-        style = "<style>body{font-family:sans-serif;max-width:60em;margin:2em auto}td,th{padding:0 .6em}</style>"
-        page = f"{title}{style}<h1>Audit</h1>{self._repr_html_()}</html>"
-        if path is not None:
-            Path(path).write_text(page, encoding="utf-8")
+        page = f"{title}<style>{_STYLE}</style><h1>Audit</h1>{self._repr_html_()}</html>"
+        _write(path, page)
         return page
 
     def _repr_html_(self) -> str:
+        n_train, n_test = (f"{self.summary[f'n_{side}']:,}" for side in ("train", "test"))
+        head = f"<p>{n_train} training and {n_test} test questions. The worst first; 95 % intervals in brackets.</p>"
         items = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in self.findings)
-        table = self.frame.to_html(index=False, na_rep="", float_format="{:.1f}".format, border=0)
-        return f"<ol>{items}</ol>{self._figure()}<details><summary>All numbers</summary>{table}</details>"
+        details = f"<details><summary>All numbers</summary>{_table(self.frame)}</details>"
+        return f"{head}<ol>{items}</ol>{self._figure()}{details}"
 
     def _figure(self) -> str:
         from matplotlib import rc_context
@@ -259,6 +270,25 @@ class AuditReport:
 
     def __repr__(self) -> str:
         return "\n".join(f"{number}. {sentence}" for number, sentence in enumerate(self.findings, 1))
+
+
+def _table(frame: pd.DataFrame) -> str:
+    """The frame as an HTML table: counts whole, shares with one decimal, texts to the left."""
+    shown = frame.assign(
+        value=[_SHOWN.get(unit, "{:,.0f}").format(value) for unit, value in zip(frame["unit"], frame["value"])],
+        n=[f"{n:,}" for n in frame["n"]],
+    )
+    return shown.to_html(index=False, na_rep="", float_format="{:.1f}".format, border=0)
+
+
+def _write(path: str | os.PathLike | None, text: str) -> None:
+    if path is None:
+        return
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(f"{os.fspath(path)!r} cannot be written: {reason}; give another file") from error
 
 
 def _number(value: float) -> float | int | None:
