@@ -38,6 +38,14 @@ class DataFlags:
 
 
 @dataclass
+class GRPOFlags:
+    """What :func:`medr1kit.train.train_grpo` adds to TRL."""
+
+    dynamic_sampling: int = field(default=0, metadata={"help": "rounds of replacing groups that earn one reward only"})
+    difficulty: str | None = field(default=None, metadata={"help": "earlier run: its half-known questions come often"})
+
+
+@dataclass
 class PredictFlags:
     """How to predict."""
 
@@ -46,6 +54,7 @@ class PredictFlags:
     max_new_tokens: int | None = field(default=None, metadata={"help": "limit on completion tokens"})
     images: str = field(default="right", metadata={"help": "right, blank or shuffled images"})
     seed: int = field(default=0, metadata={"help": "for num_rows, test_size and shuffled images: that of the training"})
+    stop_at_answer: bool = field(default=False, metadata={"help": "no text after the answer, where it comes first"})
 
 
 # Flags of the reference's README that have nothing to do any more, with the reason.

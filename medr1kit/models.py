@@ -60,7 +60,7 @@ def choose_dtype(device: str) -> Choice:
 
     if not device.startswith("cuda"):
         return Choice("float32", "half precision on a CPU would not be exact")
-    if torch.cuda.is_bf16_supported():
+    if torch.cuda.is_bf16_supported(including_emulation=False):
         return Choice("bfloat16", "the GPU computes in bfloat16")
     return Choice("float16", "the GPU has no bfloat16")
 

@@ -54,7 +54,7 @@ def rationale_truth(preds: pd.DataFrame, by: str | Sequence[str] | None = None) 
         whose conclusion is the predicted answer).
 
     Raises:
-        DataError: if a column is missing or a row is not about a phantom.
+        DataError: if a column is missing, a row is not about a phantom, or its text was ended at its answer.
     """
     keys = [] if by is None else [by] if isinstance(by, str) else list(by)
     groups = [key for key in keys if key != "fact"]
@@ -65,6 +65,11 @@ def rationale_truth(preds: pd.DataFrame, by: str | Sequence[str] | None = None) 
         raise DataError(
             f"predictions row {other[0]} is about {preds.loc[other[0], 'source']!r}, not phantoms; only of these the "
             "truth is known"
+        )
+    if "well_formed" in preds and (cut := preds["well_formed"].isna()).any():
+        raise DataError(
+            f"{int(cut.sum())} of {len(preds)} predictions were ended at their answer, so their rationales are not "
+            "known; predict without stop_at_answer"
         )
     rationales, statements = _read_all(preds)
     if not keys:

@@ -7,6 +7,7 @@ import importlib.metadata
 import math
 import os
 import sys
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -18,17 +19,27 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-def recording_grpo_trainer() -> type:
-    """TRL's GRPO trainer that also writes every sampled completion to the run; made here to keep imports light."""
-    from accelerate.utils import gather_object
-    from trl import GRPOTrainer
+def recording(trainer: type) -> type:
+    """Return a GRPO trainer that also writes every sampled completion to the run and watches for gamed rewards.
 
-    class RecordingGRPOTrainer(GRPOTrainer):
+    Its attributes ``response_format``, ``recorder`` and ``watch`` are set after it is built.
+
+    Args:
+        trainer: :class:`trl.GRPOTrainer` or a subclass.
+    """
+    from accelerate.utils import gather_object
+
+    class RecordingGRPOTrainer(trainer):
         def _generate_and_score_completions(self, inputs):
             output = super()._generate_and_score_completions(inputs)
             rows = gather_object(self._rollouts(inputs, output))
             if self.accelerator.is_main_process:
                 self.recorder.writer.rollout_rows(rows)
+                columns, news = self.watch.step(rows)
+                for name, number in columns.items():
+                    self._metrics["train"][name].append(number)
+                for sentence in news:
+                    warnings.warn(sentence, stacklevel=2)
             return output
 
         def _rollouts(self, inputs, output) -> list[dict]:
@@ -39,21 +50,28 @@ def recording_grpo_trainer() -> type:
             texts = [text_of(completion) for completion in list(self._logs["completion"])[mine]]
             rewards = {name: list(values)[mine] for name, values in self._logs["rewards"].items()}
             advantages = list(self._logs["advantages"])[mine]
-            lengths = output["completion_mask"].sum(1).tolist()  # (n,)
-            last = output["completion_ids"].gather(1, (output["completion_mask"].sum(1, keepdim=True) - 1).clamp(min=0))
-            ended = [token in self.eos_token_ids for token in last.flatten().tolist()]
-            rows = []
-            for i, source in enumerate(inputs):
-                options = source.get("options")
-                row = {"step": self.state.global_step + 1, "id": source.get("id"), "rollout": i % self.num_generations}
-                row |= {name: source.get(name) for name in ("question", "options")}
-                row |= {"answer": parse_solution(source["solution"])}
-                row |= {name: source.get(name) for name in ("modality", "task")}
-                row |= {"text": texts[i], "predicted": self.response_format.parse(texts[i], options).answer}
-                row |= {name: None if math.isnan(values[i]) else values[i] for name, values in rewards.items()}
-                row |= {"advantage": advantages[i], "n_tokens": lengths[i], "truncated": not ended[i]}
-                rows.append(row)
-            return rows
+            kept = output["completion_mask"].bool()  # (n, tokens)
+            tokens = [ids[mask].tolist() for ids, mask in zip(output["completion_ids"], kept)]
+            return [
+                self._rollout(
+                    *(source, i % self.num_generations, texts[i], tokens[i]),
+                    *({name: values[i] for name, values in rewards.items()}, advantages[i]),
+                )
+                for i, source in enumerate(inputs)
+            ]
+
+        def _rollout(self, source, number, text, tokens, rewards, advantage, used=True) -> dict:
+            """One completion as a row of the run's rollouts."""
+            options = source.get("options")
+            row = {"step": self.state.global_step + 1, "id": source.get("id"), "rollout": number}
+            row |= {name: source.get(name) for name in ("question", "options")}
+            row |= {"answer": parse_solution(source["solution"])}
+            row |= {name: source.get(name) for name in ("modality", "task")}
+            row |= {"text": text, "predicted": self.response_format.parse(text, options).answer}
+            row |= {name: None if math.isnan(value) else value for name, value in rewards.items()}
+            ended = bool(tokens) and tokens[-1] in self.eos_token_ids
+            row |= {"advantage": advantage, "n_tokens": len(tokens), "truncated": not ended, "used": used}
+            return row
 
     return RecordingGRPOTrainer
 

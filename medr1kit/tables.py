@@ -30,13 +30,15 @@ PREDICTIONS = (
     "model", "train_modality", "train_task", "method", "format", "seed",  # who answered
     "text", "think", "predicted", "lenient_predicted", "correct", "well_formed", "n_tokens",  # what
 )  # fmt: skip
-"""Columns of predictions. ``method`` is "base" for the untrained model; ``options`` holds lists in letter order."""
+"""Columns of predictions. ``method`` is "base" for the untrained model; ``options`` holds lists in letter order.
+``well_formed`` and ``think`` are missing where a text was ended at its answer (``predict(…, stop_at_answer=True)``)."""
 
 ROLLOUTS = (
     "step", "id", "rollout", "question", "options", "answer", "modality", "task", "text", "predicted",
-    "advantage", "n_tokens", "truncated",
+    "advantage", "n_tokens", "truncated", "used",
 )  # fmt: skip
-"""Columns of every rollouts table; one more column a reward function, named after it, stands before ``advantage``."""
+"""Columns of every rollouts table; one more column a reward function, named after it, stands before ``advantage``.
+``used`` is False for completions that dynamic sampling drew and did not train on (:mod:`medr1kit.dynamic`)."""
 
 METRICS = (
     "step", "epoch", "loss", "learning_rate", "grad_norm", "num_tokens", "reward", "reward_std", "frac_reward_zero_std",
@@ -61,8 +63,8 @@ def check_predictions(frame: pd.DataFrame, columns: Sequence[str] = PREDICTIONS)
         columns: the columns that must be there; those of the full schema by default.
 
     Raises:
-        DataError: if the frame is empty, columns are missing, a verdict (``correct``, ``well_formed``) is, or it has
-            published numbers in it.
+        DataError: if the frame is empty, columns are missing, a verdict (``correct``) is, or it has published numbers
+            in it. ``well_formed`` may be missing in rows that were ended at their answer.
     """
     if "published" in frame.columns and (frame["published"] == True).any():  # noqa: E712 - own rows may hold nan
         raise DataError(
@@ -75,8 +77,11 @@ def check_predictions(frame: pd.DataFrame, columns: Sequence[str] = PREDICTIONS)
     if frame.empty:
         raise DataError("predictions without rows; nothing was predicted, or a filter left nothing over")
     for column in ("correct", "well_formed"):
-        if column in columns and not frame[column].isin([0, 1]).all():
-            row = int((~frame[column].isin([0, 1])).to_numpy().argmax())
+        if column not in columns:
+            continue
+        allowed = frame[column].isin([0, 1]) | (frame[column].isna() & (column == "well_formed"))
+        if not allowed.all():
+            row = int((~allowed).to_numpy().argmax())
             raise DataError(f"predictions row {row}: {column} is {frame[column].iloc[row]!r}; it must be True or False")
     return frame
 
@@ -93,9 +98,10 @@ def score(preds: pd.DataFrame, by: str | Sequence[str] | None = "modality", clus
     Returns:
         A frame with the ``by`` columns, then ``n`` (rows), ``accuracy`` (mean of ``correct``), ``low`` and ``high``
         (95 %: Wilson, or cluster-robust with ``cluster``), ``lenient_accuracy`` (the letter alone is right),
-        ``well_formed``, ``chance`` (mean of 1 / number of options) and ``mean_tokens``. Modalities, tasks and formats
-        stand in canonical order, other values in alphabetical order, missing ones last. A single ``by`` column gets a
-        final row "all" over all questions; several columns or None get none.
+        ``well_formed`` (nan where it is not known of every row), ``chance`` (mean of 1 / number of options) and
+        ``mean_tokens``. Modalities, tasks and formats stand in canonical order, other values in alphabetical order,
+        missing ones last. A single ``by`` column gets a final row "all" over all questions; several columns or None
+        get none.
 
     Raises:
         DataError: if columns, verdicts or cluster names are missing, or options are not lists.
@@ -140,7 +146,7 @@ def check_clusters(frame: pd.DataFrame, cluster: str) -> None:
 def _score_row(rows: pd.DataFrame, cluster: str | None) -> dict[str, float]:
     n, right = len(rows), rows["correct"].astype(float)
     low, high = wilson(right.sum(), n) if cluster is None else cluster_interval(right, rows[cluster])
-    shares = (right.mean(), low, high, rows["lenient"].mean(), rows["well_formed"].astype(float).mean())
+    shares = (right.mean(), low, high, rows["lenient"].mean(), rows["well_formed"].astype(float).mean(skipna=False))
     return dict(zip(_SCORES, (n, *shares, (1 / rows["n_options"]).mean(), rows["n_tokens"].mean())))
 
 

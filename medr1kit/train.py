@@ -18,15 +18,19 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medr1kit.difficulty import weighted
+from medr1kit.dynamic import resampling
 from medr1kit.formats import ResponseFormat, format_named
 from medr1kit.models import image_token_ids, lora
 from medr1kit.presets import PRESETS
-from medr1kit.recording import model_card, recorder_callback, recording_grpo_trainer, run_config
+from medr1kit.recording import model_card, recorder_callback, recording, run_config
 from medr1kit.rewards import accuracy_reward, format_reward
 from medr1kit.runs import Run, RunWriter, load_run, refuse_earlier_run
 from medr1kit.vqa import DataError
+from medr1kit.watch import RewardWatch
 
 if TYPE_CHECKING:
+    import pandas as pd
     from datasets import Dataset
     from transformers import PreTrainedModel, ProcessorMixin
 
@@ -109,6 +113,9 @@ def train_grpo(
     seed: int = 0,
     rewards: Sequence[Callable] | None = None,
     lora: Mapping[str, Any] | bool = True,
+    shared_prefix: bool = True,
+    dynamic_sampling: int = 0,
+    difficulty: Run | str | Path | pd.DataFrame | None = None,
     overwrite: bool = False,
     **overrides: Any,
 ) -> Run:
@@ -125,29 +132,43 @@ def train_grpo(
         rewards: TRL reward functions; accuracy and format of ``format`` by default, as in Med-R1.
         lora: True for the preset's adapter, a mapping of :func:`medr1kit.models.lora` arguments that change it, or
             False to train every weight, the vision tower included.
+        shared_prefix: read each prompt and image once a group (:mod:`medr1kit.shared_prefix`), which gives the same
+            gradients several times sooner; False runs TRL's own step. Where sharing would not be exact TRL's own step
+            is run, too, and a warning says why.
+        dynamic_sampling: rounds, at most, in which groups whose completions all earn the same are replaced by groups of
+            other questions; 0 for none, as in GRPO, 3 is usual. It changes the estimator: :mod:`medr1kit.dynamic`.
+        difficulty: an earlier run, its folder or its rollouts: questions whose pass rate there was near 0.5 come up
+            more often; weights are written to difficulty.csv. It changes the mixture: :mod:`medr1kit.difficulty`.
         overwrite: replace an earlier run in ``output_dir``.
         **overrides: any field of :class:`trl.GRPOConfig`.
 
     Raises:
         DataError: if images are missing, the batch cannot be cut into groups, or the folder already holds a run.
     """
-    from trl import GRPOConfig
+    from trl import GRPOConfig, GRPOTrainer
+
+    from medr1kit.shared_prefix.trainer import SharedPrefixGRPOTrainer
 
     format = format_named(format)
     _require_images(dataset)
     refuse_earlier_run(output_dir, overwrite)  # before the model is touched
     settings, adapter = _settings("grpo", preset, overrides, lora)
     _check_groups(settings)
+    if isinstance(dynamic_sampling, bool) or dynamic_sampling != int(dynamic_sampling) or dynamic_sampling < 0:
+        raise DataError(f"dynamic_sampling={dynamic_sampling}: give the number of rounds, 0 for none; 3 is usual")
     rows = dataset.add_column("prompt", [_user_turn(format, problem) for problem in dataset["problem"]])
+    rows, weights = (rows, None) if difficulty is None else weighted(rows, difficulty, seed)
     # The policy must not write image placeholders: the next forward pass would look for their images.
-    generation = {"suppress_tokens": image_token_ids(model), **(settings.pop("generation_kwargs", None) or {})}
+    generation = {**_no_placeholders(model, settings), **(settings.pop("generation_kwargs", None) or {})}
     args = GRPOConfig(**(_common(model, output_dir, seed) | settings | {"generation_kwargs": generation}))
     model, adapter = _continue_adapter(model, adapter, chosen=isinstance(lora, Mapping))
     rewards = list(rewards or (accuracy_reward(format), format_reward(format)))
     config = run_config("grpo", model, dataset, format, args, adapter, seed)
     config["rewards"] = [getattr(reward, "__name__", str(reward)) for reward in rewards]
     recorder = recorder_callback("GRPO")
-    trainer = recording_grpo_trainer()(
+    config |= {"dynamic_sampling": dynamic_sampling, "difficulty": None if weights is None else "difficulty.csv"}
+    kind = recording(SharedPrefixGRPOTrainer if shared_prefix else GRPOTrainer)
+    trainer = (resampling(kind, dynamic_sampling) if dynamic_sampling else kind)(
         model=model,
         reward_funcs=rewards,
         args=args,
@@ -156,8 +177,15 @@ def train_grpo(
         peft_config=adapter,
         callbacks=[recorder],
     )
-    trainer.response_format, trainer.recorder = format, recorder
-    return _run(trainer, recorder, config, output_dir, overwrite)
+    trainer.response_format, trainer.recorder, trainer.watch = format, recorder, RewardWatch(format)
+    config["shared_prefix"] = getattr(trainer, "not_shared", "not asked for") or True
+    return _run(trainer, recorder, config, output_dir, overwrite, {"difficulty.csv": weights})
+
+
+def _no_placeholders(model: PreTrainedModel, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The sampling argument that bars image tokens, in the words of transformers or of vLLM."""
+    barred = image_token_ids(model)
+    return {"logit_bias": dict.fromkeys(barred, -100.0)} if settings.get("use_vllm") else {"suppress_tokens": barred}
 
 
 def _user_turn(format: ResponseFormat, problem: str) -> list[dict[str, str]]:
@@ -262,8 +290,10 @@ def _continue_adapter(model: PreTrainedModel, adapter: Any, chosen: bool):
     return model, adapter
 
 
-def _run(trainer: Any, recorder: Any, config: dict, output_dir: str | Path, overwrite: bool) -> Run:
-    """Train, write adapter or weights and a model card, and return the run."""
+def _run(
+    trainer: Any, recorder: Any, config: dict, output_dir: str | Path, overwrite: bool, tables: Mapping = {}
+) -> Run:
+    """Train, write adapter or weights, further tables and a model card, and return the run."""
     from transformers import PrinterCallback
 
     world = int(os.environ.get("WORLD_SIZE", 1))
@@ -278,6 +308,10 @@ def _run(trainer: Any, recorder: Any, config: dict, output_dir: str | Path, over
         recorder.writer = RunWriter(output_dir, config, overwrite=overwrite)
         for name in ("adapter", "model"):  # an earlier run's weights must not pass for this one's
             shutil.rmtree(Path(output_dir) / name, ignore_errors=True)
+        for name, table in tables.items():
+            (Path(output_dir) / name).unlink(missing_ok=True)
+            if table is not None:
+                table.to_csv(Path(output_dir) / name, index=False)
     base = trainer.model.get_base_model() if hasattr(trainer.model, "get_base_model") else trainer.model
     if base is not trainer.model:
         # Before training, so that it holds after an interruption; past nn.Module, which would take it for a child.

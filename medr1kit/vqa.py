@@ -124,11 +124,14 @@ def parse_problem(problem: str) -> tuple[str, list[str]]:
         The question and a list of at least two option texts.
 
     Raises:
-        DataError: if fewer than two non-empty options are found, or a letter of the sequence is skipped.
+        DataError: if fewer than two non-empty options are found, a letter of the sequence is skipped, or the text holds
+            a control token of a chat model, which a tokenizer would take for an image or the end of a turn.
 
     >>> parse_problem("Which stage? A)T2, N0, B)T1, N1 (H&E)")
     ('Which stage?', ['T2, N0', 'T1, N1 (H&E)'])
     """
+    if token := re.search(r"<\|\w+\|>", problem):
+        raise DataError(f"a control token of chat models, {token.group()!r}, in {problem[:120]!r}; take it out")
     for first, following in (
         (r"(?:^|\s)A\)", r",\s*{}\)"),  # Med-R1: "… A)x, B)y"
         (r"(?:^|\s)A\)", r"\s{}\)"),  # the same without commas

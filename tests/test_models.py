@@ -342,7 +342,7 @@ def test_attention_is_chosen_with_its_reason(monkeypatch, device, dtype, capabil
     ("device", "bf16", "value"), [("cpu", True, "float32"), ("cuda", True, "bfloat16"), ("cuda:1", False, "float16")]
 )
 def test_the_number_format_is_chosen_with_its_reason(monkeypatch, device, bf16, value):
-    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda *_: bf16)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda **_: bf16)
     choice = models.choose_dtype(device)
     assert choice.value == value and choice.reason
 

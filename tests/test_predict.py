@@ -3,10 +3,10 @@
 import json
 from dataclasses import replace
 from importlib import import_module
+from itertools import pairwise
 
 import pandas as pd
 import pytest
-import torch
 from PIL import Image, ImageChops
 
 import medr1kit as mk
@@ -14,6 +14,7 @@ from medr1kit.models import image_token_ids
 from medr1kit.tables import PREDICTIONS, check_predictions
 from medr1kit.vqa import DataError
 
+conditions = import_module("medr1kit.shared_prefix.conditions")
 predict_module = import_module("medr1kit.predict")  # medr1kit.predict itself is the function
 WHO = ["model", "train_modality", "train_task", "method", "seed"]
 
@@ -92,22 +93,139 @@ def test_max_new_tokens_is_a_limit_and_defaults_to_the_checkpoints(fresh_tiny, v
     assert ask(model, processor, rows, max_new_tokens=None)["n_tokens"].tolist() == [3] * 6
 
 
-def test_predicted_text_never_holds_image_placeholders(fresh_tiny, val_phantoms, monkeypatch):
+@pytest.mark.parametrize("how", ["shared", "generate"])
+def test_predicted_text_never_holds_image_placeholders(fresh_tiny, val_phantoms, monkeypatch, how):
     model, processor = fresh_tiny
-    forbidden, outputs, generate = image_token_ids(model), [], model.generate
+    forbidden, written, decode = image_token_ids(model), [], processor.tokenizer.decode
 
     def crave(module, arguments, logits):
         logits[..., forbidden] += 50.0
         return logits
 
-    def spy(**inputs):
-        outputs.append((inputs["input_ids"].shape[1], generate(**inputs)))
-        return outputs[-1][1]
+    def spy(ids, **settings):
+        written.extend(ids)
+        return decode(ids, **settings)
 
     model.lm_head.register_forward_hook(crave)
-    monkeypatch.setattr(model, "generate", spy)
+    monkeypatch.setattr(processor.tokenizer, "decode", spy)
+    if how == "generate":
+        monkeypatch.setattr(conditions, "why_not_read", lambda model: "for the test")
     ask(model, processor, val_phantoms.select(range(6)), max_new_tokens=8)
-    assert not torch.isin(outputs[0][1][:, outputs[0][0] :], torch.tensor(forbidden)).any()
+    assert written and not set(written) & set(forbidden)
+
+
+# ---- speed that changes nothing --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stop", [False, True])
+@pytest.mark.parametrize("name", ["no-think", "think-before", "think-after"])
+def test_the_answers_are_those_of_generate(tiny, val_phantoms, monkeypatch, name, stop):
+    settings = {"format": name, "max_new_tokens": 40, "stop_at_answer": stop}
+    shared = ask(*tiny, val_phantoms.select(range(24)), batch_size=10, **settings)
+    monkeypatch.setattr(conditions, "why_not_read", lambda model: "for the test")
+    pd.testing.assert_frame_equal(shared, ask(*tiny, val_phantoms.select(range(24)), **settings))
+
+
+def test_a_model_that_cannot_be_read_is_asked_by_generate(fresh_tiny, val_phantoms, right, monkeypatch):
+    model, processor = fresh_tiny
+    calls, generate = [], model.generate
+    monkeypatch.setattr(model, "generate", lambda **inputs: calls.append(1) or generate(**inputs))
+    ask(model, processor, val_phantoms.select(range(4)))
+    assert not calls
+    monkeypatch.setattr(model.config.text_config, "attention_dropout", 0.5)
+    pd.testing.assert_frame_equal(ask(model, processor, val_phantoms.select(range(4)), batch_size=2), right.head(4))
+    assert len(calls) == 2
+
+
+def test_questions_about_one_picture_share_a_batch_and_the_longest_come_first(tiny, several_a_picture, monkeypatch):
+    batches = []
+
+    def answer(reader, processor, prompts, pictures):
+        batches.append([(len(prompt), id(picture)) for prompt, picture in zip(prompts, pictures)])
+        return [("<answer>A</answer>", 4)] * len(prompts)
+
+    monkeypatch.setattr(predict_module, "_answer", answer)
+    ask(*tiny, several_a_picture, batch_size=len(several_a_picture))
+    pictures = [picture for _, picture in batches[0]]
+    assert len(set(pictures)) == 6  # one object a picture
+    assert sum(a != b for a, b in pairwise(pictures)) == 5  # and its questions side by side
+    longest = [max(length for length, other in batches[0] if other == picture) for picture in dict.fromkeys(pictures)]
+    assert longest == sorted(longest, reverse=True)
+
+
+# ---- ending at the answer --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["no-think", "think-after"])
+def test_ended_at_the_answer_the_same_letters_are_read_from_shorter_texts(tiny, val_phantoms, name):
+    full, short = (ask(*tiny, val_phantoms, format=name, max_new_tokens=40, stop_at_answer=s) for s in (False, True))
+    assert all(
+        text.startswith(ended) and ended.endswith("</answer>") for text, ended in zip(full["text"], short["text"])
+    )
+    for column in ("predicted", "lenient_predicted", "correct"):
+        assert short[column].equals(full[column]), column
+    assert (short["n_tokens"] == 3).all() and (full["n_tokens"] > 3).all()
+    assert short["well_formed"].isna().all() and short["think"].isna().all()
+
+
+def test_what_is_not_known_stays_unknown_in_scores_and_files(tiny, val_phantoms, right, tmp_path):
+    short = ask(*tiny, val_phantoms, stop_at_answer=True, output=tmp_path / "p.parquet")
+    table, whole = mk.score(short, by=None), mk.score(right, by=None)
+    assert table.well_formed.isna().all() and whole.well_formed.notna().all()
+    same = ["n", "accuracy", "low", "high", "lenient_accuracy", "chance"]
+    assert table[same].equals(whole[same])
+    assert pd.read_parquet(tmp_path / "p.parquet")["well_formed"].isna().all()
+    assert mk.compare(short, right).difference == 0
+    with pytest.raises(DataError, match=r"80 of 80 predictions were ended at their answer.*without stop_at_answer"):
+        mk.rationale_truth(short)
+
+
+def test_a_row_that_does_not_begin_with_its_answer_goes_on_to_its_end_and_is_known(tiny, val_phantoms, monkeypatch):
+    texts = ["<answer>A</answer>", "<think>x</think><answer>A</answer>", "A", "<answer>A"]
+    monkeypatch.setattr(predict_module, "_answer", lambda *asked: [(text, 4) for text in texts])
+    preds = ask(*tiny, val_phantoms.select(range(4)), stop_at_answer=True)
+    by_text = preds.set_index("text")["well_formed"]
+    assert [by_text[text] for text in texts] == [None, False, False, False]
+
+
+def test_in_think_before_there_is_nothing_to_leave_out(tiny, val_phantoms):
+    rows = val_phantoms.select(range(8))
+    frames = [ask(*tiny, rows, format="think-before", max_new_tokens=40, stop_at_answer=s) for s in (False, True)]
+    pd.testing.assert_frame_equal(*frames)
+
+
+@pytest.mark.parametrize(
+    ("text", "closed"),
+    [
+        ("<answer>B</answer>", True),
+        ("So: <answer>B</answer><think>", True),
+        ("<answer>B", False),
+        ("</answer>", False),
+        ("</answer><answer>B</answer>", False),
+        ("<think><answer>B</answer>", False),
+        ("<think>x</think><answer>B</answer>", False),
+    ],
+)
+def test_an_answer_is_closed_only_where_nothing_later_can_change_its_letter(text, closed):
+    assert predict_module.answer_closed(text) is closed
+    if closed:
+        for more in (
+            "</think>",
+            "<think>x</think>",
+            "<answer>C",
+            " C",
+            "</answer>",
+            "<think><answer>C</answer></think>",
+        ):
+            assert mk.THINK_AFTER.parse(text + more).answer == mk.THINK_AFTER.parse(text).answer == "B"
+
+
+def test_the_command_line_has_the_flag(tmp_path, capsys):
+    from medr1kit.__main__ import main
+
+    words = ["predict", "--dataset_name", "phantoms", "--num_rows", "4", "--output", str(tmp_path / "p.parquet")]
+    assert main([*words, "--stop_at_answer"]) == 0
+    assert pd.read_parquet(tmp_path / "p.parquet")["text"].str.endswith("</answer>").all()
 
 
 # ---- settings that a checkpoint brings along -------------------------------------------------------------------------
@@ -140,7 +258,7 @@ def test_a_checkpoints_generation_settings_are_put_aside_and_restored(fresh_tiny
 def test_they_are_restored_after_an_error_too(fresh_tiny, val_phantoms, monkeypatch):
     model, processor = fresh_tiny
     kept = model.generation_config
-    monkeypatch.setattr(model, "generate", lambda **_: 1 / 0)
+    monkeypatch.setattr(predict_module, "_answer", lambda *asked: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         ask(model, processor, val_phantoms.select(range(2)))
     assert model.generation_config is kept and not model.training
@@ -247,8 +365,19 @@ def test_it_can_be_interrupted_more_than_once(tiny, val_phantoms, right, tmp_pat
         {"rows": range(19)},
         {"rows": range(1, 21)},
         {"images": "shuffled", "seed": 1},
+        {"stop_at_answer": True},
     ],
-    ids=["format", "wording", "images", "limit", "labels", "fewer questions", "other questions", "other shuffle"],
+    ids=[
+        "format",
+        "wording",
+        "images",
+        "limit",
+        "labels",
+        "fewer questions",
+        "other questions",
+        "other shuffle",
+        "stop",
+    ],
 )
 def test_a_partial_file_of_another_prediction_is_refused(tiny, val_phantoms, tmp_path, killed_after, changes):
     changes = dict(changes)

@@ -112,3 +112,8 @@ def test_any_other_solution_is_refused_with_the_letters_there_are(text):
 def test_a_written_solution_is_read_back():
     assert format_solution("D") == "<answer> D </answer>"
     assert parse_solution(format_solution("D"), 4) == "D"
+
+
+def test_a_control_token_in_a_question_is_refused():
+    with pytest.raises(DataError, match=r"control token of chat models, '<\|image_pad\|>'"):
+        parse_problem("What is <|image_pad|>? A)liver, B)lung")

@@ -1,0 +1,1 @@
+"""The commands of ``medr1kit``, a module for each part of the work; a function a command."""

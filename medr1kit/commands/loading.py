@@ -1,0 +1,80 @@
+"""What the flags of training and prediction say about model and data, loaded."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from medr1kit.formats import ResponseFormat, format_named
+from medr1kit.vqa import DataError
+
+# Flags of TRL's ModelConfig that nothing here reads.
+_UNSUPPORTED = (
+    "model_revision",
+    "trust_remote_code",
+    "load_in_4bit",
+    "load_in_8bit",
+    "lora_target_modules",
+    "lora_target_parameters",
+    "lora_modules_to_save",
+    "lora_task_type",
+    "use_rslora",
+    "use_dora",
+    "bnb_4bit_quant_type",
+    "use_bnb_nested_quant",
+    "bnb_4bit_quant_storage",
+)
+
+
+def refuse_unused(flags: dict[str, Any], more: tuple[str, ...] = ()) -> None:
+    for name in (*_UNSUPPORTED, *more):
+        if name in flags:
+            raise DataError(f"--{name} is not supported by this command; leave it out")
+
+
+def has_splits(name: str) -> bool:
+    """Phantoms, a saved DatasetDict and hub data sets have splits; files and other folders have none."""
+    return not Path(name).exists() or (Path(name) / "dataset_dict.json").is_file()
+
+
+def load_model_of(flags: dict[str, Any]):
+    from medr1kit.models import load_model
+
+    names = {"dtype": "dtype", "attn_implementation": "attn", "max_pixels": "max_pixels"}
+    chosen = {ours: flags[theirs] for theirs, ours in names.items() if theirs in flags}
+    if flags.get("use_cpu"):
+        chosen["device"] = "cpu"
+    return load_model(flags.get("model_name_or_path", "tiny"), **chosen)
+
+
+def load_data(flags: dict[str, Any], split: str | None):
+    from medr1kit.data import load_vqa
+
+    names = {"image_folder": "images", "num_rows": "n"}
+    names |= {name: name for name in ("meta", "modality", "task", "check")}
+    if flags["dataset_name"] == "medmnist":
+        names["image_folder"] = "data_dir"  # its files hold images and labels
+    chosen = {ours: flags[theirs] for theirs, ours in names.items() if theirs in flags}
+    return load_vqa(flags["dataset_name"], split=split, seed=flags.get("seed", 0), **chosen)
+
+
+def hold_out(dataset, flags: dict[str, Any]):
+    from medr1kit.audit import image_disjoint_split
+
+    train, test = image_disjoint_split(dataset, test_size=flags["test_size"], seed=flags.get("seed", 0))
+    print(f"held out {len(test)} of {len(dataset)} questions; no image or patient is on both sides")
+    return train, test
+
+
+def format_for(model, flags: dict[str, Any]) -> ResponseFormat:
+    """The format asked for; a run that was trained in another one is worth a word."""
+    from medr1kit.runs import load_run
+
+    format, run = format_named(flags.get("format", "no-think")), getattr(model, "medr1kit_run", None)
+    trained = load_run(run).config["format"] if run else format.name
+    if trained != format.name:
+        warnings.warn(
+            f"the run was trained in the {trained} format and is asked in {format.name} (--format)", stacklevel=2
+        )
+    return format

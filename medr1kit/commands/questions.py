@@ -1,0 +1,91 @@
+"""Commands about questions: ``convert`` and ``audit``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from medr1kit.commands.loading import has_splits
+from medr1kit.vqa import DataError
+
+
+def convert(argv: list[str]) -> None:
+    """Cut OmniMedVQA's own files into training and test files that share no image, or as Med-R1 did."""
+    from medr1kit.omnimedvqa import convert_omnimedvqa
+
+    parser = argparse.ArgumentParser(prog="medr1kit convert", description=convert.__doc__)
+    parser.add_argument("folder", help="OmniMedVQA's folder, the one that contains QA_information")
+    parser.add_argument("out", help="folder to write to: new or empty")
+    parser.add_argument("--test_size", type=float, default=0.2, help="share of the questions to test on")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--published", help="folder with Med-R1's JSON files: repeat their membership instead")
+    parser.add_argument("--check", default="error", help="bad rows: 'error' refuses, 'drop' leaves out and lists")
+    flags = parser.parse_args(argv)
+    manifest = convert_omnimedvqa(**vars(flags))
+    for entry in manifest["files"]:
+        print(f"{entry['rows']:>7,} rows  {entry['images']:>7,} images  {entry['path']}")
+    for family, leaks in manifest["leaks"].items():
+        left_out = f"{manifest['unplaced'][family]:,} rows in no file"
+        if flags.published:
+            left_out += f", {manifest['split']['not_found'][family]:,} published rows not found"
+        print(f"by {family}: {sum(leaks.values()):,} test rows with an image of their training file, {left_out}")
+
+
+def audit(argv: list[str]) -> None:
+    """Say what a score on a test file would mean: blind floors, leaks, balance, defects."""
+    from medr1kit.audit import audit
+
+    parser = argparse.ArgumentParser(prog="medr1kit audit", description=audit.__doc__.splitlines()[0])
+    sources = "'phantoms', a Med-R1 .json or .json.gz, a folder, or a hub name"
+    parser.add_argument("--train", help=f"questions to train on: {sources}")
+    parser.add_argument("--test", help="questions to test on: the same")
+    parser.add_argument("--modality", help="only this modality (or: label all rows with it)")
+    parser.add_argument("--task", help="only this task (or: label all rows with it)")
+    parser.add_argument("--train_meta", help="JSON with modality and task of the training rows, row by row")
+    parser.add_argument("--test_meta", help="the same for the test rows")
+    parser.add_argument("--cluster", help="column whose equal values belong together, for the intervals (patient, say)")
+    parser.add_argument("--image_folder", help="folder that the image paths start from: compare the images as well")
+    parser.add_argument("--json", type=Path, help="file to write all numbers to")
+    parser.add_argument("--html", type=Path, help="file to write the report to")
+    parser.add_argument("--check-card", help="instead: compare this data card's numbers with the files in --data")
+    parser.add_argument("--data", help="folder that the card's file names start from")
+    flags = parser.parse_args(argv)
+    given = [name for name in ("train", "test", "check_card", "data") if getattr(flags, name) is not None]
+    if given == ["check_card", "data"]:
+        return _check_card(flags.check_card, flags.data)
+    if given != ["train", "test"]:
+        parser.error("give --train and --test, or --check-card and --data")
+    for path in (flags.json, flags.html):
+        if path is not None and not path.resolve().parent.is_dir():
+            raise DataError(f"{str(path)!r} cannot be written: there is no such folder; make it first")
+    train = _load_side(flags.train, "train", flags, flags.train_meta)
+    test = _load_side(flags.test, "test", flags, flags.test_meta)
+    report = audit(train, test, images=flags.image_folder, cluster=flags.cluster)
+    print(report)
+    for path, write in ((flags.json, report.to_json), (flags.html, report.to_html)):
+        if path is not None:
+            write(path)
+            print(f"written to {path}")
+
+
+def _check_card(card: str, data: str) -> None:
+    from medr1kit.cards import check_card
+
+    table = check_card(card, data)
+    width = table["file"].str.len().max()
+    for line in table.itertuples():
+        found = f"; found {line.found:,.12g}" if line.verdict == "differs" else ""
+        print(f"{line.verdict:<9}  {line.file:<{width}}  {line.measure}: {line.card}{found}")
+    count = table["verdict"].value_counts()
+    print(", ".join(f"{count.get(verdict, 0)} {verdict}" for verdict in ("agrees", "differs", "not there")))
+    if count.get("differs", 0):
+        wrong = f"{count['differs']} of {len(table)} numbers of {card}"
+        raise DataError(f"{wrong} differ from the files in {data}; correct the card, or get the files it describes")
+
+
+def _load_side(source: str, side: str, flags: argparse.Namespace, meta: str | None):
+    """One side of an audit, with its bad rows left out and listed: an audit is for files that may be bad."""
+    from medr1kit.data import load_vqa
+
+    split = side if has_splits(source) else None
+    return load_vqa(source, split=split, modality=flags.modality, task=flags.task, meta=meta, check="drop")

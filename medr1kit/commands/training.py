@@ -1,0 +1,110 @@
+"""Commands that train: ``grpo`` and ``sft``."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from medr1kit.commands.loading import hold_out, load_data, load_model_of, refuse_unused
+from medr1kit.commands.predicting import print_scores
+from medr1kit.formats import ResponseFormat, format_named
+from medr1kit.vqa import DataError
+
+
+def grpo(argv: list[str]) -> None:
+    """Train by GRPO; flags are those of TRL's GRPOConfig and ModelConfig and of medr1kit's data."""
+    from trl import GRPOConfig
+
+    from medr1kit.flags import GRPOFlags
+    from medr1kit.train import train_grpo
+
+    _train(argv, "grpo", train_grpo, GRPOFlags, GRPOConfig)
+
+
+def sft(argv: list[str]) -> None:
+    """Train on gold completions; flags are those of TRL's SFTConfig and ModelConfig and of medr1kit's data."""
+    from trl import SFTConfig
+
+    from medr1kit.train import train_sft
+
+    _train(argv, "sft", train_sft, SFTConfig)
+
+
+def _train(argv: list[str], command: str, train: Any, *arguments_of: type) -> None:
+    from trl import ModelConfig
+
+    from medr1kit.flags import DataFlags, fit_to_machine, parse_flags
+    from medr1kit.models import choose_device
+
+    flags = fit_to_machine(
+        parse_flags(argv, f"medr1kit {command}", DataFlags, ModelConfig, *arguments_of), choose_device().value
+    )
+    refuse_unused(flags, ("reward_funcs",) if command == "sft" else ())
+    if "output_dir" not in flags:
+        raise DataError("--output_dir is missing: the folder for the run")
+    ours = {name for kind in (DataFlags, ModelConfig) for name in kind.__dataclass_fields__}
+    arguments = {name: value for name, value in flags.items() if name not in ours}
+    arguments["format"] = format_named(flags.get("format", "no-think"))
+    arguments["overwrite"] = flags.get("overwrite", False)
+    arguments["lora"] = _lora_flags(flags)
+    if command == "grpo" and "reward_funcs" in flags:
+        arguments["rewards"] = _rewards(flags["reward_funcs"], arguments["format"])
+    dataset, test = load_data(flags, flags.get("dataset_train_split")), None
+    if flags.get("test_size", 0.0) > 0:
+        dataset, test = hold_out(dataset, flags)
+    model, processor = load_model_of(flags)
+    arguments["preset"] = flags.get("preset") or ("tiny" if model.num_parameters() < 10_000_000 else "gpu")
+    run = train(model, processor, dataset, **arguments)
+    if int(os.environ.get("RANK", 0)) != 0:
+        return
+    print(f"run written to {run.path}")
+    if test is not None:
+        _report_held_out(model, processor, dataset, test, flags, run)
+
+
+def _lora_flags(flags: dict[str, Any]) -> dict[str, Any] | bool:
+    """True for the preset's adapter, its changed arguments, or False for --use_peft false."""
+    if flags.get("use_peft") is False:
+        return False
+    names = {"lora_r": "rank", "lora_alpha": "alpha", "lora_dropout": "dropout"}
+    changed = {ours: flags[theirs] for theirs, ours in names.items() if theirs in flags}
+    return changed or True
+
+
+def _rewards(names: list[str], format: ResponseFormat) -> list:
+    from medr1kit import rewards
+
+    makers = {
+        "accuracy": lambda: rewards.accuracy_reward(format),
+        "format": lambda: rewards.format_reward(format),
+        "agreement": lambda: rewards.agreement_reward(format),
+        "repetition": rewards.repetition_reward,
+        "reference_accuracy": rewards.reference_accuracy_reward,
+        "reference_format": lambda: rewards.reference_format_reward(format),
+    }
+    unknown = [name for name in names if name not in makers]
+    if unknown:
+        raise DataError(f"--reward_funcs {unknown[0]} is unknown; use some of {', '.join(makers)}")
+    return [makers[name]() for name in names]
+
+
+def _report_held_out(model, processor, train, test, flags: dict[str, Any], run) -> None:
+    """Print accuracy on the held-out questions beside what needs no image: blind floor, shuffled and blank images."""
+    from medr1kit.audit import blind_floor
+    from medr1kit.predict import predict
+    from medr1kit.probes import visual_reliance
+
+    format = flags.get("format", "no-think")
+    preds = predict(model, processor, test, format=format, output=run.path / "predictions.parquet")
+    print_scores(preds)
+    floor = blind_floor(train, test)
+    reliance = visual_reliance(model, processor, test, format=format, seed=flags.get("seed", 0), right=preds)
+    print("\nheld-out accuracy, and what can be had without the right image")
+    lines = [("blind floor (option lookup, no image)", floor.accuracy, floor.low, floor.high)]
+    lines += [(f"{row.images} images", row.accuracy, row.low, row.high) for row in reliance.itertuples()]
+    for name, accuracy, low, high in lines:
+        print(f"{name:<40}{accuracy:7.1%}  [{low:.1%}, {high:.1%}]")
+    for row in reliance.itertuples():
+        if row.images != "right":
+            print(f"lost with {row.images} images, paired: {row.lost:+.1%} [{row.lost_low:+.1%}, {row.lost_high:+.1%}]")
+    reliance.to_csv(run.path / "visual_reliance.csv", index=False)

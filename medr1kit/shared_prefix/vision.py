@@ -1,0 +1,143 @@
+"""Vision features, once an image.
+
+A frozen vision tower turns an image into the same features at every step, so they are computed once and kept, under the
+digest of the pixels, within a bound on memory. If only the *merger* (the last two linear maps of the tower) is trained,
+what enters the merger is kept instead, and the merger runs each time, with its gradient. If more of the tower is
+trained nothing is kept: then an image is still encoded once a forward pass, not once a row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """One image as the processor cut it up."""
+
+    digest: str
+    patches: torch.Tensor  # (patches, numbers in a patch)
+    grid: torch.Tensor  # (3,) frames, rows and columns of patches
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What stays the same about an image while its part of the tower is frozen."""
+
+    hidden: torch.Tensor | None  # (patches, width) before the merger, or None where the merger is frozen, too
+    order: torch.Tensor | None  # (tokens,) where the merger's outputs belong: Qwen2.5-VL sorts them by window
+    features: torch.Tensor  # (tokens, hidden) after the merger
+    deepstack: tuple[torch.Tensor, ...]  # Qwen3-VL's features for its first layers, each (tokens, hidden)
+
+    def bytes(self) -> int:
+        tensors = (self.hidden, self.order, self.features, *self.deepstack)
+        return sum(t.numel() * t.element_size() for t in tensors if t is not None)
+
+
+def digest(image: Any) -> str:
+    """Return a digest of a PIL image's mode, size, palette and pixels."""
+    described = f"{image.mode}{image.size}{image.getpalette() if image.mode == 'P' else ''}"
+    return hashlib.blake2b(described.encode() + image.tobytes(), digest_size=16).hexdigest()
+
+
+class VisionFeatures:
+    """Encodes images for one model and remembers what cannot change.
+
+    Args:
+        core: the model without its head, e.g. ``Qwen2VLModel``, with ``visual`` and ``get_image_features``.
+        limit: bytes to keep at most; the images used longest ago go first.
+
+    Attributes:
+        trained: which part of the tower has weights that change, or an adapter: "nothing", "merger" or "tower".
+        encoded: images sent through the tower so far.
+        found: images so far that were remembered instead.
+    """
+
+    def __init__(self, core: nn.Module, limit: int = 2**28):
+        self.core, self.limit = core, limit
+        # An adapter counts although it may be frozen: the KL term's reference is the model with its adapter off.
+        names = [name for name, weight in core.visual.named_parameters() if weight.requires_grad or "lora_" in name]
+        outside = [name for name in names if not name.startswith("merger.")]
+        self.trained = "tower" if outside else "merger" if names else "nothing"
+        self.encoded = self.found = 0
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._bytes = 0
+
+    def knows(self, image_digest: str) -> bool:
+        """Whether the image need not be preprocessed any more."""
+        return image_digest in self._kept
+
+    def __call__(self, images: Sequence[Pixels]) -> dict[str, Any]:
+        """Return the model's ``mm_encoder_outputs`` for images in the order in which the prompts show them."""
+        if self.trained == "tower":
+            self.encoded += len(images)
+            return {"image": self._encode(images)}
+        unknown = {image.digest: image for image in images if image.digest not in self._kept}
+        self.found += len(images) - len(unknown)
+        kept = {image.digest: self._kept[image.digest] for image in images if image.digest not in unknown}
+        if unknown:
+            kept |= self._keep(list(unknown.values()))
+        for image in images:
+            if image.digest in self._kept:
+                self._kept.move_to_end(image.digest)
+        rows = [kept[image.digest] for image in images]
+        features = [row.features for row in rows] if self.trained == "nothing" else self._merge(rows)
+        return {"image": self._output(features, list(zip(*(row.deepstack for row in rows))))}
+
+    def _encode(self, images: Sequence[Pixels]) -> Any:
+        device = next(self.core.visual.parameters()).device
+        patches = torch.cat([image.patches for image in images]).to(device)  # (all patches, numbers in a patch)
+        grids = torch.stack([image.grid for image in images]).to(device)  # (images, 3)
+        return self.core.get_image_features(patches, grids, return_dict=True)
+
+    @torch.no_grad()
+    def _keep(self, images: list[Pixels]) -> dict[str, _Kept]:
+        self.encoded += len(images)
+        output = self._encode(images)
+        counts = [len(image.patches) for image in images]
+        hidden = torch.split(output.last_hidden_state, counts) if self.trained == "merger" else [None] * len(images)
+        deepstack = list(zip(*(getattr(output, "deepstack_features", None) or ()))) or [()] * len(images)
+        new = {}
+        for i, image in enumerate(images):
+            order = self._order(image.grid) if self.trained == "merger" else None
+            tensors = (output.pooler_output[i].clone(), tuple(layer.clone() for layer in deepstack[i]))
+            new[image.digest] = _Kept(None if hidden[i] is None else hidden[i].clone(), order, *tensors)
+        for name, row in new.items():
+            self._kept[name] = row
+            self._bytes += row.bytes()
+        while self._bytes > self.limit and self._kept:
+            self._bytes -= self._kept.popitem(last=False)[1].bytes()
+        return new
+
+    def _order(self, grid: torch.Tensor) -> torch.Tensor | None:
+        """Where each merged token of an image stands among its tokens, row by row; None: in that order already."""
+        visual = self.core.visual
+        if not hasattr(visual, "window_size"):
+            return None
+        from transformers.vision_utils import get_vision_window_index
+
+        sizes = {name: getattr(visual, name) for name in ("spatial_merge_size", "window_size", "patch_size")}
+        index, _ = get_vision_window_index(grid[None], **sizes)
+        return torch.argsort(index).to(next(visual.parameters()).device)
+
+    def _merge(self, rows: list[_Kept]) -> list[torch.Tensor]:
+        merged = self.core.visual.merger(torch.cat([row.hidden for row in rows]))  # (all tokens, hidden)
+        parts = torch.split(merged, [len(row.features) for row in rows])
+        return [part if row.order is None else part[row.order] for part, row in zip(parts, rows)]
+
+    @staticmethod
+    def _output(features: list[torch.Tensor], deepstack: list[tuple[torch.Tensor, ...]]) -> Any:
+        if deepstack:
+            from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
+
+            return BaseModelOutputWithDeepstackFeatures(pooler_output=features, deepstack_features=deepstack)
+        from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+        return BaseModelOutputWithPooling(pooler_output=features)

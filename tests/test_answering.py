@@ -1,0 +1,245 @@
+"""Greedy answers from a shared prefix: the tokens of generate, and what is computed only once."""
+
+from importlib import import_module
+from io import BytesIO
+from itertools import zip_longest
+
+import pytest
+import torch
+from PIL import Image
+
+import medr1kit as mk
+from medr1kit.models import lora
+from medr1kit.shared_prefix.answering import Answerer
+from medr1kit.shared_prefix.pictures import FILE_DIGEST, Pictures
+from medr1kit.shared_prefix.reading import _patches_as_products, forget_images
+
+predict_module = import_module("medr1kit.predict")
+FORMATS = [mk.NO_THINK, mk.THINK_BEFORE, mk.THINK_AFTER]
+
+
+@pytest.fixture(autouse=True)
+def no_images_from_other_tests():
+    forget_images()
+    yield
+    forget_images()
+
+
+def asked(processor, rows, form):
+    """Prompts and pictures: two questions about the first picture, one of them twice, and a picture of another size."""
+    rows = list(rows)
+    prompts = [predict_module.chat_prompt(processor, form, row["problem"]) for row in rows]
+    pictures = [row["image"] for row in rows]
+    pictures[1], pictures[2] = pictures[0], pictures[2].resize((160, 96))
+    return [*prompts, prompts[0]], [*pictures, pictures[0]]
+
+
+def generated(model, processor, prompts, pictures, limit):
+    with predict_module._plain_greedy(model, processor, limit):
+        return list(predict_module._generate(model, processor, None, prompts, pictures))
+
+
+def answerer(model, processor, limit=24, **settings):
+    return Answerer(model, processor, limit=limit, ends=predict_module._end_tokens(model, processor), **settings)
+
+
+def adapted(model, merger=False):
+    from peft import get_peft_model
+
+    torch.manual_seed(1)
+    model = get_peft_model(model, lora(merger=merger))
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.02)
+    return model.eval()
+
+
+# ---- the tokens ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMATS, ids=lambda form: form.name)
+def test_texts_and_lengths_are_those_of_generate(tiny, val_phantoms, form):
+    prompts, pictures = asked(tiny[1], val_phantoms.select(range(12)), form)
+    ours = answerer(*tiny, limit=40, opening=f"<{form.blocks[0]}>")
+    assert ours(prompts, pictures) == generated(*tiny, prompts, pictures, 40)
+    assert ours.reader.accepted == 12  # the draft was right for all 12 distinct rows
+
+
+@pytest.mark.parametrize("merger", [False, True])
+def test_an_adapted_model_answers_as_in_generate(fresh_tiny, val_phantoms, merger):
+    model, processor = adapted(fresh_tiny[0], merger), fresh_tiny[1]
+    prompts, pictures = asked(processor, val_phantoms.select(range(8)), mk.THINK_AFTER)
+    expected = generated(model, processor, prompts, pictures, 24)
+    assert answerer(model, processor, opening="<answer>")(prompts, pictures) == expected
+
+
+@pytest.mark.parametrize("lora_on", [False, True])
+def test_the_other_architectures_answer_as_in_generate(micro, val_phantoms, lora_on):
+    """Their weights are random, so the draft is refused and nearly all rows run into the limit."""
+    model, processor = micro
+    model = adapted(model, merger=True) if lora_on else model
+    prompts, pictures = asked(processor, val_phantoms.select(range(8)), mk.NO_THINK)
+    ours = answerer(model, processor, limit=40, opening="<answer>")
+    assert ours(prompts, pictures) == generated(model, processor, prompts, pictures, 40)
+    assert ours.reader.accepted < 8
+
+
+@pytest.mark.parametrize("opening", ["", "<answer>", "<answer>A", "<answer>A</answer>", "<think>", "A<answer>"])
+def test_a_draft_changes_nothing_however_wrong(tiny, val_phantoms, opening):
+    """<answer>A is right for some rows in both tokens, for others in one; <think> is right for none."""
+    prompts, pictures = asked(tiny[1], val_phantoms.select(range(16)), mk.NO_THINK)
+    ours = answerer(*tiny, opening=opening)
+    assert ours(prompts, pictures) == generated(*tiny, prompts, pictures, 24)
+    letters = sum(text.startswith("<answer>A") for text, _ in ours(prompts, pictures)[:16])
+    assert 0 < letters < 16
+    first_time = ours.reader.accepted // 2
+    right = {"": 0, "<answer>": 16, "<answer>A": 16 + letters, "<answer>A</answer>": 16 + 2 * letters}
+    assert first_time == right.get(opening, 0)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_the_limit_holds_with_a_draft(tiny, val_phantoms, limit):
+    prompts, pictures = asked(tiny[1], val_phantoms.select(range(4)), mk.NO_THINK)
+    ours = answerer(*tiny, limit=limit, opening="<answer>A</answer>")
+    assert ours(prompts, pictures) == generated(*tiny, prompts, pictures, limit)
+
+
+def test_a_row_ends_where_its_text_is_closed(tiny, val_phantoms):
+    prompts, pictures = asked(tiny[1], val_phantoms.select(range(8)), mk.THINK_AFTER)
+    whole = answerer(*tiny, limit=40)(prompts, pictures)
+    ended = answerer(*tiny, limit=40, opening="<answer>", closed=predict_module.answer_closed)
+    for (text, n_tokens), (full, _) in zip(ended(prompts, pictures), whole):
+        assert (text, n_tokens) == (full.partition("</answer>")[0] + "</answer>", 3)
+    assert (
+        ended.row_steps == 8
+    )  # after the one pass over prompt and draft one token a row: that which is after the letter
+
+
+# ---- once ------------------------------------------------------------------------------------------------------------
+
+
+def test_an_image_is_encoded_and_read_once_and_an_equal_prompt_once(tiny, val_phantoms):
+    prompts, pictures = asked(tiny[1], val_phantoms.select(range(6)), mk.NO_THINK)
+    ours = answerer(*tiny, limit=3)
+    assert ours(prompts, pictures)[0] == ours(prompts, pictures)[-1]
+    assert (ours.reader.vision.encoded, ours.reader.beginnings) == (5, 10)  # 7 rows, 5 images, asked twice
+    assert ours.row_steps == 2 * 6 * 2  # twice six distinct prompts, and two tokens after the first
+
+
+def test_rows_that_are_done_leave_the_batch(tiny, val_phantoms):
+    prompts, pictures = asked(tiny[1], val_phantoms.select(range(16)), mk.THINK_AFTER)
+    ours = answerer(*tiny, limit=60)
+    lengths = [n_tokens for _, n_tokens in ours(prompts, pictures)[:16]]
+    assert sum(lengths) - 16 <= ours.row_steps < 16 * (max(lengths) - 1)
+
+
+def test_features_are_kept_for_the_next_reader_of_the_same_tower(tiny, fresh_tiny, val_phantoms):
+    prompts, pictures = asked(tiny[1], val_phantoms.select(range(4)), mk.NO_THINK)
+    first, second = answerer(*tiny), answerer(*fresh_tiny)  # two models with equal weights
+    assert first(prompts, pictures) == second(prompts, pictures)
+    assert second.reader.vision is first.reader.vision and first.reader.vision.encoded == 3
+    with torch.no_grad():
+        fresh_tiny[0].model.visual.blocks[0].mlp.fc1.weight[0, 0] += 1.0
+    changed = answerer(*fresh_tiny)
+    assert changed(prompts, pictures) == generated(*fresh_tiny, prompts, pictures, 24)
+    assert changed.reader.vision is not first.reader.vision and changed.reader.vision.encoded == 3
+
+
+def test_adapters_on_the_merger_share_what_enters_it(fresh_tiny, val_phantoms):
+    model, processor = adapted(fresh_tiny[0], merger=True), fresh_tiny[1]
+    prompts, pictures = asked(processor, val_phantoms.select(range(4)), mk.THINK_AFTER)
+    first = answerer(model, processor)
+    first(prompts, pictures)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "merger" in name and "lora_B" in name:
+                weight += 0.05
+    second = answerer(model, processor)
+    assert second(prompts, pictures) == generated(model, processor, prompts, pictures, 24)
+    assert second.reader.vision.encoded == 3
+
+
+def test_a_tower_with_hooks_is_never_taken_for_another(fresh_tiny, val_phantoms):
+    model, processor = fresh_tiny
+    prompts, pictures = asked(processor, val_phantoms.select(range(4)), mk.NO_THINK)
+    answerer(model, processor)(prompts, pictures)
+    model.model.visual.blocks[0].register_forward_hook(lambda module, arguments, output: output * 0)
+    blind = answerer(model, processor)
+    assert blind(prompts, pictures) == generated(model, processor, prompts, pictures, 24)
+
+
+def test_kept_features_do_not_keep_their_model(tiny, val_phantoms):
+    import gc
+    import weakref
+
+    model, processor = mk.load_model("tiny")
+    answerer(model, processor)(*asked(processor, val_phantoms.select(range(3)), mk.NO_THINK))
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None
+
+
+def test_features_that_did_not_fit_are_computed_again(tiny, val_phantoms):
+    prompts, pictures = asked(tiny[1], val_phantoms.select(range(6)), mk.NO_THINK)
+    expected, small = generated(*tiny, prompts, pictures, 24), answerer(*tiny)
+    small.reader.vision.limit = 2 * 16 * 128 * 4  # two images of 16 tokens
+    assert [small(prompts, pictures) for _ in range(2)] == [expected] * 2
+    assert small.reader.vision.encoded > 5
+
+
+def test_patches_as_a_product_are_the_convolution_and_it_comes_back(micro):
+    visual = micro[0].model.visual
+    patches = torch.randn(8, visual.patch_embed.proj.weight[0].numel())
+    convolved = visual.patch_embed(patches)
+    with _patches_as_products(visual):
+        product = visual.patch_embed(patches)
+        assert "forward" in vars(visual.patch_embed)
+    assert "forward" not in vars(visual.patch_embed)
+    torch.testing.assert_close(product, convolved, rtol=1e-5, atol=1e-5)
+
+
+# ---- pictures --------------------------------------------------------------------------------------------------------
+
+
+def image_rows(*contents, paths=()):
+    from datasets import Dataset
+    from datasets import Image as ImageFeature
+
+    files = [{"bytes": content, "path": path} for content, path in zip_longest(contents, paths)]
+    return Dataset.from_dict({"image": files}).cast_column("image", ImageFeature())
+
+
+def test_a_known_picture_is_never_decoded(tiny, val_phantoms):
+    rows = val_phantoms.select(range(3))
+    prompts = [predict_module.chat_prompt(tiny[1], mk.NO_THINK, row["problem"]) for row in rows]
+    seen, again = Pictures(rows)([0, 1, 2]), Pictures(rows)([0, 1, 2])
+    assert answerer(*tiny)(prompts, seen) == answerer(*tiny)(prompts, again)
+    assert not any(picture.tile for picture in seen) and all(picture.tile for picture in again)  # tile: still to decode
+    for picture, row in zip(again, rows):
+        assert picture.tobytes() == row["image"].tobytes()
+
+
+def test_rows_with_the_same_file_get_the_same_object_and_none_a_grey_one(val_phantoms):
+    shown = Pictures(val_phantoms.select([0, 1, 0]))([0, 1, 2, 0, None])
+    assert shown[0] is shown[2] is shown[3] and shown[0] is not shown[1]
+    assert shown[4].size == shown[0].size and shown[4].getextrema() == ((127, 127),) * 3
+
+
+def test_pictures_in_files_are_opened_late_too(tmp_path):
+    plain, content = Image.new("RGB", (40, 20), (9, 99, 199)), BytesIO()
+    plain.save(content, "PNG")
+    (tmp_path / "a.png").write_bytes(content.getvalue())
+    rows = image_rows(content.getvalue(), None, paths=[None, str(tmp_path / "a.png")])
+    inside, beside = Pictures(rows)([0, 1])
+    assert inside.info[FILE_DIGEST] == beside.info[FILE_DIGEST] and inside.tile and beside.tile
+    assert beside.tobytes() == inside.tobytes() == plain.tobytes()
+
+
+def test_a_picture_that_lies_on_its_side_is_turned_as_datasets_turns_it():
+    exif, plain, content = Image.Exif(), Image.new("RGB", (40, 20), (9, 99, 199)), BytesIO()
+    exif[0x0112] = 6  # orientation: a quarter turn
+    plain.save(content, "JPEG", exif=exif)
+    rows = image_rows(content.getvalue())
+    (shown,) = Pictures(rows)([0])
+    assert shown.size == rows[0]["image"].size == (20, 40) and FILE_DIGEST not in shown.info

@@ -1,0 +1,139 @@
+"""Rollouts from a shared prefix: the tokens that transformers would draw with the same seed."""
+
+import pytest
+import torch
+from shared_prefix_cases import COUNTS, adapted, base_of, conversations, core_of, head_of, padded
+
+from medr1kit.models import image_token_ids
+from medr1kit.shared_prefix.decoder import Decoder
+from medr1kit.shared_prefix.prompts import prefill, read_prompts
+from medr1kit.shared_prefix.sampling import _Branches, sample, settled
+from medr1kit.shared_prefix.scoring import score
+from medr1kit.shared_prefix.vision import VisionFeatures
+
+PLAIN = {"do_sample": True, "max_new_tokens": 24, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
+
+
+@pytest.fixture(scope="module")
+def rows(train_phantoms):
+    return list(train_phantoms.select(range(3)))
+
+
+def settings_of(model, processor, **changes):
+    from transformers import GenerationConfig
+
+    ends = {"eos_token_id": processor.tokenizer.eos_token_id, "pad_token_id": processor.tokenizer.pad_token_id}
+    barred = {"suppress_tokens": image_token_ids(base_of(model))}
+    return GenerationConfig(**(PLAIN | ends | barred | changes))
+
+
+def both(model, processor, rows, seed=0, **changes):
+    """What transformers says, cut after the end token, and our rollouts."""
+    asked = conversations(rows)
+    settings = settings_of(model, processor, **changes)
+    inputs = padded(processor, asked)
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        output = model.generate(**inputs, generation_config=settings)[:, inputs["input_ids"].shape[1] :]
+    after = torch.rand(1)  # both must leave the generator where transformers leaves it
+    end = settings.eos_token_id
+    theirs = [row[: row.index(end) + 1] if end in row else row for row in output.tolist()]
+
+    prompts = read_prompts(processor, core_of(model), asked)
+    settings, processors = settled(base_of(model), settings, prompts.input_ids.shape[1])
+    prefix = prefill(core_of(model), prompts, VisionFeatures(core_of(model))).detach()
+    torch.manual_seed(seed)
+    rollouts = sample(
+        Decoder(core_of(model).language_model, head_of(model)),
+        prefix,
+        prompts.of_row,
+        max_new_tokens=settings.max_new_tokens,
+        end_tokens=[end],
+        processors=processors,
+        greedy=not settings.do_sample,
+        record=True,
+    )
+    assert settings.do_sample is False or torch.rand(1) == after
+    return theirs, rollouts
+
+
+@pytest.mark.parametrize("merger", [False, True], ids=["language model", "merger, too"])
+def test_tokens_are_those_of_generate(micro, rows, merger):
+    model, processor = micro
+    theirs, ours = both(adapted(model, merger), processor, rows)
+    assert ours.tokens == theirs and len({tuple(row) for row in theirs}) > 3
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"max_new_tokens": 48},
+        {"do_sample": False, "max_new_tokens": 48},
+        {"temperature": 1.7, "top_k": 20, "top_p": 0.9, "repetition_penalty": 1.3},
+        {"min_new_tokens": 14, "no_repeat_ngram_size": 3},
+        {"max_new_tokens": 1},
+    ],
+    ids=["ragged", "greedy", "cut distribution", "shortest length", "one token"],
+)
+def test_the_built_in_model_says_what_generate_says(tiny, rows, changes):
+    """It ends by itself: rows leave at different steps, after having said the same for a while."""
+    theirs, ours = both(*tiny, rows, **changes)
+    assert ours.tokens == theirs
+    if changes == {"max_new_tokens": 48}:
+        assert len({len(row) for row in theirs}) > 2
+        assert ours.branch_steps < sum(map(len, theirs)) - len(theirs)  # words in common were read once
+
+
+def test_rows_that_all_end_at_once(tiny, rows):
+    model, processor = tiny
+    theirs, ours = both(model, processor, rows, forced_eos_token_id=processor.tokenizer.eos_token_id, max_new_tokens=1)
+    assert ours.tokens == theirs == [[processor.tokenizer.eos_token_id]] * sum(COUNTS)
+    assert ours.steps == 0 and ours.log_probs.shape == (sum(COUNTS), 1)
+
+
+def test_greedy_rows_of_a_prompt_stay_one_branch(tiny, rows):
+    _, ours = both(*tiny, rows, do_sample=False)
+    assert ours.branch_steps <= len(COUNTS) * ours.steps
+
+
+def test_recorded_beliefs_are_those_of_the_scoring(micro, rows):
+    model, processor = micro
+    adapted(model)
+    _, ours = both(model, processor, rows)
+    asked = conversations(rows)
+    prompts = read_prompts(processor, core_of(model), asked)
+    ids, mask = torch.zeros(2, *ours.log_probs.shape, dtype=torch.long)
+    for i, tokens in enumerate(ours.tokens):
+        ids[i, : len(tokens)], mask[i, : len(tokens)] = torch.tensor(tokens), 1
+    with torch.no_grad():
+        prefix = prefill(core_of(model), prompts, VisionFeatures(core_of(model)))
+        logps, entropies = score(core_of(model), head_of(model), prefix, prompts.of_row, ids, mask)
+    assert torch.allclose(ours.log_probs * mask, logps, atol=1e-5)
+    assert torch.allclose(ours.entropies * mask, entropies, atol=1e-5)
+    assert not (ours.log_probs * (1 - mask)).any()
+
+
+def test_a_stop_function_ends_its_row_alone(tiny, rows):
+    model, processor = tiny
+    asked = conversations(rows)
+    prompts = read_prompts(processor, core_of(model), asked)
+    prefix = prefill(core_of(model), prompts, VisionFeatures(core_of(model))).detach()
+    decoder = Decoder(core_of(model).language_model, head_of(model))
+    common = {"max_new_tokens": 12, "end_tokens": [processor.tokenizer.eos_token_id]}
+    torch.manual_seed(0)
+    free = sample(decoder, prefix, prompts.of_row, **common)
+    torch.manual_seed(0)
+    stopped = sample(decoder, prefix, prompts.of_row, **common, stop=lambda tokens: len(tokens) == 3)
+    assert stopped.tokens == [row[:3] for row in free.tokens]
+    assert free.log_probs is None and free.entropies is None
+
+
+def test_branches_split_where_rows_part_and_make_room_where_they_end():
+    branches = _Branches([0, 0, 0, 1, 1])
+    assert branches.grow({0: 7, 1: 7, 2: 8, 3: 7, 4: 7}) == (None, [0], [7, 7, 8])
+    assert branches.of_row == {0: 0, 1: 0, 2: 2, 3: 1, 4: 1}
+    for row in (0, 1):
+        del branches.of_row[row]
+    left, parents, column = branches.grow({2: 9, 3: 5, 4: 6})  # 2 of 3 branches live: branch 0 is dropped
+    assert (left, parents, column) == ([1, 2], [0], [5, 9, 6])
+    assert branches.of_row == {2: 1, 3: 0, 4: 2} and branches.room == 3

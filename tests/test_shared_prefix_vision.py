@@ -1,0 +1,114 @@
+"""Features once an image: the model's own, with bounded memory, and only as long as they cannot change."""
+
+import pytest
+import torch
+from PIL import Image
+from shared_prefix_cases import adapted, base_of, conversations, core_of, padded
+
+from medr1kit.models import lora
+from medr1kit.shared_prefix.prompts import read_prompts
+from medr1kit.shared_prefix.vision import VisionFeatures, digest
+
+
+@pytest.fixture
+def images(micro, train_phantoms):
+    """A square, a wide and another square picture as the micro model's processor cuts them up."""
+    micro[1].image_processor.size = {"shortest_edge": 12_000, "longest_edge": 12_000}  # several windows in Qwen2.5
+    asked = conversations(list(train_phantoms.select(range(3))), sizes=(None, (224, 112), None))
+    return read_prompts(micro[1], core_of(micro[0]), asked).images
+
+
+def own(model, images):
+    """What the model makes of all images in one pass."""
+    patches = torch.cat([image.patches for image in images])
+    output = core_of(model).get_image_features(patches, torch.stack([image.grid for image in images]), return_dict=True)
+    return list(output.pooler_output), list(getattr(output, "deepstack_features", None) or [])
+
+
+def same(found, expected):
+    found = found["image"]
+    features, layers = expected
+    assert all(torch.allclose(*pair, atol=1e-5) for pair in zip(found.pooler_output, features, strict=True))
+    ours = getattr(found, "deepstack_features", None) or []
+    joined = [torch.cat(list(layer)) if isinstance(layer, list | tuple) else layer for layer in ours]
+    wanted = [torch.cat(list(layer)) if isinstance(layer, list | tuple) else layer for layer in layers]
+    assert all(torch.allclose(*pair, atol=1e-5) for pair in zip(joined, wanted, strict=True))
+    return True
+
+
+@pytest.mark.parametrize("trained", ["nothing", "merger", "tower"])
+def test_features_are_the_model_s_own(micro, images, trained):
+    model = micro[0].requires_grad_(trained == "tower")
+    if trained == "merger":
+        model = adapted(model, merger=True)
+    vision = VisionFeatures(core_of(model))
+    assert vision.trained == trained
+    again = (images[2], images[0], images[2], images[1])
+    expected = own(model, images), own(model, again)
+    assert same(vision(images), expected[0]) and same(vision(again), expected[1])
+    assert (vision.encoded, vision.found) == ((7, 0) if trained == "tower" else (3, 4))
+    assert vision.knows(images[0].digest) == (trained != "tower")
+    assert bool(core_of(model).config.model_type == "qwen3_vl") == bool(expected[0][1])
+
+
+def test_a_trained_merger_gets_its_gradient_and_its_new_weights(micro, images):
+    model = adapted(micro[0], merger=True)
+    vision = VisionFeatures(core_of(model))
+    weights = [w for name, w in core_of(model).visual.merger.named_parameters() if "lora_" in name]
+
+    def gradients(features):
+        return torch.autograd.grad(sum((f * f.detach().cos()).sum() for f in features), weights)
+
+    for _ in range(2):
+        ours, theirs = gradients(vision(images)["image"].pooler_output), gradients(own(model, images)[0])
+        assert all(torch.allclose(*pair, rtol=1e-4, atol=1e-5) for pair in zip(ours, theirs))
+        with torch.no_grad():
+            weights[0].add_(0.1)
+        assert same(vision(images), own(model, images))
+    with model.disable_adapter():  # the reference of the KL term
+        assert same(vision(images), own(model, images))
+    assert vision.encoded == 3
+
+
+def test_a_frozen_adapter_is_not_taken_for_a_frozen_tower(micro):
+    """It is switched off for the reference, so features with it must not be kept."""
+    from peft import get_peft_model
+
+    model = get_peft_model(micro[0], lora(merger=True)).requires_grad_(False)
+    assert VisionFeatures(core_of(model)).trained == "merger"
+
+
+def test_memory_is_bounded_and_what_left_is_encoded_anew(micro, images):
+    model = base_of(micro[0]).requires_grad_(False)
+    unbounded = VisionFeatures(core_of(model))
+    unbounded(images)
+    sizes = [unbounded._kept[image.digest].bytes() for image in images]
+    vision = VisionFeatures(core_of(model), limit=sizes[0] + sizes[2])
+    assert same(vision(images), own(model, images))
+    assert vision._bytes == sum(row.bytes() for row in vision._kept.values()) <= vision.limit
+    assert not vision.knows(images[0].digest) and vision.knows(images[2].digest)
+    vision(images[2:])  # just used: it stays when the first comes back
+    assert same(vision(images[:1]), own(model, images[:1])) and vision.encoded == 4
+    assert vision.knows(images[2].digest)
+    nothing = VisionFeatures(core_of(model), limit=0)
+    for _ in range(2):
+        assert same(nothing(images), own(model, images))
+    assert nothing.encoded == 6 and not nothing._kept and nothing._bytes == 0
+
+
+def test_digests_tell_pictures_apart():
+    picture = Image.effect_noise((8, 6), 40)
+    assert digest(picture) == digest(picture.copy())
+    turned = Image.frombytes("L", (6, 8), picture.tobytes())
+    coloured = picture.convert("P")
+    recoloured = coloured.copy()
+    recoloured.putpalette(bytes(range(255, -1, -1)) * 3)
+    others = [turned, picture.point(lambda x: x + 1), coloured, recoloured]
+    assert len({digest(image) for image in (picture, *others)}) == 5
+
+
+def test_pixels_are_those_of_the_processor(micro, train_phantoms, images):
+    wide = conversations(list(train_phantoms.select(range(3))), sizes=(None, (224, 112), None))
+    inputs = padded(micro[1], [wide[0], wide[3], wide[4]])
+    assert torch.equal(torch.cat([image.patches for image in images]), inputs["pixel_values"])
+    assert torch.equal(torch.stack([image.grid for image in images]), inputs["image_grid_thw"])
