@@ -1,0 +1,94 @@
+"""Writes the tables of `docs/speed.md` from the files in `benchmarks/speed/`, and measures those files anew if asked.
+
+python benchmarks/speed_page.py               # tables from the files that are there
+python benchmarks/speed_page.py --measure     # all four benchmarks first, then the tables; growth.py is apart
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER, PAGE = ROOT / "benchmarks" / "speed", ROOT / "docs" / "speed.md"
+BENCHMARKS = ("grpo", "predict", "load", "audit")
+
+
+def measure(repeats: int | None) -> None:
+    """Run the four benchmarks, each in a process of its own."""
+    for name in BENCHMARKS:
+        command = [sys.executable, "-m", "medr1kit", "benchmark", name, "--json", str(FOLDER / f"{name}.json")]
+        subprocess.run(command + ([] if repeats is None else ["--repeats", str(repeats)]), check=True, cwd=ROOT)
+
+
+def section(name: str) -> str:
+    """The machine and the table of one benchmark, as Markdown."""
+    if name == "growth":
+        return table(pd.read_csv(FOLDER / "growth.csv"))
+    report = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    about, load = report["machine"], report["machine"]["load_average"]
+    versions = ", ".join(f"{package} {about[package]}" for package in ("python", "torch", "transformers", "trl"))
+    lines = [
+        f"`medr1kit benchmark {name}` on {about['cpu']}, {about['cores']} cores, {about['threads']} thread;",
+        f"{versions}; load average {load['start']} before and {load['end']} after. CPU seconds, medians.",
+        "",
+    ]
+    rows = [row(case) for case in report["cases"]]
+    return "\n".join(lines) + "\n" + table(pd.DataFrame(rows).dropna(axis=1, how="all"))
+
+
+def row(case: dict) -> dict:
+    """A case as a row of a table."""
+    shown = {"case": case["name"], "what": case["about"], "stock s": case["stock_s"], "fast s": case["fast_s"]}
+    shown |= {"ratio": None if case["ratio"] is None else f"**{case['ratio']:.2f}**"}
+    spread = "ratio_low" in case and case["repeats"] > 1
+    shown |= {"over turns": f"{case['ratio_low']:.2f} to {case['ratio_high']:.2f}" if spread else None}
+    shown |= {"turns": case["repeats"], "same result": "yes" if case["exact"] else "no"}
+    return shown
+
+
+def table(frame: pd.DataFrame) -> str:
+    """A frame as a Markdown table."""
+
+    def text(value: object) -> str:
+        if isinstance(value, float):
+            return "–" if value != value else f"{value:.3g}"
+        return "–" if value is None else str(value)
+
+    lines = [
+        frame.columns.tolist(),
+        ["---"] * frame.shape[1],
+        *([text(v) for v in line] for line in frame.values.tolist()),
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def write_page(page: Path = PAGE) -> None:
+    """Put each section between its two marks; one whose file is missing stays as it is."""
+    content = page.read_text(encoding="utf-8")
+    for name, file in [(name, f"{name}.json") for name in BENCHMARKS] + [("growth", "growth.csv")]:
+        if (FOLDER / file).is_file():
+            marks = rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)"
+            content = re.sub(marks, lambda m, name=name: f"{m[1]}{section(name)}\n{m[2]}", content, flags=re.DOTALL)
+    page.write_text(content, encoding="utf-8")
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--measure", action="store_true", help="run the four benchmarks first")
+    parser.add_argument("--repeats", type=int, help="for --measure: how often each case is measured")
+    flags = parser.parse_args()
+    if flags.measure:
+        measure(flags.repeats)
+    write_page()
+
+
+if __name__ == "__main__":
+    main()
