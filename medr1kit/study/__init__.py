@@ -1,0 +1,22 @@
+"""A study: a grid of trainings and tests from one small YAML file, resumable, on one machine or a cluster.
+
+One training tells a story, a grid tells whether to believe it. A *cell* of the grid is one training (modality or task,
+method, format, seed) and its test on questions that are the same for all cells; the untrained base is a cell, too.
+
+    grid.py      the YAML file -> cells, each with the definition that decides its result
+    folder.py    what is on disk: states, locks
+    cell.py      one cell: train, then predict
+    workers.py   many cells: processes of one thread each
+    status.py    what is done, what is running, when it will end
+    results.py   all predictions in one table, and the tables to record
+    commands.py  ``medr1kit study run | status | tables``
+"""
+
+from __future__ import annotations
+
+
+def study(argv: list[str]) -> None:
+    """Run a grid of trainings and tests from a YAML file, say how far it is, and write its tables."""
+    from medr1kit.study.commands import command
+
+    command(argv)

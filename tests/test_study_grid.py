@@ -1,0 +1,176 @@
+import inspect
+from pathlib import Path
+
+import pytest
+from study_fakes import STUDY, write_study
+
+from medr1kit.data import load_vqa
+from medr1kit.study.grid import _DATA, _SOURCE, check_settings, read_study, select
+from medr1kit.vqa import MODALITIES, TASKS, DataError
+
+STUDIES = Path(__file__).resolve().parents[1] / "studies"
+
+
+@pytest.fixture(scope="module")
+def quick():
+    return read_study(STUDIES / "quick.yaml")
+
+
+def changed(tmp_path, before, after):
+    text = STUDY.replace(before, after)
+    assert text != STUDY
+    return read_study(write_study(tmp_path, text))
+
+
+def test_the_quick_study_is_the_promised_grid(quick):
+    trained = [cell for cell in quick.cells if cell.train_by]
+    assert [cell.format for cell in quick.cells if cell.method == "base"] == ["think-before", "think-after", "no-think"]
+    assert {(cell.trained_on, cell.method, cell.format, cell.seed) for cell in trained} == {
+        (name, method, format, seed)
+        for name in (*MODALITIES, *TASKS)
+        for method, formats in {
+            "sft": ("think-before", "think-after"),
+            "sft-answer": ("no-think",),
+            "grpo": ("think-before", "think-after", "no-think"),
+        }.items()
+        for format in formats
+        for seed in (0, 1, 2)
+    }
+    assert len(quick.cells) == len({cell.name for cell in quick.cells}) == 3 + 3 * 6 * 13
+
+
+def test_seeds_stand_outermost_and_the_base_comes_first(quick):
+    seeds = [-1 if cell.seed is None else cell.seed for cell in quick.cells]
+    assert seeds == sorted(seeds)
+
+
+def test_the_quick_study_asks_a_hundred_questions_a_modality_and_a_task(quick):
+    arguments = dict(quick.settings["test"]) | {"size": 28}
+    questions = load_vqa(arguments.pop("name"), split="test", **arguments).to_pandas()
+    assert questions["modality"].value_counts().to_dict() == dict.fromkeys(MODALITIES, 100)
+    assert questions["task"].value_counts().to_dict() == dict.fromkeys(TASKS, 160)
+    assert questions.groupby(["modality", "task"]).size().eq(20).all()
+
+
+def test_a_model_trained_by_task_has_no_modality_label(quick):
+    (cell,) = select(quick.cells, "task=LG method=grpo format=no-think seed=1")
+    assert cell.labels == {"method": "grpo", "seed": 1, "train_modality": None, "train_task": "Lesion Grading"}
+    assert quick.cells[0].labels == {"method": "base", "seed": None, "train_modality": None, "train_task": None}
+
+
+def test_a_cell_trains_on_its_own_modality_and_seed_and_all_are_tested_alike(quick):
+    (cell,) = select(quick.cells, "modality=OCT method=sft format=think-after seed=2")
+    assert cell.definition["train"] == {"split": "train", "name": "phantoms", "n": 960, "modality": "OCT", "seed": 2}
+    assert len({str(cell.definition["test"]) for cell in quick.cells}) == 1
+
+
+def test_the_smoke_study_has_every_method():
+    cells = read_study(STUDIES / "smoke.yaml").cells
+    assert {cell.method for cell in cells} == {"base", "sft", "sft-answer", "grpo"}
+    assert all(cell.definition["settings"] == {"max_steps": 2} for cell in cells if cell.train_by)
+
+
+# --- fingerprints -----------------------------------------------------------------------------------------------------
+
+
+def fingerprints(study):
+    return {cell.name: cell.fingerprint for cell in study.cells}
+
+
+def test_a_fingerprint_changes_with_what_decides_the_result_and_with_nothing_else(tmp_path):
+    before = fingerprints(read_study(write_study(tmp_path)))
+    more = fingerprints(changed(tmp_path, "[0, 1]", "[0, 1, 2]"))
+    assert set(before) < set(more) and all(more[name] == before[name] for name in before)
+    steps = fingerprints(changed(tmp_path, "[sft-answer, grpo]", "{sft-answer: , grpo: {max_steps: 3}}"))
+    assert {name for name in before if steps[name] != before[name]} == {name for name in before if "grpo" in name}
+    tests = fingerprints(changed(tmp_path, "test: {name: phantoms, n: 16}", "test: {name: phantoms, n: 24}"))
+    assert not set(before.values()) & set(tests.values())
+
+
+def test_a_changed_data_file_is_a_changed_definition(tmp_path):
+    data = tmp_path / "questions.json"
+    data.write_text("[]")
+    text = STUDY.replace("train: {name: phantoms", f"train: {{name: {data}")
+    before = fingerprints(read_study(write_study(tmp_path, text)))
+    data.write_text("[ ]")
+    after = fingerprints(read_study(write_study(tmp_path, text)))
+    assert {name for name in before if before[name] == after[name]} == {"base_no-think"}
+
+
+def test_the_arguments_of_a_data_set_are_those_of_load_vqa():
+    known = ["source", *(name for name in (*_SOURCE, "modality", "task", "seed") if name != "name")]
+    assert sorted(known) == sorted(inspect.signature(load_vqa).parameters)
+    assert not {"modality", "task", "seed"} & set(_DATA["train"]), "the cell decides these"
+
+
+# --- choosing cells ---------------------------------------------------------------------------------------------------
+
+
+def test_shards_part_the_cells(quick):
+    shards = [[cell.name for cell in quick.cells if cell.in_shard(number, 4)] for number in (1, 2, 3, 4)]
+    assert sorted(name for shard in shards for name in shard) == sorted(cell.name for cell in quick.cells)
+    assert min(map(len, shards)) > 237 / 4 / 2
+
+
+def test_only_takes_several_values_and_short_names(quick):
+    chosen = select(quick.cells, "modality=der,FP format=no-think seed=0,2")
+    assert {(cell.trained_on, cell.seed) for cell in chosen} == {
+        (name, seed) for name in ("Dermoscopy", "Fundus") for seed in (0, 2)
+    }
+    assert [cell.name for cell in select(quick.cells, "name=base_no-think")] == ["base_no-think"]
+
+
+@pytest.mark.parametrize(
+    ("only", "message"), [("colour=red", "keys among name, modality"), ("seed", "key=value"), ("seed=7", "none of the")]
+)
+def test_a_filter_that_cannot_be_meant_is_refused(quick, only, message):
+    with pytest.raises(DataError, match=message):
+        select(quick.cells, only)
+
+
+# --- bad files --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("seeds:", "seed:", "the key 'seed' is unknown; allowed are name, train"),
+        ("name: small\n", "", "the key 'name' is missing"),
+        ("[0, 1]", "[0, one]", "seeds: .* is not a list of whole numbers"),
+        ("[0, 1]", "[0, 0]", "seeds: 0 stands twice"),
+        ("[0, 1]", "[-1]", "seeds: -1 is negative"),
+        ("[no-think]", "[nothink2]", "nothink2"),
+        ("[no-think]", "no-think", "formats: 'no-think' is not a list of names"),
+        ("[CT, OCT]", "[CT, PET]", "PET"),
+        ("[CT, OCT]", "some", "train_by: modality: 'some' is not a list"),
+        ("modality: [", "organ: [", "train_by: the key 'organ' is unknown; allowed are modality, task"),
+        ("[sft-answer, grpo]", "[dpo]", "methods: the key 'dpo' is unknown; allowed are sft, sft-answer, grpo"),
+        ("[sft-answer, grpo]", "{grpo: 80}", "methods: grpo: 80 are no settings"),
+        ("train: {name", "train: {seed: 1, name", "train: the key 'seed' is unknown"),
+        ("test: {name: phantoms, ", "test: {", "test: 'name' is missing"),
+        ("test: {name: phantoms, n: 16}", "test: phantoms", "test: expected 'key: value' pairs"),
+        ("name: small", "name: small\npreset: huge", "preset: 'huge' is unknown; use one of tiny, gpu"),
+        ("name: small", "name: small\npredict: {image: blank}", "predict: the key 'image' is unknown"),
+        ("name: small", "name: [", "is not YAML"),
+    ],
+)
+def test_a_bad_file_is_refused_in_one_sentence_that_says_what_is_allowed(tmp_path, before, after, message):
+    with pytest.raises(DataError, match=message) as refusal:
+        changed(tmp_path, before, after)
+    assert "small.yaml" in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(DataError, match="cannot be read"):
+        read_study(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("settings", ["{max_step: 3}", "{output_dir: x}", "{seed: 3}"])
+def test_a_setting_that_the_trainer_does_not_know_is_refused_before_anything_runs(tmp_path, settings):
+    study = changed(tmp_path, "[sft-answer, grpo]", f"{{sft-answer: , grpo: {settings}}}")
+    with pytest.raises(DataError, match=r"methods: grpo: the setting .* is not allowed; use 'lora' and .* GRPOConfig"):
+        check_settings(study)
+
+
+def test_settings_of_the_trainers_pass(tmp_path):
+    check_settings(changed(tmp_path, "[sft-answer, grpo]", "{grpo: {max_steps: 3, shared_prefix: false}}"))

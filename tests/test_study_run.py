@@ -1,0 +1,427 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from study_fakes import STUDY, Fake, write_study
+
+from medr1kit.__main__ import main
+from medr1kit.study import commands
+from medr1kit.study.cell import run_cell
+from medr1kit.study.commands import read_shard
+from medr1kit.study.folder import cell_folder, cell_lock, read_record, state_of, study_lock
+from medr1kit.study.grid import read_study
+from medr1kit.study.results import read_predictions, write_tables
+from medr1kit.study.status import describe, seconds_left, status_table
+from medr1kit.study.workers import Worker, WorkerDied, run_cells
+from medr1kit.tables import PREDICTIONS
+from medr1kit.vqa import DataError
+
+GRPO = "ct_grpo_no-think_0"
+
+
+@pytest.fixture
+def study(tmp_path):
+    return read_study(write_study(tmp_path))
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """`medr1kit study run small.yaml` with fake cells; returns (exit status, what the fake did)."""
+
+    def run(*words, text=STUDY, **faults):
+        fake, real = Fake(**faults), run_cells
+        monkeypatch.setattr(commands, "run_cells", lambda *a, **k: real(*a, **k, start=fake))
+        file = write_study(tmp_path, text)
+        return main(["study", "run", str(file), "--output", str(tmp_path / "out"), "--workers", "1", *words]), fake
+
+    return run
+
+
+def states(study, root):
+    return {cell.name: state_of(root, cell).state for cell in study.cells}
+
+
+# --- running, going on ------------------------------------------------------------------------------------------------
+
+
+def test_a_study_trains_and_tests_every_cell_in_order_and_writes_its_tables(command, study, tmp_path, capsys):
+    status, fake = command()
+    names = [cell.name for cell in study.cells]
+    assert status == 0 and fake.tested == names and fake.trained == names[1:]
+    assert set(states(study, tmp_path / "out").values()) == {"done"}
+    assert "9 cells, 9 done, 0 running, 0 failed, 0 waiting" in capsys.readouterr().out
+    assert (tmp_path / "out" / "predictions.parquet").is_file()
+
+
+def test_finished_cells_are_skipped(command):
+    command()
+    _, fake = command()
+    assert fake.tested == fake.trained == []
+
+
+def test_more_seeds_keep_what_is_finished(command):
+    command()
+    _, fake = command(text=STUDY.replace("[0, 1]", "[0, 1, 2]"))
+    assert len(fake.trained) == 4 and all(name.endswith("_2") for name in fake.trained)
+
+
+def test_a_changed_definition_is_run_again_and_that_is_said(command, capsys):
+    command()
+    _, fake = command(text=STUDY.replace("[sft-answer, grpo]", "{sft-answer: , grpo: {max_steps: 3}}"))
+    assert len(fake.trained) == 4 and all("_grpo_" in name for name in fake.trained)
+    assert f"{GRPO} changed since it was run, and is run again" in capsys.readouterr().out
+
+
+def predict_cells_that_left_the_file_stay_on_disk_and_leave_the_tables(command, tmp_path, capsys):
+    command()
+    command(text=STUDY.replace("[0, 1]", "[0]"))
+    assert "4 on disk are not in the file any more" in capsys.readouterr().out
+    assert (tmp_path / "out" / "cells" / "ct_grpo_no-think_1" / "predictions.parquet").is_file()
+    assert set(pd.read_parquet(tmp_path / "out" / "predictions.parquet")["seed"].dropna()) == {0}
+
+
+def test_only_some_cells_can_be_run(command):
+    _, fake = command("--only", "method=grpo seed=1")
+    assert fake.trained == ["ct_grpo_no-think_1", "oct_grpo_no-think_1"]
+
+
+def test_failed_cells_are_reported_and_can_be_repeated_alone(command, tmp_path, study, capsys):
+    status, fake = command(fail=[GRPO])
+    said = capsys.readouterr()
+    assert status == 2 and len(fake.tested) == 8, "the others go on"
+    assert "1 of 9 cells failed" in said.err
+    assert f"{GRPO}: ValueError: no luck with {GRPO}\n" in said.out
+    error = tmp_path / "out" / "cells" / GRPO / "error.txt"
+    assert str(error) in said.out and "Traceback" in error.read_text() and "and more of it" in error.read_text()
+    (line,) = [line for line in said.out.splitlines() if "repeat:" in line]
+    words = line.split("medr1kit study run ")[1].split()
+    status, fake = command(*words[words.index("--only") :])
+    assert status == 0 and fake.tested == [GRPO] and not error.exists()
+    assert fake.trained == [], "its training had worked"
+
+
+def test_ctrl_c_leaves_a_study_that_goes_on_where_it_stopped(command, study, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        command(stop_in=GRPO)
+    assert stop.value.code == 130
+    assert "The same command goes on" in capsys.readouterr().out
+    assert state_of(tmp_path / "out", next(c for c in study.cells if c.name == GRPO)).why == "interrupted"
+    _, fake = command()
+    assert GRPO in fake.tested and GRPO not in fake.trained, "the training was finished, the test was not"
+    assert f"{GRPO} goes on" in capsys.readouterr().out
+    assert set(states(study, tmp_path / "out").values()) == {"done"}
+
+
+def test_a_cell_that_was_interrupted_while_training_is_trained_again(study, tmp_path):
+    cell, fake = study.cells[1], Fake()
+
+    def killed(cell, folder):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_cell(cell, tmp_path / cell.name, killed, fake.test)
+    assert run_cell(cell, tmp_path / cell.name, fake.train, fake.test)
+    assert fake.trained == [cell.name]
+
+
+def test_a_changed_cell_starts_from_an_empty_folder(study, tmp_path):
+    first, second = study.cells[1:3]
+    fake, folder = Fake(), tmp_path / "cell"
+    run_cell(first, folder, fake.train, fake.test)
+    (folder / "adapter").mkdir()
+    run_cell(second, folder, lambda cell, folder: None, lambda cell, folder: None)
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "cell.json"]
+
+
+def test_two_workers_run_every_cell_once(study, tmp_path):
+    fake = Fake()
+    run_cells(study.cells, tmp_path, 2, start=fake)
+    assert sorted(fake.tested) == sorted(cell.name for cell in study.cells)
+
+
+def test_a_worker_that_cannot_be_started_ends_the_study_with_its_reason(study, tmp_path):
+    def broken():
+        raise OSError("no more processes")
+
+    with pytest.raises(OSError, match="no more processes"):
+        run_cells(study.cells, tmp_path, 2, start=broken)
+
+
+# --- locks ------------------------------------------------------------------------------------------------------------
+
+
+def test_two_studies_on_one_folder_are_refused(command, tmp_path, capsys):
+    with study_lock(tmp_path / "out"):
+        status, fake = command()
+    assert status == 2 and fake.tested == []
+    assert "is being worked on by another" in capsys.readouterr().err
+    assert command()[0] == 0, "the lock is free again"
+
+
+def test_different_shards_go_together_and_nothing_else(tmp_path):
+    with study_lock(tmp_path, (1, 2)):
+        with study_lock(tmp_path, (2, 2)):
+            pass
+        for shard in ((1, 2), None):
+            with pytest.raises(DataError, match="being worked on"), study_lock(tmp_path, shard):
+                pass
+
+
+def test_a_lock_ends_with_the_process_that_held_it(study, tmp_path):
+    folder = cell_folder(tmp_path, study.cells[0])
+    code = "import sys, time\nfrom pathlib import Path\nfrom medr1kit.study.folder import cell_lock\n"
+    code += "with cell_lock(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
+    holder = subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    record = {"state": "running", "fingerprint": study.cells[0].fingerprint}
+    (folder / "cell.json").write_text(json.dumps(record))
+    assert state_of(tmp_path, study.cells[0]).state == "running"
+    holder.kill()
+    holder.wait()
+    assert state_of(tmp_path, study.cells[0]) == state_of(tmp_path, study.cells[0])
+    assert state_of(tmp_path, study.cells[0]).why == "interrupted"
+    with cell_lock(folder):
+        pass
+
+
+# --- workers as processes ---------------------------------------------------------------------------------------------
+
+SERVE = """
+import os, sys, time
+from medr1kit.study.workers import serve
+def run(cell, folder):
+    print("printed by", cell.name, os.environ["OMP_NUM_THREADS"], os.environ["CI"])
+    if cell.name == "ct_sft-answer_no-think_0": os.kill(os.getpid(), 9)
+    if cell.name == "oct_sft-answer_no-think_0": time.sleep(60)
+    folder.mkdir(parents=True); (folder / "pid").write_text(str(os.getpid()))
+    return True
+serve(run)
+"""
+
+
+def process(code=SERVE):
+    return Worker([sys.executable, "-c", code])
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_worker_runs_many_cells_with_one_thread_and_keeps_what_they_print(study, tmp_path):
+    worker = process()
+    pids = set()
+    for cell in (study.cells[0], study.cells[3]):
+        worker.run(cell, tmp_path / cell.name)
+        pids.add(int((tmp_path / cell.name / "pid").read_text()))
+        assert (tmp_path / f"{cell.name}.log").read_text() == f"printed by {cell.name} 1 true\n"
+    worker.close()
+    assert pids == {worker.process.pid}
+
+
+def test_the_death_of_a_worker_fails_its_cell_and_the_rest_goes_on(study, tmp_path):
+    cells = [study.cells[0], study.cells[1], study.cells[3]]
+    run_cells(cells, tmp_path, 1, start=process)
+    folders = [cell_folder(tmp_path, cell) for cell in cells]
+    assert (folders[0] / "pid").read_text() != (folders[2] / "pid").read_text(), "a new worker"
+    failed = state_of(tmp_path, cells[1])
+    assert (
+        failed.state == "failed" and "ended by SIGKILL; on Linux this is often want of memory" in failed.record["error"]
+    )
+    assert "WorkerDied" in (folders[1] / "error.txt").read_text()
+
+
+def test_a_stopped_study_ends_its_workers_in_the_middle_of_a_cell(study, tmp_path):
+    started = []
+
+    def start():
+        started.append(process())
+        return started[-1]
+
+    def stop():
+        if (tmp_path / "cells").exists():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_cells([study.cells[2]], tmp_path, 1, start=start, tick=stop)
+    assert started[0].process.wait(10) == -signal.SIGKILL
+    assert read_record(cell_folder(tmp_path, study.cells[2])) == {}, "interrupted is not failed"
+
+
+def test_workers_end_when_the_study_is_killed(study, tmp_path):
+    code = f"import sys\nsys.path.insert(0, {os.path.dirname(__file__)!r})\n"
+    code += "from pathlib import Path\nimport test_study_run as t\nfrom medr1kit.study.grid import read_study\n"
+    code += "worker = t.process()\nprint(worker.process.pid, flush=True)\n"
+    code += "worker.run(read_study(sys.argv[1]).cells[2], Path(sys.argv[2]) / 'cell')\n"
+    words = [sys.executable, "-c", code, str(write_study(tmp_path)), str(tmp_path)]
+    parent = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    pid = int(parent.stdout.readline())
+    for _ in range(300):
+        if (tmp_path / "cell.log").exists():
+            break
+        time.sleep(0.1)
+    assert (tmp_path / "cell.log").exists() and alive(pid)
+    parent.kill()
+    parent.wait()
+    for _ in range(100):
+        if not alive(pid) or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2]:
+            return
+        time.sleep(0.1)
+    os.kill(pid, signal.SIGKILL)
+    pytest.fail("the worker outlived its study")
+
+
+def test_a_worker_that_does_not_start_says_so(study, tmp_path):
+    with pytest.raises(WorkerDied, match="exit status 3"):
+        process("raise SystemExit(3)").run(study.cells[0], tmp_path / "cell")
+
+
+# --- status -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_status_counts_and_shows_steps_rewards_and_errors(command, study, tmp_path, capsys):
+    command(fail=["oct_grpo_no-think_0"])
+    root, running = tmp_path / "out", next(cell for cell in study.cells if cell.name == GRPO)
+    record = read_record(cell_folder(root, running))
+    (cell_folder(root, running) / "cell.json").write_text(json.dumps(record | {"state": "running"}))
+    capsys.readouterr()
+    with cell_lock(cell_folder(root, running)):
+        assert main(["study", "status", str(root)]) == 0
+    text = capsys.readouterr().out
+    assert "small: 9 cells, 7 done, 1 running, 1 failed, 0 waiting; ends about" in text
+    assert f"{GRPO}: step 2 of 80, reward 1.50" in text
+    assert "oct_grpo_no-think_0: ValueError: no luck with oct_grpo_no-think_0" in text
+    assert "interrupted" not in text
+    assert f"{GRPO}: interrupted" in describe("small", status_table(root, study.cells)), "the lock is free again"
+
+
+def test_the_end_is_expected_from_finished_cells_of_the_same_kind():
+    table = pd.DataFrame(
+        [
+            ("sft", "no-think", "done", 10.0),
+            ("grpo", "no-think", "done", 40.0),
+            ("grpo", "no-think", "waiting", None),  # 40 s
+            ("grpo", "think-after", "waiting", None),  # no such cell yet: as grpo, 40 s
+            ("sft", "no-think", "running", 4.0),  # 6 s left
+        ],
+        columns=["method", "format", "state", "seconds"],
+    )
+    assert seconds_left(table, 1) == pytest.approx(86)
+    assert seconds_left(table, 2) == pytest.approx(43)
+    assert seconds_left(table[table["state"] != "done"], 2) is None
+
+
+def test_status_of_a_folder_without_a_study_is_refused(tmp_path, capsys):
+    assert main(["study", "status", str(tmp_path)]) == 2
+    assert "it has no study.yaml" in capsys.readouterr().err
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def test_predictions_carry_the_schema_and_the_labels(command, study, tmp_path):
+    command()
+    preds = read_predictions(study, tmp_path / "out")
+    assert list(preds.columns) == list(PREDICTIONS) and len(preds) == 9 * 16
+    assert preds.loc[preds["method"] == "base", ["seed", "train_modality", "train_task"]].isna().all(axis=None)
+    assert set(preds["method"]) == {"base", "sft-answer", "grpo"}
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(tmp_path / "out" / "predictions.parquet").drop(columns="options"), preds.drop(columns="options")
+    )
+
+
+def test_the_tables_hold_differences_to_the_base_and_what_made_them(command, study, tmp_path, capsys):
+    command()
+    assert main(["study", "tables", str(tmp_path / "out"), "--to", str(tmp_path / "kept")]) == 0
+    transfer = pd.read_csv(tmp_path / "kept" / "transfer_modality.csv")
+    assert len(transfer) == 2 * 2 * 2 and (transfer["seeds"] == 2).all()
+    assert transfer["difference"].tolist() == [0.5] * 8, "right on all against every other one"
+    scores = pd.read_csv(tmp_path / "kept" / "scores_modality.csv")
+    assert scores.loc[scores["method"] == "base", "accuracy"].tolist() == [0.5, 0.5]
+    curves = pd.read_csv(tmp_path / "kept" / "curves.csv")
+    assert len(curves) == 4 * 2 and set(curves["reward"]) == {0.5, 1.5} and set(curves["seed"]) == {0, 1}
+    runs = pd.read_csv(tmp_path / "kept" / "runs.csv")
+    assert (runs["state"] == "done").all() and runs["predict_seconds"].notna().all()
+    made = json.loads((tmp_path / "kept" / "provenance.json").read_text())
+    assert (made["finished"], made["missing"], made["seeds"], made["questions"]) == (9, [], [0, 1], 16)
+    assert len(made["commands"]) == 1 and set(made["versions"]) > {"torch", "trl", "medr1kit"}
+    assert str(tmp_path) not in json.dumps(made), "where the study lay on this machine is nobody's business"
+
+
+def test_a_folder_for_keeps_holds_the_predictions_too(command, study, tmp_path):
+    command()
+    main(["study", "tables", str(tmp_path / "out"), "--to", str(tmp_path / "kept")])
+    preds, kept = read_predictions(study, tmp_path / "out"), pd.read_parquet(tmp_path / "kept" / "predictions.parquet")
+    keys = ["id", "train_modality", "method", "seed"]
+    sides = [frame.drop(columns="options").sort_values(keys, ignore_index=True) for frame in (preds, kept)]
+    pd.testing.assert_frame_equal(*sides)
+    assert not (tmp_path / "out" / "tables" / "predictions.parquet").exists(), "they lie beside that folder already"
+
+
+def test_tables_of_an_unfinished_study_say_what_is_missing(command, study, tmp_path):
+    command("--only", "method=base")
+    assert not (tmp_path / "out" / "tables" / "transfer_modality.csv").exists()
+    made = json.loads((tmp_path / "out" / "tables" / "provenance.json").read_text())
+    assert made["finished"] == 1 and GRPO in made["missing"]
+
+
+def test_tables_of_a_study_that_has_not_begun_are_refused(study, tmp_path):
+    with pytest.raises(DataError, match=r"no cell of small .* is finished"):
+        write_tables(study, tmp_path)
+
+
+# --- shards -----------------------------------------------------------------------------------------------------------
+
+
+def test_shards_run_all_cells_between_them_and_leave_the_tables_to_the_last(command, tmp_path, capsys):
+    _, first = command("--shard", "1/2")
+    assert "when all parts are done: medr1kit study tables" in capsys.readouterr().out
+    _, second = command("--shard", "2/2")
+    assert first.tested and second.tested and len(first.tested) + len(second.tested) == 9
+    assert (tmp_path / "out" / "tables" / "transfer_modality.csv").is_file()
+
+
+def test_a_slurm_array_names_its_shard(monkeypatch):
+    for name, value in {"ID": "5", "MIN": "3", "COUNT": "4"}.items():
+        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
+    assert read_shard("slurm") == (3, 4)
+
+
+@pytest.mark.parametrize("text", ["0/4", "5/4", "2", "a/b", "slurm"])
+def test_a_shard_that_is_none_is_refused(text, monkeypatch):
+    monkeypatch.delenv("SLURM_ARRAY_TASK_ID", raising=False)
+    with pytest.raises(DataError, match="--shard"):
+        read_shard(text)
+
+
+# --- a real cell ------------------------------------------------------------------------------------------------------
+
+
+def test_a_real_cell_trains_is_tested_as_saved_and_goes_on_after_its_training(one_thread, tmp_path):
+    text = STUDY.replace("[CT, OCT]", "[CT]").replace("[sft-answer, grpo]", "{grpo: {max_steps: 2}}")
+    study = read_study(write_study(tmp_path, text))
+    cell, root = study.cells[1], tmp_path / "out"
+    folder = cell_folder(root, cell)
+    assert run_cell(cell, folder), (folder / "error.txt").read_text()
+    preds = pd.read_parquet(folder / "predictions.parquet")
+    assert len(preds) == 16 and set(preds["modality"]) > {"CT", "OCT"}
+    labels = preds[["model", "train_modality", "train_task", "method", "format", "seed"]].drop_duplicates()
+    assert labels.to_numpy().tolist() == [["tiny", "CT", None, "grpo", "no-think", 0]]
+    assert len(pd.read_csv(folder / "metrics.csv")) == 2 and (folder / "adapter").is_dir()
+    (folder / "predictions.parquet").unlink()
+    assert state_of(root, cell).state == "waiting"
+
+    def no_training(cell, folder):
+        raise AssertionError("trained again")
+
+    assert run_cell(cell, folder, train=no_training)
+    pd.testing.assert_frame_equal(pd.read_parquet(folder / "predictions.parquet"), preds)
