@@ -135,6 +135,42 @@ def test_rewards_have_a_raw_and_a_smooth_line_each_and_a_legend():
     assert len({to_rgb(line.get_color()) for line in ax.lines}) == 3
 
 
+def runs(seeds=3, **columns):
+    """Seeds that differ by a constant: 0, 0.1, 0.2."""
+    shifts = [metrics().assign(seed=s, reward=1 + 0.1 * s, **columns) for s in range(seeds)]
+    return pd.concat(shifts, ignore_index=True)
+
+
+def test_several_seeds_are_a_line_in_a_band():
+    ax = plot_rewards(runs())
+    assert len(ax.lines) == 3, "a mean for each reward, and no raw lines"
+    assert ax.lines[0].get_ydata() == pytest.approx(np.full(100, 1.1))
+    band = ax.collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == pytest.approx((1.0, 1.2))
+    assert "range of 3 seeds" in [text.get_text() for text in ax.get_legend().get_texts()]
+    lengths = plot_lengths(runs())
+    assert len(lengths.lines) == 1 and "shortest to longest" not in lengths.get_legend_handles_labels()[1]
+
+
+def test_seeds_of_unequal_length_are_averaged_where_all_were_logged():
+    short = runs(2)
+    short = short[(short["seed"] == 0) | (short["step"] <= 40)]
+    assert plot_rewards(short).lines[0].get_xdata().max() == 40
+
+
+def test_several_methods_get_a_curve_of_the_whole_reward_each_with_its_own_dashes():
+    both = pd.concat([runs(method="grpo"), runs(method="other")])
+    for ax in (plot_rewards(both), plot_lengths(both)):
+        assert [line.get_label() for line in ax.lines] == ["grpo", "other"]
+        one, other = ax.lines
+        assert one.get_color() != other.get_color() and one.get_linestyle() != other.get_linestyle()
+
+
+def test_runs_that_are_not_told_apart_are_refused():
+    with pytest.raises(DataError, match="hold step 1 more than once; tell runs apart in a column 'seed' or 'run'"):
+        plot_rewards(runs().drop(columns="seed"))
+
+
 def test_rewards_skip_rows_that_logged_something_else():
     frame = pd.concat([metrics(10), pd.DataFrame([{"step": 11, "train_runtime": 5.0}])])
     assert len(plot_rewards(frame).lines[0].get_xdata()) == 10
@@ -198,7 +234,7 @@ def test_transfer_prints_points_frames_the_diagonal_and_hatches_doubt():
     ax = plot_transfer(transfer(["MRI", "CT"]))
     assert labels(ax.get_xticklabels()) == labels(ax.get_yticklabels()) == ["CT", "MRI"]
     assert (ax.get_ylabel(), ax.get_xlabel()) == ("trained on", "tested on")
-    assert texts(ax) == ["+50.0", "-2.0", "-2.0", "+50.0"]
+    assert texts(ax) == ["+50.0", "−2.0", "−2.0", "+50.0"]
     assert marked(ax, "_diagonal") == [(0, 0), (1, 1)]
     assert marked(ax, "_doubtful") == [(0, 1), (1, 0)]
     assert all(patch.get_hatch() for patch in ax.patches if patch.get_label() == "_doubtful")
@@ -219,7 +255,7 @@ def test_transfer_leaves_untested_cells_empty_and_frames_only_what_is_a_diagonal
     table = table[table["train_modality"] != "MRI"]
     table.loc[table["modality"] == "MRI", ["difference", "p_corrected"]] = np.nan
     ax = plot_transfer(table)
-    assert texts(ax) == ["+50.0", "-2.0", "-2.0"]
+    assert texts(ax) == ["+50.0", "−2.0", "−2.0"]
     assert marked(ax, "_diagonal") == [(0, 0), (1, 2)]
     assert marked(ax, "_doubtful") == [(0, 2), (1, 0)]
 
@@ -233,6 +269,21 @@ def test_transfer_by_task_and_the_refusals():
         plot_transfer(transfer(), value="p")
     with pytest.raises(DataError, match="no column 'p_corrected'"):
         plot_transfer(transfer().drop(columns="p_corrected"))
+
+
+def test_a_difference_of_modes_says_what_it_is_and_keeps_its_doubt():
+    ax = plot_transfer(transfer(quantity="no-think minus think-before"))
+    assert ax.get_title().startswith("no-think minus think-before (points)\nhatched")
+    theirs = plot_transfer(transfer(published=True, quantity="no-think minus think"))
+    assert theirs.get_title().startswith("published: no-think minus think (points)")
+
+
+def test_the_diagonal_can_be_seen_on_dark_cells():
+    ax = plot_transfer(transfer())
+    seams = [patch for patch in ax.patches if patch.get_label() == "_seam"]
+    frames = [patch for patch in ax.patches if patch.get_label() == "_diagonal"]
+    assert len(seams) == len(frames) == 2
+    assert seams[0].get_linewidth() > frames[0].get_linewidth() and to_rgb(seams[0].get_edgecolor()) == (1, 1, 1)
 
 
 def test_own_and_published_rows_do_not_mix_in_one_map():
