@@ -5,7 +5,7 @@ PIP_ARGS ?=
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lab lint clean
+.PHONY: demo test lab lint notebooks test-notebooks clean
 
 demo: $(VENV)/.installed
 	$(BIN)/medr1kit demo --output_dir runs/demo
@@ -15,6 +15,14 @@ test: $(VENV)/.installed
 
 lab: $(VENV)/.installed
 	$(BIN)/jupyter lab notebooks
+
+# Runs every notebook, two at a time, and writes its outputs; `make test-notebooks` compares instead.
+# One of them: make notebooks NAMES=03
+notebooks: $(VENV)/.installed
+	$(BIN)/python notebooks/build.py $(NAMES)
+
+test-notebooks: $(VENV)/.installed
+	$(BIN)/python notebooks/build.py --check $(NAMES)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -20,17 +20,19 @@ PACKAGE = ROOT / "medr1kit"
 # Bottom-up. A module imports from lower layers, or from its own as long as there is no circle.
 LAYERS = (
     {"vqa", "formats"},
-    {"rewards", "phantoms", "images", "blocks", "sources", "stored", "medmnist", "data", "published"},
-    {"stats", "multiplicity", "power", "tables", "comparison", "runs", "audit", "rationales", "omnimedvqa", "cards"},
+    {"rewards", "phantoms", "images", "blocks", "sources", "stored", "medmnist", "data", "published"} | {"recorded"},
+    {"stats", "multiplicity", "power", "tables", "comparison", "runs", "audit", "rationales", "omnimedvqa", "cards"}
+    | {"difficulty", "modes"},
     {"symptoms", "watch"},
-    {"plots", "perturbations", "calibration"},
+    {"plots", "perturbations", "calibration", "errors", "sheet_page", "worksheet"},
     {"widgets"},
     {"models", "presets", "flags"},
-    {"recording", "shared_prefix"},
+    {"recording", "shared_prefix", "dynamic"},
     {"train", "predict"},
     {"probes", "letters"},
     {"tiny"},
-    {"study", "demo"},
+    {"study", "demo", "benchmark"},
+    {"commands"},
     {"__main__"},
 )
 LAYER_OF = {name: i for i, layer in enumerate(LAYERS) for name in layer}
@@ -172,6 +174,7 @@ def test_an_unknown_name_is_an_attribute_error():
         ("audit", "mk.audit"),
         ("audit", "import medr1kit.audit"),
         ("audit", "from medr1kit.audit.floors import blind_floor"),
+        ("errors", "mk.export_worksheet"),
     ],
 )
 def test_a_function_named_like_its_module_is_the_function_whatever_was_imported_first(name, first):

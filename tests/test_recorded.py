@@ -1,11 +1,16 @@
 """Recorded tables: complete, consistent, and what the texts say about them."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 import medr1kit
+from medr1kit.comparison import transfer_table
+from medr1kit.recorded import recorded
+from medr1kit.tables import PREDICTIONS, check_predictions
+from medr1kit.vqa import DataError
 
 RECORDED = Path(medr1kit.__file__).parent / "recorded"
 FILES = sorted(RECORDED.glob("*.csv"))
@@ -61,3 +66,49 @@ def test_the_readme_s_means_are_those_of_the_table():
             means = some.groupby("method")[["accuracy_before", "accuracy_after"]].mean()
             wanted += [means.loc["sft", "accuracy_before"], *means.loc[["sft", "grpo"], "accuracy_after"]]
         assert printed == pytest.approx(wanted, abs=0.0006)
+
+
+# --- mk.recorded ------------------------------------------------------------------------------------------------------
+
+
+def test_the_list_names_every_table_with_its_size():
+    listed = recorded().set_index("name")
+    files = [path for path in RECORDED.rglob("*.*") if path.suffix in (".csv", ".parquet")]
+    assert sorted(listed.index) == sorted(path.relative_to(RECORDED).with_suffix("").as_posix() for path in files)
+    for name in ("gains", "quick/predictions"):
+        assert listed.loc[name, "rows"] == len(recorded(name))
+        assert listed.loc[name, "columns"] == ", ".join(recorded(name))
+
+
+def test_an_unknown_name_is_answered_with_the_names():
+    with pytest.raises(
+        DataError, match=r"table 'quick/prediction'; did you mean 'quick/predictions'\?.*there are.*gains"
+    ):
+        recorded("quick/prediction")
+
+
+def test_recorded_predictions_are_as_predict_writes_them():
+    preds = check_predictions(recorded("quick/predictions"))
+    assert tuple(preds) == PREDICTIONS
+    assert isinstance(preds["options"].iloc[0], list)
+    assert str(preds["seed"].dtype) == "Int64" and preds.loc[preds["method"] == "base", "seed"].isna().all()
+    assert not preds.duplicated(["id", "train_modality", "train_task", "method", "format", "seed"]).any()
+
+
+def test_the_quick_study_s_tables_belong_to_its_predictions():
+    """One cell of the matrix, computed again; and every finished cell answered every question."""
+    preds, table = recorded("quick/predictions"), recorded("quick/transfer_modality")
+    ct = preds[(preds["train_modality"] == "CT") & (preds["method"] == "sft") & (preds["format"] == "think-before")]
+    base = preds[(preds["method"] == "base") & (preds["format"] == "think-before")]
+    again = transfer_table(pd.concat([base, ct]))
+    kept = table[(table["train_modality"] == "CT") & (table["method"] == "sft") & (table["format"] == "think-before")]
+    for column in ("n", "accuracy", "difference", "difference_low", "difference_high"):
+        assert again[column].tolist() == pytest.approx(kept[column].tolist(), abs=6e-5)
+    done = int(recorded("quick/runs")["state"].eq("done").sum())
+    provenance = json.loads((RECORDED / "quick/provenance.json").read_text())
+    assert done == provenance["finished"]
+    assert len(preds) == done * provenance["questions"]
+
+
+def test_recorded_predictions_stay_small():
+    assert (RECORDED / "quick/predictions.parquet").stat().st_size < 3_000_000

@@ -1,4 +1,4 @@
-"""Decoding with fixed shapes, as a GPU records it: the same rollouts as with growing ones. The recording needs a GPU."""
+"""Decoding with fixed shapes, as a GPU records it: the same rollouts as with growing ones. Recording needs a GPU."""
 
 import pytest
 import torch

@@ -1,0 +1,112 @@
+"""The panel: lazy, static on demand, and deaf to what it does to its own controls."""
+
+import subprocess
+import sys
+
+import ipywidgets
+import pytest
+
+from medr1kit.widgets import base
+from medr1kit.widgets.base import VIEW, Panel
+
+
+class Counter(Panel):
+    """A field and what was heard of it."""
+
+    def __init__(self):
+        self.built, self.got = 0, []
+
+    def build(self):
+        self.built += 1
+        self.field = base.number("n", self.heard(self.got.append), hook="n", low=0, high=9, value=5)
+        self.button = base.press("go", lambda: self.got.append("pressed"), hook="go")
+        return base.stack(base.row(self.field, self.button))
+
+    def static(self):
+        return "<p>static</p>"
+
+    def summary(self):
+        return "a counter"
+
+
+def from_browser(widget, **state):
+    """What a browser sends when a reader moves a control."""
+    widget._handle_msg({"content": {"data": {"method": "update", "state": state, "buffer_paths": []}}, "buffers": []})
+
+
+@pytest.fixture(autouse=True)
+def live(monkeypatch):
+    monkeypatch.delenv("MEDR1KIT_STATIC", raising=False)
+
+
+def test_controls_are_built_once_and_only_when_shown():
+    panel = Counter()
+    assert (repr(panel), panel.static(), panel.built) == ("a counter", "<p>static</p>", 0)
+    assert panel.root is panel.root
+    assert panel.built == 1
+
+
+def test_a_cell_shows_the_view_and_beside_it_html_and_text():
+    panel = Counter()
+    bundle = panel._repr_mimebundle_()
+    assert bundle["text/html"] == "<p>static</p>" and bundle["text/plain"] == "a counter"
+    assert bundle[VIEW]["model_id"] == panel.root.model_id
+    assert ipywidgets.VBox().get_view_spec().keys() == bundle[VIEW].keys()
+
+
+def test_static_mode_shows_no_view_and_builds_nothing(monkeypatch):
+    monkeypatch.setenv("MEDR1KIT_STATIC", "1")
+    panel = Counter()
+    assert panel._repr_mimebundle_() == {"text/html": "<p>static</p>", "text/plain": "a counter"}
+    assert panel.built == 0
+
+
+def test_a_static_cell_needs_no_ipywidgets():
+    code = (
+        "import os, sys; os.environ['MEDR1KIT_STATIC'] = '1'\n"
+        "from medr1kit.widgets.lab import reward_lab\n"
+        "reward_lab()._repr_mimebundle_()\n"
+        "assert not {'ipywidgets', 'torch'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_what_a_reader_does_is_heard_and_what_the_panel_does_is_not():
+    panel = Counter()
+    assert panel.root
+    from_browser(panel.field, value=7)
+    with panel.filling():
+        panel.field.value = 3
+    from_browser(panel.field, value=4)
+    panel.button.click()
+    assert panel.got == [7, 4, "pressed"]
+
+
+def test_a_panel_hears_again_after_an_error():
+    panel = Counter()
+    with pytest.raises(ValueError), panel.filling():
+        raise ValueError
+    panel.heard(panel.got.append)(1)
+    assert panel.got == [1]
+
+
+def test_closing_a_panel_frees_its_controls():
+    panel = Counter()
+    before = len(ipywidgets.widgets.widget._instances)
+    panel.root.model_id  # noqa: B018
+    assert len(ipywidgets.widgets.widget._instances) > before
+    comms = [panel.field.comm, panel.button.comm]
+    panel.close()
+    assert panel.field.comm is None and panel.button.comm is None and all(comms)
+    panel.close()
+
+
+def test_controls_can_be_found_and_named():
+    for control in (
+        base.choose("c", ["x", ("Y", 2)], print, hook="c", value=2),
+        base.write("c", print, hook="c"),
+        base.write("c", print, hook="c", lines=3),
+        base.slide("c", print, hook="c", low=1, high=3, value=2),
+    ):
+        assert control.description == "c" and "mk-c" in control._dom_classes
+    assert base.press("c", print, hook="c").icon == "", "icons come from the network"

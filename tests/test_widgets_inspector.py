@@ -1,0 +1,292 @@
+"""The inspector: filters, steps, notes and the selection as CSV, with a browser's messages and without a browser."""
+
+import io
+import tracemalloc
+
+import datasets
+import pandas as pd
+import PIL.Image
+import pytest
+from test_widgets_base import from_browser
+from widget_fakes import HOSTILE, check_safe, predictions
+
+import medr1kit as mk
+from medr1kit.images import MedicalImage
+from medr1kit.vqa import DataError
+from medr1kit.widgets.base import VIEW
+
+RIGHT, WRONG = "<think>x</think><answer>B</answer>", "<think>x</think><answer>A</answer>"
+BEFORE = [RIGHT, RIGHT, WRONG, WRONG, "perhaps", WRONG]
+TEXTS = [text for name, text in HOSTILE.items() if name != "half"]  # pandas 3 holds no half characters
+AFTER = [RIGHT, WRONG, RIGHT, WRONG, RIGHT, "<think>a tumour</think><answer>C</answer>"]
+
+
+@pytest.fixture(autouse=True)
+def live(monkeypatch):
+    monkeypatch.delenv("MEDR1KIT_STATIC", raising=False)
+
+
+@pytest.fixture
+def inspector():
+    return mk.inspect_outputs(predictions(BEFORE), predictions(AFTER, "grpo"))
+
+
+def ids(inspector):
+    return [str(inspector.answers.ids[k]) for k in inspector.selection]
+
+
+def texts(inspector):
+    return check_safe(inspector.static()).texts
+
+
+def test_a_question_is_shown_with_its_options_and_answers_side_by_side(inspector):
+    inspector.go(3)
+    seen = check_safe(inspector.static())
+    assert seen.texts["id"] == ["q2 · CT · Anatomy Identification"]
+    assert seen.texts["gold"] == ["B) brain ✓ gold ← grpo"] and seen.texts["options"][0].startswith("A) liver ← base")
+    assert seen.texts["verdict"] == ["wrong", "right"] and seen.elements.count("img") == 1
+    assert all("because the answer block holds the letter" in text for text in seen.texts["answer"])
+    assert inspector.summary() == "6 of 6 questions answered by base, grpo; 0 notes"
+
+
+def test_filters_count_and_combine(inspector):
+    assert "fixed 2, broken 1, both wrong 2, both right 1, malformed 1, disagree 4" in texts(inspector)["status"][0]
+    inspector.choose_kind("fixed")
+    assert ids(inspector) == ["q2", "q4"]
+    inspector.choose_modality("MRI")
+    assert ids(inspector) == [] and texts(inspector)["none"] and "0 of 6" in texts(inspector)["status"][0]
+    inspector.choose_modality("every")
+    inspector.choose_kind("all")
+    inspector.search("TUMOUR")
+    assert ids(inspector) == ["q5"]
+    inspector.search("")
+    inspector.choose_task("Anatomy Identification")
+    assert len(ids(inspector)) == 6
+
+
+def test_a_filter_keeps_the_question_that_is_read_if_it_can(inspector):
+    inspector.go(5)
+    inspector.choose_kind("fixed")
+    assert (inspector._id(), inspector.position) == ("q4", 1)
+    inspector.choose_kind("broken")
+    assert (inspector._id(), inspector.position) == ("q1", 0)
+
+
+def test_steps_stop_at_the_ends(inspector):
+    inspector.previous()
+    assert inspector.position == 0
+    for _ in range(9):
+        inspector.next()
+    assert inspector.position == 5
+    inspector.go(-3)
+    assert inspector.position == 0
+
+
+def test_the_controls_of_a_browser_do_the_same(inspector):
+    root = inspector.root
+    assert "mk-panel" in root._dom_classes
+    from_browser(inspector._kind, index=1)
+    assert inspector.kind == "fixed" and 'data-mk="id">q2' in inspector._main.value
+    assert (inspector._number.max, inspector._slider.max) == (2, 2)
+    from_browser(inspector._slider, value=2)
+    assert 'data-mk="id">q4' in inspector._main.value and inspector._number.value == 2
+    from_browser(inspector._number, value=1)
+    assert 'data-mk="id">q2' in inspector._main.value
+    from_browser(inspector._search, value="tumour")
+    assert 'data-mk="none"' in inspector._main.value and inspector._note.disabled
+    from_browser(inspector._search, value="")
+    from_browser(inspector._kind, index=0)
+    [previous, after] = [control for control in root.children[2].children if "Button" in type(control).__name__]
+    after.click()
+    assert inspector.position == 3
+    previous.click()
+    assert inspector.position == 2
+
+
+def test_shrinking_the_selection_draws_one_question_once(inspector, monkeypatch):
+    assert inspector.root
+    inspector.go(6)
+    drawn = []
+    monkeypatch.setattr(type(inspector.pictures), "html", lambda self, row, size=224: drawn.append(row["id"]) or "")
+    from_browser(inspector._kind, index=2)
+    assert drawn == ["q1"] and inspector.position == 0
+
+
+def test_which_answers_are_shown_can_be_chosen():
+    frames = [predictions([WRONG] * 2), predictions([RIGHT] * 2, "sft"), predictions([RIGHT, WRONG], "grpo")]
+    inspector = mk.inspect_outputs(*frames, predictions([RIGHT, RIGHT], "dpo"))
+    assert inspector.shown == [0, 1] and texts(inspector)["verdict"] == ["wrong", "right"]
+    assert inspector.root and [place.value for place in inspector._places] == [0, 1, -1]
+    from_browser(inspector._places[2], index=2)
+    assert inspector.shown == [0, 1, 2] and inspector._main.value.count("mk-cell") > 3
+    assert "fixed 1, broken 0" in texts(inspector)["status"][0], "from the first to the last"
+    from_browser(inspector._places[2], index=4)
+    from_browser(inspector._places[0], index=3)
+    assert inspector.shown == [3, 1]
+    with pytest.raises(DataError, match="no answerer None"):
+        inspector.show(0, None)
+    with pytest.raises(DataError, match="no answerer 4; they are numbered 0 to 3"):
+        inspector.show(1, 4)
+    assert inspector.shown == [3, 1]
+
+
+def test_three_answerers_are_shown_at_once_and_one_alone_has_filters_of_its_own():
+    table = pd.concat([predictions(BEFORE), predictions(AFTER, "sft"), predictions(AFTER, format="no-think")])
+    assert len(texts(mk.inspect_outputs(table))["verdict"]) == 3
+    alone = mk.inspect_outputs(predictions(BEFORE))
+    assert alone.root and alone.kinds() == ("all", "right", "wrong", "malformed", "with a note")
+    alone.choose_kind("wrong")
+    assert ids(alone) == ["q2", "q3", "q4", "q5"] and texts(alone)["verdict"] == ["wrong"]
+    with pytest.raises(DataError, match="unknown filter 'fixed'; use one of all, right"):
+        alone.choose_kind("fixed")
+    assert alone.kind == "wrong"
+
+
+def test_a_question_that_one_side_did_not_answer_is_shown():
+    inspector = mk.inspect_outputs(predictions(BEFORE), predictions(AFTER, "grpo").iloc[1:])
+    assert "not answered" in check_safe(inspector.static()).all and len(texts(inspector)["verdict"]) == 1
+
+
+def test_notes_stay_with_their_question(inspector):
+    assert inspector.root
+    from_browser(inspector._note, value="the marker gives it away")
+    inspector.next()
+    assert inspector._note.value == ""
+    from_browser(inspector._note, value="<script>")
+    assert inspector.notes == {"q0": "the marker gives it away", "q1": "<script>"}
+    assert texts(inspector)["note"] == ["Note: <script>"]
+    inspector.choose_kind("with a note")
+    assert ids(inspector) == ["q0", "q1"]
+    from_browser(inspector._note, value=" ")
+    assert list(inspector.notes) == ["q0"]
+    inspector.previous()
+    assert inspector._note.value == "the marker gives it away"
+
+
+# --- the selection as a file ------------------------------------------------------------------------------------------
+
+
+def test_the_selection_is_saved_with_its_notes(inspector, tmp_path):
+    inspector.note("seen")
+    inspector.choose_kind("disagree")
+    sheet = pd.read_csv(inspector.export(tmp_path / "s.csv"), dtype=str, keep_default_na=False)
+    assert sheet["id"].tolist() == ["q1", "q2", "q4", "q5"]
+    assert sheet["options"][0] == "A) liver | B) brain | C) lung" and set(sheet["gold"]) == {"B"}
+    assert sheet["base predicted"].tolist() == ["B", "A", "", "A"]
+    assert sheet["grpo correct"].tolist() == ["False", "True", "True", "False"]
+    assert sheet["grpo completion"].tolist() == [AFTER[k] for k in (1, 2, 4, 5)]
+    inspector.choose_kind("all")
+    sheet = pd.read_csv(inspector.export(tmp_path / "all.csv"), keep_default_na=False)
+    assert sheet["note"].tolist() == ["seen", *[""] * 5]
+
+
+def test_no_cell_is_a_formula_and_no_character_breaks_the_file(tmp_path):
+    formulas = ["=cmd()", "+1", "-1", "@x", "\t=1", "'=1", 'a"\r\n=b', *TEXTS]
+    inspector = mk.inspect_outputs(predictions(formulas, "=HYPERLINK()"), predictions(formulas, "sft"))
+    inspector.note("=1+1")
+    path = inspector.export(tmp_path / "s.csv")
+    sheet = pd.read_csv(path, dtype=str, keep_default_na=False)
+    assert len(sheet) == len(formulas)
+    cells = [*sheet.columns, *sheet.to_numpy().ravel()]
+    assert not [cell for cell in cells if cell[:1] in ("=", "+", "-", "@", "\t", "\r")]
+    assert sheet["note"][0] == "'=1+1" and sheet["sft completion"][0] == "'=cmd()"
+    assert "\0" not in path.read_text(encoding="utf-8-sig")
+
+
+def test_a_file_that_is_there_is_not_overwritten(inspector, tmp_path):
+    path = inspector.export(tmp_path / "s.csv")
+    with pytest.raises(DataError, match="may hold notes"):
+        inspector.export(path)
+    with pytest.raises(DataError, match="cannot be written"):
+        inspector.export(tmp_path / "no" / "s.csv")
+    inspector.search("nowhere")
+    with pytest.raises(DataError, match="no question is left"):
+        inspector.export(tmp_path / "t.csv")
+
+
+def test_the_save_button_says_what_it_did(inspector, tmp_path):
+    assert inspector.root
+    from_browser(inspector._file, value=str(tmp_path / "s.csv"))
+    inspector._save()
+    assert "saved 6 questions" in check_safe(inspector._said.value).texts["said"][0]
+    inspector._save()
+    assert "may hold notes" in check_safe(inspector._said.value).texts["said"][0]
+
+
+# --- hostile, large, static -------------------------------------------------------------------------------------------
+
+
+def test_hostile_text_is_text_wherever_it_stands():
+    evil = TEXTS
+    frames = [predictions(evil).assign(method=method) for method in ("<script>base", "\0grpo")]
+    frames = [frame.assign(question=evil, options=[[text, "x", text] for text in evil]) for frame in frames]
+    frames = [frame.assign(id=[f"<b>{k}" for k in range(len(evil))], modality=evil, image_id=evil) for frame in frames]
+    inspector = mk.inspect_outputs(*frames)
+    assert inspector.root
+    for _ in evil:
+        inspector.note(evil[0])
+        check_safe(inspector._main.value)
+        inspector.next()
+    inspector.go(1)
+    check_safe(inspector.static())
+    assert inspector.notes.keys() == {f"<b>{k}" for k in range(len(evil))}
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The images that were decoded since."""
+    seen, decode = [], MedicalImage.decode_example
+
+    def counting(self, value, token_per_repo_id=None):
+        seen.append(value["path"])
+        return decode(self, value, token_per_repo_id)
+
+    monkeypatch.setattr(MedicalImage, "decode_example", counting)
+    return seen
+
+
+def with_images(n):
+    file = io.BytesIO()
+    PIL.Image.new("RGB", (28, 28)).save(file, "PNG")
+    features = {"id": datasets.Value("string"), "image": MedicalImage()}
+    rows = {"id": [f"q{k}" for k in range(n)], "image": [{"bytes": file.getvalue(), "path": f"{k}"} for k in range(n)]}
+    return datasets.Dataset.from_dict(rows, features=datasets.Features(features))
+
+
+def test_images_are_decoded_when_they_are_shown_and_no_others(inspector, decoded):
+    data = with_images(6)
+    decoded.clear()
+    inspector = mk.inspect_outputs(predictions(BEFORE), predictions(AFTER, "grpo"), data=data)
+    assert decoded == []
+    inspector._repr_mimebundle_()
+    assert decoded == ["0"], "for the view and for the static form together"
+    inspector.choose_kind("fixed")
+    inspector.search("picture")
+    inspector.next()
+    assert decoded == ["0", "2", "4"]
+
+
+def test_twenty_thousand_predictions_are_not_copied(decoded):
+    frames = [predictions([RIGHT, WRONG] * 10_000, method) for method in ("base", "grpo")]
+    tracemalloc.start()
+    inspector = mk.inspect_outputs(*frames)
+    inspector._repr_mimebundle_()
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert inspector.answers.answerers[1].frame is frames[1]
+    assert held < 20e6, f"{held / 1e6:.0f} MB"
+
+
+def test_a_cell_has_a_view_and_a_static_form_without_scripts(inspector, monkeypatch):
+    bundle = inspector._repr_mimebundle_()
+    assert set(bundle) == {VIEW, "text/html", "text/plain"}
+    monkeypatch.setenv("MEDR1KIT_STATIC", "1")
+    assert set(inspector._repr_mimebundle_()) == {"text/html", "text/plain"}
+    assert check_safe(bundle["text/html"]).texts["question"] == ["What is shown in picture 0?"]
+
+
+def test_recorded_answers_can_be_inspected():
+    recorded = mk.recorded("quick/predictions")
+    inspector = mk.inspect_outputs(recorded[recorded["method"].isin(["base", "grpo"])])
+    assert len(inspector.answers.answerers) > 2
+    assert len(texts(inspector)["verdict"]) == len(inspector.shown)

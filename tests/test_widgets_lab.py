@@ -1,0 +1,148 @@
+"""The reward lab: every near miss is explained as it is paid."""
+
+import re
+
+import pytest
+from test_widgets_base import from_browser
+from widget_fakes import HOSTILE, check_safe
+
+import medr1kit as mk
+from medr1kit.formats import FORMATS, NO_THINK, THINK_AFTER, THINK_BEFORE
+from medr1kit.vqa import LETTERS, DataError
+from medr1kit.widgets.lab import OWN, WRITTEN, near_misses, reward_table
+
+OPTIONS = ["liver", "brain", "lung"]
+CASES = [(format, name) for format in FORMATS.values() for name in near_misses(format, "B", OPTIONS)]
+
+
+@pytest.fixture(autouse=True)
+def live(monkeypatch):
+    monkeypatch.delenv("MEDR1KIT_STATIC", raising=False)
+
+
+def rewards(text, format=THINK_BEFORE):
+    return reward_table(text, format, "B", OPTIONS).set_index("reward")
+
+
+@pytest.mark.parametrize(("format", "name"), CASES, ids=[f"{format.name}: {name}" for format, name in CASES])
+def test_the_reasons_are_those_of_the_pay(format, name):
+    table = rewards(near_misses(format, "B", OPTIONS)[name], format)
+    paid, reason, theirs = table["paid"], table["reason"], table["reference_reason"]
+    assert (paid["format"] == 1) == (reason["format"] == "the form is kept")
+    assert (paid["repetition"] == 0) == (reason["repetition"] == "no three words in a row occur twice")
+    assert (paid["agreement"] is None) == reason["agreement"].startswith("does not apply")
+    if paid["agreement"] is not None:
+        concluded, answer = re.findall(r"\b[A-C]\b", reason["agreement"])
+        assert paid["agreement"] == float(concluded == answer)
+    if "whole text is compared" not in theirs["accuracy"]:
+        read = re.match(r"'(.*)', the first", theirs["accuracy"]).group(1)
+        assert table["reference"]["accuracy"] == float(read == "B")
+    else:
+        assert table["reference"]["accuracy"] == float(near_misses(format, "B", OPTIONS)[name].strip() == "B")
+    if format is THINK_AFTER:
+        assert table["reference"]["format"] is None and "has no think-after reward" in theirs["format"]
+    else:
+        assert (table["reference"]["format"] == 1) == (theirs["format"] == "its pattern matches the whole text")
+
+
+@pytest.mark.parametrize("gold", ["A", "B", "C"])
+@pytest.mark.parametrize("format", FORMATS.values())
+def test_near_misses_are_what_their_names_say(format, gold):
+    texts = near_misses(format, gold, OPTIONS)
+    assert len(set(texts.values())) == len(texts)
+    parsed = {name: format.parse(text, OPTIONS) for name, text in texts.items()}
+    assert parsed[WRITTEN].well_formed and parsed[WRITTEN].answer == gold
+    assert parsed["another letter"].well_formed and parsed["another letter"].answer not in (gold, None)
+    for name in (
+        "letter in parentheses",
+        "small letter",
+        "letter and text",
+        "text alone",
+        "letter on a line of its own",
+    ):
+        assert parsed[name].answer == gold and parsed[name].well_formed, name
+    for name in ("two letters", "two answer blocks", "letter beside another option's text", "no tags", "nothing"):
+        assert parsed[name].answer is None, name
+
+
+def test_the_lab_shows_where_the_reference_pays_otherwise():
+    frame = mk.reward_lab().frame.set_index("example")
+    assert frame.loc["two answer blocks", ["accuracy", "reference accuracy"]].tolist() == [0, 1]
+    assert frame.loc["letter in parentheses", ["accuracy", "reference accuracy"]].tolist() == [1, 0]
+    seen = check_safe(mk.reward_lab().static())
+    both = (frame["accuracy"] != frame["reference accuracy"]).sum() + (
+        frame["format"] != frame["reference format"]
+    ).sum()
+    assert len(seen.texts["differs"]) == both > 5
+    assert seen.texts["near-misses"][0].startswith("completionaccuracyformat")
+
+
+def test_a_completion_that_is_typed_is_read_at_once():
+    lab = mk.reward_lab(NO_THINK, "<answer> C </answer>", OPTIONS)
+    assert lab.root and lab.gold == "C" and lab._example.value == WRITTEN
+    from_browser(lab._text, value="<answer>(c) lung</answer>")
+    seen = check_safe(lab._main.value)
+    assert seen.texts["verdict"] == ["right"] and lab._example.value == OWN
+    assert lab.rewards.set_index("reward").loc["accuracy", ["paid", "reference"]].tolist() == [1.0, 0.0]
+    assert (
+        "accuracy1the answer block holds the letter C and its text; the gold is C0'(c) lung'"
+        in seen.texts["rewards"][0]
+    )
+    from_browser(lab._gold, index=0)
+    assert (
+        check_safe(lab._main.value).texts["verdict"] == ["wrong"] and "A) liver ✓ gold" in check_safe(lab.static()).all
+    )
+
+
+def test_examples_follow_the_format_and_what_was_typed_stays():
+    lab = mk.reward_lab("think-before", "B", OPTIONS)
+    assert lab.root
+    names = [name for name, _ in lab._example.options]
+    assert names[:2] == [OWN, WRITTEN] and "empty thinking" in names
+    from_browser(lab._example, index=names.index("empty thinking"))
+    assert lab.text == "<think></think><answer>B</answer>" == lab._text.value
+    from_browser(lab._format, index=list(FORMATS).index("think-after"))
+    assert lab.text == "<answer>B</answer><think></think>" and lab._example.value == "empty thinking"
+    from_browser(lab._format, index=list(FORMATS).index("no-think"))
+    assert lab.text == "<answer>B</answer><think></think>", "no-think has no such example"
+    assert "empty thinking" not in [name for name, _ in lab._example.options] and lab._example.value == OWN
+    from_browser(lab._text, value="mine")
+    from_browser(lab._format, index=0)
+    assert lab.text == "mine" == lab._text.value
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_text_is_text(name):
+    lab = mk.reward_lab(options=[HOSTILE["script"], HOSTILE["broken"], HOSTILE["null"]])
+    assert lab.root
+    lab.type(HOSTILE[name])
+    assert "script" not in check_safe(lab._main.value).elements
+
+
+def test_hostile_options_are_text_in_the_static_form_too():
+    seen = check_safe(mk.reward_lab(options=[HOSTILE["script"], HOSTILE["broken"], HOSTILE["null"]]).static())
+    assert "script" not in seen.elements
+
+
+def test_as_many_options_as_there_are_letters():
+    assert check_safe(mk.reward_lab(solution="Z", options=[f"option {k}" for k in LETTERS]).static())
+
+
+def test_the_summary_is_the_explanation():
+    assert str(mk.reward_lab()).splitlines()[:2] == [
+        "think-before, gold B",
+        "answer: B (the answer block holds the letter B)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"solution": "D", "options": ["a", "b"]}, "the gold is 'D', but there are 2 options"),
+        ({"solution": "A", "options": ["a"]}, "there are 1 options"),
+        ({"format": "think-never"}, "unknown format 'think-never'"),
+    ],
+)
+def test_a_question_that_cannot_be_asked_is_refused(given, message):
+    with pytest.raises(DataError, match=message):
+        mk.reward_lab(**given)

@@ -1,0 +1,118 @@
+"""Pictures: fetched by id, one at a time, and forgotten when they take too much room."""
+
+import base64
+import io
+
+import datasets
+import numpy as np
+import PIL.Image
+import pytest
+from widget_fakes import check_safe
+
+from medr1kit.images import MedicalImage
+from medr1kit.phantoms import redraw
+from medr1kit.vqa import DataError
+from medr1kit.widgets.pictures import Pictures
+
+
+def png(colour, size=(300, 200)):
+    file = io.BytesIO()
+    PIL.Image.new("RGB", size, colour).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def data(monkeypatch):
+    """Twenty images in a data set, and a list of those that were decoded."""
+    decoded, decode = [], MedicalImage.decode_example
+
+    def counting(self, value, token_per_repo_id=None):
+        decoded.append(value["path"])
+        return decode(self, value, token_per_repo_id)
+
+    monkeypatch.setattr(MedicalImage, "decode_example", counting)
+    rows = {
+        "id": [f"q{i}" for i in range(20)],
+        "image_id": [f"i{i}" for i in range(20)],
+        "image": [{"bytes": png((i, 0, 0)), "path": f"{i}.png"} for i in range(20)],
+    }
+    features = datasets.Features(
+        {"id": datasets.Value("string"), "image_id": datasets.Value("string"), "image": MedicalImage(size=None)}
+    )
+    made = datasets.Dataset.from_dict(rows, features=features)
+    decoded.clear()
+    return made, decoded
+
+
+def shown(html):
+    source = next(value for tag, name, value in check_safe(html).attributes if name == "src")
+    return np.asarray(PIL.Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))))
+
+
+def test_no_image_is_decoded_before_it_is_shown_and_then_only_that(data):
+    data, decoded = data
+    pictures = Pictures(data)
+    assert decoded == []
+    assert shown(pictures.html({"id": "q7", "image_id": "i7"}))[0, 0].tolist() == [7, 0, 0]
+    assert decoded == ["7.png"]
+    pictures.html({"id": "q7", "image_id": "i7"})
+    assert decoded == ["7.png"], "the thumbnail is kept"
+
+
+def test_a_row_is_found_by_its_image_where_its_id_is_unknown(data):
+    assert shown(Pictures(data[0]).html({"id": "other", "image_id": "i3"}))[0, 0].tolist() == [3, 0, 0]
+
+
+def test_thumbnails_keep_their_shape_and_are_never_enlarged(data):
+    pictures, row = Pictures(data[0]), {"id": "q1", "image_id": "i1"}
+    assert shown(pictures.html(row, 60)).shape == (40, 60, 3)
+    assert shown(pictures.html(row, 900)).shape == (200, 300, 3)
+
+
+def test_what_is_kept_is_bounded_and_the_oldest_goes_first(data):
+    data, decoded = data
+    one = Pictures(data)
+    one.html({"id": "q5", "image_id": "i5"})
+    pictures = Pictures(data, budget=3 * one.kept + one.kept // 2)
+    decoded.clear()
+    for i in (5, 6, 7, 5, 8, 5, 6):
+        pictures.html({"id": f"q{i}", "image_id": f"i{i}"})
+    assert decoded == ["5.png", "6.png", "7.png", "8.png", "6.png"], "5 was used again, so 6 went"
+    assert 0 < pictures.kept <= pictures.budget
+
+
+def test_a_thumbnail_above_the_budget_is_shown_all_the_same(data):
+    assert "<img" in Pictures(data[0], budget=1).html({"id": "q1", "image_id": "i1"})
+
+
+def test_phantoms_are_drawn_again_from_their_id():
+    html = Pictures().html({"id": "MRI-test-0-3-MR", "image_id": "MRI-test-0-3"})
+    assert np.array_equal(shown(html), np.asarray(redraw("MRI-test-0-3")))
+
+
+@pytest.mark.parametrize("image_id", ["a/b.png", "CT-test-0-1+scanner=Z", "<img src=x>", "nan"])
+def test_an_image_that_is_not_given_is_said_so(image_id):
+    assert check_safe(Pictures().html({"id": "<b>", "image_id": image_id})).texts == {"no-image": ["image not given"]}
+
+
+def test_other_reasons_are_named_and_escaped(data):
+    data, _ = data
+    assert "image not in data=" in Pictures(data).html({"id": "x", "image_id": "y"})
+    broken = {"id": ["q"], "image": [{"bytes": b"no image", "path": "<script>.png"}]}
+    features = datasets.Features({"id": datasets.Value("string"), "image": MedicalImage()})
+    html = Pictures(datasets.Dataset.from_dict(broken, features=features)).html({"id": "q", "image_id": "q"})
+    assert "image unreadable: '<script>.png'" in check_safe(html).texts["no-image"][0]
+    features["image"] = datasets.Image()
+    html = Pictures(datasets.Dataset.from_dict(broken, features=features)).html({"id": "q", "image_id": "q"})
+    assert "image unreadable" in check_safe(html).texts["no-image"][0]
+
+
+def test_data_without_images_is_refused():
+    with pytest.raises(DataError, match="no column 'image'"):
+        Pictures(datasets.Dataset.from_dict({"id": ["q"]}))
+
+
+def test_the_name_of_an_image_stays_in_its_attribute(data):
+    data = data[0].map(lambda row: {"id": '"><script>' + row["id"]}, input_columns=None)
+    html = Pictures(data).html({"id": '"><script>q1', "image_id": "i1"})
+    assert check_safe(html).elements == ["img"]
