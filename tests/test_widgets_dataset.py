@@ -171,6 +171,8 @@ def test_notes_stay_with_their_question_and_go_to_the_file(sides, report, tmp_pa
     assert row["options"].startswith("A) left | B) Left") and "near-duplicate options" in row["flags"]
     panel._save()
     assert "exists, and may hold notes" in panel._said.value
+    panel._note.value = " "
+    assert panel.notes == {}
 
 
 def test_data_without_images_says_so_and_phantoms_are_drawn(sides):

@@ -22,7 +22,7 @@ import pandas as pd
 from medr1kit.audit import AuditReport
 from medr1kit.vqa import LETTERS, MODALITIES, TASKS, DataError
 from medr1kit.widgets.base import Panel, choose, press, row, shows, stack, write
-from medr1kit.widgets.flagged import ANY, NONE, Flagged
+from medr1kit.widgets.flagged import ANY, HARD, NONE, Flagged
 from medr1kit.widgets.html import badge, escape, page, table
 from medr1kit.widgets.pictures import Pictures
 from medr1kit.widgets.question import question_html
@@ -158,7 +158,7 @@ class DataPanel(Panel):
             press("◀ question", self.previous_question, hook="previous", tip="question before"),
             press("question ▶", self.next_question, hook="next", tip="question after"),
         ]
-        self._note = write("note", lambda text: None if self._quiet else self.note(text), hook="note", lines=2)
+        self._note = write("note", self.note, hook="note", lines=2)
         self._file = write("file", lambda _: None, hook="file", value="selection.csv")
         save = press("save the selection as CSV", self._save, hook="save")
         self._table, self._thumbs, self._open, self._said = map(shows, ("counts", "thumbs", "open", "said"))
@@ -207,7 +207,7 @@ class DataPanel(Panel):
             cells = [_count(sizes.loc[modality, name], having.loc[modality, name], self.flag) for name in tasks]
             lines.append([f"<b>{escape(modality)}</b>", *cells])
         legend = "" if self.flag == "all" else f"; in brackets those with: {self.flag}"
-        flags = " ".join(badge(f"{name} {len(rows):,}", "warn") for name, rows in self.questions.flags.items())
+        flags = " ".join(_badge(name, f"{name} {len(rows):,}") for name, rows in self.questions.flags.items())
         counts = table(lines, ["", *tasks], "counts")
         return f'<p><small>questions{escape(legend)}</small></p>{counts}<p data-mk="all-flags">{flags}</p>'
 
@@ -234,7 +234,7 @@ class DataPanel(Panel):
             return ""
         asked = self.questions.row(self.row)
         asked["image_id"] = asked.get("image_id") or asked["id"]
-        flags = " ".join(badge(name, "warn") for name in self.questions.flags_of(self.row)) or "<small>no flags</small>"
+        flags = " ".join(_badge(name, name) for name in self.questions.flags_of(self.row)) or "<small>no flags</small>"
         where = " · ".join(escape(asked[name], 300) for name in ("source", "image_id") if asked.get(name))
         why = f"<p><small>{escape(asked['rationale'])}</small></p>" if asked.get("rationale") else ""
         note = f'<p data-mk="note">note: {escape(self.notes[self.row])}</p>' if self.row in self.notes else ""
@@ -292,3 +292,8 @@ def _count(size: int, having: int, flag: str) -> str:
     if not size:
         return "–"
     return f"{size:,}" if flag == "all" else f"{size:,} ({having:,})"
+
+
+def _badge(flag: str, text: str) -> str:
+    """The hard subset is a choice of questions, not a defect."""
+    return badge(text, "plain" if flag == HARD else "warn")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 NONE = "no flag"
 ANY = "any flag"
+HARD = "hard subset"
 
 _NAMES = {
     "rows_with_train_image": "image in training",
@@ -38,7 +39,7 @@ _NAMES = {
     "malformed_options": "malformed options",
     "uneven_full_stops": "uneven full stops",
     "duplicate_rows": "duplicate row",
-    "hard_subset_n": "hard subset",
+    "hard_subset_n": HARD,
 }
 
 
@@ -76,7 +77,7 @@ class Flagged:
 
         Args:
             modality, task: a name, "unknown" or "all".
-            flag: a name of ``flags``, :data:`ANY`, :data:`NONE` or "all".
+            flag: a name of ``flags``, :data:`ANY` and :data:`NONE` (the hard subset does not count), or "all".
             text: what question, options or id must contain; case does not count.
         """
         keep = np.ones(len(self), dtype=bool)
@@ -113,7 +114,7 @@ class Flagged:
     def _has(self, flag: str) -> np.ndarray:
         has = np.zeros(len(self), dtype=bool)
         for name, rows in self.flags.items():
-            if flag in (name, ANY, NONE):
+            if flag == name or (flag in (ANY, NONE) and name != HARD):
                 has[rows] = True
         return ~has if flag == NONE else has
 

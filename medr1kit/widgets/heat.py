@@ -45,16 +45,16 @@ def cell_text(row: pd.Series | dict, value: str) -> str:
     return f"{points:{'+' if points else ''}.1f}{doubt}".replace("-0.0", "0.0").replace("-", "−")
 
 
-def colours_of(row: pd.Series | dict, value: str) -> tuple[str, str]:
+def colours_of(row: pd.Series | dict | None, value: str) -> tuple[str, str]:
     """Return the colour of a cell and of the text on it; the text says the same without them."""
-    if pd.isna(row[value]):
-        return "#e4e4e4", "#1f2328"
+    if row is None or pd.isna(row[value]):
+        return "#e4e4e4", _FRAME
     share = 2 * row[value] - 1 if value == "accuracy" else 100 * row[value] / _LIMIT
     share = min(1.0, max(-1.0, share))
     end = _HIGH if share > 0 else _LOW
     mixed = [round(middle + abs(share) * (far - middle)) for middle, far in zip(_MIDDLE, end)]
     dark = 0.299 * mixed[0] + 0.587 * mixed[1] + 0.114 * mixed[2] < 140
-    return "#{:02x}{:02x}{:02x}".format(*mixed), "#ffffff" if dark else "#1f2328"
+    return "#{:02x}{:02x}{:02x}".format(*mixed), "#ffffff" if dark else _FRAME
 
 
 def cells_of(table: pd.DataFrame, by: str) -> Callable[[str, str], pd.Series | None]:
@@ -77,8 +77,8 @@ def map_html(table: pd.DataFrame, by: str, value: str, chosen: tuple[str, str] |
         cells = []
         for test in columns:
             row = cell_at(train, test)
-            text = "" if row is None else cell_text(row, value)
-            back, ink = ("transparent", "inherit") if row is None else colours_of(row, value)
+            text = "–" if row is None else cell_text(row, value)
+            back, ink = colours_of(row, value)
             frame = f"border:2px solid {_FRAME};" if train == test else "border:1px solid #8888;"
             if (train, test) == chosen:
                 frame, text = f"border:4px double {_FRAME};", f"[{text}]"

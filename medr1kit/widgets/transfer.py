@@ -67,7 +67,8 @@ class TransferPanel(Panel):
         self.maps = maps_of(self._slim)
         self._tables: dict[Any, pd.DataFrame] = {}
         self._cell: dict[str, Any] = {}
-        self._buttons: dict[tuple[str, str], Any] = {}
+        self._buttons: dict[tuple[str, str], tuple[Any, str]] = {}
+        self._frames: dict[str, Any] = {}
         self._quiet = False
         self.value, self.kind, self.place = "difference", "all", 0
         self.map, self.train, self.test = self.maps[0], "", ""
@@ -214,25 +215,28 @@ class TransferPanel(Panel):
         if anew:
             self._lay_out(rows, columns)
             self._about.value = page(f"<h4>{escape(self._title())}</h4>{self._legend_html()}", "about")
-            self._beside.value = page("".join(self._published_html()), "published")
-        for cell, button in self._buttons.items():
-            button.layout = self._frames[
-                "chosen" if cell == (self.train, self.test) else "diagonal" if cell[0] == cell[1] else "other"
-            ]
+        for cell, (button, text) in self._buttons.items():
+            chosen = cell == (self.train, self.test)
+            button.layout = self._frames["chosen" if chosen else "diagonal" if cell[0] == cell[1] else "other"]
+            button.description = f"[{text}]" if chosen else text
+        self._beside.value = page("".join(self._published_html()), "published")
         self._numbers.value = page(self._cell_html(), "cell")
         self._answer.value = page(self._answer_html(), "answer")
 
     def _lay_out(self, rows: list[str], columns: list[str]) -> None:
-        """A button a cell; those of the map before are closed, because ipywidgets would keep them."""
+        """A button a cell; those of the map before are closed with their styles, because ipywidgets would keep them."""
         from ipywidgets import Button, Label, Layout
 
         for old in self._grid.children:
+            old.style.close()
             old.close()
+        for layout in self._frames.values():
+            layout.close()
         frames = {"chosen": "4px double currentColor", "diagonal": "2px solid currentColor", "other": "0"}
         self._frames = {
             name: Layout(width="auto", height="2.4em", margin="1px", border=border) for name, border in frames.items()
         }
-        name_layout, cell_at = Layout(width="auto"), cells_of(self.table, self.map.by)
+        name_layout, cell_at = self._frames.setdefault("name", Layout(width="auto")), cells_of(self.table, self.map.by)
         parts: list[Any] = [Label("trained ↓ tested →", layout=name_layout)]
         parts += [Label(short(column), layout=name_layout) for column in columns]
         self._buttons = {}
@@ -240,19 +244,12 @@ class TransferPanel(Panel):
             parts.append(Label(train, layout=name_layout))
             for test in columns:
                 cell = cell_at(train, test)
-                text, (back, ink) = (
-                    ("", ("#e4e4e4", "#1f2328"))
-                    if cell is None
-                    else (cell_text(cell, self.value), colours_of(cell, self.value))
-                )
-                button = Button(
-                    description=text or "–",
-                    tooltip=f"trained on {train}, tested on {test}: {text}",
-                    layout=self._frames["other"],
-                )
-                button.style.button_color, button.style.text_color = back, ink
+                text = "–" if cell is None else cell_text(cell, self.value)
+                tip = f"trained on {train}, tested on {test}: {text}"
+                button = Button(description=text, tooltip=tip, layout=self._frames["other"])
+                button.style.button_color, button.style.text_color = colours_of(cell, self.value)
                 button.on_click(lambda _, cell=(train, test): self.choose_cell(*cell))
-                self._buttons[train, test] = button
+                self._buttons[train, test] = (button, text)
                 parts.append(button.add_class("mk-map-cell"))
         self._grid.layout.grid_template_columns = f"minmax(6em, auto) repeat({len(columns)}, minmax(4.6em, 1fr))"
         self._grid.children = parts
@@ -276,7 +273,8 @@ class TransferPanel(Panel):
         said = f"published: {theirs['quantity'].iloc[0]}, in points; no test and no interval was published"
         here = theirs[(theirs[self.map.train] == self.train) & (theirs[self.map.by] == self.test)]
         source = escape(theirs["source"].iloc[0])
-        cell = f"<p>{self.train} → {self.test}: {cell_text(here.iloc[0], 'difference')}</p>" if len(here) else ""
+        said_there = cell_text(here.iloc[0], "difference") if len(here) else ""
+        cell = f"<p>{escape(self.train)} → {escape(self.test)}: {said_there}</p>" if len(here) else ""
         return [f"<h4>{escape(said)}</h4>{drawn}{cell}<p><small>{source}</small></p>"]
 
     def _cell_html(self) -> str:
