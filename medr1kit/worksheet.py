@@ -40,7 +40,7 @@ READER = ("reader", "verdict", "comment")
 
 _NEEDED = ("id", "image_id", "question", "options", "answer", "predicted", "text", "kind", "reason")
 _LABELS = ("modality", "task", "method", "format", "seed")
-_FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
+FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
 
 
 def export_worksheet(errors: Errors | pd.DataFrame, path: str | os.PathLike, data: Dataset | None = None) -> Path:
@@ -66,7 +66,7 @@ def export_worksheet(errors: Errors | pd.DataFrame, path: str | os.PathLike, dat
     path, sheet, rows = Path(path), *_sheet(errors)
     if path.suffix not in (".csv", ".html"):
         raise DataError(f"{path.name!r}: a worksheet is a .csv or a .html file")
-    content = _csv(sheet) if path.suffix == ".csv" else write_page(sheet, images_of(rows, data), READER)
+    content = csv_text(sheet) if path.suffix == ".csv" else write_page(sheet, images_of(rows, data), READER)
     try:
         with open(path, "x", encoding="utf-8-sig" if path.suffix == ".csv" else "utf-8", newline="") as file:
             file.write(content)
@@ -114,8 +114,9 @@ def _option(texts: list[str], letter: object) -> str:
     return f"{letter}) {texts[LETTERS.index(letter)]}" if isinstance(letter, str) else "(not read)"
 
 
-def _csv(sheet: pd.DataFrame) -> str:
-    safe = sheet.map(lambda text: f"'{text}" if _FORMULA.match(text) else text)
+def csv_text(sheet: pd.DataFrame) -> str:
+    """A table of texts as CSV in which no cell is read as a formula by a spreadsheet."""
+    safe = sheet.map(lambda text: f"'{text}" if FORMULA.match(text) else text)
     return safe.to_csv(index=False, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
 
 
@@ -150,7 +151,7 @@ def read_worksheet(path: str | os.PathLike, errors: Errors | pd.DataFrame | None
         raise DataError(f"{path.name!r} is not a table: {str(error).strip()}") from error
     if missing := [column for column in ("key", *READER) if column not in sheet]:
         raise DataError(f"{path.name!r} has no column {missing[0]!r}; it is no worksheet, or a column was removed")
-    sheet = sheet.map(lambda cell: cell[1:] if cell[:1] == "'" and _FORMULA.match(cell) else cell)
+    sheet = sheet.map(lambda cell: cell[1:] if cell[:1] == "'" and FORMULA.match(cell) else cell)
     for column in READER:
         sheet[column] = sheet[column].str.strip()
     filled = sheet[(sheet["verdict"] != "") | (sheet["comment"] != "")].reset_index(drop=True)

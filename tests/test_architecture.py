@@ -217,7 +217,7 @@ def test_the_search_for_foreign_places_finds_them():
     for place in (
         *(
             "/home/" + "ann/data",
-            "'/work/" + "main'",
+            "'/work/" + "ann'",
             "path=/root/" + ".cache",
             "/Users/" + "ann",
             "C:\\" + "Users\\ann",

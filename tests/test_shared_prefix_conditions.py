@@ -7,7 +7,7 @@ import pytest
 from peft import LoraConfig, get_peft_model
 from transformers import GenerationConfig
 
-from medr1kit.shared_prefix.conditions import why_not_drawn, why_not_read, why_not_shared
+from medr1kit.shared_prefix.conditions import why_not_drawn, why_not_read, why_not_shared, why_not_trained
 
 
 def trainer(model, **changes):
@@ -63,7 +63,7 @@ def test_checkpointing_needs_sdpa(fresh_tiny):
     model = fresh_tiny[0]
     model.set_attn_implementation("eager")
     assert why_not_shared(trainer(model)) is None
-    assert "attention='sdpa'" in why_not_shared(trainer(model, args__gradient_checkpointing=True))
+    assert "attn='sdpa'" in why_not_shared(trainer(model, args__gradient_checkpointing=True))
 
 
 @pytest.mark.parametrize(
@@ -88,16 +88,16 @@ def test_models_that_can_be_read(tiny, micro):
     assert why_not_read(tiny[0]) is None and why_not_read(micro[0]) is None
 
 
-@pytest.mark.parametrize(
-    ("setting", "value", "reason"),
-    [
-        ("attention_dropout", 0.1, "attention dropout"),
-        ("rope_parameters", {"rope_type": "dynamic"}, "length of the sequence"),
-    ],
-)
-def test_settings_of_the_language_model(fresh_tiny, setting, value, reason):
-    setattr(fresh_tiny[0].config.text_config, setting, value)
-    assert reason in why_not_read(fresh_tiny[0])
+def test_rotary_positions_that_depend_on_the_length(fresh_tiny):
+    fresh_tiny[0].config.text_config.rope_parameters = {"rope_type": "dynamic"}
+    assert "length of the sequence" in why_not_read(fresh_tiny[0])
+
+
+def test_dropout_forbids_training_and_not_reading(fresh_tiny):
+    model = fresh_tiny[0]
+    assert why_not_trained(model) is None
+    model.config.text_config.attention_dropout = 0.1
+    assert "attention dropout" in why_not_trained(model) and why_not_read(model) is None
 
 
 def test_unknown_models_and_sliding_windows(fresh_tiny):
@@ -115,7 +115,7 @@ def test_adapters(fresh_tiny):
     plain = get_peft_model(fresh_tiny[0], LoraConfig(r=2, target_modules=targets))
     assert why_not_read(plain) is None
     plain.add_adapter("dropping", LoraConfig(r=2, target_modules=targets, lora_dropout=0.1))
-    assert "LoRA dropout" in why_not_read(plain)
+    assert "LoRA dropout" in why_not_trained(plain) and why_not_read(plain) is None
     base = plain.unload()
     scaled = get_peft_model(base, IA3Config(target_modules=targets, feedforward_modules=r".*\.down_proj"))
     assert "IA3, not LoRA" in why_not_read(scaled)

@@ -113,21 +113,6 @@ def test_recorded_beliefs_are_those_of_the_scoring(micro, rows):
     assert not (ours.log_probs * (1 - mask)).any()
 
 
-def test_a_stop_function_ends_its_row_alone(tiny, rows):
-    model, processor = tiny
-    asked = conversations(rows)
-    prompts = read_prompts(processor, core_of(model), asked)
-    prefix = prefill(core_of(model), prompts, VisionFeatures(core_of(model))).detach()
-    decoder = Decoder(core_of(model).language_model, head_of(model))
-    common = {"max_new_tokens": 12, "end_tokens": [processor.tokenizer.eos_token_id]}
-    torch.manual_seed(0)
-    free = sample(decoder, prefix, prompts.of_row, **common)
-    torch.manual_seed(0)
-    stopped = sample(decoder, prefix, prompts.of_row, **common, stop=lambda tokens: len(tokens) == 3)
-    assert stopped.tokens == [row[:3] for row in free.tokens]
-    assert free.log_probs is None and free.entropies is None
-
-
 def test_branches_split_where_rows_part_and_make_room_where_they_end():
     branches = _Branches([0, 0, 0, 1, 1])
     assert branches.grow({0: 7, 1: 7, 2: 8, 3: 7, 4: 7}) == (None, [0], [7, 7, 8])

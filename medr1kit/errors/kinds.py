@@ -73,7 +73,7 @@ def describe(preds: pd.DataFrame) -> pd.DataFrame:
     rows["kind"] = np.where(read, kinds, unread)
     formats = {name: format_named(name) for name in rows["format"].unique()}
     rows["reason"] = [
-        "" if read and not bad else _why(formats[name], text, options, read)
+        "" if read and not bad else why(formats[name], text, options, read)
         for name, text, options, read, bad in zip(rows["format"], rows["text"], rows["options"], read, malformed)
     ]
     rows["gold_text"] = _texts(rows["options"], rows["answer"])
@@ -87,7 +87,7 @@ def _texts(options: pd.Series, letters: pd.Series) -> list[str | None]:
     return [texts[LETTERS.index(letter)] if isinstance(letter, str) else None for texts, letter in pairs]
 
 
-def _why(format: ResponseFormat, text: str, options: Sequence[str], read: bool) -> str:
+def why(format: ResponseFormat, text: str, options: Sequence[str], read: bool) -> str:
     """Why an answer could not be read, or what is wrong with the form of one that could."""
     if not isinstance(text, str) or not text.strip():
         return "the completion is empty"

@@ -20,7 +20,7 @@ def why_not_shared(trainer: Any) -> str | None:
     """
     args, accelerator = trainer.args, trainer.accelerator
     model = accelerator.unwrap_model(trainer.model)
-    if reason := why_not_read(model):
+    if reason := why_not_read(model) or why_not_trained(model):
         return reason
     if trainer.use_vllm:
         return "vLLM samples; it shares prompts by itself, and its tokens are scored by TRL's own step"
@@ -40,7 +40,7 @@ def why_not_shared(trainer: Any) -> str | None:
     if accelerator.state.distributed_type.value == "FSDP":
         return "FSDP scatters the weights between forward passes"
     if args.gradient_checkpointing and model.config._attn_implementation != "sdpa":
-        return "gradient checkpointing needs a packed mask, which only sdpa attention takes; use attention='sdpa'"
+        return "gradient checkpointing needs a packed mask, which only sdpa takes; load the model with attn='sdpa'"
     if "images" in (getattr(trainer.train_dataset, "column_names", None) or ()):
         return "a prompt may have several images (column 'images'); sharing needs one, in column 'image'"
     return why_not_drawn(trainer.generation_config)
@@ -76,11 +76,21 @@ def why_not_read(model: nn.Module) -> str | None:
         return "the language model has sliding-window attention"
     if (getattr(text, "rope_parameters", None) or {}).get("rope_type") in ("dynamic", "longrope"):
         return "its rotary positions depend on the length of the sequence"
-    if getattr(text, "attention_dropout", 0):
-        return "attention dropout draws other numbers when rows are shared"
     for config in getattr(model, "peft_config", {}).values():
         if config.peft_type != "LORA":
             return f"the adapter is {config.peft_type.value}, not LoRA"
-        if config.lora_dropout:
-            return "LoRA dropout draws other numbers when rows are shared"
+    return None
+
+
+def why_not_trained(model: nn.Module) -> str | None:
+    """Return which dropout draws other numbers when rows are shared, or None; in evaluation there is none.
+
+    Args:
+        model: the model, with or without LoRA.
+    """
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if getattr(base.config.get_text_config(), "attention_dropout", 0):
+        return "attention dropout draws other numbers when rows are shared"
+    if any(config.lora_dropout for config in getattr(model, "peft_config", {}).values()):
+        return "LoRA dropout draws other numbers when rows are shared"
     return None

@@ -66,7 +66,6 @@ def sample(
     greedy: bool = False,
     temperature: float = 1.0,
     record: bool = False,
-    stop: Callable[[list[int]], bool] | None = None,
 ) -> Rollouts:
     """Continue each row's prompt token by token.
 
@@ -80,7 +79,6 @@ def sample(
         greedy: take the most probable token instead of drawing.
         temperature: for ``record`` only, as the loss uses it.
         record: keep log-probability and entropy of each token.
-        stop: called with a row's tokens after each one; True ends the row, too.
     """
     rows, device, ends = len(prompt_of_row), prompt_of_row.device, set(end_tokens)
     branches = _Branches(prompt_of_row.tolist())
@@ -100,7 +98,7 @@ def sample(
         said = dict(zip(branches.of_row, drawn.tolist()))
         for row, token in said.items():
             tokens[row].append(token)
-            if token in ends or (stop is not None and stop(tokens[row])):
+            if token in ends:
                 del branches.of_row[row]
         if step + 1 == max_new_tokens or not branches.of_row:
             break

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
-from medr1kit.errors.kinds import _why as fault_of
+from medr1kit.errors.kinds import why as fault_of
 from medr1kit.formats import Parsed, ResponseFormat
 from medr1kit.phantoms.rationales import Reading
 from medr1kit.rationales import check_rationale, concluded_letter

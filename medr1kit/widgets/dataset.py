@@ -26,7 +26,7 @@ from medr1kit.widgets.flagged import ANY, HARD, NONE, Flagged
 from medr1kit.widgets.html import badge, escape, page, table
 from medr1kit.widgets.pictures import Pictures
 from medr1kit.widgets.question import question_html
-from medr1kit.worksheet import _csv as csv_text
+from medr1kit.worksheet import csv_text
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -25,8 +25,7 @@ from medr1kit.widgets.base import Panel, choose, number, press, row, shows, slid
 from medr1kit.widgets.html import escape, page, side_by_side
 from medr1kit.widgets.pictures import Pictures
 from medr1kit.widgets.question import answer_html, question_html
-from medr1kit.worksheet import _FORMULA as FORMULA
-from medr1kit.worksheet import _csv as csv_text
+from medr1kit.worksheet import FORMULA, csv_text
 
 if TYPE_CHECKING:
     from datasets import Dataset
