@@ -5,7 +5,7 @@ PIP_ARGS ?=
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lab lint notebooks test-notebooks clean
+.PHONY: demo test lab lint notebooks test-notebooks browser test-browser clean
 
 demo: $(VENV)/.installed
 	$(BIN)/medr1kit demo --output_dir runs/demo
@@ -23,6 +23,14 @@ notebooks: $(VENV)/.installed
 
 test-notebooks: $(VENV)/.installed
 	$(BIN)/python notebooks/build.py --check $(NAMES)
+
+# Chromium, where none is found: by apt as root or with sudo, else Playwright's own download.
+browser: $(VENV)/.installed
+	@$(BIN)/python tests/browser/install.py
+
+# The widgets and the report in that browser, as Voila, JupyterLab and a file show them.
+test-browser: browser
+	$(BIN)/python -m pytest tests/browser
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from medr1kit.commands.predicting import predict
 from medr1kit.commands.questions import audit, convert
+from medr1kit.commands.showing import report
 from medr1kit.commands.training import grpo, sft
 from medr1kit.study import study
 from medr1kit.vqa import DataError
@@ -43,7 +44,7 @@ def benchmark(argv: list[str]) -> None:
     command(argv)
 
 
-COMMANDS = {run.__name__: run for run in (doctor, demo, convert, audit, grpo, sft, predict, benchmark, study)}
+COMMANDS = {run.__name__: run for run in (doctor, demo, convert, audit, grpo, sft, predict, benchmark, study, report)}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -31,6 +31,7 @@ import pandas as pd
 
 from medr1kit.audit import audit
 from medr1kit.data import load_vqa
+from medr1kit.progress import progress
 from medr1kit.sources import read_omnimedvqa
 from medr1kit.vqa import LETTERS, MODALITIES, TASKS, DataError, modality_name, task_name
 
@@ -84,13 +85,14 @@ def check_card(card: str | os.PathLike, data: str | os.PathLike) -> pd.DataFrame
     if not folder.is_dir():
         raise DataError(f"{os.fspath(data)!r} is not a folder; give the one that the card's file names start from")
     files, lines, wanted = _Files(folder), [], []
-    for kind, names, rows in _tables(path.read_text(encoding="utf-8")):
-        for name, *cells in rows:
-            printed = {measure: cell for measure, cell in zip(names, cells) if cell.strip("–- ")}
-            found = files.measure(kind, name) if printed else None
-            wanted.append("QA_information" if kind == "modality" else name)
-            for measure, cell in printed.items():
-                lines.append(_line(path.name, kind, name, measure, cell, found))
+    tables = _tables(path.read_text(encoding="utf-8"))
+    counted = [(kind, names, row) for kind, names, rows in tables for row in rows]
+    for kind, names, (name, *cells) in progress(counted, f"checking {path.name}", unit="row"):
+        printed = {measure: cell for measure, cell in zip(names, cells) if cell.strip("–- ")}
+        found = files.measure(kind, name) if printed else None
+        wanted.append("QA_information" if kind == "modality" else name)
+        for measure, cell in printed.items():
+            lines.append(_line(path.name, kind, name, measure, cell, found))
     table = pd.DataFrame(lines, columns=["file", "measure", "card", "found", "verdict"])
     if table.empty:
         raise DataError(f"{path.name} has no table of counts: none whose first column is {' or '.join(_KINDS)}")

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from medr1kit.multiplicity import holm, max_t
+from medr1kit.progress import progress
 from medr1kit.stats import NAN, cluster_interval, mcnemar, paired_difference, pooled_difference, wilson
 from medr1kit.tables import VERDICT, check_clusters, check_predictions, in_canonical_order, same_letter
 from medr1kit.vqa import DataError
@@ -225,7 +226,8 @@ def transfer_table(preds: pd.DataFrame, by: str = "modality", cluster: str | Non
         raise DataError(f"no trained model in the predictions: no row has a {train} and a method other than 'base'")
     trained = trained.assign(**{train: trained[train].astype(object).where(trained[train].notna(), "all")})
     rows, pairs = [], []
-    for values, cell in trained.groupby(keys, dropna=False, sort=False, observed=True):
+    cells = trained.groupby(keys, dropna=False, sort=False, observed=True)
+    for values, cell in progress(cells, "transfer table", total=cells.ngroups, unit="cell"):
         row, paired = _cell(cell, base, train, cluster)
         rows.append(dict(zip(keys, values)) | row)
         pairs.append(paired)

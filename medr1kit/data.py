@@ -26,6 +26,7 @@ import datasets
 
 from medr1kit.images import DEFAULT_SIZE, MedicalImage, check_image, check_images, find_image
 from medr1kit.medmnist import medmnist_rows
+from medr1kit.progress import progress
 from medr1kit.sources import Refused, Source, read_json_source, read_omnimedvqa
 from medr1kit.stored import open_hub, open_saved, read_table
 from medr1kit.vqa import DataError, modality_name, task_name
@@ -182,7 +183,7 @@ def _load_phantoms(split, modality, task, n, seed, size, axes: dict[str, object]
 
     rows = phantom_rows(split, modality, task, n, seed, size, **axes)
     pictures = []
-    for row in rows:
+    for row in progress(rows, "storing phantoms", unit="image"):
         buffer = BytesIO()
         row["image"].save(buffer, "PNG", compress_level=1)
         pictures.append(buffer.getvalue())

@@ -20,6 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from medr1kit.vqa import LETTERS, DataError
 
@@ -92,23 +93,29 @@ class ResponseFormat:
         >>> NO_THINK.parse("<answer>B) mass</answer>", ["mass", "cyst"]).reason
         'the letter B stands beside text that is not option B'
         """
-        choices = _choices(options)
-        thoughts, answers, outside = _blocks(text)
-        answer, reason = _read_blocks(answers, choices)
-        tags = [f"<{slash}{block}>" for block in self.blocks for slash in ("", "/")]
-        well_formed = (
-            answer is not None
-            and _TAG.findall(text) == tags
-            and not outside.strip()
-            and all(thought.strip() for thought in thoughts)
-        )
-        return Parsed(
-            think=thoughts[0].strip() if thoughts else None,
-            answer=answer,
-            lenient_answer=answer or _read_untagged(answers, outside, choices),
-            well_formed=well_formed,
-            reason=reason,
-        )
+        return _read(text, self.blocks, tuple(_choices(options).items()))
+
+
+@lru_cache(maxsize=8)  # rewards and widgets read one completion several times; few are kept, it may be a megabyte
+def _read(text: str, blocks: tuple[str, ...], letters: tuple[tuple[str, str | None], ...]) -> Parsed:
+    """Read a completion in a format of these blocks; ``letters`` are the choices as pairs."""
+    choices = dict(letters)
+    thoughts, answers, outside = _blocks(text)
+    answer, reason = _read_blocks(answers, choices)
+    tags = [f"<{slash}{block}>" for block in blocks for slash in ("", "/")]
+    well_formed = (
+        answer is not None
+        and _TAG.findall(text) == tags
+        and not outside.strip()
+        and all(thought.strip() for thought in thoughts)
+    )
+    return Parsed(
+        think=thoughts[0].strip() if thoughts else None,
+        answer=answer,
+        lenient_answer=answer or _read_untagged(answers, outside, choices),
+        well_formed=well_formed,
+        reason=reason,
+    )
 
 
 def _choices(options: Options | None) -> dict[str, str | None]:
@@ -214,10 +221,15 @@ def _read_untagged(answers: list[str], outside: str, choices: dict[str, str | No
     if not several and (letter := _read_letter(text, choices)[0]):
         return letter
     for pattern in (_MARKED,) if several else (_STATED, _MARKED):
-        found = {next(filter(None, match.groups())).upper() for match in pattern.finditer(text)}
-        found &= set(choices)
+        found = None
+        for match in pattern.finditer(text):
+            letter = next(filter(None, match.groups())).upper()
+            if letter in choices and letter != found:
+                if found:
+                    return None  # a second letter; what follows in a long text changes nothing
+                found = letter
         if found:
-            return found.pop() if len(found) == 1 else None
+            return found
     return None
 
 
@@ -264,6 +276,8 @@ def format_named(name: str | ResponseFormat) -> ResponseFormat:
     """
     if isinstance(name, ResponseFormat):
         return name
+    if not isinstance(name, str):
+        raise DataError(f"a format has a name, not {name!r}; use one of {', '.join(FORMATS)}")
     key = name.casefold().replace("_", "-")
     key = {"think": "think-before"}.get(key, key)
     if key not in FORMATS:

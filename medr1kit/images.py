@@ -28,8 +28,8 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 from datasets.features.features import register_feature
-from tqdm import tqdm
 
+from medr1kit.progress import progress
 from medr1kit.vqa import DataError
 
 DEFAULT_SIZE = 384  # Med-R1 facts, section 1.1: images are stated to be resized to 384 x 384 beforehand
@@ -156,7 +156,7 @@ def check_images(keys: Iterable[Key], check: Callable[[Key], None]) -> dict[Key,
     with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         warnings.simplefilter("ignore")
         reasons = pool.map(reason, keys)
-        bar = tqdm(reasons, "checking images", len(keys), unit="image", delay=2, disable=bool(os.environ.get("CI")))
+        bar = progress(reasons, "checking images", total=len(keys), unit="image")
         return {key: why for key, why in zip(keys, bar, strict=True) if why is not None}
 
 

@@ -10,7 +10,6 @@ Made to sum to 1 over the letters, they say how sure the model is; :func:`medr1k
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ import pandas as pd
 from medr1kit.formats import ResponseFormat, format_named
 from medr1kit.models import image_token_ids
 from medr1kit.predict import chat_prompt, model_labels, predict
+from medr1kit.progress import part_of_work, progress
 from medr1kit.tables import PREDICTIONS
 from medr1kit.vqa import LETTERS, DataError
 
@@ -72,7 +72,8 @@ def letter_probabilities(
         prefixes = [("<answer>", True)] * len(dataset)
     else:
         thinking = {"format": format, "batch_size": batch_size, "max_new_tokens": max_new_tokens}
-        prefixes = [until_answer(text) for text in predict(model, processor, dataset, **thinking)["text"]]
+        with part_of_work("what stands before the letters"):
+            prefixes = [until_answer(text) for text in predict(model, processor, dataset, **thinking)["text"]]
     questions = dataset.remove_columns("image")
     texts = [
         chat_prompt(processor, format, problem) + prefix for problem, (prefix, _) in zip(questions["problem"], prefixes)
@@ -109,15 +110,13 @@ def until_answer(text: str) -> tuple[str, bool]:
 def _score_letters(model, processor, dataset, texts: list[str], n: int, order: list[int], batch_size: int) -> list:
     """For each question in ``order`` the log-probabilities of n letters after its text, which ends with <answer>."""
     import torch
-    from tqdm.auto import tqdm
 
     closing, writings = _writings(processor.tokenizer, n)
     scored, training = [], model.training
     model.eval()
+    bar = progress(None, "letters", total=len(order), unit="question", delay=0)
     try:
-        for start in tqdm(
-            range(0, len(order), batch_size), "letters", unit="batch", disable=bool(os.environ.get("CI"))
-        ):
+        for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
             pictures = [dataset[i]["image"] for i in batch]
             inputs = processor(text=[texts[i] for i in batch], images=pictures, padding=True, return_tensors="pt")
@@ -128,7 +127,9 @@ def _score_letters(model, processor, dataset, texts: list[str], n: int, order: l
                 for place, token in letters:
                     logs[:, place] = torch.logaddexp(logs[:, place], before + after[:, -1, token])
             scored.extend(logs.double().numpy())
+            bar.update(len(batch))
     finally:
+        bar.close()
         model.train(training)
     return scored
 

@@ -40,6 +40,7 @@ import numpy as np
 import PIL.Image
 
 from medr1kit.blocks import exchangeable_blocks, lay_out, most_blocks
+from medr1kit.progress import progress
 from medr1kit.vqa import LETTERS, DataError, format_problem, format_solution
 
 SPLITS = ("train", "val", "test")
@@ -266,7 +267,7 @@ def _asked(name: str, path: Path, split: str, labels: np.ndarray, quota: int, rn
     pictures = _pictures(path, split, sorted(questions), len(labels))
     return [
         _row(name, split, image, picture, questions[image], classes[labels[image]])
-        for image, picture in zip(sorted(questions), pictures)
+        for image, picture in zip(progress(sorted(questions), f"reading {name}", unit="image"), pictures)
     ]
 
 

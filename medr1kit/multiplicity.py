@@ -11,7 +11,6 @@ from collections.abc import Hashable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from statsmodels.stats.multitest import multipletests
 
 from medr1kit.stats import NAN, cluster_codes
 
@@ -32,6 +31,8 @@ def holm(pvalues: Sequence[float]) -> np.ndarray:
     >>> holm([0.01, 0.04, 0.03]).round(2).tolist()
     [0.03, 0.06, 0.06]
     """
+    from statsmodels.stats.multitest import multipletests
+
     corrected = np.array(pvalues, dtype=float)
     made = ~np.isnan(corrected)
     if made.any():

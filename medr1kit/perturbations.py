@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from medr1kit.progress import no_bars_of_datasets
 from medr1kit.stats import cluster_interval, paired_difference, wilson
 from medr1kit.tables import check_clusters, check_predictions
 from medr1kit.vqa import LETTERS, DataError, format_problem, format_solution
@@ -55,8 +56,9 @@ def rotate_options(dataset: Dataset, by: int) -> Dataset:
         "solution": [format_solution(answer) for answer in answers],
     }
     rows = rows.remove_columns([name for name in (*changed, "rationale") if name in rows.column_names])
-    for name, column in changed.items():
-        rows = rows.add_column(name, column)
+    with no_bars_of_datasets():
+        for name, column in changed.items():
+            rows = rows.add_column(name, column)
     return rows
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -25,6 +24,7 @@ import pandas as pd
 
 from medr1kit.formats import ResponseFormat, format_named
 from medr1kit.models import image_token_ids
+from medr1kit.progress import progress
 from medr1kit.shared_prefix.pictures import Pictures
 from medr1kit.tables import PREDICTIONS
 from medr1kit.vqa import DataError
@@ -95,7 +95,8 @@ def predict(
     settings |= {"questions": asked.hexdigest()[:16], "limit": limit, "weights": _weights_digest(model)}
     stopped = answer_closed if stop_at_answer and format.blocks[0] == "answer" else None
     settings |= {"stop_at_answer": True} if stopped else {}
-    done = _Progress(output, settings | known, len(questions))
+    what = "predict" if images == "right" else f"predict: {images} images"
+    done = _Progress(output, settings | known, len(questions), what)
     order = _reading_order([i for i in range(len(questions)) if i not in done], prompts, questions, picture_of)
     shown = Pictures(dataset)
     with _plain_greedy(model, processor, limit), done:
@@ -262,12 +263,12 @@ def _row(question: dict, format: ResponseFormat, labels: dict, text: str, n_toke
 class _Progress:
     """Texts so far, by row number: in memory, and in FILE.partial.jsonl where a file was asked for."""
 
-    def __init__(self, output: str | Path | None, settings: dict[str, Any], total: int):
+    def __init__(self, output: str | Path | None, settings: dict[str, Any], total: int, what: str):
         self.file = Path(output) if output is not None else None
         self.partial = None if output is None else Path(f"{output}.partial.jsonl")
         self.texts: dict[int, tuple[str, int]] = {}
         self.header = json.dumps({"rows": total, **settings}, default=str)
-        self.total = total
+        self.total, self.what = total, what
         if self.partial is not None and self.partial.exists():
             self._read()
 
@@ -286,10 +287,7 @@ class _Progress:
         return self.texts[i]
 
     def __enter__(self) -> _Progress:
-        from tqdm.auto import tqdm
-
-        quiet = bool(os.environ.get("CI"))
-        self.bar = tqdm(total=self.total, initial=len(self.texts), desc="predict", unit="question", disable=quiet)
+        self.bar = progress(None, self.what, total=self.total, initial=len(self.texts), unit="question", delay=0)
         self.handle = None
         if self.partial is not None:
             self.partial.parent.mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,7 @@ import pandas as pd
 from medr1kit.formats import ResponseFormat, format_named
 from medr1kit.perturbations import against, position_table, rotate_options
 from medr1kit.predict import IMAGES, predict
+from medr1kit.progress import part_of_work
 from medr1kit.tables import PREDICTIONS, check_predictions
 from medr1kit.vqa import LETTERS, DataError
 
@@ -148,7 +149,10 @@ def position_bias(
         raise DataError(f"rotations={rotations}; rotate the options at least once: 2 or more, or None for all")
     times = min(max(map(len, dataset["options"]), default=0), rotations or len(LETTERS))
     settings = {"format": format, "batch_size": batch_size, "max_new_tokens": max_new_tokens}
-    asked = [predict(model, processor, rotate_options(dataset, by), **settings) for by in range(times)]
+    asked = []
+    for by in range(times):
+        with part_of_work(f"rotation {by + 1} of {times}"):
+            asked.append(predict(model, processor, rotate_options(dataset, by), **settings))
     return position_table(pd.concat(asked, ignore_index=True) if asked else pd.DataFrame(columns=PREDICTIONS))
 
 
@@ -194,7 +198,8 @@ def prompt_sensitivity(
     own, rows = None, []
     for name, instruction in {"training": format.instruction, **wordings}.items():
         worded = replace(format, instruction=instruction)
-        preds = check_predictions(predict(model, processor, dataset, format=worded, **settings))
+        with part_of_work(f"{name} wording"):
+            preds = check_predictions(predict(model, processor, dataset, format=worded, **settings))
         own = preds if own is None else own
         row = {"wording": name} | against(preds, own)
         row["lenient_accuracy"] = (preds["lenient_predicted"] == preds["answer"]).mean()

@@ -16,6 +16,7 @@ import pandas as pd
 
 from medr1kit.phantoms import ImageId, fact_words, truth_of
 from medr1kit.phantoms.rationales import Reading, read_rationale
+from medr1kit.progress import progress
 from medr1kit.stats import cluster_interval
 from medr1kit.vqa import LETTERS, DataError
 
@@ -86,9 +87,9 @@ def rationale_truth(preds: pd.DataFrame, by: str | Sequence[str] | None = None) 
 def _read_all(preds: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The predictions with what their rationale says, and one row a statement."""
     verdicts, statements = [], []
-    for row, (image_id, think, options, predicted) in enumerate(
-        zip(preds["image_id"], preds["think"], preds["options"], preds["predicted"])
-    ):
+    texts = zip(preds["image_id"], preds["think"], preds["options"], preds["predicted"])
+    bar = progress(texts, "reading rationales", total=len(preds), unit="rationale")
+    for row, (image_id, think, options, predicted) in enumerate(bar):
         if not isinstance(think, str):
             verdicts.append({"written": False})
             continue

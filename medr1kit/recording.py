@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import math
-import os
 import sys
 import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from medr1kit.progress import progress
 from medr1kit.rewards import text_of
 from medr1kit.runs import RunWriter
 from medr1kit.vqa import parse_solution
@@ -78,7 +78,6 @@ def recording(trainer: type) -> type:
 
 def recorder_callback(title: str) -> Any:
     """A callback that writes each logged step to the run and shows one progress bar."""
-    from tqdm.auto import tqdm
     from transformers import TrainerCallback
 
     class Recorder(TrainerCallback):
@@ -86,8 +85,8 @@ def recorder_callback(title: str) -> Any:
         bar: Any = None
 
         def on_train_begin(self, args, state, control, **kwargs):
-            hidden = bool(os.environ.get("CI")) or not state.is_world_process_zero
-            self.bar = tqdm(total=state.max_steps, desc=title, unit="step", disable=hidden)
+            hidden = not state.is_world_process_zero
+            self.bar = progress(None, title, total=state.max_steps, unit="step", delay=0, hidden=hidden)
 
         def on_log(self, args, state, control, logs=None, **kwargs):
             if self.writer is None or logs is None or "train_runtime" in logs:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from medr1kit.phantoms import redraw
+from medr1kit.progress import progress
 from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
@@ -87,14 +88,14 @@ def images_of(rows: pd.DataFrame, data: Dataset | None) -> list[Image.Image | No
         DataError: if ``data`` has no images, or none of the ids.
     """
     if data is None:
-        return [_phantom(image_id) for image_id in rows["image_id"]]
+        return [_phantom(name) for name in progress(rows["image_id"], "drawing images", unit="image")]
     if "image" not in data.column_names:
         raise DataError("data= has no images; load it with images=, or leave data= out")
     place = {name: i for i, name in enumerate(data["id"])}
     places = [place.get(name) for name in rows["id"]]
     if all(i is None for i in places):
         raise DataError(f"no id of the errors is in data=; the first is {rows['id'].iloc[0]!r}")
-    return [None if i is None else data[i]["image"] for i in places]
+    return [None if i is None else data[i]["image"] for i in progress(places, "reading images", unit="image")]
 
 
 def _phantom(image_id: str) -> Image.Image | None:
@@ -113,7 +114,8 @@ def write_page(sheet: pd.DataFrame, images: Sequence[Image.Image | None], reader
         reader: the columns a reader fills: who, then what is asked in each row.
     """
     fixed = [column for column in sheet if column not in reader]
-    articles = [_article(row, row[fixed].to_json(), image) for (_, row), image in zip(sheet.iterrows(), images)]
+    shown = progress(images, "writing the page", unit="row")
+    articles = [_article(row, row[fixed].to_json(), image) for (_, row), image in zip(sheet.iterrows(), shown)]
     mark = "medr1kit-" + hashlib.sha256("".join(sheet["key"]).encode()).hexdigest()[:12]
     columns = html.escape(json.dumps(list(sheet)))
     suggestions = "".join(f"<option>{verdict}</option>" for verdict in VERDICTS)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import datasets
 
+from medr1kit.progress import progress
 from medr1kit.vqa import (
     LETTERS,
     DataError,
@@ -69,7 +70,7 @@ class Source:
 
     def read(self, items: Iterable[object], file: str, convert: Callable[[object, int], dict]) -> None:
         """Add the items of one file; ``convert`` makes a record of an item and its number, or raises DataError."""
-        for row, item in enumerate(items):
+        for row, item in enumerate(progress(items, f"reading {Path(file).name}", unit="row")):
             try:
                 self.records.append({"file": file, "row": row, "position": None, **convert(item, row)})
             except DataError as error:

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest, norm, t
+from scipy.special import ndtri, stdtrit  # the quantiles of norm and t; scipy.stats takes half a second to import
 
 NAN = float("nan")
 _NO_ERROR = 1e-12  # a standard error of zero, up to rounding
@@ -55,7 +55,7 @@ def wilson(successes: float, n: int, level: float = 0.95) -> tuple[float, float]
     >>> [round(limit, 3) for limit in wilson(10, 10)]
     [0.722, 1.0]
     """
-    return _score_interval(successes / n, n, norm.ppf((1 + level) / 2)) if n else (NAN, NAN)
+    return _score_interval(successes / n, n, ndtri((1 + level) / 2)) if n else (NAN, NAN)
 
 
 def _score_interval(share: float, n: float, quantile: float) -> tuple[float, float]:
@@ -103,7 +103,7 @@ def cluster_interval(values: Sequence[float], clusters: Sequence[Hashable], leve
     mean, error = float(values.mean()), _cluster_error(values, codes, groups)
     if error < _NO_ERROR:
         return wilson(groups * mean, groups, level)
-    return _score_interval(mean, mean * (1 - mean) / error**2, t.ppf((1 + level) / 2, groups - 1))
+    return _score_interval(mean, mean * (1 - mean) / error**2, stdtrit(groups - 1, (1 + level) / 2))
 
 
 def cluster_codes(clusters: Sequence[Hashable], n: int) -> tuple[np.ndarray, int]:
@@ -191,7 +191,7 @@ def _clustered_difference(
         single = (np.arange(groups) < round(groups * verdicts.mean()) for verdicts in (before, after))
         _, low, high = paired_difference(*single, level=level)
         return Difference(mean, min(low, mean), max(high, mean))
-    reach = t.ppf((1 + level) / 2, groups - 1) * error
+    reach = stdtrit(groups - 1, (1 + level) / 2) * error
     return Difference(mean, max(-1.0, float(mean - reach)), min(1.0, float(mean + reach)))
 
 
@@ -253,7 +253,7 @@ def pooled_difference(
     if variance == 0:
         return PooledDifference(difference, low, high, low, high)
     freedom = variance**2 / (over_questions**2 / (groups - 1) + over_seeds**2 / (runs - 1))
-    reach = float(t.ppf((1 + level) / 2, min(freedom, groups - 1)) * np.sqrt(variance))
+    reach = float(stdtrit(min(freedom, groups - 1), (1 + level) / 2) * np.sqrt(variance))
     return PooledDifference(difference, low, high, max(-1.0, difference - reach), min(1.0, difference + reach))
 
 
@@ -285,5 +285,7 @@ def mcnemar(fixed: int, broken: int) -> float:
     >>> mcnemar(6, 2)
     0.2890625
     """
+    from scipy.stats import binomtest
+
     changed = int(fixed) + int(broken)
     return float(binomtest(int(fixed), changed, 0.5).pvalue) if changed else 1.0

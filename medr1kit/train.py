@@ -23,6 +23,7 @@ from medr1kit.dynamic import resampling
 from medr1kit.formats import ResponseFormat, format_named
 from medr1kit.models import image_token_ids, lora
 from medr1kit.presets import PRESETS
+from medr1kit.progress import no_bars_of_datasets
 from medr1kit.recording import model_card, recorder_callback, recording, run_config
 from medr1kit.rewards import accuracy_reward, format_reward
 from medr1kit.runs import Run, RunWriter, load_run, refuse_earlier_run
@@ -85,8 +86,9 @@ def train_sft(
         _require_rationales(dataset, format)
     settings, adapter = _settings("sft", preset, overrides, lora)
     rows = dataset.select_columns(["image"])
-    rows = rows.add_column("prompt", [_user_turn(format, problem) for problem in dataset["problem"]])
-    rows = rows.add_column("completion", _gold_turns(format, dataset))
+    with no_bars_of_datasets():
+        rows = rows.add_column("prompt", [_user_turn(format, problem) for problem in dataset["problem"]])
+        rows = rows.add_column("completion", _gold_turns(format, dataset))
     args = SFTConfig(**(_common(model, output_dir, seed) | {"max_length": None} | settings))
     model, adapter = _continue_adapter(model, adapter, chosen=isinstance(lora, Mapping))
     config = run_config("sft", model, dataset, format, args, adapter, seed)
@@ -156,7 +158,8 @@ def train_grpo(
     _check_groups(settings)
     if isinstance(dynamic_sampling, bool) or dynamic_sampling != int(dynamic_sampling) or dynamic_sampling < 0:
         raise DataError(f"dynamic_sampling={dynamic_sampling}: give the number of rounds, 0 for none; 3 is usual")
-    rows = dataset.add_column("prompt", [_user_turn(format, problem) for problem in dataset["problem"]])
+    with no_bars_of_datasets():
+        rows = dataset.add_column("prompt", [_user_turn(format, problem) for problem in dataset["problem"]])
     rows, weights = (rows, None) if difficulty is None else weighted(rows, difficulty, seed)
     # The policy must not write image placeholders: the next forward pass would look for their images.
     generation = {**_no_placeholders(model, settings), **(settings.pop("generation_kwargs", None) or {})}
@@ -321,6 +324,8 @@ def _run(
     finally:
         if main:
             recorder.writer.close()
+        if recorder.bar is not None:  # a bar left open by an interruption would push the next one down a line
+            recorder.bar.close()
     trainer.model.eval()
     base.medr1kit_labels, base.medr1kit_run = config["labels"], str(output_dir)
     if main:

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import re
 import string
+from functools import lru_cache
 
 MODALITIES = ("CT", "MRI", "X-Ray", "Ultrasound", "Dermoscopy", "Fundus", "OCT", "Microscopy")
 TASKS = (
@@ -204,3 +205,13 @@ def parse_solution(solution: str, n_options: int = len(LETTERS)) -> str:
             f"with X from A to {LETTERS[n_options - 1]}"
         )
     return letter
+
+
+@lru_cache(maxsize=100_000)
+def fold(text: str) -> str:
+    """Return a text without what an eye overlooks: case, repeated blanks, a full stop at the end.
+
+    >>> fold("Thyroid  Gland.") == fold("thyroid gland")
+    True
+    """
+    return " ".join(str(text).casefold().split()).rstrip(". ")

@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from statsmodels.stats.inter_rater import cohens_kappa
 
 from medr1kit.errors import Errors
 from medr1kit.errors.kinds import WHO
@@ -208,6 +207,8 @@ def reader_agreement(one: pd.DataFrame, other: pd.DataFrame) -> Agreement:
     >>> round(reader_agreement(one, other).kappa, 2)
     0.64
     """
+    from statsmodels.stats.inter_rater import cohens_kappa
+
     sides = [frame.loc[frame["verdict"] != "", ["key", "verdict"]] for frame in (one, other)]
     both = sides[0].merge(sides[1], on="key", suffixes=("_one", "_other"))
     if both.empty:

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "medr1kit"
 
 # Bottom-up. A module imports from lower layers, or from its own as long as there is no circle.
 LAYERS = (
-    {"vqa", "formats"},
+    {"vqa", "formats", "progress"},
     {"rewards", "phantoms", "images", "blocks", "sources", "stored", "medmnist", "data", "published"} | {"recorded"},
     {"stats", "multiplicity", "power", "tables", "comparison", "runs", "audit", "rationales", "omnimedvqa", "cards"}
     | {"difficulty", "modes"},
@@ -32,6 +32,7 @@ LAYERS = (
     {"probes", "letters"},
     {"tiny"},
     {"study", "demo", "benchmark"},
+    {"report"},
     {"commands"},
     {"__main__"},
 )

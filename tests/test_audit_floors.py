@@ -64,6 +64,18 @@ def test_blind_floor_is_broken_down_by_modality_in_canonical_order():
     assert blind_floor(TRAIN, TRAIN).frame["modality"].tolist() == ["all"]
 
 
+def test_blind_floor_by_task_is_the_same_lookup_with_a_row_a_task():
+    tasks = ["Lesion Grading", "Anatomy Identification", None]
+    test = [ask(["cyst", "mass"], letter, task=task) for letter, task in zip("ABA", tasks)]
+    floor = blind_floor(TRAIN, test, by="task")
+    assert list(floor.frame.columns) == ["task", "n", "chance", "accuracy", "low", "high"]
+    assert floor.frame["task"].fillna("unknown").tolist() == [*sorted(tasks[:2]), "unknown", "all"]
+    assert floor.frame["accuracy"].tolist() == pytest.approx([0, 1, 1, 2 / 3])
+    assert floor.accuracy == blind_floor(TRAIN, test).accuracy
+    with pytest.raises(DataError, match="use 'modality' or 'task'"):
+        blind_floor(TRAIN, test, by="source")
+
+
 def test_blind_floor_reads_lists_frames_and_datasets_alike_without_decoding_images():
     rows = [row | {"image": {"path": None, "bytes": b"not an image"}} for row in TRAIN]
     features = datasets.Features(

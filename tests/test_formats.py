@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from medr1kit import formats
 from medr1kit.formats import FORMATS, NO_THINK, THINK_AFTER, THINK_BEFORE, Parsed, format_named
 from medr1kit.predict import chat_prompt
 from medr1kit.vqa import LETTERS, DataError
@@ -388,3 +389,38 @@ def test_a_tag_that_loses_a_character_is_seen(format):
     assert len(inside_tags) == sum(len(f"<{block}></{block}>") for block in format.blocks)
     for i in inside_tags:
         assert not format.parse(whole[:i] + whole[i + 1 :], OPTIONS).well_formed
+
+
+def every_letter(answers, outside, choices):
+    """What :func:`_read_untagged` is to find, by looking at every letter."""
+    several = len(answers) > 1
+    text = formats._TAG.sub(" ", "\n".join(answers) if several else " ".join([*answers, outside]))
+    if not several and (letter := formats._read_letter(text, choices)[0]):
+        return letter
+    for pattern in (formats._MARKED,) if several else (formats._STATED, formats._MARKED):
+        found = {next(filter(None, match.groups())).upper() for match in pattern.finditer(text)} & set(choices)
+        if found:
+            return found.pop() if len(found) == 1 else None
+    return None
+
+
+def test_reading_ends_at_the_second_letter_and_says_what_reading_on_would_say():
+    rng, found = random.Random(3), 0
+    for _ in range(5_000):
+        text = "".join(rng.choices(PIECES, k=rng.randrange(20)))
+        choices = formats._choices(rng.choice([OPTIONS, TWO, {"A": "liver", "C": "CT"}, None]))
+        _, answers, outside = formats._blocks(text)
+        letter = formats._read_untagged(answers, outside, choices)
+        assert letter == every_letter(answers, outside, choices), text
+        found += letter is not None
+    assert found > 200, "the pieces must make answers, or nothing is tested"
+
+
+def test_a_text_is_read_again_with_other_options_and_in_another_format():
+    text = "<answer>CT</answer>"
+    assert NO_THINK.parse(text, ["liver", "CT"]).answer == "B"
+    assert NO_THINK.parse(text, ["CT", "liver"]).answer == "A"
+    assert NO_THINK.parse(text, {"C": "CT"}).answer == "C" and NO_THINK.parse(text).answer is None
+    assert (
+        NO_THINK.parse(text, ["CT", "liver"]).well_formed and not THINK_BEFORE.parse(text, ["CT", "liver"]).well_formed
+    )

@@ -1,13 +1,20 @@
 """Notebooks: all are clean in git, the quickstart runs top to bottom, and the builder notices what it should."""
 
 import asyncio
+import base64
 import copy
 import importlib.util
+import io
+import re
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
+
+from medr1kit.phantoms import redraw
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -51,6 +58,33 @@ def test_a_notebook_says_what_it_teaches_and_costs_and_what_comes_next(path):
     assert "Try next" in last
 
 
+WIDGET = re.compile(r"^mk\.(explore_\w+|reward_lab|inspect_outputs)\(", re.MULTILINE)
+
+
+@pytest.mark.parametrize(("number", "widget"), {"01": "explore_data", "02": "reward_lab", "04": "explore_run"}.items())
+def test_a_notebook_shows_its_widget(number, widget):
+    (path,) = (path for path in NOTEBOOKS if path.stem.startswith(number))
+    sources = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    assert widget in [match[1] for match in map(WIDGET.search, sources) if match]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_widget_can_be_read_without_python_and_a_plain_picture_stands_beside_it(path):
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    kinds = [{kind for output in cell.outputs for kind in output.get("data", {})} for cell in cells]
+    widgets = [WIDGET.search(cell.source) for cell in cells]
+    assert all("text/html" in there for there, widget in zip(kinds, widgets) if widget)
+    # GitHub strips styles, and maybe pictures, from HTML
+    assert not any(widgets) or any("image/png" in there for there, widget in zip(kinds, widgets) if not widget)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_imports_medr1kit_before_torch_so_that_threads_do_not_wait_by_spinning(path):
+    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    first = re.search(r"^(?:import|from) (torch|transformers|trl|peft|medr1kit)\b", "\n".join(cells), re.MULTILINE)
+    assert first[1] == "medr1kit"
+
+
 def test_the_quickstart_runs_top_to_bottom(tmp_path):
     notebook = run(nbformat.read(NOTEBOOKS[0], as_version=4), tmp_path)
     assert (tmp_path / "runs/quickstart/adapter").is_dir()
@@ -67,6 +101,48 @@ def test_a_notebook_built_twice_is_the_same_file_but_for_its_seconds(small, tmp_
 def of_same_seconds(notebook):
     notebook.cells[-1].outputs[0]["text"] = build._SECONDS.sub("1", notebook.cells[-1].outputs[0]["text"])
     return notebook
+
+
+def encoded(image):
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def decoded(picture):
+    return Image.open(io.BytesIO(base64.b64decode(picture)))
+
+
+def test_a_picture_is_written_with_a_palette_and_looks_the_same():
+    skin = redraw("Dermoscopy-test-0-0")
+    before = encoded(skin.convert("RGBA"))
+    after = build.lighter(before)
+    assert decoded(after).mode == "P" and len(after) < 0.6 * len(before)
+    difference = abs(np.asarray(decoded(after).convert("RGB"), dtype=int) - np.asarray(skin, dtype=int))
+    assert difference.mean() < 2
+    assert build.lighter(after) == after
+
+
+def test_a_picture_that_a_palette_would_spoil_or_enlarge_stays():
+    clear, dot = encoded(Image.new("RGBA", (64, 64), (9, 9, 9, 128))), encoded(Image.new("RGB", (1, 1)))
+    assert build.lighter(clear) == clear and build.lighter(dot) == dot
+
+
+def test_pictures_within_html_are_made_lighter_too_and_looks_are_not_compared(small):
+    rng = np.random.default_rng(0)
+    tall, wide = (encoded(Image.fromarray(rng.integers(0, 256, size, np.uint8))) for size in ((80, 40, 3), (40, 80, 3)))
+    pages = []
+    for picture in (tall, wide):
+        page = copy.deepcopy(small)
+        html = f"<style>td {{ padding: {len(pages)}px }}</style><td>time/decode</td><td>{len(pages)}</td>"
+        html += f'<img src="data:image/png;base64,{picture}">'
+        page.cells[2].outputs[0].data["text/html"] = html
+        build.clean(page)
+        assert len(page.cells[2].outputs[0].data["text/html"]) < 0.6 * len(html)
+        pages.append(page)
+    assert build.differences(*pages) == []
+    pages[0].cells[2].outputs[0].data["text/html"] += "another word"
+    assert len(build.differences(*pages)) == 1
 
 
 def test_a_check_names_the_cell_whose_output_changed(small):

@@ -234,7 +234,7 @@ def test_transfer_prints_points_frames_the_diagonal_and_hatches_doubt():
     ax = plot_transfer(transfer(["MRI", "CT"]))
     assert labels(ax.get_xticklabels()) == labels(ax.get_yticklabels()) == ["CT", "MRI"]
     assert (ax.get_ylabel(), ax.get_xlabel()) == ("trained on", "tested on")
-    assert texts(ax) == ["+50.0", "−2.0", "−2.0", "+50.0"]
+    assert texts(ax) == ["+50", "−2", "−2", "+50"]
     assert marked(ax, "_diagonal") == [(0, 0), (1, 1)]
     assert marked(ax, "_doubtful") == [(0, 1), (1, 0)]
     assert all(patch.get_hatch() for patch in ax.patches if patch.get_label() == "_doubtful")
@@ -255,7 +255,7 @@ def test_transfer_leaves_untested_cells_empty_and_frames_only_what_is_a_diagonal
     table = table[table["train_modality"] != "MRI"]
     table.loc[table["modality"] == "MRI", ["difference", "p_corrected"]] = np.nan
     ax = plot_transfer(table)
-    assert texts(ax) == ["+50.0", "−2.0", "−2.0"]
+    assert texts(ax) == ["+50", "−2", "−2"]
     assert marked(ax, "_diagonal") == [(0, 0), (1, 2)]
     assert marked(ax, "_doubtful") == [(0, 2), (1, 0)]
 

@@ -5,7 +5,9 @@ import sys
 
 import ipywidgets
 import pytest
+from widget_fakes import check_safe
 
+from medr1kit.vqa import DataError
 from medr1kit.widgets import base
 from medr1kit.widgets.base import VIEW, Panel
 
@@ -110,3 +112,70 @@ def test_controls_can_be_found_and_named():
     ):
         assert control.description == "c" and "mk-c" in control._dom_classes
     assert base.press("c", print, hook="c").icon == "", "icons come from the network"
+
+
+def registered():
+    return len(ipywidgets.widgets.widget._instances)
+
+
+def test_closing_leaves_no_control_no_style_and_no_layout():
+    before = registered()
+    for _ in range(3):
+        panel = Counter()
+        assert panel.root.model_id
+        assert registered() > before
+        panel.close()
+    assert registered() == before
+
+
+def test_a_cell_that_is_run_again_closes_what_it_showed_before(monkeypatch):
+    now = ["cell a", "run 1"]
+    monkeypatch.setattr(base, "_cell", lambda: tuple(now))
+    monkeypatch.setattr(base, "_SHOWN", {})
+    before = registered()
+    one, other = Counter(), Counter()
+    one._repr_mimebundle_(), other._repr_mimebundle_()
+    size = (registered() - before) // 2
+    for run in range(2, 6):
+        now[1] = f"run {run}"
+        Counter()._repr_mimebundle_()
+    assert registered() - before == size, "two panels of one run stay; those of earlier runs go"
+    now[0] = "cell b"
+    kept = Counter()
+    kept._repr_mimebundle_()
+    now[:] = "cell a", "run 6"
+    kept._repr_mimebundle_()
+    now[1] = "run 7"
+    Counter()._repr_mimebundle_()
+    assert kept._root is not None, "another cell still shows it"
+    now[1] = "run 8"
+    again = Counter()
+    again._repr_mimebundle_()
+    now[1] = "run 9"
+    field = again.field
+    again._repr_mimebundle_()
+    assert again.field is field and field.comm is not None, "the same panel shown again stays"
+    kept.close(), again.close()
+    assert registered() == before
+
+
+def test_where_cells_have_no_name_nothing_is_closed():
+    assert base._cell() == ("", "")
+    one, other = Counter(), Counter()
+    one._repr_mimebundle_(), other._repr_mimebundle_()
+    assert one._root is not None and not base._SHOWN
+
+
+def test_a_handler_says_what_is_wrong_in_one_sentence_and_takes_it_back():
+    panel = Counter()
+    told = next(child for child in panel.root.children if "mk-told" in child._dom_classes)
+    hear = panel.heard(lambda value: 1 / value if value else panel.refuse())
+
+    def refuse():
+        raise DataError("no <b>such</b> step")
+
+    panel.refuse = refuse
+    hear(0)
+    assert check_safe(told.value).texts["told"] == ["no <b>such</b> step"]
+    hear(1)
+    assert told.value == ""

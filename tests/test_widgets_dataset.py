@@ -219,3 +219,25 @@ def test_twenty_thousand_questions_take_little_memory(decoded):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert panel.rows.tolist() == [19_999] and peak < 40e6
+
+
+def test_no_rows_and_no_options_are_no_reason_to_fail(sides):
+    nothing = explore_data(sides[1].select([]))
+    assert nothing.root and "No question" in check_safe(nothing.static()).all
+    bare = sides[1].select(range(2)).remove_columns(["options", "image"]).add_column("options", [None, None])
+    panel = explore_data(bare)
+    panel.search("what")
+    assert panel.root and check_safe(panel.static())
+
+
+@pytest.mark.parametrize("given", ["frame", "splits"])
+def test_what_is_no_split_is_said(sides, given):
+    data = sides[1].remove_columns("image").to_pandas() if given == "frame" else datasets.DatasetDict(test=sides[1])
+    with pytest.raises(DataError, match="one split"):
+        explore_data(data)
+
+
+def test_the_open_question_is_marked_without_a_style_too(sides):
+    panel = explore_data(sides[1])
+    panel.open(1)
+    assert "<b>row 1</b>" in panel.static() and "<b>row 0</b>" not in panel.static()

@@ -73,7 +73,9 @@ def test_the_style_touches_nothing_but_our_own():
     rules = re.sub(r"@media[^{]*\{(.*?\})\}", r"\1", html.STYLE)
     selectors = [one for rule in re.findall(r"([^{}]+)\{", rules) for one in rule.split(",")]
     assert len(selectors) > 20
-    assert all(re.search(r"(^|\s)\.mk(\s|$)", selector.strip()) for selector in selectors), selectors
+    assert all(re.search(r"(^|\s)\.mk(-panel\.jupyter-widgets)?(\s|$)", selector.strip()) for selector in selectors), (
+        selectors
+    )
     assert html.STYLE.count("{") == html.STYLE.count("}")
     assert "url(" not in html.STYLE and "<" not in html.STYLE
 
@@ -96,3 +98,21 @@ def test_every_ink_can_be_read_on_every_ground(theme):
     for ink in ("fg", "soft", "ok", "no", "hm"):
         for ground in ("bg", "tint"):
             assert contrast(colours[ink], colours[ground]) >= 4.5, (ink, ground)
+
+
+@pytest.mark.parametrize(("theme", "ground"), [(html._LIGHT, "#ffffff"), (html._DARK, "#111111")])
+def test_every_ink_can_be_read_on_the_grounds_of_jupyterlab(theme, ground):
+    colours = dict(part.removeprefix("--").split(":") for part in theme.split(";"))
+    assert all(contrast(colours[ink], ground) >= 4.5 for ink in ("soft", "ok", "no", "hm"))
+
+
+def test_badges_keep_apart_without_a_style():
+    seen = check_safe(html.badges([html.badge("one"), html.badge("two")]))
+    assert seen.all == "one, two" and ".mk-sep{display:none}" in html.STYLE
+
+
+def test_in_a_table_words_break_only_where_they_are_longer_than_a_line():
+    rules = dict(re.findall(r"([^{}]+)\{([^{}]*)\}", html.STYLE))
+    cells = rules[".mk .mk-table th,.mk .mk-table td"]
+    assert "overflow-wrap:break-word" in cells and "anywhere" not in cells
+    assert "min-width" in rules[".mk .mk-table .mk-text"], "anywhere needs a least width"

@@ -55,7 +55,7 @@ def test_filters_count_and_combine(inspector):
     assert ids(inspector) == ["q2", "q4"]
     inspector.choose_modality("MRI")
     assert ids(inspector) == [] and texts(inspector)["none"] and "0 of 6" in texts(inspector)["status"][0]
-    inspector.choose_modality("every")
+    inspector.choose_modality("all")
     inspector.choose_kind("all")
     inspector.search("TUMOUR")
     assert ids(inspector) == ["q5"]
@@ -290,3 +290,34 @@ def test_recorded_answers_can_be_inspected():
     inspector = mk.inspect_outputs(recorded[recorded["method"].isin(["base", "grpo"])])
     assert len(inspector.answers.answerers) > 2
     assert len(texts(inspector)["verdict"]) == len(inspector.shown)
+
+
+def test_a_search_in_a_selection_that_is_empty_finds_nothing(inspector):
+    inspector.choose_kind("fixed")
+    inspector.choose_modality("MRI")
+    assert ids(inspector) == []
+    inspector.search("tumour")
+    assert ids(inspector) == [] and texts(inspector)["none"]
+
+
+@pytest.mark.parametrize("given", [None, [1, 2], {"id": ["a"]}])
+def test_what_is_no_table_of_predictions_is_said(given):
+    with pytest.raises(DataError, match="predict"):
+        mk.inspect_outputs(given)
+
+
+@pytest.mark.parametrize("options", [["liver", None, "lung"], ["liver", 3, "lung"], "abc"])
+def test_options_that_are_no_texts_are_said(options):
+    frame = predictions(["<answer>B</answer>"] * 2)
+    with pytest.raises(DataError, match="option"):
+        mk.inspect_outputs(frame.assign(options=[options] * 2))
+
+
+def test_missing_names_and_formats_are_no_traceback():
+    frame = predictions(["<answer>B</answer>"] * 4)
+    gaps = frame.assign(modality=pd.array(["CT", pd.NA, "CT", pd.NA], dtype="string"))
+    panel = mk.inspect_outputs(gaps)
+    panel.choose_modality("CT")
+    assert len(panel.selection) == 2 and check_safe(panel.static())
+    with pytest.raises(DataError, match="format"):
+        mk.inspect_outputs(frame.assign(format=float("nan")))

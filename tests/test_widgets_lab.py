@@ -146,3 +146,9 @@ def test_the_summary_is_the_explanation():
 def test_a_question_that_cannot_be_asked_is_refused(given, message):
     with pytest.raises(DataError, match=message):
         mk.reward_lab(**given)
+
+
+def test_half_of_a_pair_of_surrogates_is_shown():
+    lab = mk.reward_lab(options=["\ud800", "b"])
+    lab.type("<think>\ud800</think><answer>B</answer>")
+    assert "[U+D800]" in check_safe(lab.static()).all

@@ -46,7 +46,7 @@ def data(monkeypatch):
 
 def shown(html):
     source = next(value for tag, name, value in check_safe(html).attributes if name == "src")
-    return np.asarray(PIL.Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))))
+    return np.asarray(PIL.Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))).convert("RGB"))
 
 
 def test_no_image_is_decoded_before_it_is_shown_and_then_only_that(data):

@@ -339,3 +339,49 @@ def test_odd_numbers_are_drawn(line):
 def test_text_in_the_metrics_does_no_harm():
     metrics = pd.DataFrame({"step": [1, 2], "reward": [1.0, 2.0], "note": ["<b>", None]})
     assert len(drawings(curves_html(metrics, 1, "note"))) == 1
+
+
+def test_a_parquet_file_that_is_not_whole_leaves_the_curves(ended):
+    table = ended / "rollouts.parquet"
+    table.write_bytes(table.read_bytes()[: table.stat().st_size // 2])
+    panel = explore_run(ended)
+    assert panel.root and "not a whole parquet file" in safe(panel.static()).texts["trouble"][0]
+    panel.go_to(2)
+    assert len(drawings(panel.static())) > 2
+
+
+def test_a_table_of_something_else_is_said(ended):
+    pd.DataFrame({"step": [1, 2]}).to_parquet(ended / "rollouts.parquet")
+    assert "no column 'id'" in safe(explore_run(ended).static()).texts["trouble"][0]
+
+
+def test_torn_lines_are_left_out_and_said(tmp_path):
+    run = RunWriter(tmp_path / "ct", {})
+    for step in (1, 2):
+        log(run, step)
+    lines = (tmp_path / "ct" / "rollouts.jsonl").read_text().splitlines()
+    lines[1], lines[7] = lines[1][:40], "garbage"
+    (tmp_path / "ct" / "rollouts.jsonl").write_text("\n".join(lines) + '\n{"step": 3, "id"')
+    panel = explore_run(tmp_path / "ct")
+    assert panel.steps == [1, 2] and len(panel._rollouts.at(2)) == 5 and len(panel._rollouts.at(1)) == 5
+    assert "left out" in safe(panel.static()).texts["trouble"][0]
+
+
+@pytest.mark.parametrize("content", [b"step,reward\n1,0.5\n2,0.1,7,8\n", b"step,reward\n\xff\xfe,x\n"])
+def test_metrics_that_cannot_be_read_are_said(ended, content):
+    (ended / "metrics.csv").write_bytes(content)
+    with pytest.raises(DataError, match=r"metrics\.csv cannot be read"):
+        explore_run(ended)
+
+
+def test_one_step_of_a_long_run_is_read_without_holding_the_others(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    with RunWriter(tmp_path / "long", {}) as run:
+        for step in range(1, 401):
+            rng = np.random.default_rng(step)
+            run.rollout_rows(completions(step, text="".join(rng.choice(list("abcdefgh "), 2_000))))
+    rollouts = Rollouts(load_run(tmp_path / "long"))
+    before = pa.total_allocated_bytes()
+    rows = rollouts.at(200)
+    assert len(rows) == 6 and set(rows["step"]) == {200} and isinstance(rows["options"].iloc[0], list)
+    assert pa.total_allocated_bytes() - before < 1_000_000

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from test_widgets_html import contrast
 from widget_fakes import HOSTILE, check_safe, predictions
 
 from medr1kit.comparison import transfer_table
@@ -147,7 +148,7 @@ def test_a_cell_says_by_text_what_its_colour_says():
     assert cell_text({"difference": float("nan"), "p_corrected": 1}, "difference") == "–"
     low, high = (colours_of({"difference": gain}, "difference") for gain in (-0.9, 0.9))
     assert low == ("#542788", "#ffffff") and high == ("#b35806", "#ffffff")
-    assert colours_of({"difference": 0.0}, "difference") == ("#f7f7f7", "#1f2328")
+    assert colours_of({"difference": 0.0}, "difference") == ("#f7f7f7", "#000000")
 
 
 def test_the_map_has_its_rows_and_columns_in_order_and_the_chosen_cell_in_brackets(preds):
@@ -267,3 +268,22 @@ def test_a_map_warns_of_nothing(preds):
         for place in range(len(panel.maps)):
             panel.choose_map(place)
             panel.static()
+
+
+@pytest.mark.parametrize("value", ["difference", "accuracy"])
+def test_the_text_of_a_cell_can_be_read_on_its_colour(value):
+    for share in np.linspace(0, 1, 101):
+        ground, ink = colours_of({"difference": 0.8 * share - 0.4, "accuracy": share}, value)
+        assert contrast(ink, ground) >= 4.5, share
+    assert contrast(*colours_of(None, value)) >= 4.5
+
+
+@pytest.mark.parametrize("column", ["id", "model", "method", "modality", "train_modality", "options", "answer"])
+def test_a_column_of_gaps_is_said_in_one_sentence(column, preds):
+    with pytest.raises(DataError):
+        explore_transfer(preds.assign(**{column: np.nan}))
+
+
+def test_what_is_no_table_is_said_in_one_sentence():
+    with pytest.raises(DataError, match="a table, not a list"):
+        explore_transfer([1, 2])

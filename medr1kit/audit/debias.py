@@ -57,6 +57,7 @@ from scipy.sparse.csgraph import connected_components
 from medr1kit.audit.meanings import named_modality, same_meaning, yes_or_no
 from medr1kit.audit.rows import column, plain, read_questions
 from medr1kit.blocks import exchangeable_blocks, lay_out
+from medr1kit.progress import no_bars_of_datasets, progress
 from medr1kit.vqa import LETTERS, DataError, format_problem, format_solution, parse_problem
 
 _RECOGNITION = "Modality Recognition"
@@ -121,11 +122,13 @@ def debias_options(ds: datasets.Dataset, seed: int = 0, strict: bool = False) ->
     rng = random.Random(seed)
     orders: dict[int, list[int]] = {}  # for each question kept: the questions whose golds it offers, in letter order
     reasons: dict[int, str] = {}
-    for kind in asked.kinds():
-        blocks, left = asked.share(kind, rng, strict)
-        reasons |= left
-        for block in blocks:
-            orders |= dict(zip(block, lay_out(block, rng)))
+    with progress(None, "debias", total=len(asked), unit="question") as bar:
+        for kind in asked.kinds():
+            blocks, left = asked.share(kind, rng, strict)
+            reasons |= left
+            for block in blocks:
+                orders |= dict(zip(block, lay_out(block, rng)))
+            bar.update(len(kind))
     if not orders:
         raise DataError(f"none of the {len(asked)} questions can be kept: no kind of question has two different golds")
     dropped = [{**asked.summary(row), "reason": reasons[row]} for row in sorted(reasons)]
@@ -271,13 +274,8 @@ def _rewritten(ds: datasets.Dataset, asked: _Asked, orders: dict[int, list[int]]
     rest = ds.select(kept).remove_columns(list(columns))
     if not rest.column_names:
         return new.select_columns(ds.column_names)
-    silent = datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
+    with no_bars_of_datasets():
         return datasets.concatenate_datasets([rest, new], axis=1).select_columns(ds.column_names)
-    finally:
-        if not silent:
-            datasets.enable_progress_bars()
 
 
 def _relettered(rationale: str | None, old: str, new: str) -> str | None:

@@ -17,7 +17,8 @@ from collections.abc import Callable, Hashable, Sequence
 import numpy as np
 
 from medr1kit.audit.measures import Measure, count
-from medr1kit.audit.rows import Questions, fold, loose
+from medr1kit.audit.rows import Questions, loose
+from medr1kit.vqa import fold
 
 _LETTER = re.compile(r"^\(?[A-Z]\)|,\s*[A-Z]\)\S")  # "B) liver", "liver, C)lung"
 

@@ -24,7 +24,7 @@ from scipy.stats import t
 
 from medr1kit.audit.rows import Questions, Wording, encode, read_questions
 from medr1kit.stats import cluster_interval, wilson
-from medr1kit.vqa import LETTERS, MODALITIES
+from medr1kit.vqa import LETTERS, MODALITIES, TASKS, DataError
 
 _PRIOR, _WEIGHT, _STEM_WEIGHT = 0.25, 1.0, 3.0
 CURVE = (30, 100, 300, 1000)  # training rows of the learning curve
@@ -150,7 +150,7 @@ class BlindFloor:
         chance: mean of 1 / number of options.
         accuracy: of the lookup; a tie between k options counts 1/k.
         low, high: 95 % Wilson interval.
-        frame: the same columns, a row per modality (in canonical order, if there is a modality column) and "all".
+        frame: the same columns, a row per modality or task (in canonical order, if there is such a column) and "all".
     """
 
     n: int
@@ -161,7 +161,7 @@ class BlindFloor:
     frame: pd.DataFrame
 
 
-def blind_floor(train: Any, test: Any) -> BlindFloor:
+def blind_floor(train: Any, test: Any, *, by: str = "modality") -> BlindFloor:
     """Return the accuracy one reaches on ``test`` by counting, in ``train``, which option texts were right.
 
     No image, no question, no language model: the lookup of this module, from the option texts alone. Texts are compared
@@ -169,10 +169,11 @@ def blind_floor(train: Any, test: Any) -> BlindFloor:
 
     Args:
         train, test: Datasets, frames or lists of rows with ``options`` (list of texts in letter order) and ``answer``
-            (gold letter); ``modality`` is used when the test has it. Images are never decoded.
+            (gold letter); ``modality`` or ``task`` is used when the test has it. Images are never decoded.
+        by: "modality" or "task": what makes the rows of ``frame``. The lookup itself is learned on all training rows.
 
     Raises:
-        DataError: if a column is missing, a table is empty, or a gold letter names no option.
+        DataError: if a column is missing, a table is empty, a gold letter names no option, or ``by`` is neither.
 
     Source: Med-R1 facts, section 1.7, column "options only, no stem".
 
@@ -180,19 +181,18 @@ def blind_floor(train: Any, test: Any) -> BlindFloor:
     >>> blind_floor(seen, [{"options": ["stone", "Cyst."], "answer": "B"}]).accuracy
     1.0
     """
+    if by not in ("modality", "task"):
+        raise DataError(f"blind_floor(by={by!r}): use 'modality' or 'task'")
     train, test = read_questions(train, "train"), read_questions(test, "test")
     seen, asked = encode(train, test)
     verdicts = pd.DataFrame({"chance": 1 / asked.counts, "accuracy": lookup(seen, asked)})
-    modalities = pd.Series(test.modalities, dtype=object)
-    rows = [
-        {"modality": name, **_floor_row(verdicts[modalities == name])}
-        for name in MODALITIES
-        if (modalities == name).any()
-    ]
-    if rows and modalities.isna().any():
-        rows.append({"modality": None, **_floor_row(verdicts[modalities.isna()])})
+    values, names = (test.modalities, MODALITIES) if by == "modality" else (test.tasks, TASKS)
+    values = pd.Series(values, dtype=object)
+    rows = [{by: name, **_floor_row(verdicts[values == name])} for name in names if (values == name).any()]
+    if rows and values.isna().any():
+        rows.append({by: None, **_floor_row(verdicts[values.isna()])})
     total = _floor_row(verdicts)
-    return BlindFloor(**total, frame=pd.DataFrame([*rows, {"modality": "all", **total}]))
+    return BlindFloor(**total, frame=pd.DataFrame([*rows, {by: "all", **total}]))
 
 
 def _floor_row(verdicts: pd.DataFrame) -> dict[str, float]:

@@ -36,9 +36,9 @@ import datasets
 import imagehash
 import numpy as np
 import PIL.Image
-from tqdm import tqdm
 
 from medr1kit.images import find_image, to_rgb
+from medr1kit.progress import progress
 from medr1kit.sources import image_folder
 from medr1kit.vqa import DataError
 
@@ -110,7 +110,7 @@ def hash_files(paths: Iterable[str | os.PathLike]) -> dict[str, Hashed]:
         found = _cached(cache, stamps)
         new = [path for path, stamp in stamps.items() if path not in found and stamp[0] >= 0]
         waiting = []
-        for path, hashed in zip(new, _hash_all(new)):
+        for hashed, path in zip(_hash_all(new), new):  # in this order zip runs the generator, and its bar, to the end
             found[path] = hashed
             look = None if hashed.look is None else f"{hashed.look:016x}"  # too large for an integer of SQLite
             waiting.append((path, *stamps[path], hashed.content, look))
@@ -163,7 +163,7 @@ def _hash_stored(pictures: datasets.Dataset) -> list[Hashed]:
     for start in range(0, len(pictures), _CHUNK):  # a part at a time, for bytes fill the memory
         part = [picture or {"bytes": None, "path": None} for picture in pictures[start : start + _CHUNK]["image"]]
         contents = {start + row: picture["bytes"] for row, picture in enumerate(part) if picture["bytes"] is not None}
-        hashed = dict(zip(contents, _hash_all(list(contents.values()))))
+        hashed = {row: one for one, row in zip(_hash_all(list(contents.values())), contents)}
         found += [hashed.get(start + row, UNREADABLE) for row in range(len(part))]
         paths |= {
             start + row: picture["path"]
@@ -180,10 +180,7 @@ def _hash_stored(pictures: datasets.Dataset) -> list[Hashed]:
 def _hash_all(sources: Sequence[str | bytes]) -> Iterator[Hashed]:
     with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         warnings.simplefilter("ignore")  # Pillow's, about odd files
-        quiet = bool(os.environ.get("CI"))
-        yield from tqdm(
-            pool.map(hash_image, sources), "hashing images", len(sources), unit="image", delay=2, disable=quiet
-        )
+        yield from progress(pool.map(hash_image, sources), "hashing images", total=len(sources), unit="image")
 
 
 def _open_cache() -> sqlite3.Connection:

@@ -27,6 +27,7 @@ from medr1kit.audit.hashes import hash_data
 from medr1kit.audit.leaks import image_leaks, shared_rows, text_leaks
 from medr1kit.audit.measures import Measure, count, share
 from medr1kit.audit.rows import Questions, column, read_questions
+from medr1kit.progress import progress
 from medr1kit.vqa import MODALITIES, TASKS, DataError
 
 if TYPE_CHECKING:
@@ -89,18 +90,22 @@ def audit(
     for name, side in rows.items():
         if images is not None and side.images is None:
             raise DataError(f"{name} has neither image_id nor image paths; leave images= out")
-    floors = all_floors(rows["train"], rows["test"], shared_rows(rows["train"], rows["test"]))
+    parts = progress((_floors, text_leaks, find_balance, find_defects), "audit", unit="part")
+    floors, leaks, balance, defects = [part(rows["train"], rows["test"]) for part in parts]
     measures = [Measure("size", f"n_{name}", len(side), "rows", len(side)) for name, side in rows.items()]
-    measures += _floor_measures(floors, rows["test"], clusters)
-    measures += text_leaks(rows["train"], rows["test"])
+    measures += [*_floor_measures(floors, rows["test"], clusters), *leaks]
     hashed = [hash_data(data, rows[name].images, images) for name, data in (("train", train), ("test", test))]
     if None not in hashed:
         measures += image_leaks(*hashed, distance)
-    measures += find_balance(rows["train"], rows["test"]) + find_defects(rows["train"], rows["test"])
+    measures += [*balance, *defects]
     if any(m.name == "test_rows_in_train" and m.value == m.n for m in measures):
         warnings.warn("every test row is a training row: a score on this test measures memory only", stacklevel=2)
     about = {"cluster": cluster, "distance": distance, "train_letter_used": floors.train_letter}
     return AuditReport(tuple(measures), about, rows["test"].ids)
+
+
+def _floors(train: Questions, test: Questions) -> Floors:
+    return all_floors(train, test, shared_rows(train, test))
 
 
 def _floor_measures(floors: Floors, test: Questions, clusters: list | None) -> list[Measure]:

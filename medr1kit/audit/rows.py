@@ -10,13 +10,21 @@ import os
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from medr1kit.vqa import LETTERS, DataError, format_problem, modality_name, parse_problem, parse_solution, task_name
+from medr1kit.vqa import (
+    LETTERS,
+    DataError,
+    format_problem,
+    modality_name,
+    parse_problem,
+    parse_solution,
+    task_name,
+)
 
 
 @dataclass
@@ -171,16 +179,6 @@ def plain(text: str) -> str:
     'its a t2 n0 stage'
     """
     return " ".join(re.sub(r"[^\w\s]|_", "", str(text).lower()).split()) or str(text).strip()
-
-
-@lru_cache(maxsize=100_000)
-def fold(text: str) -> str:
-    """Return a text without what an eye overlooks: case, repeated blanks, a full stop at the end.
-
-    >>> fold("Thyroid  Gland.") == fold("thyroid gland")
-    True
-    """
-    return " ".join(str(text).casefold().split()).rstrip(". ")
 
 
 @dataclass(frozen=True)

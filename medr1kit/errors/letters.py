@@ -12,13 +12,12 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from medr1kit.audit.rows import fold
 from medr1kit.errors.kinds import who_varies
 from medr1kit.multiplicity import max_t
 from medr1kit.perturbations import clusters, share
 from medr1kit.stats import cluster_codes, paired_difference
 from medr1kit.tables import in_canonical_order
-from medr1kit.vqa import LETTERS
+from medr1kit.vqa import LETTERS, fold
 
 _LETTERS = ("n", "predicted", "low", "high", "gold", "bias", "bias_low", "bias_high", "p_corrected", "accuracy")
 _CONFUSION = ("gold_text", "predicted_text", "taken", "offered", "share", "low", "high", "chance", "accuracy", "n_gold")

@@ -19,7 +19,6 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy.stats import fisher_exact
 
 from medr1kit.multiplicity import holm
 from medr1kit.perturbations import share
@@ -122,6 +121,8 @@ def _correlation(right: np.ndarray, codes: np.ndarray) -> float:
 
 def _against_rest(right: np.ndarray, mask: np.ndarray, codes: np.ndarray, rho: float) -> float:
     """p of the difference in accuracy between the answers of a slice and all others."""
+    from scipy.stats import fisher_exact
+
     table = []
     for side in (mask, ~mask):
         n, sizes = side.sum(), np.bincount(codes[side])

@@ -19,6 +19,7 @@ from medr1kit.phantoms.questions import Question, ask
 from medr1kit.phantoms.rationales import write_rationale
 from medr1kit.phantoms.scanner import SCANNERS, burn_marker, scan, scan_mask
 from medr1kit.phantoms.truth import GRADES, NUMBERS, SIZES, SPLITS, ImageId, Truth
+from medr1kit.progress import progress
 from medr1kit.vqa import MODALITIES, TASKS, DataError, format_problem, format_solution, modality_name, task_name
 
 PAINTERS = {
@@ -174,7 +175,7 @@ def phantom_rows(
     modalities = MODALITIES if modality is None else (modality_name(modality),)
     task = None if task is None else task_name(task)
     rows = []
-    for i in range(n):
+    for i in progress(range(n), "drawing phantoms", unit="image"):
         turn, name = i // len(modalities), modalities[i % len(modalities)]
         number = turn if task is None else turn * len(TASKS) + TASKS.index(task)
         rows.append(_row(ImageId(name, split, seed, number, scanner, shortcut, difficulty, imbalance), size))

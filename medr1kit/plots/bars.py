@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from medr1kit.audit import BlindFloor
-from medr1kit.plots.canvas import MARKERS, PALE, axes, colours, legend_above, need, scaled, texts, wrap
+from medr1kit.plots.canvas import MARKERS, PALE, axes, colours, fit_lines, legend_above, need, scaled, texts
 from medr1kit.vqa import DataError
 
 _SCORES = ("n", "accuracy", "low", "high", "lenient_accuracy", "well_formed", "chance", "mean_tokens")
@@ -54,14 +54,15 @@ def plot_accuracy(
 
 def draw_points(frame: pd.DataFrame, lines: list[str], models: list[str], ax: Axes, label: str = "accuracy") -> None:
     """Draw points with intervals: ``_line`` and ``_model`` say where; models of a line stand below each other."""
+    spread, size = (0.6, 5) if len(models) < 4 else (0.8, 4)
     for place, (model, colour) in enumerate(zip(models, colours(len(models)))):
         rows = frame[frame["_model"] == model]
-        shift = 0.6 * ((place + 0.5) / len(models) - 0.5)
+        shift = spread * ((place + 0.5) / len(models) - 0.5)
         heights = [lines.index(line) + shift for line in rows["_line"]]
         reach = [(rows["accuracy"] - rows["low"]).clip(lower=0), (rows["high"] - rows["accuracy"]).clip(lower=0)]
         ax.errorbar(
             rows["accuracy"], heights, xerr=np.array(reach), fmt=MARKERS[place % len(MARKERS)], color=colour,
-            ms=scaled(5), lw=scaled(1.5), capsize=scaled(2), label=model or label,
+            ms=scaled(size), lw=scaled(1.5), capsize=scaled(2), label=model or label,
         )  # fmt: skip
 
 
@@ -75,9 +76,10 @@ def draw_ticks(values: pd.Series, lines: list[str], ax: Axes, *, colour: object,
 
 def draw_lines(lines: list[str], ax: Axes, ylabel: str = "", width: int = 12) -> None:
     """Name the lines of a figure of shares, the first on top."""
-    ax.set_yticks(range(len(lines)), [wrap(line, width) for line in lines], linespacing=0.9)
+    names, size = fit_lines(lines, width, ax)
+    ax.set_yticks(range(len(lines)), names, linespacing=1.1, fontsize=size)
     ax.set_xticks(np.linspace(0, 1, 6))
-    ax.set(ylabel=ylabel, xlim=(0, 1.02), ylim=(len(lines) - 0.4, -0.6))
+    ax.set(ylabel=ylabel, xlim=(-0.02, 1.02), ylim=(len(lines) - 0.4, -0.6))
 
 
 def _draw_floor(

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterable, Sequence
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
 
 from medr1kit.vqa import DataError
 
 INK, PALE, EMPTY = "0.15", "0.55", "0.92"
 MARKERS = "osD^vPX*"
+SMALLEST = 5.0  # points; what is smaller cannot be read in print
 
 PAPER = {
     "font.size": 8,
@@ -33,8 +37,55 @@ PAPER = {
 
 
 def colours(n: int) -> list[tuple[float, float, float]]:
-    """Return n colours that colour-blind readers can tell apart, and most greyscale printers, too."""
-    return sns.color_palette("colorblind", n)
+    """Return n colours that colour-blind readers can tell apart, and most greyscale printers, too.
+
+    Those of seaborn's "colorblind", its pale pink and yellow last: thin lines in them can hardly be seen on white.
+    """
+    palette = sns.color_palette("colorblind", 10)
+    order = [*(colour for i, colour in enumerate(palette) if i not in (6, 8)), palette[6], palette[8]]
+    return [order[i % len(order)] for i in range(n)]
+
+
+def ink_on(colour: object) -> str:
+    """Return the ink with more contrast on a colour: dark, or white on what has a quarter of its luminance."""
+    return INK if sns.utils.relative_luminance(colour) > 0.25 else "white"
+
+
+def points_of(size: float | str) -> float:
+    """Return a font size such as "small" in points."""
+    return FontProperties(size=size).get_size_in_points()
+
+
+def room(ax: Axes) -> tuple[float, float]:
+    """Return width and height of axes in points, as they are before a layout engine makes room for names."""
+    box, inch = ax.get_window_extent(), ax.get_figure(root=True).dpi
+    return 72 * box.width / inch, 72 * box.height / inch
+
+
+def text_width(names: Iterable[str], size: float) -> float:
+    """Return the width of the widest line of some texts, in points."""
+    lines = [line for name in names for line in name.split("\n") if line.strip()]
+    return max((TextPath((0, 0), line, size=size).get_extents().width for line in lines), default=0.0)
+
+
+def fit_lines(names: Sequence[str], width: int, ax: Axes) -> tuple[list[str], float]:
+    """Break names that stand below each other so that none touches the next.
+
+    Args:
+        names: one a line of the figure.
+        width: letters a line at which they are broken while there is height for it; up to three times that if not.
+        ax: the axes they stand beside.
+
+    Returns:
+        The names, and a font size: that of tick labels, or smaller if even unbroken names would touch.
+    """
+    size, height = points_of(plt.rcParams["ytick.labelsize"]), 0.9 * room(ax)[1] / max(1, len(names))
+    for tried in (width, 3 * width // 2, 2 * width, 3 * width, 1000):
+        broken = [wrap(name, tried) for name in names]
+        fits = height / (1.2 * max((name.count("\n") + 1 for name in broken), default=1))
+        if fits >= 0.8 * size:
+            break
+    return broken, max(SMALLEST, min(size, fits))
 
 
 def scaled(points: float) -> float:
@@ -79,8 +130,20 @@ def legend_above(ax: Axes, columns: int) -> None:
     handles, names = ax.get_legend_handles_labels()
     drawn = [container.get_label() for container in ax.containers]
     order = sorted(range(len(names)), key=lambda i: names[i] not in drawn)
-    columns = 2 if len(names) == 4 else columns
-    ax.legend(
-        [handles[i] for i in order], [names[i] for i in order], loc="lower center", bbox_to_anchor=(0.5, 1.0),
-        ncols=columns, frameon=False, handlelength=1.8, handletextpad=0.5, columnspacing=1.2,
-    )  # fmt: skip
+    letter = points_of(plt.rcParams["ytick.labelsize"])
+    beside = text_width([name.get_text() for name in ax.get_yticklabels()], letter) or 2.5 * letter
+    beside += 2.5 * letter if ax.get_ylabel() else letter
+    width = 1.25 * room(ax)[0] - beside  # what a layout engine will leave: the margins, less the names at the left
+    for tried in range(2 if len(names) == 4 else columns, 0, -1):
+        legend = ax.legend(
+            [handles[i] for i in order], [names[i] for i in order], loc="lower center", bbox_to_anchor=(0.5, 1.0),
+            ncols=tried, frameon=False, handlelength=1.8, handletextpad=0.5, columnspacing=1.2,
+        )  # fmt: skip
+        if legend.get_window_extent().width * 72 / ax.get_figure(root=True).dpi <= width:
+            break
+    # A title makes way for axes within its axes, not for a legend: so an empty one lies where the legend does.
+    seat = ax.inset_axes((0, 1, 1, 0))
+    seat.set_axis_off()
+    seat.set_axes_locator(
+        lambda _, renderer: legend.get_window_extent(renderer).transformed(ax.figure.transSubfigure.inverted())
+    )

@@ -11,6 +11,7 @@ from medr1kit.vqa import DataError
 _WHO = ("train_modality", "train_task", "method", "format", "model")
 _RUNS = ("seed", "run")
 _DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1.5, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
+_MOST_RAW = 3  # runs whose logged values are drawn, too; those of more would hide the smoothed lines
 
 
 def plot_rewards(metrics: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
@@ -24,8 +25,9 @@ def plot_rewards(metrics: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         ax: axes to draw into; a new figure when None.
 
     Returns:
-        The axes: for one run a pale line as logged and a strong one smoothed (centred mean over a twentieth of the
-        steps); for several the mean of the smoothed lines, in a band from the lowest to the highest.
+        The axes: for each run a strong line, smoothed (centred mean over a twentieth of the steps), and, of up to three
+        runs, a pale one as logged; for several seeds the mean of the smoothed lines, in a band from the lowest to the
+        highest.
 
     Raises:
         DataError: if there is no step or no reward column, or rows of several runs are not told apart.
@@ -46,7 +48,8 @@ def plot_rewards(metrics: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         drawn = [(metrics, column, label) for column, label in curves.items()]
     first = [INK] if len(groups) == 1 and "reward" in curves else []
     for place, (rows, column, label) in enumerate(drawn):
-        _draw_curve(rows, column, ax, [*first, *colours(len(drawn))][place], label, _DASHES[place % len(_DASHES)])
+        colour, dashes = [*first, *colours(len(drawn))][place], _DASHES[place % len(_DASHES)]
+        _draw_curve(rows, column, ax, colour, label, dashes, raw=len(groups) <= _MOST_RAW)
     _name_band(metrics, ax)
     ax.set(xlabel="step", ylabel="mean reward")
     legend_above(ax, 3)
@@ -76,7 +79,8 @@ def plot_lengths(metrics: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         )  # fmt: skip
     for place, (label, rows) in enumerate(groups.items()):
         dashes = _DASHES[place % len(_DASHES)]
-        _draw_curve(rows, "completions/mean_length", ax, colours(len(groups))[place], label or "mean", dashes)
+        colour, raw = colours(len(groups))[place], len(groups) <= _MOST_RAW
+        _draw_curve(rows, "completions/mean_length", ax, colour, label or "mean", dashes, raw=raw)
     _name_band(metrics, ax)
     ax.set(xlabel="step", ylabel="completion length (tokens)")
     ax.set_ylim(bottom=0)
@@ -107,7 +111,9 @@ def _name_band(metrics: pd.DataFrame, ax: Axes) -> None:
         ax.fill_between([], [], color=INK, alpha=0.2, lw=0, label=f"range of {seeds} seeds")
 
 
-def _draw_curve(rows: pd.DataFrame, column: str, ax: Axes, colour: object, label: str, dashes: object) -> None:
+def _draw_curve(
+    rows: pd.DataFrame, column: str, ax: Axes, colour: object, label: str, dashes: object, raw: bool
+) -> None:
     smoothed = []
     for run in _runs(rows):
         logged = run[["step", column]].dropna().set_index("step")[column].sort_index()
@@ -116,7 +122,7 @@ def _draw_curve(rows: pd.DataFrame, column: str, ax: Axes, colour: object, label
             raise DataError(f"the metrics hold step {step} more than once; tell runs apart in a column 'seed' or 'run'")
         window = max(3, len(logged) // 20)
         smoothed.append(logged.rolling(window, center=True, min_periods=1).mean())
-        if len(_runs(rows)) == 1:
+        if raw and len(_runs(rows)) == 1:
             ax.plot(logged.index, logged, color=colour, alpha=0.3, lw=scaled(0.8))
     lines = pd.concat(smoothed, axis=1)
     if len(smoothed) > 1:

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 
-from medr1kit.plots.canvas import EMPTY, INK, axes, in_order, need, scaled, wrap
+from medr1kit.plots.canvas import (
+    EMPTY,
+    INK,
+    SMALLEST,
+    axes,
+    fit_lines,
+    in_order,
+    ink_on,
+    need,
+    points_of,
+    room,
+    scaled,
+    text_width,
+    wrap,
+)
 from medr1kit.vqa import MODALITIES, TASKS, DataError
 
 if TYPE_CHECKING:
@@ -42,7 +59,7 @@ def plot_counts(data: Dataset | pd.DataFrame, *, ax: Axes | None = None) -> Axes
     counts = counts.loc[in_order(counts.index, MODALITIES), in_order(counts.columns, TASKS)]
     ax = axes(ax)
     scale = LogNorm(vmin=1, vmax=100 * counts.to_numpy().max())  # never darker than dark print can be read on
-    _heatmap(counts.where(counts > 0), ax, counts.map("{:,d}".format), {"color": INK}, cmap="Blues", norm=scale)
+    _heatmap(counts.where(counts > 0), ax, counts.map("{:,d}".format), cmap="Blues", norm=scale)
     return ax
 
 
@@ -87,13 +104,13 @@ def plot_transfer(
     doubtful = cells["p_corrected"].loc[rows, columns].astype(float) > 0.05
     ax = axes(ax)
     if value == "difference":
-        _heatmap(points, ax, points.map(_signed), {}, cmap="PuOr_r", vmin=-limit, vmax=limit)
+        _heatmap(points, ax, points.map(_signed(points)), cmap="PuOr_r", vmin=-limit, vmax=limit)
         _hatch(doubtful & points.notna(), ax)
         legend = "\nhatched: may be chance (corrected p > 0.05)" if doubtful.to_numpy().any() else ""
         what = table["quantity"].iloc[0] if "quantity" in table else "accuracy minus untrained base"
         ax.set_title(f"{'published: ' if 'published' in table else ''}{what} (points){legend}", fontsize="medium")
     else:
-        _heatmap(points, ax, points.map("{:.0f}".format), {}, cmap="viridis", vmin=0, vmax=100)
+        _heatmap(points, ax, points.map("{:.0f}".format), cmap="viridis", vmin=0, vmax=100)
         ax.set_title("accuracy (%)", fontsize="medium")
     for row, name in enumerate(rows):
         if name in columns:
@@ -133,13 +150,13 @@ def plot_confusion(confusion: pd.DataFrame, n: int = 8, *, ax: Axes | None = Non
                 counts = f"{taken.loc[gold, said]:.0f}/{offered.loc[gold, said]:.0f}"
                 printed.loc[gold, said] = f"{100 * share.loc[gold, said]:.0f}\n{counts}"
     ax = axes(ax)
-    _heatmap(100 * share.astype(float), ax, printed, {"size": "x-small"}, cmap="Oranges", vmin=0, vmax=100)
+    _heatmap(100 * share.astype(float), ax, printed, "x-small", cmap="Oranges", vmin=0, vmax=100)
     right = confusion.drop_duplicates("gold_text").set_index("gold_text")["accuracy"]
     for place, name in enumerate(names):
         _frame(place, place, ax, fill=True)
         if name in right.index:
             ax.text(place + 0.5, place + 0.5, f"{100 * right[name]:.0f}", ha="center", va="center", size="small")
-    ax.set_title("% of the answers that could\nframed: right", fontsize="medium")
+    ax.set_title("answers that took it, in % of those offered it\nframed: right", fontsize="medium")
     ax.set(xlabel="said", ylabel="gold")
     return ax
 
@@ -164,22 +181,47 @@ def _frame(column: int, row: int, ax: Axes, *, fill: bool = False) -> None:
         ax.add_patch(Rectangle((column, row), 1, 1, **face, ec=ink, lw=width, clip_on=False, label=label))
 
 
-def _signed(points: float) -> str:
-    """With the long minus, because greyscale tells no sign."""
-    return f"{points:+.1f}".replace("-", "−")
+def _signed(points: pd.DataFrame) -> Callable[[float], str]:
+    """How differences are printed: with their sign, because greyscale tells none; whole where all are (of 100, say)."""
+    digits = 1 if (points - points.round()).abs().gt(1e-6).to_numpy().any() else 0
+    return lambda value: f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")
 
 
 def _hatch(cells: pd.DataFrame, ax: Axes) -> None:
-    for row, column in np.argwhere(cells.to_numpy()):
-        ax.add_patch(Rectangle((column, row), 1, 1, fill=False, ec="0.78", lw=0, hatch="//", label="_doubtful"))
+    """Hatch cells, but leave their numbers free of strokes."""
+    hatch = "//" if room(ax)[0] / cells.shape[1] > 40 else "////"
+    for text, colour in _printed_cells(ax):
+        column, row = (int(place) for place in text.get_position())
+        if cells.iat[row, column]:
+            line = {"fill": False, "ec": "0.4" if ink_on(colour) == INK else "0.8", "lw": 0, "hatch": hatch}
+            ax.add_patch(Rectangle((column, row), 1, 1, **line, label="_doubtful"))
+            text.set_bbox({"fc": colour, "ec": "none", "pad": 0.8})
 
 
-def _heatmap(values: pd.DataFrame, ax: Axes, printed: pd.DataFrame, ink: dict[str, str], **colours: object) -> None:
+def _printed_cells(ax: Axes) -> list[tuple[Text, tuple[float, ...]]]:
+    """Each printed text of a heat map with the colour of its cell."""
+    mesh = ax.collections[0]
+    values = np.ma.asarray(mesh.get_array())
+    cells = [(text, values[int(text.get_position()[1]), int(text.get_position()[0])]) for text in ax.texts]
+    return [(text, mesh.cmap(mesh.norm(value))) for text, value in cells]
+
+
+def _heatmap(values: pd.DataFrame, ax: Axes, printed: pd.DataFrame, size: str = "small", **colours: object) -> None:
     """A heat map with a printed text a cell, no colour bar (it would take room from the reader's other axes)."""
     ax.set_facecolor(EMPTY)
-    ink = {"size": "small"} | ink
+    rows, columns = values.shape
+    width, height = (side / n for side, n in zip(room(ax), (columns, rows)))
+    size = points_of(size)
+    texts = [text for text in printed.to_numpy().ravel() if isinstance(text, str)]
+    lines = max((text.count("\n") + 1 for text in texts), default=1)
+    fits = min(0.8 * width / max(1e-9, text_width(texts, size)), 0.9 * height / (1.2 * lines * size))
+    ink = {"size": max(SMALLEST, size * min(1.0, fits))}
     sns.heatmap(values, ax=ax, annot=printed, fmt="", cbar=False, linewidths=1, annot_kws=ink, **colours)
-    crowded = values.shape[1] > 5  # more names than fit side by side in a figure of default size
+    for text, colour in _printed_cells(ax):
+        text.set_color(ink_on(colour))
+    names = [wrap(name) for name in values.columns]
+    crowded = text_width(names, points_of(plt.rcParams["xtick.labelsize"])) > width
     slant = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if crowded else {"rotation": 0}
-    ax.set_xticks(np.arange(values.shape[1]) + 0.5, [wrap(name) for name in values.columns], **slant)
-    ax.set_yticks(np.arange(values.shape[0]) + 0.5, [wrap(name) for name in values.index], rotation=0)
+    ax.set_xticks(np.arange(columns) + 0.5, names, **slant)
+    names, size = fit_lines([str(name) for name in values.index], 12, ax)
+    ax.set_yticks(np.arange(rows) + 0.5, names, rotation=0, fontsize=size)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from medr1kit.progress import progress
 from medr1kit.study.folder import STUDY_FILE, State, cell_folder, note_start, state_of, study_lock
 from medr1kit.study.grid import Cell, Study, check_settings, read_study, select
 from medr1kit.study.status import describe, duration, headline, seconds_left, status_table
@@ -116,10 +117,8 @@ class _Bar:
     """One progress bar over cells; silent in CI."""
 
     def __init__(self, name: str, root: Path, cells: Sequence[Cell], workers: int):
-        from tqdm.auto import tqdm
-
         self.root, self.cells, self.workers, self.shown = root, cells, workers, 0.0
-        self.bar = tqdm(total=len(cells), desc=name, unit="cell", disable=bool(os.environ.get("CI")))
+        self.bar = progress(None, name, total=len(cells), unit="cell", delay=0)
 
     def __enter__(self) -> _Bar:
         self.show()

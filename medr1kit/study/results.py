@@ -23,6 +23,7 @@ from typing import Any
 import pandas as pd
 
 from medr1kit.comparison import transfer_table
+from medr1kit.progress import progress
 from medr1kit.runs import load_run
 from medr1kit.study.folder import cell_folder, commands_so_far, now, state_of
 from medr1kit.study.grid import Cell, Study
@@ -45,7 +46,8 @@ def read_predictions(study: Study, root: Path) -> pd.DataFrame:
     Raises:
         DataError: if no cell is finished.
     """
-    frames = [pd.read_parquet(cell_folder(root, cell) / "predictions.parquet") for cell in finished(study, root)]
+    cells = progress(finished(study, root), "reading predictions", unit="cell")
+    frames = [pd.read_parquet(cell_folder(root, cell) / "predictions.parquet") for cell in cells]
     if not frames:
         raise DataError(f"no cell of {study.name} in {root} is finished; run the study first")
     # Columns of nothing but missing values (the base has no seed) would decide the type of the whole column.

@@ -74,7 +74,11 @@ class Answers:
 
     def __init__(self, frames: Sequence[pd.DataFrame], names: Sequence[str] | None = None) -> None:
         for frame in frames:
+            if not isinstance(frame, pd.DataFrame):
+                raise DataError(f"predictions are a table, not a {type(frame).__name__}; pass what predict() returned")
             check_predictions(frame, _NEEDED)
+        if not frames:
+            raise DataError("no predictions were given; pass what predict() returned")
         self.ids = np.asarray(pd.unique(pd.concat([frame["id"] for frame in frames])), dtype=object)
         place = pd.Index(self.ids)
         parts = [(k, frame, rows) for k, frame in enumerate(frames) for rows in _split(frame)]
@@ -94,6 +98,9 @@ class Answers:
         for number, (letter, options) in enumerate(zip(gold, self.column("options"))):
             if isinstance(options, str) or not hasattr(options, "__len__"):
                 raise DataError(f"the options of {self.ids[number]!r} are {options!r:.60}; expected a list of texts")
+            if not all(isinstance(text, str) for text in options):
+                odd = next(text for text in options if not isinstance(text, str))
+                raise DataError(f"an option of {self.ids[number]!r} is {odd!r:.60}; expected a text")
             if not isinstance(letter, str) or letter not in LETTERS[: len(options)]:
                 raise DataError(f"the gold answer of {self.ids[number]!r} is {letter!r}, with {len(options)} options")
         if n_frames > 1 and not (np.sum([one.rows >= 0 for one in self.answerers], axis=0) > 1).any():
@@ -151,6 +158,8 @@ class Answers:
         """Return those of some questions whose stem, options or shown completions hold a text, in any case."""
         text = text.casefold()
         found = np.zeros(len(numbers), dtype=bool)
+        if not len(numbers):
+            return numbers
         for k in range(len(self.answerers)):
             one, here = self.answerers[k], self._home[numbers] == k
             if here.any():

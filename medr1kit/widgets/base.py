@@ -32,15 +32,24 @@ Python. With ``MEDR1KIT_STATIC=1`` in the environment there is no live view; not
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+import sys
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from medr1kit.vqa import MODALITIES, TASKS, DataError
+from medr1kit.widgets.html import escape, page
 
 if TYPE_CHECKING:
     from ipywidgets import Box, DOMWidget
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 """The mime type under which a notebook looks for a live view."""
+ALL = "all"
+"""What every filter can be set to: it lets everything pass."""
+
+_SHOWN: dict[str, tuple[str, list[weakref.ref[Panel]]]] = {}  # cell -> which run of it, and the panels that it showed
 
 
 class Panel:
@@ -53,7 +62,13 @@ class Panel:
     def root(self) -> Box:
         """The box that holds the controls; built when first asked for."""
         if self._root is None:
-            self._root = self.build().add_class("mk-panel")
+            from medr1kit.widgets.keys import Keys
+
+            box = self.build().add_class("mk-panel")
+            self._told = shows("told")
+            self._told.layout.order = "-1"  # above the controls, where a reader looks
+            box.children = (*box.children, self._told, Keys())
+            self._root = box
         return self._root
 
     def build(self) -> Box:
@@ -68,12 +83,24 @@ class Panel:
         """Return what the panel is about, as one or a few lines of text."""
         raise NotImplementedError(f"{type(self).__name__} says what it is about")
 
-    def heard(self, handler: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """Return a handler that is deaf while the panel itself sets its controls (:meth:`filling`).
+    def heard(self, handler: Callable[..., Any]) -> Callable[..., None]:
+        """Return a handler for a control: one sentence instead of a traceback, and deaf while the panel is filled.
 
-        A control that is told a value, or new limits, calls its handler as if a reader had moved it.
+        A control that is told a value, or new limits (:meth:`filling`), calls its handler as if a reader had moved it.
         """
-        return lambda value: None if self._filling else handler(value)
+
+        def hear(*value: Any) -> None:
+            if self._filling:
+                return
+            try:
+                handler(*value)
+                said = ""
+            except (DataError, OSError) as error:
+                said = f'<p class="mk-warn" role="alert" data-mk="told">{escape(error, 600)}</p>'
+            if self._root is not None:
+                self._told.value = page(said, "message") if said else ""
+
+        return hear
 
     @contextmanager
     def filling(self) -> Iterator[None]:
@@ -85,7 +112,7 @@ class Panel:
             self._filling = False
 
     def close(self) -> None:
-        """Remove the controls; ipywidgets keeps every control until it is closed."""
+        """Remove the controls with their styles and layouts; ipywidgets keeps each of them until it is closed."""
         if self._root is not None:
             _close(self._root)
             self._root = None
@@ -97,6 +124,7 @@ class Panel:
         bundle = {"text/plain": self.summary(), "text/html": self.static()}
         if is_static():
             return bundle
+        _replace_in_cell(self)
         return {VIEW: {"version_major": 2, "version_minor": 0, "model_id": self.root.model_id}} | bundle
 
 
@@ -109,6 +137,42 @@ def _close(box: DOMWidget) -> None:
     for child in getattr(box, "children", ()):
         _close(child)
     box.close()
+    for part in (getattr(box, "style", None), getattr(box, "layout", None)):
+        if part is not None:
+            part.close()
+
+
+def _replace_in_cell(panel: Panel) -> None:
+    """Close what an earlier run of the same cell showed: its views are gone, and it would hold its tables for ever."""
+    cell, run = _cell()
+    if not cell:
+        return
+    before, shown = _SHOWN.get(cell, ("", []))
+    if before != run:
+        shown, old = [], [one for ref in shown if (one := ref()) is not None and one is not panel]
+        elsewhere = [ref() for key, (_, refs) in _SHOWN.items() if key != cell for ref in refs]
+        for one in old:
+            if not any(one is other for other in elsewhere):
+                one.close()
+    _SHOWN[cell] = (run, [*shown, weakref.ref(panel)])
+
+
+def _cell() -> tuple[str, str]:
+    """The cell that is being run and which run of it this is; empty where a front end does not name its cells."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    parent = getattr(shell, "get_parent", dict)() or {}
+    return parent.get("metadata", {}).get("cellId", ""), parent.get("header", {}).get("msg_id", "")
+
+
+def in_order(column: str, values: Iterable[Any]) -> list[str]:
+    """Return the names among some values, each once: modalities or tasks in their usual order, others behind.
+
+    >>> in_order("modality", ["unknown", "MRI", None, "CT", "MRI"])
+    ['CT', 'MRI', 'unknown']
+    """
+    there = {value for value in values if isinstance(value, str)}
+    known = MODALITIES if column.endswith("modality") else TASKS
+    return [name for name in known if name in there] + sorted(there - set(known))
 
 
 # --- controls: each with a name that is read aloud, a class to find it by, and a handler that takes the new value -----

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 WIDTH, HEIGHT = 340, 180
-_LEFT, _RIGHT, _BOTTOM = 46, 10, 24
+LEFT, RIGHT, _BOTTOM = 46, 10, 24
 _SMOOTHED = 20  # a line of more points is smoothed, over a pale one as it was logged
 _MOST = 300  # points a line; more cannot be told apart at this width
 # The colour-blind palette of the figures, darkened for thin lines on a pale card; dashes tell lines apart without it.
@@ -62,14 +62,14 @@ def _svg(title: str, x: np.ndarray, values: dict[str, np.ndarray], at: float | N
     first, last = float(x.min()), float(max(x.max(), x.min() + 1))
 
     def place(step: float, value: float) -> tuple[float, float]:
-        across = _LEFT + (step - first) / (last - first) * (WIDTH - _LEFT - _RIGHT)
+        across = LEFT + (step - first) / (last - first) * (WIDTH - LEFT - RIGHT)
         down = (value - ticks[0]) / (ticks[-1] - ticks[0]) * (HEIGHT - top - _BOTTOM)
         return across, HEIGHT - _BOTTOM - down
 
     for tick in ticks:
         y = place(first, tick)[1]
-        parts.append(f'<path d="M{_LEFT} {y:.1f}H{WIDTH - _RIGHT}" stroke="#ddd"/>')
-        parts.append(f'<text x="{_LEFT - 4}" y="{y + 3:.1f}" text-anchor="end" fill="#444">{_number(tick)}</text>')
+        parts.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="#ddd"/>')
+        parts.append(f'<text x="{LEFT - 4}" y="{y + 3:.1f}" text-anchor="end" fill="#444">{_number(tick)}</text>')
     for tick, anchor in ((first, "start"), (last, "end")):
         across = place(tick, ticks[0])[0]
         parts.append(f'<text x="{across:.1f}" y="{HEIGHT - 8}" text-anchor="{anchor}" fill="#444">{tick:g}</text>')
@@ -145,12 +145,12 @@ def _number(value: float) -> str:
 
 def _legend(values: dict[str, np.ndarray], marked: dict[str, str]) -> tuple[str, int]:
     """The names of the lines with their numbers at the step, in as many rows as they need, and where these end."""
-    across, down, parts = _LEFT, 27, []
+    across, down, parts = LEFT, 27, []
     for number, name in enumerate(values):
         said = f"{name} {marked.get(name, '')}".strip()
         wide = 24 + int(4.9 * len(said))
-        if across > _LEFT and across + wide > WIDTH:
-            across, down = _LEFT, down + 11
+        if across > LEFT and across + wide > WIDTH:
+            across, down = LEFT, down + 11
         ink, dash = _INKS[number % len(_INKS)], _DASHES[number % len(_DASHES)]
         parts.append(f'<path d="M{across} {down - 3}h14" stroke="{ink}" stroke-width="2" stroke-dasharray="{dash}"/>')
         parts.append(f'<text x="{across + 17}" y="{down}" font-size="9" fill="#222">{html.escape(said)}</text>')

@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from medr1kit.audit import AuditReport
-from medr1kit.vqa import LETTERS, MODALITIES, TASKS, DataError
-from medr1kit.widgets.base import Panel, choose, press, row, shows, stack, write
+from medr1kit.vqa import LETTERS, DataError
+from medr1kit.widgets.base import ALL, Panel, choose, in_order, press, row, shows, stack, write
 from medr1kit.widgets.flagged import ANY, HARD, NONE, Flagged
-from medr1kit.widgets.html import badge, escape, page, table
+from medr1kit.widgets.html import badge, badges, escape, page, table
 from medr1kit.widgets.pictures import Pictures
 from medr1kit.widgets.question import question_html
 from medr1kit.worksheet import csv_text
@@ -31,6 +30,8 @@ from medr1kit.worksheet import csv_text
 if TYPE_CHECKING:
     from datasets import Dataset
     from ipywidgets import Box
+
+    from medr1kit.audit import AuditReport
 
 PAGE = 12
 """Questions a page."""
@@ -66,9 +67,9 @@ class DataPanel(Panel):
     def __init__(self, ds: Dataset, report: AuditReport | None = None, *, side: str = "test"):
         self.questions = Flagged(ds, report, side)
         self._pictures = Pictures(ds if "image" in ds.column_names else None)
-        self.modality = self.task = self.flag = "all"
+        self.modality = self.task = self.flag = ALL
         self.text, self.page, self.notes = "", 0, {}
-        self.rows, self.row, self._quiet = np.arange(len(ds)), 0 if len(ds) else None, False
+        self.rows, self.row = np.arange(len(ds)), 0 if len(ds) else None
 
     # --- what the controls do ---
 
@@ -138,33 +139,30 @@ class DataPanel(Panel):
 
     def build(self) -> Box:
         flags = [*([ANY, NONE] if self.questions.flags else []), *self.questions.flags]
-        filters = [
-            choose("modality", ["all", *self._names("modality")], self.choose_modality, hook="modality"),
-            choose("task", ["all", *self._names("task")], self.choose_task, hook="task"),
-            choose("flag", ["all", *flags], self.choose_flag, hook="flag"),
-            write("text", self.search, hook="text"),
+        heard, names = self.heard, {column: [ALL, *self._names(column)] for column in ("modality", "task")}
+        self._filters = [
+            choose("modality", names["modality"], heard(self.choose_modality), hook="modality"),
+            choose("task", names["task"], heard(self.choose_task), hook="task"),
+            choose("flag", [ALL, *flags], heard(self.choose_flag), hook="flag"),
+            write("text", heard(self.search), hook="text"),
         ]
-        for control, value in zip(filters, (self.modality, self.task, self.flag, self.text)):
-            control.value = value
         pages = [
-            press("◀ page", lambda: self.turn(-1), hook="page-before", tip="page before"),
-            press("page ▶", lambda: self.turn(1), hook="page-after", tip="page after"),
+            press("◀ page", heard(lambda: self.turn(-1)), hook="page-before", tip="page before"),
+            press("page ▶", heard(lambda: self.turn(1)), hook="page-after", tip="page after"),
         ]
-        self._which = choose(
-            "question", [("–", None)], lambda n: None if self._quiet else self.open(n), hook="question"
-        )
+        self._which = choose("question", [("–", None)], heard(self.open), hook="question")
         self._which.layout.width = "min(26em, 100%)"
         steps = [
-            press("◀ question", self.previous_question, hook="previous", tip="question before"),
-            press("question ▶", self.next_question, hook="next", tip="question after"),
+            press("◀ question", heard(self.previous_question), hook="previous", tip="question before"),
+            press("question ▶", heard(self.next_question), hook="next", tip="question after"),
         ]
-        self._note = write("note", self.note, hook="note", lines=2)
+        self._note = write("note", heard(self.note), hook="note", lines=2)
         self._file = write("file", lambda _: None, hook="file", value="selection.csv")
         save = press("save the selection as CSV", self._save, hook="save")
         self._table, self._thumbs, self._open, self._said = map(shows, ("counts", "thumbs", "open", "said"))
         box = stack(
-            self._table, row(*filters), row(*pages), self._thumbs, row(self._which, *steps), self._open, self._note,
-            row(self._file, save), self._said,
+            self._table, row(*self._filters), row(*pages), self._thumbs, row(self._which, *steps), self._open,
+            self._note, row(self._file, save), self._said,
         )  # fmt: skip
         self._show(box)
         return box
@@ -181,23 +179,20 @@ class DataPanel(Panel):
         if self._root is None and box is None:
             return
         here = [int(number) for number in self._on_page()]
-        self._quiet = True  # controls that are set here are not to call back
-        try:
+        with self.filling():
+            for control, value in zip(self._filters, (self.modality, self.task, self.flag, self.text)):
+                control.value = value
             labels = [f"{number}: {name[:40]}" for number, name in zip(here, self.questions.ids(here))]
             self._which.options = list(zip(labels, here)) or [("–", None)]
             self._which.value = self.row
             self._note.value = self.notes.get(self.row, "")
             self._note.disabled = self.row is None
-        finally:
-            self._quiet = False
         self._table.value = page(self._counts_html(), "counts")
         self._thumbs.value = page(self._thumbs_html(), "thumbs")
         self._open.value = page(self._open_html(), "open")
 
     def _names(self, column: str) -> list[str]:
-        known = MODALITIES if column == "modality" else TASKS
-        there = set(self.questions.names[column])
-        return [name for name in known if name in there] + sorted(there - set(known))
+        return in_order(column, self.questions.names[column])
 
     def _counts_html(self) -> str:
         sizes, having = self.questions.counts(self.flag)
@@ -206,8 +201,8 @@ class DataPanel(Panel):
         for modality in self._names("modality"):
             cells = [_count(sizes.loc[modality, name], having.loc[modality, name], self.flag) for name in tasks]
             lines.append([f"<b>{escape(modality)}</b>", *cells])
-        legend = "" if self.flag == "all" else f"; in brackets those with: {self.flag}"
-        flags = " ".join(_badge(name, f"{name} {len(rows):,}") for name, rows in self.questions.flags.items())
+        legend = "" if self.flag == ALL else f"; in brackets those with: {self.flag}"
+        flags = badges(_badge(name, f"{name} {len(rows):,}") for name, rows in self.questions.flags.items())
         counts = table(lines, ["", *tasks], "counts")
         return f'<p><small>questions{escape(legend)}</small></p>{counts}<p data-mk="all-flags">{flags}</p>'
 
@@ -220,21 +215,23 @@ class DataPanel(Panel):
             asked["image_id"] = asked.get("image_id") or asked["id"]
             flags = self.questions.flags_of(number)
             marks = f" · {len(flags)} flag{'' if len(flags) == 1 else 's'}" if flags else ""
-            frame = "3px double" if number == self.row else "1px solid transparent"
+            frame, name = "solid transparent", f"row {int(number)}"
+            if number == self.row:
+                frame, name = "double", f"<b>{name}</b>"
             parts.append(
-                f'<figure style="margin:0;width:{_THUMB + 8}px;border:{frame};padding:3px" data-mk="thumb">'
-                f"{self._pictures.html(asked, _THUMB)}"
-                f"<small>row {int(number)}{marks}</small></figure>"
+                f'<span style="width:{_THUMB + 18}px;border:3px {frame};padding:3px" data-mk="thumb">'
+                f"{self._pictures.html(asked, _THUMB)} "
+                f"<small>{name}{marks}</small></span> "
             )
         head = f"<p>page {self.page + 1:,} of {self._pages():,}, {len(self.rows):,} questions</p>"
-        return f'{head}<div style="display:flex;flex-wrap:wrap;gap:.5em">{"".join(parts)}</div>'
+        return f'{head}<div style="display:flex;flex-wrap:wrap;gap:.3em">{"".join(parts)}</div>'
 
     def _open_html(self) -> str:
         if self.row is None:
             return ""
         asked = self.questions.row(self.row)
         asked["image_id"] = asked.get("image_id") or asked["id"]
-        flags = " ".join(_badge(name, name) for name in self.questions.flags_of(self.row)) or "<small>no flags</small>"
+        flags = badges(_badge(name, name) for name in self.questions.flags_of(self.row)) or "<small>no flags</small>"
         where = " · ".join(escape(asked[name], 300) for name in ("source", "image_id") if asked.get(name))
         why = f"<p><small>{escape(asked['rationale'])}</small></p>" if asked.get("rationale") else ""
         note = f'<p data-mk="note">note: {escape(self.notes[self.row])}</p>' if self.row in self.notes else ""
@@ -291,7 +288,7 @@ class DataPanel(Panel):
 def _count(size: int, having: int, flag: str) -> str:
     if not size:
         return "–"
-    return f"{size:,}" if flag == "all" else f"{size:,} ({having:,})"
+    return f"{size:,}" if flag == ALL else f"{size:,} ({having:,})"
 
 
 def _badge(flag: str, text: str) -> str:

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from medr1kit.audit import AuditReport
 from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+    from medr1kit.audit import AuditReport
 
 NONE = "no flag"
 ANY = "any flag"
@@ -59,6 +60,8 @@ class Flagged:
     """
 
     def __init__(self, ds: Dataset, report: AuditReport | None = None, side: str = "test"):
+        if not hasattr(ds, "column_names") or isinstance(ds.column_names, dict):
+            raise DataError(f"the data is a {type(ds).__name__}; pass one split of what load_vqa returned")
         if missing := [column for column in ("id", "question", "options", "answer") if column not in ds.column_names]:
             raise DataError(f"the data has no column {missing[0]!r}; load it with load_vqa")
         if side not in ("test", "train"):
@@ -93,14 +96,17 @@ class Flagged:
 
     def counts(self, flag: str = "all") -> tuple[pd.DataFrame, pd.DataFrame]:
         """Return how many rows each modality has of each task, and how many of them have a flag."""
+        if not len(self):
+            return pd.DataFrame(), pd.DataFrame()
         frame = pd.DataFrame(self.names)
         frame["has"] = np.zeros(len(self), int) if flag == "all" else self._has(flag).astype(int)
         grid = frame.groupby(["modality", "task"], sort=False)["has"].agg(["size", "sum"]).unstack(fill_value=0)
         return grid["size"], grid["sum"]
 
     def row(self, number: int) -> dict:
-        """Return one row without its image."""
-        return self.ds.select_columns([c for c in self.ds.column_names if c != "image"])[int(number)]
+        """Return one row without its image; no options where it has none."""
+        row = self.ds.select_columns([c for c in self.ds.column_names if c != "image"])[int(number)]
+        return row | {"options": row["options"] or []}
 
     def flags_of(self, number: int) -> list[str]:
         """Return the flags of a row."""
@@ -120,7 +126,7 @@ class Flagged:
 
     def _contain(self, rows: np.ndarray, text: str) -> np.ndarray:
         ids, stems, options = (self._read(column) for column in ("id", "question", "options"))
-        texts = ("\n".join([str(ids[row]), str(stems[row]), *map(str, options[row])]) for row in rows)
+        texts = ("\n".join([str(ids[row]), str(stems[row]), *map(str, options[row] or ())]) for row in rows)
         return np.array([text in whole.casefold() for whole in texts], dtype=bool)
 
     def _read(self, column: str) -> list:

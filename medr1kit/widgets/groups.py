@@ -63,10 +63,7 @@ def group_html(rows: pd.DataFrame, pictures: Pictures) -> str:
     body = [_completion(row, rewards) for row in rows.to_dict("records")]
     asked = first | {"image_id": first["id"], "options": first.get("options") or []}
     said = " ".join([spread, *says])
-    return (
-        f'{question_html(asked, {}, pictures)}<p data-mk="rewards">{said}</p>'
-        f'<div style="overflow-wrap:normal">{table(body, columns, "completions")}</div>'
-    )
+    return f'{question_html(asked, {}, pictures)}<p data-mk="rewards">{said}</p>{table(body, columns, "completions")}'
 
 
 def _completion(row: Mapping[str, Any], rewards: list[str]) -> list[str]:
@@ -78,7 +75,7 @@ def _completion(row: Mapping[str, Any], rewards: list[str]) -> list[str]:
     cut = " " + badge("cut off", "warn") if row.get("truncated") is True else ""
     return [
         escape(row["rollout"]),
-        f'<div class="mk-text" dir="auto" tabindex="0" style="overflow-wrap:anywhere">{escape(row["text"])}</div>',
+        f'<div class="mk-text" dir="auto" tabindex="0">{escape(row["text"])}</div>',
         f"{read} <small>{mark}</small>",
         *(escape(number(row[name])) for name in rewards),
         escape(number(row["advantage"], sign=True)),
@@ -89,11 +86,12 @@ def _completion(row: Mapping[str, Any], rewards: list[str]) -> list[str]:
 def number(value: Any, sign: bool = False) -> str:
     """Return a number of a table as text, three digits of it; anything else as it is.
 
-    >>> number(-0.53994, sign=True), number(12345.0), number(float("nan"))
-    ('−0.54', '12,345', '–')
+    >>> number(-0.53994, sign=True), number(2345.6), number(float("nan"))
+    ('−0.54', '2,346', '–')
     """
     if isinstance(value, int | float | np.number) and not isinstance(value, bool):
         if pd.isna(value):
             return "–"
-        return f"{value:{'+' if sign and value else ''}.3g}".replace("-", "−") if abs(value) < 1e4 else f"{value:,.0f}"
+        digits = ".3g" if abs(value) < 999.5 else ",.0f"
+        return f"{value:{'+' if sign and value else ''}{digits}}".replace("-", "−")
     return str(value)

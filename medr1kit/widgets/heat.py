@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from medr1kit.vqa import MODALITIES, TASKS
+from medr1kit.widgets.base import in_order
 from medr1kit.widgets.groups import number
 from medr1kit.widgets.html import attribute, escape, side_by_side, table
 
@@ -17,17 +18,12 @@ _SHORT = dict(zip(MODALITIES[3:], ("US", "Der", "FP", "OCT", "Micro"))) | dict(
     zip(TASKS, ("AI", "DD", "LG", "MR", "OBA"))
 )
 _FRAME = "#1f2328"
+_HALF = 0.179  # of this luminance, black and white are equally far, 4.6 : 1
 
 
 def axes_of(table: pd.DataFrame, by: str) -> tuple[list[str], list[str]]:
     """Return the names of a map's rows and columns, known ones in their order, others behind."""
-    known = MODALITIES if by == "modality" else TASKS
-    return _in_order(table[f"train_{by}"], known), _in_order(table[by], known)
-
-
-def _in_order(column: pd.Series, known: tuple[str, ...]) -> list[str]:
-    there = [value for value in column.unique() if isinstance(value, str)]
-    return [name for name in known if name in there] + sorted(set(there) - set(known))
+    return in_order(by, table[f"train_{by}"]), in_order(by, table[by])
 
 
 def cell_text(row: pd.Series | dict, value: str) -> str:
@@ -53,8 +49,15 @@ def colours_of(row: pd.Series | dict | None, value: str) -> tuple[str, str]:
     share = min(1.0, max(-1.0, share))
     end = _HIGH if share > 0 else _LOW
     mixed = [round(middle + abs(share) * (far - middle)) for middle, far in zip(_MIDDLE, end)]
-    dark = 0.299 * mixed[0] + 0.587 * mixed[1] + 0.114 * mixed[2] < 140
-    return "#{:02x}{:02x}{:02x}".format(*mixed), "#ffffff" if dark else _FRAME
+    return "#{:02x}{:02x}{:02x}".format(*mixed), "#000000" if _light(mixed) > _HALF else "#ffffff"
+
+
+def _light(colour: list[int]) -> float:
+    """Relative luminance, 0 to 1 (WCAG 2.2)."""
+    linear = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in (c / 255 for c in colour)
+    ]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def cells_of(table: pd.DataFrame, by: str) -> Callable[[str, str], pd.Series | None]:
@@ -130,12 +133,16 @@ def _confusion_html(confusion: pd.DataFrame, now: str) -> str:
     several = "modality" in confusion and confusion["modality"].nunique() > 1
     lines = [
         [escape(row["gold_text"], 200), escape(row["predicted_text"], 200), f"{row['taken']} of {row['offered']}",
-         _percent(row["share"], row["low"], row["high"]), _percent(row["chance"])]
+         _number(row["share"], row["low"], row["high"]), _number(row["chance"])]
         + ([escape(row["modality"])] if several else [])
         for row in confusion.to_dict("records")
     ]  # fmt: skip
     columns = ["gold", "taken for", "answers", "share [95 %]", "a guess", *(["modality"] if several else [])]
     return f"<p><small>taken for another option, {escape(now)}</small></p>{table(lines, columns, 'confusion')}"
+
+
+def _number(*given: float) -> str:
+    return f'<span class="mk-number">{_percent(*given)}</span>'
 
 
 def _percent(share: float, low: float | None = None, high: float | None = None) -> str:

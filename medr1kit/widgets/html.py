@@ -103,6 +103,15 @@ def badge(text: str, kind: str = "plain") -> str:
     return f'<span class="mk-badge mk-{kind}">{escape(text, 120)}</span>'
 
 
+def badges(parts: Iterable[str]) -> str:
+    """Return badges one after the other, with a comma between them where there is no style.
+
+    >>> badges([badge("a"), badge("b")]).count("mk-sep")
+    1
+    """
+    return '<span class="mk-sep">,</span> '.join(parts)
+
+
 def table(rows: Iterable[Sequence[str]], columns: Sequence[str], hook: str = "table") -> str:
     """Return a table.
 
@@ -159,15 +168,16 @@ STYLE = (
     "--mk-hm:var(--mk-own-hm);color:var(--mk-fg);background:var(--mk-bg);padding:.6em .8em;"
     "font:14px/1.5 var(--jp-content-font-family,system-ui,sans-serif);overflow-wrap:anywhere}"
     ".mk *{box-sizing:border-box}.mk p{margin:.3em 0}.mk h4{margin:.2em 0;font-size:1em}"
-    ".mk ul{margin:.3em 0;padding-left:1.4em}"
-    ".mk small,.mk .mk-soft{color:var(--mk-soft);font-size:.92em}"
-    ".mk .mk-head{display:flex;gap:1em;flex-wrap:wrap;align-items:flex-start}"
+    ".mk ul{margin:.3em 0;padding-left:1.4em}.mk .mk-sep{display:none}"
+    ".mk small,.mk .mk-soft{color:var(--mk-soft);font-size:.92em;font-weight:400}"
+    ".mk .mk-head{display:flex;gap:1em;flex-wrap:wrap;align-items:flex-start;margin:.7em 0}"
     ".mk .mk-head>div{flex:1 1 18em;min-width:0}"
     ".mk .mk-head>figure{margin:0;flex:0 0 auto}.mk img{display:block;max-width:100%;background:#000;border-radius:4px}"
     ".mk .mk-none{display:flex;align-items:center;justify-content:center;text-align:center;width:14em;min-height:7em;"
     "padding:.5em;border:1px dashed var(--mk-line);border-radius:4px;color:var(--mk-soft)}"
     ".mk .mk-cells{display:flex;flex-wrap:wrap;gap:.8em;margin-top:.6em}"
     ".mk .mk-cell{flex:1 1 19em;min-width:0;border:1px solid var(--mk-line);border-radius:6px;padding:.6em .8em}"
+    ".mk .mk-cell:has(>.mk-scroll){flex-basis:auto}"  # a table takes the width it needs before it scrolls
     ".mk .mk-text{white-space:pre-wrap;background:var(--mk-tint);color:var(--mk-fg);border-radius:4px;"
     "padding:.5em .6em;margin:.4em 0;max-height:22em;overflow:auto;unicode-bidi:isolate;"
     "font:13px/1.55 var(--jp-code-font-family,ui-monospace,monospace)}"
@@ -181,11 +191,18 @@ STYLE = (
     ".mk mark{background:none;color:inherit;padding:0 .1em;border-bottom:2px solid}"
     ".mk mark.mk-true{border-color:var(--mk-ok)}.mk mark.mk-false{border-color:var(--mk-no);border-bottom-style:dashed}"
     ".mk .mk-table code{white-space:pre-wrap;font-size:12px}.mk sup{line-height:0;font:700 12px sans-serif}"
-    ".mk .mk-scroll{overflow-x:auto;margin:.4em 0}"
-    ".mk table.mk-table{border-collapse:collapse;margin:0;font-size:.95em;color:var(--mk-fg)}"
-    ".mk .mk-table th,.mk .mk-table td{text-align:left;vertical-align:top;padding:.25em .7em;background:none;"
-    "border:0;border-bottom:1px solid var(--mk-line);white-space:normal;overflow-wrap:break-word;max-width:36em}"
+    # In a table a text breaks between words, or within one that is longer than the cell; a narrow page scrolls it.
+    ".mk .mk-table .mk-text{margin:0;min-width:17em;overflow-wrap:anywhere}.mk .mk-number{white-space:nowrap}"
+    ".mk .mk-scroll{overflow-x:auto;margin:.4em 0;scrollbar-width:thin}"
+    ".mk table.mk-table{border-collapse:collapse;margin:0;font-size:.95em;color:var(--mk-fg);"
+    "font-variant-numeric:tabular-nums}"
+    ".mk .mk-table th,.mk .mk-table td{text-align:left;vertical-align:baseline;line-height:1.35;"
+    "padding:.3em .6em;background:none;border:0;border-bottom:1px solid var(--mk-line);"
+    "white-space:normal;overflow-wrap:break-word;max-width:36em}"
     ".mk .mk-table thead th{color:var(--mk-soft);font-weight:600;overflow-wrap:normal}.mk .mk-table tr{background:none}"
     ".mk summary{cursor:pointer;color:var(--mk-soft)}.mk summary:focus-visible{outline:2px solid currentColor}"
+    # ipywidgets takes the ring from fields and leaves a border that is hardly seen; who walks by keys needs one.
+    ".mk-panel.jupyter-widgets :focus-visible{outline:2px solid var(--jp-content-font-color1,#1a73e8)!important}"
+    ".mk-panel.jupyter-widgets .mk{background:none;padding:.3em 2px}"  # on the page's ground, in line with the controls
 )
-"""The style sheet; within ``.mk`` only, so that it touches nothing else on the page."""
+"""The style sheet; within ``.mk`` and our panels only, so that it touches nothing else on the page."""

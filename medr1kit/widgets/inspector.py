@@ -21,7 +21,7 @@ import pandas as pd
 
 from medr1kit.vqa import LETTERS, DataError
 from medr1kit.widgets.answers import PAIRED, SINGLE, Answers
-from medr1kit.widgets.base import Panel, choose, number, press, row, shows, slide, stack, write
+from medr1kit.widgets.base import ALL, Panel, choose, in_order, number, press, row, shows, slide, stack, write
 from medr1kit.widgets.html import escape, page, side_by_side
 from medr1kit.widgets.pictures import Pictures
 from medr1kit.widgets.question import answer_html, question_html
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from ipywidgets import Box
 
 NOTED = "with a note"
-EVERY = "every"
 _NOBODY = -1  # in the list of the third place: a control cannot show None as chosen
 _WRITTEN = {"predicted": "predicted", "correct": "correct", "well_formed": "well_formed", "completion": "text"}
 
@@ -78,7 +77,7 @@ class Inspector(Panel):
     def __init__(self, answers: Answers, pictures: Pictures) -> None:
         self.answers, self.pictures = answers, pictures
         self.shown = list(range(min(len(answers.answerers), 3 if len(answers.answerers) == 3 else 2)))
-        self.kind, self.modality, self.task, self.text = "all", EVERY, EVERY, ""
+        self.kind, self.modality, self.task, self.text = ALL, ALL, ALL, ""
         self.notes: dict[str, str] = {}
         self.selection = np.arange(len(answers))
         self.position = 0
@@ -90,11 +89,11 @@ class Inspector(Panel):
         self._filter(kind=kind)
 
     def choose_modality(self, modality: str) -> None:
-        """Keep the questions about images of a modality, or "every" one."""
+        """Keep the questions about images of a modality, or "all"."""
         self._filter(modality=modality)
 
     def choose_task(self, task: str) -> None:
-        """Keep the questions of a task, or "every" one."""
+        """Keep the questions of a task, or "all"."""
         self._filter(task=task)
 
     def search(self, text: str) -> None:
@@ -164,8 +163,9 @@ class Inspector(Panel):
         else:
             keep = self.answers.where(self.kind, self.shown)
         for column, value in (("modality", self.modality), ("task", self.task)):
-            if value != EVERY:
-                keep = keep & (self.answers.column(column) == value)
+            if value != ALL:
+                there = self.answers.column(column)  # may hold pd.NA, which is equal to nothing and not unequal either
+                keep = keep & np.array([isinstance(name, str) and name == value for name in there], dtype=bool)
         numbers = np.flatnonzero(keep)
         return self.answers.containing(self.text, numbers, self.shown) if self.text else numbers
 
@@ -224,7 +224,10 @@ class Inspector(Panel):
         self._number = number("question", heard(self.go), hook="number", low=1, high=1, value=1)
         self._slider = slide("move", heard(self.go), hook="slider", low=1, high=1, value=1)
         self._slider.readout = False
-        steps = [press("◀ previous", self.previous, hook="previous"), press("next ▶", self.next, hook="next")]
+        steps = [
+            press("◀ previous", heard(self.previous), hook="previous"),
+            press("next ▶", heard(self.next), hook="next"),
+        ]
         self._note = write("note", heard(self.note), hook="note", lines=2)
         self._file = write("file", lambda _: None, hook="file", value="selection.csv")
         save = press("save the selection as CSV", self._save, hook="save")
@@ -237,7 +240,7 @@ class Inspector(Panel):
         return stack(*controls, self._status, self._main, self._note, row(self._file, save), self._said)
 
     def _values(self, column: str) -> list[str]:
-        return [EVERY, *sorted({value for value in self.answers.column(column) if isinstance(value, str)})]
+        return [ALL, *in_order(column, self.answers.column(column))]
 
     def _refresh(self) -> None:
         if self._root is not None:

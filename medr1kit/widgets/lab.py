@@ -109,7 +109,9 @@ class RewardLab(Panel):
         for name, text in self.examples().items():
             earned = explain_reward(text, self.gold, format=self.format, options=self.options).rewards
             rows.append({"example": name, "completion": text} | earned)
-        return pd.DataFrame(rows)
+        columns = {name: [line[name] for line in rows] for name in rows[0]}
+        texts = {name: pd.Series(columns.pop(name), dtype=object) for name in ("example", "completion")}
+        return pd.DataFrame(texts | columns)
 
     def html(self) -> str:
         """Return the question, the completion and its pay, without style."""
@@ -262,7 +264,7 @@ def reward_table(text: str, format: ResponseFormat, gold: str, options: Sequence
         }
         for name, reason in reasons.items()
     ]
-    return pd.DataFrame(rows).astype({"paid": object, "reference": object}).replace({float("nan"): None})
+    return pd.DataFrame(rows, dtype=object).replace({float("nan"): None})  # texts with half of a pair are no pandas str
 
 
 def _agreement(concluded: str | None, answer: str | None) -> str:

@@ -73,7 +73,7 @@ def maps_of(preds: pd.DataFrame) -> list[Map]:
     trained = preds[preds["method"] != "base"]
     gains, modes = [], []
     for by in ("modality", "task"):
-        named = trained[trained[f"train_{by}"].notna()]
+        named = trained[trained[f"train_{by}"].notna() & trained[by].notna()]
         for (method, model), rows in named.groupby(["method", "model"], sort=False, dropna=False, observed=True):
             formats = [name for name in FORMATS if rows["format"].eq(name).any()]
             gains += [Map(by, method, model, (name,)) for name in formats]
@@ -90,9 +90,14 @@ def slim(preds: pd.DataFrame) -> pd.DataFrame:
     """Return the columns that maps are made of, names as categories, rows numbered from 0: small, and quick to filter.
 
     Raises:
-        DataError: if columns are missing.
+        DataError: if columns are missing, or a row does not say which question it answers, by which model and method.
     """
+    if not isinstance(preds, pd.DataFrame):
+        raise DataError(f"predictions are a table, not a {type(preds).__name__}; pass what predict() returned")
     rows = check_predictions(preds, _NEEDED)[list(_NEEDED)].reset_index(drop=True)
+    for column in ("id", "model", "method"):
+        if (missing := rows[column].isna().to_numpy()).any():
+            raise DataError(f"predictions row {int(missing.argmax())} has no {column}; every row needs one")
     return rows.astype(dict.fromkeys(_LABELS, "category"))
 
 

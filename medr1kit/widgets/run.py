@@ -66,10 +66,10 @@ class RunPanel(Panel):
         self._path = run.path if isinstance(run, Run) else Path(run)
         self._pictures = Pictures(data)
         self._lock, self._stop, self._news = threading.RLock(), threading.Event(), 0.0
-        self._quiet, self.trouble = False, ""
+        self.trouble = ""
         self._run = load_run(self._path)
         self._rollouts = Rollouts(self._run)
-        self._seen, self.metrics = self._state(), self._run.metrics
+        self._seen, self.metrics = self._state(), _metrics_of(self._run)
         self.steps = self._all_steps()
         self.step, self.group, self.extra = self.steps[-1], 0, _first_extra(self.metrics)
         self._groups: list[pd.DataFrame] = []
@@ -128,7 +128,7 @@ class RunPanel(Panel):
     def _read_all(self) -> None:
         last = self.step == self.steps[-1]
         self._run = load_run(self._path)
-        self.metrics = self._run.metrics
+        self.metrics = _metrics_of(self._run)
         self._rollouts.look()
         self.steps = self._all_steps()
         self.extra = self.extra or _first_extra(self.metrics)
@@ -163,18 +163,19 @@ class RunPanel(Panel):
     def build(self) -> Box:
         from ipywidgets import Checkbox
 
+        heard = self.heard
         first, last = self.steps[0], self.steps[-1]
-        self._slider = slide("step", self._when(self.go_to), hook="step", low=first, high=last, value=self.step)
-        self._chooser = choose("group", [("–", None)], self._when(self.choose_group), hook="group")
-        self._more = choose("also draw", ["–"], self._when(self.choose_extra), hook="extra")
+        self._slider = slide("step", heard(self.go_to), hook="step", low=first, high=last, value=self.step)
+        self._chooser = choose("group", [("–", None)], heard(self.choose_group), hook="group")
+        self._more = choose("also draw", ["–"], heard(self.choose_extra), hook="extra")
         self._chooser.layout.width = self._slider.layout.width = "min(34em, 100%)"
         every = f"look every {self.every:g} s"
         self._following = Checkbox(False, description=every, indent=False).add_class("mk-follow")
         self._following.observe(lambda change: self.follow(change["new"]), "value")
         self._about, self._curves, self._shown = shows("about"), shows("curves"), shows("completions")
-        back = press("◀ group", self.previous_group, hook="previous", tip="previous group")
-        on = press("group ▶", self.next_group, hook="next", tip="next group")
-        look = press("look again", self.refresh, hook="refresh", tip="read what the run has written since")
+        back = press("◀ group", heard(self.previous_group), hook="previous", tip="previous group")
+        on = press("group ▶", heard(self.next_group), hook="next", tip="next group")
+        look = press("look again", heard(self.refresh), hook="refresh", tip="read what the run has written since")
         box = stack(
             self._about, row(self._slider, self._more, look, self._following), self._curves,
             row(self._chooser, back, on), self._shown,
@@ -185,7 +186,7 @@ class RunPanel(Panel):
     def static(self) -> str:
         return page(
             f"{self._about_html()}{curves_html(self.metrics, self.step, self.extra)}"
-            f"{step_html(self.metrics, self.step)}{self._groups_html()}{self._group_html()}",
+            f"{step_html(self.metrics, self.step)}{self._groups_html()}{self._heading_html()}{self._group_html()}",
             "run",
         )
 
@@ -199,8 +200,7 @@ class RunPanel(Panel):
         if self._root is None and box is None:
             return
         with self._lock:
-            self._quiet = True  # controls that are set here are not to call back
-            try:
+            with self.filling():
                 # The range is widened before the value moves, whichever way it goes.
                 self._slider.min = min(self._slider.min, self.steps[0])
                 self._slider.max = max(self._slider.max, self.steps[-1])
@@ -210,19 +210,15 @@ class RunPanel(Panel):
                 self._chooser.value = self.group if self._groups else None
                 self._more.options = _columns(self.metrics) or ["–"]
                 self._more.value = self.extra or self._more.options[0]
-            finally:
-                self._quiet = False
             self._about.value = page(self._about_html(), "about")
             drawn = curves_html(self.metrics, self.step, self.extra)
             self._curves.value = page(drawn + step_html(self.metrics, self.step), "curves")
             self._shown.value = page(self._group_html(), "completions")
 
-    def _when(self, handler):
-        return lambda value: None if self._quiet else handler(value)
-
     def _about_html(self) -> str:
         state = badge("not ended", "warn") if self.growing else badge("ended")
-        trouble = f'<p class="mk-warn" role="status">{escape(self.trouble)}</p>' if self.trouble else ""
+        said = self.trouble or self._rollouts.trouble
+        trouble = f'<p class="mk-warn" role="status" data-mk="trouble">{escape(said)}</p>' if said else ""
         return f"<p><b>{escape(self._path.name)}</b> {state} {len(self.metrics):,} steps logged</p>{trouble}"
 
     def _labels(self) -> list[tuple[str, int | None]]:
@@ -232,6 +228,11 @@ class RunPanel(Panel):
     def _groups_html(self) -> str:
         items = "".join(f"<li>{escape(label)}</li>" for label, i in self._labels() if i is not None)
         return f"<details><summary>all groups of the step</summary><ul>{items}</ul></details>" if items else ""
+
+    def _heading_html(self) -> str:
+        return (
+            f"<h4>step {self._sampled_at}, group {escape(self._labels()[self.group][0])}</h4>" if self._groups else ""
+        )
 
     def _group_html(self) -> str:
         if not self._groups:
@@ -257,14 +258,17 @@ class RunPanel(Panel):
         return tuple(found)
 
     def _all_steps(self) -> list[int]:
-        logged = pd.to_numeric(self.metrics["step"]).dropna().astype(int) if "step" in self.metrics else []
+        logged = pd.to_numeric(self.metrics["step"], "coerce").dropna().astype(int) if "step" in self.metrics else []
         return sorted({*logged, *self._rollouts.steps}) or [0]
 
     def _read_groups(self) -> None:
         """The groups of the step; of the last one before it that sampled, if it did not."""
         earlier = [step for step in self._rollouts.steps if step <= self.step] or self._rollouts.steps[:1]
         self._sampled_at = earlier[-1] if earlier else None
-        self._groups = [] if not earlier else groups_of(self._rollouts.at(earlier[-1]))
+        try:
+            self._groups = [] if not earlier else groups_of(self._rollouts.at(earlier[-1]))
+        except DataError as error:
+            self._groups, self._rollouts.trouble = [], str(error)
         self.group = min(self.group, max(0, len(self._groups) - 1))
 
 
@@ -318,6 +322,13 @@ def _curves(columns: list[str]) -> list[tuple[str, dict[str, str]]]:
 
 def _columns(metrics: pd.DataFrame) -> list[str]:
     return [column for column in metrics if column != "step" and pd.to_numeric(metrics[column], "coerce").notna().any()]
+
+
+def _metrics_of(run: Run) -> pd.DataFrame:
+    try:
+        return run.metrics
+    except ValueError as error:  # a line that was torn, or bytes that are no text
+        raise DataError(f"{run.path / 'metrics.csv'} cannot be read ({str(error).strip()[:200]}); mend it") from error
 
 
 def _first_extra(metrics: pd.DataFrame) -> str | None:

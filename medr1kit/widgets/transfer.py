@@ -69,7 +69,6 @@ class TransferPanel(Panel):
         self._cell: dict[str, Any] = {}
         self._buttons: dict[tuple[str, str], tuple[Any, str]] = {}
         self._frames: dict[str, Any] = {}
-        self._quiet = False
         self.value, self.kind, self.place = "difference", "all", 0
         self.map, self.train, self.test = self.maps[0], "", ""
         self._enter(self.map)
@@ -125,18 +124,15 @@ class TransferPanel(Panel):
     def build(self) -> Box:
         from ipywidgets import GridBox
 
+        heard = self.heard
         names = [(one.name, place) for place, one in enumerate(self.maps)]
-        self._which = choose("map", names, self._when(self.choose_map), hook="map-choice")
+        self._which = choose("map", names, heard(self.choose_map), hook="map-choice")
         self._which.layout.width = "min(40em, 100%)"
-        self._value = choose("draw", ["difference", "accuracy"], self._when(self.choose_value), hook="value")
-        self._rows = choose(
-            "trained on", [""], self._when(lambda train: self.choose_cell(train, self.test)), hook="train"
-        )
-        self._columns = choose(
-            "tested on", [""], self._when(lambda test: self.choose_cell(self.train, test)), hook="test"
-        )
+        self._value = choose("draw", ["difference", "accuracy"], heard(self.choose_value), hook="value")
+        self._rows = choose("trained on", [""], heard(lambda train: self.choose_cell(train, self.test)), hook="train")
+        self._columns = choose("tested on", [""], heard(lambda test: self.choose_cell(self.train, test)), hook="test")
         arrows = [
-            press(sign, lambda way=way: self.move(*way), hook=hook, tip=f"cell {hook}")
+            press(sign, heard(lambda way=way: self.move(*way)), hook=hook, tip=f"cell {hook}")
             for sign, hook, way in (
                 ("▲", "up", (-1, 0)),
                 ("▼", "down", (1, 0)),
@@ -144,9 +140,9 @@ class TransferPanel(Panel):
                 ("▶", "right", (0, 1)),
             )
         ]
-        self._kinds = choose("answers", ["all"], self._when(self.choose_kind), hook="kind")
-        back = press("◀ answer", self.previous_answer, hook="previous", tip="previous answer")
-        on = press("answer ▶", self.next_answer, hook="next", tip="next answer")
+        self._kinds = choose("answers", ["all"], heard(self.choose_kind), hook="kind")
+        back = press("◀ answer", heard(self.previous_answer), hook="previous", tip="previous answer")
+        on = press("answer ▶", heard(self.next_answer), hook="next", tip="next answer")
         self._about, self._beside, self._numbers, self._answer = map(shows, ("about", "published", "cell", "answer"))
         self._grid = GridBox([]).add_class("mk-grid")
         box = stack(
@@ -179,10 +175,10 @@ class TransferPanel(Panel):
         places, names, seed = cell_answers(self._slim, self.map, self.train, self.test)
         sides = [self._preds.iloc[rows] for rows in places]
         numbers = cell_numbers(self._slim, self.map, self.table, self.train, self.test)
+        answers = Answers(sides, names) if sides else None
         confusion = (
             confusion_table(describe(sides[-1])).query("taken > 0").head(_CONFUSIONS) if sides else pd.DataFrame()
         )
-        answers = Answers(sides, names) if sides else None
         self._cell = {"numbers": numbers, "answers": answers, "confusion": confusion, "seed": seed}
 
     def _kinds_there(self) -> tuple[str, ...]:
@@ -200,8 +196,7 @@ class TransferPanel(Panel):
         if self._root is None and box is None:
             return
         rows, columns = axes_of(self.table, self.map.by)
-        self._quiet = True  # controls that are set here are not to call back
-        try:
+        with self.filling():
             for control, options, value in (
                 (self._which, None, self.maps.index(self.map)), (self._value, None, self.value),
                 (self._rows, rows, self.train), (self._columns, columns, self.test),
@@ -210,8 +205,6 @@ class TransferPanel(Panel):
                 if options is not None:
                     control.options = [(option, option) for option in options]
                 control.value = value
-        finally:
-            self._quiet = False
         if anew:
             self._lay_out(rows, columns)
             self._about.value = page(f"<h4>{escape(self._title())}</h4>{self._legend_html()}", "about")
@@ -232,14 +225,15 @@ class TransferPanel(Panel):
             old.close()
         for layout in self._frames.values():
             layout.close()
-        frames = {"chosen": "4px double currentColor", "diagonal": "2px solid currentColor", "other": "0"}
+        ink = "var(--jp-content-font-color1, currentColor)"  # of the page: a button's own is white on dark colours
+        frames = {"chosen": f"4px double {ink}", "diagonal": f"2px solid {ink}", "other": "0"}
         self._frames = {
             name: Layout(width="auto", height="2.4em", margin="1px", border=border) for name, border in frames.items()
         }
         name_layout, cell_at = self._frames.setdefault("name", Layout(width="auto")), cells_of(self.table, self.map.by)
         parts: list[Any] = [Label("trained ↓ tested →", layout=name_layout)]
         parts += [Label(short(column), layout=name_layout) for column in columns]
-        self._buttons = {}
+        self._buttons, choose_cell = {}, self.heard(self.choose_cell)
         for train in rows:
             parts.append(Label(train, layout=name_layout))
             for test in columns:
@@ -248,14 +242,11 @@ class TransferPanel(Panel):
                 tip = f"trained on {train}, tested on {test}: {text}"
                 button = Button(description=text, tooltip=tip, layout=self._frames["other"])
                 button.style.button_color, button.style.text_color = colours_of(cell, self.value)
-                button.on_click(lambda _, cell=(train, test): self.choose_cell(*cell))
+                button.on_click(lambda _, cell=(train, test): choose_cell(*cell))
                 self._buttons[train, test] = (button, text)
                 parts.append(button.add_class("mk-map-cell"))
         self._grid.layout.grid_template_columns = f"minmax(6em, auto) repeat({len(columns)}, minmax(4.6em, 1fr))"
         self._grid.children = parts
-
-    def _when(self, handler):
-        return lambda value: None if self._quiet else handler(value)
 
     def _title(self) -> str:
         drawn = "accuracy (%)" if self.value == "accuracy" else "difference in points"

@@ -1,0 +1,81 @@
+"""One cell of code for each widget, on data that is recorded or drawn; tests and screenshots show the same.
+
+The cells run in a folder in which :func:`write_run` has put a run.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import medr1kit as mk
+from medr1kit.runs import RunWriter
+
+INSPECT = """
+import medr1kit as mk
+preds = mk.recorded("quick/predictions").query("format == 'think-before' and modality in ('CT', 'MRI')")
+base, grpo = preds.query("method == 'base'"), preds.query("method == 'grpo' and train_modality == 'CT'")
+panel = mk.inspect_outputs(base, grpo)
+panel
+"""
+
+RUN = """
+import medr1kit as mk
+panel = mk.explore_run("ct")
+panel
+"""
+
+LAB = """
+import medr1kit as mk
+panel = mk.reward_lab()
+panel
+"""
+
+TRANSFER = """
+import medr1kit as mk
+preds = mk.recorded("quick/predictions").query("method != 'sft'")
+panel = mk.explore_transfer(preds)
+panel
+"""
+
+FEW = """
+import medr1kit as mk
+preds = mk.recorded("quick/predictions").query("method != 'sft' and modality in ('CT', 'MRI', 'OCT')")
+preds = preds[preds.train_modality.isin(["CT", "MRI"]) | preds.method.eq("base")]
+panel = mk.explore_transfer(preds)
+panel
+"""
+"""Transfer with six cells, for a walk through every one."""
+
+DATA = """
+import medr1kit as mk
+train, test = (mk.load_vqa("phantoms", split=split, n=40, shortcut=1.0) for split in ("train", "test"))
+panel = mk.explore_data(test, mk.audit(train, test))
+panel
+"""
+
+WIDGETS = {"inspect": INSPECT, "run": RUN, "lab": LAB, "transfer": TRANSFER, "data": DATA}
+"""Each widget as a reader meets it."""
+
+
+def write_run(folder: Path, steps: int = 80) -> None:
+    """Write a run that ended: the recorded curves of a training on CT, and recorded answers in its groups."""
+    of = "method == 'grpo' and train_modality == 'CT' and format == 'think-before'"
+    curves = mk.recorded("quick/curves").query(of).iloc[:steps, 5:]
+    answers = mk.recorded("quick/predictions").query(f"{of} and modality == 'CT'").to_dict("records")
+    with RunWriter(folder, {"summary": {"steps": steps}}) as run:
+        for number, row in enumerate(curves.to_dict("records")):
+            for answer in answers[2 * number % 96 :][:2]:
+                run.rollout_rows(group(number + 1, answer))
+            run.metrics_row(row)
+
+
+def group(step: int, answer: dict):
+    """Four completions of one question: a recorded answer, and what becomes of it with other letters."""
+    keys = ("id", "question", "answer", "modality", "task")
+    for number in range(4):
+        letter = "ABCD"[(number + step) % len(answer["options"])]
+        text = answer["text"].rsplit("<answer>", 1)[0] + f"<answer>{letter}</answer>"
+        right = float(letter == answer["answer"])
+        row = {"step": step, "rollout": number} | {key: answer[key] for key in keys}
+        row |= {"options": list(answer["options"]), "text": text, "predicted": letter, "accuracy_reward": right}
+        yield row | {"format_reward": 1.0, "advantage": 2 * right - 1, "n_tokens": 24, "truncated": False, "used": True}

@@ -1,0 +1,72 @@
+"""A notebook in JupyterLab, which is what readers use: run, changed, saved; and opened without being run."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import nbformat
+import pytest
+import scenes
+import serving
+from nbclient import NotebookClient
+from playwright.sync_api import Page, expect
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory, chromium):
+    """A folder, and the address and token of the JupyterLab that serves it."""
+    folder = tmp_path_factory.mktemp("notebooks")
+    with serving.lab(folder, tmp_path_factory.mktemp("lab")) as (address, token):
+        yield folder, address, token
+
+
+def opened(page: Page, lab, name: str) -> Page:
+    _, address, token = lab
+    page.goto(f"{address}doc/tree/{name}?token={token}&reset", wait_until="domcontentloaded", timeout=60_000)
+    page.wait_for_function("() => window.jupyterapp", timeout=60_000)
+    page.evaluate("() => window.jupyterapp.restored")
+    expect(page.locator(".jp-Notebook .jp-Cell").first).to_be_visible()
+    return page
+
+
+def run_all(page: Page) -> None:
+    page.wait_for_function(
+        "() => jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'", timeout=60_000
+    )
+    page.evaluate("() => jupyterapp.commands.execute('notebook:run-all-cells')")
+
+
+def test_a_widget_is_run_changed_and_saved_without_its_state(page, lab):
+    serving.write_notebook(lab[0] / "run.ipynb", [scenes.INSPECT])
+    opened(page, lab, "run.ipynb")
+    run_all(page)
+    asked = page.locator('[data-mk="id"]')
+    expect(asked).to_be_visible()
+    first = asked.inner_text()
+    page.locator("button.mk-next").click()
+    expect(asked).not_to_have_text(first)
+    page.locator(".mk-kind select").select_option(label="broken")
+    expect(page.locator('[data-mk="status"] b')).not_to_have_text("200")
+    page.evaluate("() => jupyterapp.commands.execute('docmanager:save')")
+    saved = json.loads((lab[0] / "run.ipynb").read_text())
+    assert "widgets" not in saved["metadata"]
+    [output] = [output for cell in saved["cells"] for output in cell["outputs"]]
+    assert "data-mk" in "".join(output["data"]["text/html"])
+
+
+def test_a_committed_notebook_shows_its_static_form_without_being_run(page, lab, monkeypatch):
+    path = serving.write_notebook(lab[0] / "kept.ipynb", [scenes.INSPECT])
+    monkeypatch.setenv("MEDR1KIT_STATIC", "1")
+    notebook = nbformat.read(path, 4)
+    NotebookClient(notebook, store_widget_state=False, kernel_name="python3").execute()
+    nbformat.write(notebook, path)
+    [output] = notebook.cells[0].outputs
+    assert set(output["data"]) == {"text/html", "text/plain"}
+    opened(page, lab, "kept.ipynb")  # not trusted, as after a clone: JupyterLab takes the style away
+    shown = page.locator(".jp-OutputArea")
+    expect(shown).to_contain_text("question 1 of 200")
+    expect(shown).to_contain_text("✓ gold")
+    expect(shown.locator("h4")).to_have_text([re.compile("^base"), re.compile("^grpo")])
+    assert shown.locator("img").evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+    expect(page.locator(".jupyter-widgets")).to_have_count(0)

@@ -1,0 +1,61 @@
+"""What the tests of the report show: a small study cut from the recorded one, and a run whose texts are hostile."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+from widget_fakes import HOSTILE, predictions
+
+from medr1kit.recorded import recorded
+from medr1kit.runs import RunWriter
+from medr1kit.tables import ROLLOUTS
+
+QUESTIONS = 36
+TEXTS = tuple(text for name, text in HOSTILE.items() if name != "half")  # no file of ours takes half of a pair
+
+
+@cache
+def small_study() -> pd.DataFrame:
+    """GRPO on CT and on OCT in two formats, and the base: 36 questions about three modalities."""
+    preds = recorded("quick/predictions")
+    who = preds["method"].eq("base") | (preds["method"].eq("grpo") & preds["train_modality"].isin(["CT", "OCT"]))
+    rows = preds[
+        who & preds["format"].isin(["think-before", "no-think"]) & preds["modality"].isin(["CT", "OCT", "MRI"])
+    ]
+    ids = rows.drop_duplicates("id").groupby("modality")["id"].head(QUESTIONS // 3)
+    return rows[rows["id"].isin(ids)].reset_index(drop=True)
+
+
+def hostile_answers(**columns) -> pd.DataFrame:
+    """Two methods whose completions, question and options try to be more than text."""
+    before = predictions(list(TEXTS), **columns)
+    after = predictions(list(TEXTS[::-1]), method="=1+1", **columns)
+    for frame in (before, after):
+        frame["question"] = HOSTILE["script"]
+        frame["options"] = [["<b>liver</b>", "brain</script>", "=lung"] for _ in TEXTS]
+    return pd.concat([before, after], ignore_index=True)
+
+
+def write_run(folder: Path, steps: int = 6, texts: tuple[str, ...] = TEXTS) -> Path:
+    """A run of GRPO: at each step but the last a group of one completion a text."""
+    with RunWriter(folder, {"method": "grpo", "model": "tiny", "arguments": {"output_dir": str(folder)}}) as writer:
+        for step in range(1, steps + 1):
+            writer.metrics_row(
+                {"step": step, "reward": step / 10, "completions/mean_length": 20 + step, "entropy": 1.0}
+            )
+            if step == steps:
+                break
+            common = dict.fromkeys(ROLLOUTS) | {
+                "step": step,
+                "id": f"CT-train-0-{step}",
+                "question": "What <i>is</i> it?",
+            }
+            common |= {"options": ["liver", "brain"], "answer": "B", "modality": "CT", "truncated": False, "used": True}
+            writer.rollout_rows(
+                common
+                | {"rollout": i, "text": text, "accuracy_reward": i % 2, "advantage": float(i % 2), "n_tokens": 9}
+                for i, text in enumerate(texts)
+            )
+    return folder

@@ -1,0 +1,322 @@
+"""The report: what stands in the page is what the widgets show, and nothing in it can act."""
+
+import base64
+import gzip
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from report_fakes import QUESTIONS, hostile_answers, small_study, write_run
+from study_fakes import answers as fake_answers
+from study_fakes import write_study
+from widget_fakes import HOSTILE, check_safe
+
+from medr1kit.__main__ import main
+from medr1kit.report import write_report
+from medr1kit.report.page import embed, pack, page_of
+from medr1kit.report.sample import Gallery, sample_ids
+from medr1kit.study.folder import cell_folder, write_record
+from medr1kit.study.grid import read_study
+from medr1kit.tables import score
+from medr1kit.vqa import DataError
+from medr1kit.widgets.answers import Answers
+from medr1kit.widgets.question import answer_html
+from medr1kit.widgets.transfer import explore_transfer
+
+
+class Page(HTMLParser):
+    """A report as a browser reads it: elements, and what is embedded."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.text = path.read_text(encoding="utf-8")
+        self.scripts, self.elements, self.inside = {}, [], None
+        self.feed(self.text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        self.inside = dict(attrs).get("id", "script") if tag == "script" else None
+
+    def handle_data(self, data):
+        if self.inside:
+            self.scripts[self.inside] = self.scripts.get(self.inside, "") + data
+
+    def handle_endtag(self, tag):
+        self.inside = None
+
+    def held(self, name):
+        return json.loads(self.scripts[f"mk-{name}"])
+
+    def section(self, name):
+        return re.search(rf'<section id="{name}">(.*?)</section>', self.text, re.DOTALL).group(1)
+
+
+def unpack(packed):
+    return json.loads(gzip.decompress(base64.b64decode(packed)))
+
+
+def write_preds(frame, folder):
+    frame.to_parquet(folder / "predictions.parquet", index=False)
+    return folder / "predictions.parquet"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A page of the small study with 12 of its 36 questions."""
+    folder = tmp_path_factory.mktemp("study")
+    return Page(write_report(write_preds(small_study(), folder), questions=12))
+
+
+# --- safe and self-contained ------------------------------------------------------------------------------------------
+
+
+def test_what_is_embedded_cannot_end_its_element_and_comes_back_as_it_was():
+    value = [*HOSTILE.values(), "</script><!--<script>", "\u2028\u2029"]
+    element = embed(value, "x")
+    inner = element.partition(">")[2].removesuffix("</script>")
+    assert not set(inner) & set("<>&\u2028\u2029") and inner.isascii()
+    assert json.loads(inner) == value == unpack(pack(value))
+    assert pack(value) == pack(value)
+
+
+def check_page(page):
+    """One script runs, by its hash; nothing is fetched, nothing has a handler or an address."""
+    policy = next(attrs["content"] for tag, attrs in page.elements if attrs.get("http-equiv"))
+    digest = base64.b64encode(hashlib.sha256(page.scripts["script"].encode()).digest()).decode()
+    assert policy.startswith("default-src 'none'; ") and f"script-src 'sha256-{digest}';" in policy
+    for tag, attrs in page.elements:
+        assert tag not in ("link", "iframe", "object", "embed", "base", "form")
+        assert not [name for name in attrs if name.startswith("on")]
+        assert attrs.get("href", "#").startswith("#") and attrs.get("src", "data:image/").startswith("data:image/")
+        assert tag != "script" or attrs.get("type", "application/json") == "application/json"
+    assert not re.search(r"https?://(?!www\.w3\.org)", page.scripts["script"])
+    for image in page.held("images"):
+        check_safe(image)
+
+
+def test_the_page_is_one_file_that_asks_for_nothing_and_runs_one_script(study):
+    check_page(study)
+
+
+def test_hostile_questions_options_and_names_stay_text(tmp_path):
+    hostile = hostile_answers(train_modality='<img src=x onerror="alert(1)">')
+    page = Page(write_report(write_preds(hostile, tmp_path)))
+    check_page(page)
+    questions = [unpack(packed) for packed in page.held("questions")]
+    for held in questions:
+        for piece in (held["html"], *held["shown"]):
+            check_safe(re.sub(r'<span data-image="\d+"></span>', "", piece))
+    assert {text for held in questions for text in held["texts"]} == set(hostile["text"])
+    assert sum(element == "script" for element, _ in page.elements) == 1 + len(page.scripts) - 1
+
+
+def test_hostile_rollouts_stay_text(tmp_path):
+    run = write_run(tmp_path / "run")
+    page = Page(write_report(run))
+    check_page(page)
+    held = page.held("run")
+    groups = [group for packed in held["groups"] for group in unpack(packed)]
+    assert len(groups) == 5 and held["sampled"] == [1, 2, 3, 4, 5] and held["steps"] == [1, 2, 3, 4, 5, 6]
+    for group in groups:
+        seen = check_safe(re.sub(r'<span data-image="\d+"></span>', "", group["html"]))
+        assert len(seen.texts["completions"]) == 1 and "<script>" in seen.all
+    assert str(tmp_path) not in page.text, "where a run lay is nobody's business"
+
+
+# --- the same content as the widgets ----------------------------------------------------------------------------------
+
+
+def test_scores_are_those_of_score_over_all_questions(study):
+    keys = ["method", "format", "train_modality", "train_task"]
+    expected = score(small_study(), by=keys, cluster="id")
+    rows = re.findall(r"<tr><td>(.*?)</tr>", study.section("scores").split("data-table=")[1])
+    assert len(rows) == len(expected) == 6
+    for row, wanted in zip(rows, expected.to_dict("records")):
+        cells = re.sub(r"</?td>", "|", row).split("||")
+        assert cells[0] == wanted["method"] and cells[1] == wanted["format"]
+        assert cells[3] == f"{100 * wanted['accuracy']:.1f} %" and cells[8] == str(QUESTIONS)
+        assert cells[4] == f"[{100 * wanted['low']:.1f}, {100 * wanted['high']:.1f}]"
+
+
+def test_every_map_and_every_cell_says_what_the_widget_says(study):
+    panel = explore_transfer(small_study())
+    maps = study.held("maps")
+    names = re.findall(r"<h4>(grpo: .*?)</h4>", study.section("maps"))
+    assert names == [one.name for one in panel.maps] and len(maps) == len(names) == 3
+    for number, one in enumerate(panel.maps):
+        panel.choose_map(number)
+        cells = unpack(maps[number]["cells"])
+        assert set(cells) == {f"{a} → {b}" for a, b in zip(panel.table[one.train], panel.table[one.by])}
+        for name, cell in cells.items():
+            panel.choose_cell(*name.split(" → "))
+            assert cell["html"] == panel._cell_html()
+    assert "published:" in study.section("maps"), "Med-R1's map stands beside no-think minus think-before"
+
+
+def test_a_cell_leads_to_the_two_answerers_behind_it(study):
+    names = study.held("reader")["names"]
+    cell = unpack(study.held("maps")[0]["cells"])["CT → OCT"]
+    assert [names[k] for k in cell["who"]] == ["base · think-before", "trained on CT · grpo · think-before"]
+    assert cell["test"] == "OCT" and study.held("maps")[0]["by"] == "modality"
+
+
+def test_each_answer_is_rendered_as_the_inspector_does_and_each_text_once(study):
+    preds = small_study()
+    ready, packed = study.held("reader"), study.held("questions")
+    answers = Answers([preds[preds["id"].isin(ready["rows"]["id"])].reset_index(drop=True)])
+    assert [one.name for one in answers.answerers] == ready["names"] and len(packed) == 12
+    for number, held in enumerate(map(unpack, packed)):
+        assert answers.ids[number] == ready["rows"]["id"][number]
+        assert len(held["texts"]) <= len(answers.answerers) and len(set(held["shown"])) == len(held["shown"])
+        for k, one in enumerate(answers.answerers):
+            heading, _, body = answer_html(one, one.answer(number)).partition("</h4>")
+            assert held["shown"][held["places"][k]] == body and one.name in heading
+            assert ready["right"][k][number] == str(int(one.answer(number)["correct"]))
+            assert held["texts"][held["places"][k]] == one.answer(number)["text"]
+
+
+def test_a_question_that_somebody_did_not_answer_says_so(tmp_path):
+    preds = small_study()
+    gone = preds["id"].eq(preds["id"].iloc[0]) & preds["method"].eq("grpo")
+    page = Page(write_report(write_preds(preds[~gone], tmp_path)))
+    at = page.held("reader")["rows"]["id"].index(preds["id"].iloc[0])
+    places = unpack(page.held("questions")[at])["places"]
+    assert sorted(set(places))[0] == -1 and [row[at] for row in page.held("reader")["right"]].count("-") == 4
+
+
+# --- what is embedded -------------------------------------------------------------------------------------------------
+
+
+def test_the_sample_is_even_repeatable_and_stated(study):
+    preds = small_study()
+    ids = sample_ids(preds, 12, seed=0)
+    assert ids == sample_ids(preds.sample(frac=1, random_state=3), 12, seed=0) != sample_ids(preds, 12, seed=1)
+    chosen = preds[preds["id"].isin(ids)].drop_duplicates("id")
+    counts = chosen.groupby(["modality", "task"]).size()
+    assert counts.max() - counts.min() <= 1 and len(chosen) == 12
+    assert "12 of 36 questions are in this page" in study.section("reader")
+    assert set(sample_ids(preds, 1000, seed=0)) == set(preds["id"])
+
+
+def test_an_image_is_embedded_once_however_many_questions_ask_about_it():
+    gallery = Gallery()
+    places = [gallery.html({"id": f"CT-test-0-0-{task}", "image_id": "CT-test-0-0"}) for task in ("AI", "MR")]
+    assert places == ['<span data-image="0"></span>'] * 2 and len(gallery.images) == 1
+    gallery.html({"id": "7", "image_id": "a.png"})
+    assert "image not given" in gallery.images[1]
+
+
+def test_groups_are_spread_over_the_steps_where_not_all_fit(tmp_path):
+    run = write_run(tmp_path / "run", steps=12, texts=("<answer>B</answer>", "A"))
+    page = Page(write_report(run, questions=3))
+    assert page.held("run")["sampled"] == [1, 6, 11] and len(page.held("run")["steps"]) == 12
+    assert "completions of 3 of 11 steps are in this page" in page.text
+    assert Page(write_report(run, questions=1)).held("run")["sampled"] == [11]
+
+
+def test_supervised_runs_have_curves_and_no_groups(tmp_path):
+    run = tmp_path / "sft"
+    run.mkdir()
+    (run / "run.json").write_text('{"method": "sft"}')
+    (run / "metrics.csv").write_text("step,loss\n1,2.5\n2,1.5\n")
+    page = Page(write_report(run))
+    assert "loss" in page.section("run") and "supervised training samples none" in page.text
+    assert 'data-mk="group"' not in page.text and 'id="reader"' not in page.text
+
+
+# --- from the command line --------------------------------------------------------------------------------------------
+
+
+def test_a_study_s_folder_says_what_was_run_and_what_is_missing(tmp_path, capsys):
+    root = tmp_path / "out"
+    root.mkdir()
+    study = read_study(write_study(root, name="study.yaml"))
+    (root / "commands.txt").write_text(f"2026-01-01T00:00:00 medr1kit study run small.yaml --output {root}\n")
+    for cell in study.cells[:5]:
+        folder = cell_folder(root, cell)
+        folder.mkdir(parents=True)
+        fake_answers(cell).to_parquet(folder / "predictions.parquet", index=False)
+        record = {"name": cell.name, "state": "done", "fingerprint": cell.fingerprint, "seconds": {"predict": 3600.0}}
+        times = {"started": "2026-01-01T00:00:00+00:00", "ended": "2026-01-01T05:00:00+00:00"}
+        write_record(folder, record | times | {"versions": {"torch": "2.13.0"}})
+    assert main(["report", str(root)]) == 0
+    page = Page(root / "report.html")
+    assert (
+        "5 of 9 finished" in page.text and "torch: 2.13.0" in page.text and "medr1kit study run small.yaml" in page.text
+    )
+    assert str(tmp_path) not in page.text and study.cells[-1].name in page.text
+    assert page.held("reader")["names"][0] == "base" and len(page.held("maps")) == 2
+    assert "report.html (" in capsys.readouterr().out
+
+
+def test_images_of_one_s_own_questions_are_found_by_the_loader(tmp_path, capsys):
+    Image.new("RGB", (40, 40), (200, 0, 0)).save(tmp_path / "a.png")
+    rows = [{"image": "a.png", "problem": "Which colour? A)red, B)blue", "solution": "<answer> A </answer>"}]
+    (tmp_path / "questions.json").write_text(json.dumps(rows))
+    from medr1kit.data import load_vqa
+
+    asked = load_vqa(str(tmp_path / "questions.json"), images=str(tmp_path))[0]
+    row = small_study().iloc[[0]].assign(**{name: asked[name] for name in ("id", "image_id", "question", "answer")})
+    row["options"] = [asked["options"]]
+    preds = write_preds(row, tmp_path)
+    assert "image not given" in Page(write_report(preds)).held("images")[0]
+    flags = ["--dataset_name", str(tmp_path / "questions.json"), "--image_folder", str(tmp_path)]
+    assert main(["report", str(preds), *flags]) == 0
+    assert "data:image/png" in Page(tmp_path / "report.html").held("images")[0]
+
+
+def test_what_is_no_run_and_no_study_is_refused_in_a_sentence(tmp_path, capsys):
+    write_run(tmp_path / "run")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun/run.json").write_text("{}")
+    (tmp_path / "letter.txt").write_text("dear")
+    write_preds(pd.DataFrame({"id": []}), tmp_path)
+    run = str(tmp_path / "run")
+    for words, said in (
+        ([str(tmp_path / "nowhere")], "there is no such folder"),
+        ([str(tmp_path / "empty")], "it has no run.json, no study.yaml and no predictions.parquet"),
+        ([str(tmp_path / "begun")], "has logged nothing and answered nothing yet"),
+        ([str(tmp_path / "letter.txt")], "there is no such folder"),
+        ([str(tmp_path / "predictions.parquet")], "predictions without the column(s)"),
+        ([run, "--questions", "0"], "at least one is needed"),
+        ([run, "--output", str(tmp_path / "no/page.html")], "there is no such folder; make it first"),
+        ([run, "--output", str(tmp_path)], "Is a directory"),
+        ([run, "--output", str(tmp_path / "letter.txt")], "is no report of this command"),
+    ):
+        assert main(["report", *words]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("medr1kit report: ") and said in error and error.count("\n") == 1, words
+    assert (tmp_path / "letter.txt").read_text() == "dear"
+
+
+def test_a_study_without_a_finished_cell_is_refused(tmp_path, capsys):
+    write_study(tmp_path, name="study.yaml")
+    assert main(["report", str(tmp_path)]) == 2
+    assert "is finished; run the study first" in capsys.readouterr().err
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_an_earlier_report_is_replaced_and_the_same_again_but_for_the_date(tmp_path):
+    run = write_run(tmp_path / "run", texts=("<answer>B</answer>",))
+    first = write_report(run).read_text()
+    assert re.sub(r"written \S+", "", first) == re.sub(r"written \S+", "", write_report(run).read_text())
+    assert not list(run.glob("*.part"))
+
+
+def test_a_page_that_cannot_be_written_is_refused(tmp_path):
+    run = write_run(tmp_path / "run", steps=2)
+    with pytest.raises(DataError, match="cannot be written"):
+        write_report(run, tmp_path / ("x" * 300 + ".html"))
+
+
+def test_the_names_of_sections_are_listed_where_there_are_any():
+    page = page_of("a < b", ['<section id="scores"></section>', ""], {})
+    assert '<a href="#scores">scores</a>' in page and 'href="#maps"' not in page and "a &lt; b" in page
+    assert np.char.count(page, "<script") == 1
