@@ -6,19 +6,23 @@
 
 A notebook runs in an empty folder, without widgets and progress bars, offline, on one thread, two notebooks at a time.
 What is written holds no time, no memory address and no random name, so that a notebook built twice is the same file.
+Pictures are written with 256 colours at most, which is a third of their size and hardly to be seen.
 
 Its metadata keeps a digest of its cells, by which the lint knows outputs that are older than the cells, and the machine.
-A check compares text; seconds may differ, the last digits of long numbers, and what ``mk.doctor()`` prints. Another processor rounds otherwise and
-soon samples otherwise: there, from the first cell on that loads a model, only the kinds of output are compared.
+A check compares text, not looks; seconds and memory may differ, the last digits of long numbers, and what
+``mk.doctor()`` prints. Another processor rounds otherwise and soon samples otherwise: there, from the first cell on that
+loads a model, only the kinds of output are compared.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import copy
 import hashlib
 import importlib.metadata
+import io
 import json
 import os
 import platform
@@ -32,6 +36,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
+from PIL import Image
 from traitlets.config import Config
 
 FOLDER = Path(__file__).parent
@@ -46,6 +51,9 @@ _PATH = re.compile(r"(?<![\w.:/])/(?:home|root|tmp|work|Users|usr|opt|var|mnt|pr
 _ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
 _STYLE = re.compile(r"\bT_[0-9a-f]{5}(?=_|\b)")  # pandas' Styler names each table anew
 _LONG = re.compile(r"\d+\.\d{7,}(?:e[+-]?\d+)?")  # a number printed to its last digit
+_PICTURE = re.compile(r"(?<=data:image/png;base64,)[A-Za-z0-9+/=]+")
+_LOOKS = re.compile(r"<style.*?</style>|(?<=data:image/)[\w+.-]+;base64,[A-Za-z0-9+/=]+", re.DOTALL)
+_MEASURED = re.compile(r"(?<=<td>)((?:time/\w+|step_time|tokens_per_second|peak_memory_gb)</td><td>)[^<]*")
 _SECONDS = re.compile(r"\d+(?:\.\d+)?(?=\s*(?:s|ms|seconds|minutes)\b)")
 
 
@@ -116,11 +124,25 @@ def clean(notebook: NotebookNode) -> None:
         cell.metadata.pop("execution", None)
         names: dict[str, str] = {}  # a Styler's random name -> a counted one
         for output in cell.get("outputs", []):
-            output.get("data", {}).pop(WIDGET_VIEW, None)
+            data = output.get("data", {})
+            data.pop(WIDGET_VIEW, None)
+            if "image/png" in data:
+                data["image/png"] = lighter(data["image/png"])
             for holder, kind, text in _texts(output):
                 text = _STYLE.sub(lambda match, names=names: names.setdefault(match[0], f"T_{len(names)}"), text)
-                holder[kind] = _ADDRESS.sub("", text)
+                holder[kind] = _PICTURE.sub(lambda match: lighter(match[0]), _ADDRESS.sub("", text))
     notebook.metadata["medr1kit"] = {"source": source_hash(notebook), "machine": machine()}
+
+
+def lighter(picture: str) -> str:
+    """Return a PNG, in base64, with a palette of 256 colours; as it is if it has one, is transparent, or would grow."""
+    image = Image.open(io.BytesIO(base64.b64decode(picture)))
+    if image.mode == "P" or image.convert("RGBA").getextrema()[3][0] < 255:
+        return picture
+    file = io.BytesIO()
+    few = image.convert("RGB").quantize(256, kmeans=1, dither=Image.Dither.NONE)
+    few.save(file, "PNG", optimize=True)
+    return min(base64.b64encode(file.getvalue()).decode(), picture, key=len)
 
 
 def _texts(output: NotebookNode) -> list[tuple[dict, str, str]]:
@@ -181,11 +203,12 @@ def differences(committed: NotebookNode, fresh: NotebookNode) -> list[str]:
 
 
 def _compared(output: NotebookNode, loose: bool) -> list[str]:
-    """What of an output must stay: its kinds, and its text but for seconds and the last digits of long numbers."""
+    """What of an output must stay: its kinds, and its text but for looks, costs and the last digits of long numbers."""
     kinds = [output.output_type, *sorted(output.get("data", {}))]
     if loose:
         return kinds
-    texts = [_LONG.sub(lambda match: f"{float(match[0]):.6g}", text) for _, _, text in _texts(output)]
+    texts = [_MEASURED.sub(r"\1…", _LOOKS.sub("…", text)) for _, _, text in _texts(output)]
+    texts = [_LONG.sub(lambda match: f"{float(match[0]):.6g}", text) for text in texts]
     return kinds + [_SECONDS.sub("…", text) for text in texts]
 
 

@@ -1,6 +1,7 @@
 """Recorded tables: complete, consistent, and what the texts say about them."""
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -9,8 +10,9 @@ import pytest
 import medr1kit
 from medr1kit.comparison import transfer_table
 from medr1kit.recorded import recorded
+from medr1kit.stats import pooled_difference
 from medr1kit.tables import PREDICTIONS, check_predictions
-from medr1kit.vqa import DataError
+from medr1kit.vqa import MODALITIES, DataError
 
 RECORDED = Path(medr1kit.__file__).parent / "recorded"
 FILES = sorted(RECORDED.glob("*.csv"))
@@ -108,6 +110,31 @@ def test_the_quick_study_s_tables_belong_to_its_predictions():
     provenance = json.loads((RECORDED / "quick/provenance.json").read_text())
     assert done == provenance["finished"]
     assert len(preds) == done * provenance["questions"]
+
+
+def test_the_readme_s_table_of_the_quick_study_is_that_of_its_predictions():
+    preds = recorded("quick/predictions")
+    preds["method"] = preds["method"].replace("sft-answer", "sft")
+    base = preds[preds["method"] == "base"].groupby("format")["correct"].mean()
+    one = preds[preds["train_modality"].isin(MODALITIES) & (preds["method"] != "base")]
+    one = one.assign(own=one["modality"] == one["train_modality"])
+    keys = ["id", "train_modality", "format", "seed", "own"]
+    pairs = one.set_index([*keys, "method"])["correct"].astype(float).unstack("method").reset_index()
+    lines = [line for line in (RECORDED / "README.md").read_text().splitlines() if line.startswith("| in ")]
+    assert len(lines) == 3
+    for line in lines:
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        mode = pairs[pairs["format"] == cells[0].removeprefix("in ")]
+        wanted, differences = [base[mode["format"].iloc[0]]], []
+        for own in (True, False):
+            rows = mode[mode["own"] == own]
+            found = pooled_difference(rows["grpo"], rows["sft"], rows["id"], rows["seed"])
+            differences += [100 * found.difference, 100 * found.low_seeds, 100 * found.high_seeds]
+        for method in ("grpo", "sft"):
+            wanted += [mode.loc[mode["own"] == own, method].mean() for own in (True, False)]
+        assert [float(cell) for cell in cells[1:6]] == pytest.approx(wanted, abs=0.0006)
+        printed = [float(number) for cell in cells[6:] for number in re.findall(r"-?\d+\.\d", cell)]
+        assert printed == pytest.approx(differences, abs=0.06)
 
 
 def test_recorded_predictions_stay_small():

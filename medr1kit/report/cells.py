@@ -46,10 +46,14 @@ def maps_section(preds: pd.DataFrame, answers: Answers) -> tuple[str, list[dict[
     except DataError:  # no model was trained on one modality or task
         return "", []
     numbers = {_who(one.frame.iloc[one.rows.max()]): k for k, one in enumerate(answers.answerers)}
-    shown, cells, names = [], [], []
+    shown, cells, names, refused = [], [], [], []
     for one in progress(maps, "computing maps", unit="map"):
         own = rows[_of_map(rows, one)]
-        table = map_table(own, one)
+        try:
+            table = map_table(own, one)
+        except DataError as error:  # the other maps are shown all the same
+            refused.append(f'<p class="mk-warn">{escape(one.name)}: {escape(error)}</p>')
+            continue
         if table["difference"].isna().all():
             continue
         hidden = " hidden" if names else ""
@@ -63,7 +67,8 @@ def maps_section(preds: pd.DataFrame, answers: Answers) -> tuple[str, list[dict[
     which = select("map", "map", names, values)
     body = (
         f'<p><small>{escape(_LEGEND)}</small></p><div class="controls">{which}{draw}</div>'
-        f'{"".join(shown)}<div data-mk="cell" aria-live="polite"></div><div class="controls" data-mk="examples" hidden>'
+        f'{"".join(refused)}{"".join(shown)}<div data-mk="cell" aria-live="polite"></div>'
+        '<div class="controls" data-mk="examples" hidden>'
         f"<span>in the reader:</span>{''.join(button(kind, kind) for kind in _KINDS)}</div>"
     )
     return section("maps", "Transfer, cell by cell", body), cells

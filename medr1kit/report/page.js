@@ -160,7 +160,7 @@ function startReader(root, ready, packed) {
   const [kind, modality, task, search] = ['kind', 'modality', 'task', 'search'].map(name => find(name, root));
   const number = find('number', root), note = find('note', root), [back, on] = [find('previous', root), find('next', root)];
   const store = document.body.dataset.store;
-  let notes = {}, selection = [], position = 0, turn = 0;
+  let notes = {}, selection = [], position = 0, turn = 0, choice = 0;
   try { notes = JSON.parse(localStorage.getItem(store)) ?? {}; } catch { /* private window, or nothing kept */ }
 
   const state = () => ({
@@ -205,10 +205,11 @@ function startReader(root, ready, packed) {
   }
   async function choose() {
     setKinds();
-    const here = selection[position], mine = ++turn, now = state();
+    const mine = ++choice, now = state();
     let left = matching(now);
     if (search.value) left = await containing(search.value, left, now.shown);
-    if (mine !== turn) return;
+    if (mine !== choice) return;
+    const here = selection[position];
     selection = left;
     position = Math.max(0, left.indexOf(here));
     const words = (now.shown.length > 1 ? ready.kinds.paired : ready.kinds.single).slice(1, -1);
@@ -285,13 +286,18 @@ function startReader(root, ready, packed) {
   search.oninput = choose;
   back.onclick = () => go(position - 1);
   on.onclick = () => go(position + 1);
-  number.onchange = () => go(Number(number.value) - 1);
+  number.onchange = () => go(Math.trunc(number.value) - 1);
   find('save', root).onclick = save;
   note.oninput = () => {
     const id = rows.id[selection[position]];
     if (note.value.trim()) notes[id] = note.value; else delete notes[id];
-    try { localStorage.setItem(store, JSON.stringify(notes)); } catch { /* private window */ }
+    try { localStorage.setItem(store, JSON.stringify(notes)); } catch {
+      say(find('said', root), 'This browser keeps no notes; save them as CSV before the page is closed.');
+    }
   };
+  window.addEventListener('storage', event => {  // the same page in another tab: neither is to undo the other's notes
+    if (event.key === store && event.newValue) notes = JSON.parse(event.newValue);
+  });
   document.addEventListener('keydown', event => {
     const typing = event.target.closest?.('input,select,textarea,[tabindex],button.cell');
     if (typing || event.ctrlKey || event.altKey || event.metaKey) return;
@@ -344,9 +350,9 @@ function startSteps(root, run) {
     const earlier = run.sampled.filter(one => one <= step), from = earlier.length ? earlier.at(-1) : run.sampled[0];
     say(find('group-from', root), from === step ? '' : `Completions of step ${step} are not in this page; these are of step ${from}.`);
     if (from === shownStep) return;
-    groups = await unpack(run.groups[run.sampled.indexOf(from)]);
+    const found = await unpack(run.groups[run.sampled.indexOf(from)]);
     if (mine !== turn) return;
-    shownStep = from;
+    [groups, shownStep] = [found, from];
     group.replaceChildren(...groups.map((one, i) => new Option(one.name, i)));
     showGroup();
   }

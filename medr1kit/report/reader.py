@@ -15,7 +15,7 @@ from medr1kit.progress import progress
 from medr1kit.report.page import button, pack, section, select
 from medr1kit.report.sample import Gallery
 from medr1kit.widgets.answers import PAIRED, SINGLE, Answers
-from medr1kit.widgets.base import ALL
+from medr1kit.widgets.base import ALL, in_order
 from medr1kit.widgets.html import escape
 from medr1kit.widgets.question import answer_html, question_html
 
@@ -54,10 +54,10 @@ def _controls(answers: Answers, kinds: tuple[str, ...], n_all: int) -> str:
     names = [one.name for one in answers.answerers]
     places = [str(number) for number in range(len(names))]
     choosers = [
-        select(label, label, names + ["none"] * (k == 2), places + ["-1"] * (k == 2))
+        select(label, label, names + ["none"] * (k > 0), places + ["-1"] * (k > 0))
         for k, label in enumerate(("first", "second", "third")[: len(names)])
     ]
-    values = {column: [ALL, *sorted({v for v in answers.column(column) if isinstance(v, str)})] for column in _BY}
+    values = {column: [ALL, *in_order(column, answers.column(column))] for column in _BY}
     filters = [select("kind", "show", [*kinds, NOTED]), *(select(name, name, values[name]) for name in _BY)]
     search = '<label>text <input type="search" data-mk="search"></label>'
     number = '<label>question <input type="number" data-mk="number" min="1" value="1"></label>'

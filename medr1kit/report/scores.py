@@ -44,8 +44,8 @@ def _table(preds: pd.DataFrame, by: str | None) -> str:
         [
             *([escape(row["model"])] if "model" in keys else []), escape(row["method"]), escape(row["format"]),
             trained_on(row), *([escape(row[by])] if by else []),
-            _percent(row["accuracy"]), f"[{100 * row['low']:.1f}, {100 * row['high']:.1f}]",
-            _percent(row["well_formed"]), _percent(row["chance"]), f"{row['mean_tokens']:.1f}", f"{row['n']:,}",
+            _percent(row["accuracy"]), _limits(row["low"], row["high"]),
+            _percent(row["well_formed"]), _percent(row["chance"]), _number(row["mean_tokens"]), f"{row['n']:,}",
             f"{max(1, seeds[tuple(str(row[key]) for key in keys)])}",
         ]
         for row in found.to_dict("records")
@@ -61,6 +61,14 @@ def trained_on(row: dict) -> str:
         str(row[name]) for name in ("train_modality", "train_task") if not pd.isna(row[name]) and row[name] != "all"
     ]
     return escape(", ".join(named) or "all")
+
+
+def _limits(low: float, high: float) -> str:
+    return "–" if pd.isna(low) else f"[{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _number(value: float) -> str:
+    return "–" if pd.isna(value) else f"{value:.1f}"
 
 
 def _percent(share: float) -> str:

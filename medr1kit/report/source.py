@@ -19,6 +19,7 @@ from medr1kit.study.results import read_predictions
 from medr1kit.tables import check_predictions
 from medr1kit.vqa import DataError
 from medr1kit.widgets.html import escape, table
+from medr1kit.widgets.run import metrics_of
 
 _PREDICTIONS, _PROVENANCE = "predictions.parquet", "provenance.json"
 _SHOWN = ("method", "model", "format", "seed", "labels", "continued_from", "data", "rewards", "summary", "versions")
@@ -99,8 +100,10 @@ def _tables(folder: Path) -> Source:
         known = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{file} is not JSON ({error}); write the tables again: medr1kit study tables") from error
+    if not isinstance(known, dict):
+        raise DataError(f"{file} holds a {type(known).__name__}; write the tables again: medr1kit study tables")
     facts = {name: known[name] for name in ("commands", "seeds", "versions", "started", "ended") if name in known}
-    if "finished" in known:
+    if {"finished", "cells"} <= known.keys():
         facts["cells"] = f"{known['finished']} of {known['cells']} finished"
     return Source(f"study {known.get('study', '')}", facts | _counts(preds), preds, details=known.get("settings", {}))
 
@@ -108,13 +111,13 @@ def _tables(folder: Path) -> Source:
 def _run(folder: Path) -> Source:
     run = load_run(folder)
     preds = _plain(check_predictions(run.predictions)) if len(run.predictions) else None
-    if preds is None and run.metrics.empty:
+    if metrics_of(run).empty and preds is None:
         raise DataError(
             f"the run in {str(folder)!r} has logged nothing and answered nothing yet; wait for its first step"
         )
     facts = {name: run.config[name] for name in _SHOWN if run.config.get(name)}
     where = {str(run.config.get("arguments", {}).get("output_dir", "")): folder.name}  # nobody's business where it lay
-    details = {"steps logged": len(run.metrics), **run.config.get("arguments", {}), "lora": run.config.get("lora")}
+    details = {"steps logged": len(metrics_of(run)), **run.config.get("arguments", {}), "lora": run.config.get("lora")}
     details = {name: where.get(str(value), value) for name, value in details.items()}
     facts |= _counts(preds) if preds is not None else {}
     return Source(f"run {folder.resolve().name}", facts, preds, run, details)
@@ -131,6 +134,9 @@ def _read(file: Path) -> pd.DataFrame:
 def _plain(preds: pd.DataFrame) -> pd.DataFrame:
     """Rows numbered from 0, options as lists."""
     preds = preds.reset_index(drop=True)
+    for place, options in enumerate(preds["options"]):
+        if isinstance(options, str) or not hasattr(options, "__len__"):
+            raise DataError(f"predictions row {place}: the options are {options!r:.60}; expected a list of texts")
     preds["options"] = [list(options) for options in preds["options"]]
     return preds
 

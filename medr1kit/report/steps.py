@@ -15,7 +15,7 @@ from medr1kit.widgets.curves import LEFT, RIGHT, WIDTH
 from medr1kit.widgets.groups import group_html, groups_of, label_of
 from medr1kit.widgets.html import escape
 from medr1kit.widgets.rollouts import Rollouts
-from medr1kit.widgets.run import curves_html, step_html
+from medr1kit.widgets.run import curves_html, metrics_of, step_html
 
 
 def steps_section(run: Run, gallery: Gallery, n: int) -> tuple[str, dict[str, Any]]:
@@ -26,8 +26,8 @@ def steps_section(run: Run, gallery: Gallery, n: int) -> tuple[str, dict[str, An
         gallery: where the images of its questions come from.
         n: groups of completions to embed, at most but for one step's; spread evenly over the steps.
     """
-    metrics, rollouts = run.metrics, Rollouts(run)
-    logged = pd.to_numeric(metrics["step"]).dropna().astype(int) if "step" in metrics else pd.Series(dtype=int)
+    metrics, rollouts = metrics_of(run), Rollouts(run)
+    logged = pd.to_numeric(metrics.get("step", pd.Series(dtype=int)), "coerce").dropna().astype(int)
     steps = sorted({*logged, *rollouts.steps})
     if not steps:
         return "", {}
@@ -46,7 +46,9 @@ def steps_section(run: Run, gallery: Gallery, n: int) -> tuple[str, dict[str, An
         "groups": packed,
     }
     said = f"completions of {len(sampled):,} of {len(rollouts.steps):,} steps are in this page"
-    if not rollouts.steps:
+    if rollouts.trouble:
+        said += f"; {rollouts.trouble}"
+    elif not rollouts.steps:
         said = "no completions: supervised training samples none, and a run killed in its first step has none"
     more = next((column for column in ("entropy", "grad_norm") if column in metrics), None)
     place = f'<input type="range" data-mk="step" min="0" max="{len(steps) - 1}" value="{len(steps) - 1}">'
@@ -54,7 +56,7 @@ def steps_section(run: Run, gallery: Gallery, n: int) -> tuple[str, dict[str, An
     body = (
         f'<div class="controls"><label>step {place}</label><output data-mk="step-shown"></output>'
         f"{button('step-back', '◀ step')}{button('step-on', 'step ▶')}</div>"
-        f'<div data-mk="curves-of-run">{curves_html(metrics, steps[-1] + 1, more)}</div>'
+        f'<div data-mk="curves-of-run">{curves_html(metrics, None, more)}</div>'
         '<div data-mk="step-numbers"></div>'
         f'<h3>The groups of a step</h3><p data-mk="groups-said"><small>{escape(said)}</small></p>'
     )

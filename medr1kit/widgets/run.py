@@ -69,7 +69,7 @@ class RunPanel(Panel):
         self.trouble = ""
         self._run = load_run(self._path)
         self._rollouts = Rollouts(self._run)
-        self._seen, self.metrics = self._state(), _metrics_of(self._run)
+        self._seen, self.metrics = self._state(), metrics_of(self._run)
         self.steps = self._all_steps()
         self.step, self.group, self.extra = self.steps[-1], 0, _first_extra(self.metrics)
         self._groups: list[pd.DataFrame] = []
@@ -128,7 +128,7 @@ class RunPanel(Panel):
     def _read_all(self) -> None:
         last = self.step == self.steps[-1]
         self._run = load_run(self._path)
-        self.metrics = _metrics_of(self._run)
+        self.metrics = metrics_of(self._run)
         self._rollouts.look()
         self.steps = self._all_steps()
         self.extra = self.extra or _first_extra(self.metrics)
@@ -283,12 +283,12 @@ def _follow(panel: weakref.ref, stop: threading.Event, every: float) -> None:
 # --- pure functions: from tables to HTML ------------------------------------------------------------------------------
 
 
-def curves_html(metrics: pd.DataFrame, step: int, extra: str | None) -> str:
+def curves_html(metrics: pd.DataFrame, step: int | None, extra: str | None) -> str:
     """Return the curves of a run as pictures, with a step marked.
 
     Args:
         metrics: a metrics table.
-        step: the step to mark.
+        step: the step to mark; None for none.
         extra: one more column to draw; None for none.
     """
     numbers = metrics.apply(pd.to_numeric, errors="coerce")
@@ -324,7 +324,8 @@ def _columns(metrics: pd.DataFrame) -> list[str]:
     return [column for column in metrics if column != "step" and pd.to_numeric(metrics[column], "coerce").notna().any()]
 
 
-def _metrics_of(run: Run) -> pd.DataFrame:
+def metrics_of(run: Run) -> pd.DataFrame:
+    """Return what a run has logged; a DataError says so where that cannot be read."""
     try:
         return run.metrics
     except ValueError as error:  # a line that was torn, or bytes that are no text

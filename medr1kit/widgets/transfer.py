@@ -9,6 +9,8 @@ taken for what, and the answers themselves. Differences of two formats stand bes
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -16,6 +18,7 @@ import pandas as pd
 from medr1kit.errors.kinds import describe
 from medr1kit.errors.letters import confusion_table
 from medr1kit.published import published
+from medr1kit.vqa import DataError
 from medr1kit.widgets.answers import PAIRED, SINGLE, Answers
 from medr1kit.widgets.base import Panel, choose, press, row, shows, stack
 from medr1kit.widgets.groups import number
@@ -69,7 +72,7 @@ class TransferPanel(Panel):
         self._cell: dict[str, Any] = {}
         self._buttons: dict[tuple[str, str], tuple[Any, str]] = {}
         self._frames: dict[str, Any] = {}
-        self.value, self.kind, self.place = "difference", "all", 0
+        self.value = "difference"
         self.map, self.train, self.test = self.maps[0], "", ""
         self._enter(self.map)
 
@@ -87,8 +90,9 @@ class TransferPanel(Panel):
 
     def choose_cell(self, train: str, test: str) -> None:
         """Open a cell: what was trained on, and what was tested."""
-        self.train, self.test, self.kind, self.place = train, test, "all", 0
-        self._open()
+        with self._as_before_if_refused():
+            self.train, self.test = train, test
+            self._open()
         self._show()
 
     def move(self, down: int, across: int) -> None:
@@ -163,15 +167,26 @@ class TransferPanel(Panel):
         return f"{self.map.name}: {size}; at {self.train} → {self.test}"
 
     def _enter(self, chosen) -> None:
-        self.map = chosen
-        rows, columns = axes_of(self.table, chosen.by)
-        self.train = self.train if self.train in rows else rows[0]
-        self.test = self.test if self.test in columns else self.train if self.train in columns else columns[0]
-        self.kind, self.place = "all", 0
-        self._open()
+        with self._as_before_if_refused():
+            self.map = chosen
+            rows, columns = axes_of(self.table, chosen.by)
+            self.train = self.train if self.train in rows else rows[0]
+            self.test = self.test if self.test in columns else self.train if self.train in columns else columns[0]
+            self._open()
+
+    @contextmanager
+    def _as_before_if_refused(self) -> Iterator[None]:
+        """Stay at the cell that is shown where another cannot be: its name is not to stand over these numbers."""
+        before = self.map, self.train, self.test
+        try:
+            yield
+        except DataError:
+            self.map, self.train, self.test = before
+            self._show()  # the lists go back
+            raise
 
     def _open(self) -> None:
-        """What the chosen cell holds: its numbers, its answers and its confusions."""
+        """What the chosen cell holds: its numbers, its answers and its confusions, of which all are shown."""
         places, names, seed = cell_answers(self._slim, self.map, self.train, self.test)
         sides = [self._preds.iloc[rows] for rows in places]
         numbers = cell_numbers(self._slim, self.map, self.table, self.train, self.test)
@@ -180,6 +195,7 @@ class TransferPanel(Panel):
             confusion_table(describe(sides[-1])).query("taken > 0").head(_CONFUSIONS) if sides else pd.DataFrame()
         )
         self._cell = {"numbers": numbers, "answers": answers, "confusion": confusion, "seed": seed}
+        self.kind, self.place = "all", 0
 
     def _kinds_there(self) -> tuple[str, ...]:
         answers = self._cell["answers"]

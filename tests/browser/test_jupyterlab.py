@@ -55,6 +55,24 @@ def test_a_widget_is_run_changed_and_saved_without_its_state(page, lab):
     assert "data-mk" in "".join(output["data"]["text/html"])
 
 
+def test_the_keys_of_a_list_are_not_taken_for_shortcuts(page, lab):
+    serving.write_notebook(lab[0] / "keys.ipynb", [scenes.INSPECT, "1 + 1"])
+    opened(page, lab, "keys.ipynb")
+    run_all(page)
+    kinds = page.locator(".mk-kind select")
+    kinds.focus()
+    first = kinds.evaluate("list => list.selectedIndex")
+    kinds.press("ArrowDown")  # to JupyterLab: the next cell
+    expect(kinds).to_be_focused()
+    assert kinds.evaluate("list => list.selectedIndex") == first + 1
+    kinds.press("m")  # to JupyterLab: make it Markdown, which removes the output
+    expect(page.locator(".jp-MarkdownCell")).to_have_count(0)
+    expect(kinds).to_be_visible()
+    page.locator("button.mk-next").press("Escape")  # everything else is JupyterLab's as before
+    page.keyboard.press("m")
+    expect(page.locator(".jp-MarkdownCell")).to_have_count(1)
+
+
 def test_a_committed_notebook_shows_its_static_form_without_being_run(page, lab, monkeypatch):
     path = serving.write_notebook(lab[0] / "kept.ipynb", [scenes.INSPECT])
     monkeypatch.setenv("MEDR1KIT_STATIC", "1")

@@ -141,7 +141,7 @@ def test_the_saved_selection_is_the_file_that_the_notebook_saves(page, which, re
     panel = inspect_outputs(preds[preds["id"].isin(ids)])
     names = [one.name for one in panel.answers.answerers]
     for place, label in enumerate(("first", "second", "third")[: len(names)]):
-        expect(at(page, label).locator("option")).to_have_count(len(names) + (place == 2))
+        expect(at(page, label).locator("option")).to_have_count(len(names) + (place > 0))
         shown = int(at(page, label).input_value())
         panel.show(place, shown if shown >= 0 else None)
     at(page, "next").click()
