@@ -45,7 +45,7 @@ def answerers(count: int, rows: int = ROWS) -> pd.DataFrame:
     import medr1kit as mk
 
     known = mk.recorded("quick/predictions")
-    known["seed"] = 0
+    known = known[known["seed"].fillna(0).eq(0)].assign(seed=0)
     who = ["method", "format", "train_modality", "train_task"]
     kept = known[known.groupby(who, dropna=False, sort=False).ngroup() < count]
     each = rows // count
@@ -59,6 +59,7 @@ def matrix() -> pd.DataFrame:
     import medr1kit as mk
 
     known = mk.recorded("quick/predictions")
+    known = known[known["seed"].fillna(0).eq(0)]
     chosen = known["method"].isin(["base", "grpo"]) & known["format"].isin(["no-think", "think-before"])
     return known[chosen].reset_index(drop=True)
 

@@ -18,8 +18,9 @@ TEXTS = tuple(text for name, text in HOSTILE.items() if name != "half")  # no fi
 
 @cache
 def small_study() -> pd.DataFrame:
-    """GRPO on CT and on OCT in two formats, and the base: 36 questions about three modalities."""
+    """GRPO on CT and on OCT in two formats, with one seed, and the base: 36 questions about three modalities."""
     preds = recorded("quick/predictions")
+    preds = preds[preds["seed"].fillna(0).eq(0)]
     who = preds["method"].eq("base") | (preds["method"].eq("grpo") & preds["train_modality"].isin(["CT", "OCT"]))
     rows = preds[
         who & preds["format"].isin(["think-before", "no-think"]) & preds["modality"].isin(["CT", "OCT", "MRI"])

@@ -190,6 +190,13 @@ def test_a_question_that_somebody_did_not_answer_says_so(tmp_path):
     assert sorted(set(places))[0] == -1 and [row[at] for row in page.held("reader")["right"]].count("-") == 4
 
 
+def test_what_is_not_known_of_a_score_is_a_dash(tmp_path):
+    preds = small_study()
+    one = preds[preds["id"].eq(preds["id"].iloc[0])].assign(n_tokens=float("nan"))
+    page = Page(write_report(write_preds(one, tmp_path)))
+    assert "nan" not in page.section("scores") and "<td>–</td>" in page.section("scores")
+
+
 # --- what is embedded -------------------------------------------------------------------------------------------------
 
 
@@ -218,6 +225,24 @@ def test_groups_are_spread_over_the_steps_where_not_all_fit(tmp_path):
     assert page.held("run")["sampled"] == [1, 6, 11] and len(page.held("run")["steps"]) == 12
     assert "completions of 3 of 11 steps are in this page" in page.text
     assert Page(write_report(run, questions=1)).held("run")["sampled"] == [11]
+
+
+def test_completions_that_cannot_be_read_are_not_said_to_be_none(tmp_path):
+    run = write_run(tmp_path / "run", steps=3)
+    (run / "rollouts.parquet").write_bytes((run / "rollouts.parquet").read_bytes()[:50])
+    page = Page(write_report(run))
+    assert "rollouts.parquet is not a whole parquet file" in page.section("run")
+    assert "supervised training samples none" not in page.text
+
+
+def test_a_map_that_cannot_be_computed_says_why_and_leaves_the_others(tmp_path):
+    preds = small_study()
+    other = preds["format"].eq("no-think")
+    preds.loc[other, "id"] = "other-" + preds.loc[other, "id"]
+    page = Page(write_report(write_preds(preds, tmp_path)))
+    assert len(page.held("maps")) == 2
+    said = "no-think minus think-before, by modality (tiny): no question is answered in both"
+    assert said in page.section("maps")
 
 
 def test_supervised_runs_have_curves_and_no_groups(tmp_path):
@@ -278,6 +303,14 @@ def test_what_is_no_run_and_no_study_is_refused_in_a_sentence(tmp_path, capsys):
     (tmp_path / "begun/run.json").write_text("{}")
     (tmp_path / "letter.txt").write_text("dear")
     write_preds(pd.DataFrame({"id": []}), tmp_path)
+    write_run(tmp_path / "torn")
+    with open(tmp_path / "torn/metrics.csv", "a") as metrics:
+        metrics.write("7,1,2,3,4,5,6\n")
+    for name, provenance, options in (("list", "[1]", ["a", "b"]), ("blank", "{}", None)):
+        (tmp_path / name).mkdir()
+        rows = small_study().head(2)
+        write_preds(rows.assign(options=[options] * len(rows)), tmp_path / name)
+        (tmp_path / name / "provenance.json").write_text(provenance)
     run = str(tmp_path / "run")
     for words, said in (
         ([str(tmp_path / "nowhere")], "there is no such folder"),
@@ -285,6 +318,9 @@ def test_what_is_no_run_and_no_study_is_refused_in_a_sentence(tmp_path, capsys):
         ([str(tmp_path / "begun")], "has logged nothing and answered nothing yet"),
         ([str(tmp_path / "letter.txt")], "there is no such folder"),
         ([str(tmp_path / "predictions.parquet")], "predictions without the column(s)"),
+        ([str(tmp_path / "torn")], "metrics.csv cannot be read"),
+        ([str(tmp_path / "list")], "provenance.json holds a list; write the tables again"),
+        ([str(tmp_path / "blank")], "predictions row 0: the options are None; expected a list of texts"),
         ([run, "--questions", "0"], "at least one is needed"),
         ([run, "--output", str(tmp_path / "no/page.html")], "there is no such folder; make it first"),
         ([run, "--output", str(tmp_path)], "Is a directory"),

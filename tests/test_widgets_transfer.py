@@ -187,6 +187,19 @@ def test_a_cell_is_opened_by_lists_arrows_and_buttons(preds):
     assert all(button.description and button.tooltip for button, _ in panel._buttons.values())
 
 
+def test_a_cell_that_cannot_be_opened_leaves_the_one_that_is_shown(preds):
+    odd = preds.copy()
+    base = odd["method"].eq("base") & odd["modality"].eq("MRI")
+    odd.loc[base, "answer"] = odd.loc[base, "answer"].map(lambda letter: "B" if letter == "A" else "A")
+    panel = explore_transfer(odd)
+    panel.root.children  # noqa: B018 - the controls are made
+    shown = panel.static()
+    panel._columns.value = "MRI"
+    assert "gold" in panel._told.value and (panel.test, panel._columns.value) == ("CT", "CT")
+    assert panel.static() == shown, "the name of another cell over these numbers"
+    panel.close()
+
+
 def test_another_map_keeps_the_cell_and_closes_the_old_buttons(preds):
     from ipywidgets.widgets import widget
 
@@ -225,6 +238,9 @@ def test_what_was_taken_for_what_is_shown(preds):
     panel = explore_transfer(preds)
     text = check_safe(panel.static()).texts["confusion"][0]
     assert "liver" in text and "brain" in text and " of " in text
+    assert "seed" not in panel.static()
+    panel = explore_transfer(study((3, 4)))
+    assert "2 seeds" in panel.static() and "taken for another option, trained, seed 3 only" in panel.static()
 
 
 @pytest.mark.parametrize("kind", HOSTILE)

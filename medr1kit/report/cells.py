@@ -108,14 +108,14 @@ def _cells(preds: pd.DataFrame, own: pd.DataFrame, one: Map, table: pd.DataFrame
     tested = {test: own[own[one.by].eq(test)] for test in table[one.by].unique()}  # a cell is in one column
     sides = {}
     for train, test in zip(table[one.train], table[one.by]):
-        sides[train, test] = cell_answers(tested[test], one, train, test)[:2]
-    confusions = _confusions(preds, [places[-1] if places else [] for places, _ in sides.values()])
+        sides[train, test] = cell_answers(tested[test], one, train, test)
+    confusions = _confusions(preds, [places[-1] if places else [] for places, _, _ in sides.values()])
     found = {}
-    for number, ((train, test), (places, names)) in enumerate(sides.items()):
+    for number, ((train, test), (places, names, seed)) in enumerate(sides.items()):
         facts = cell_numbers(tested[test], one, table, train, test)
         confusion = confusions[confusions["cell"] == number].head(CONFUSIONS)
         who = [numbers.get(_who(preds.iloc[side[0]]), -1) for side in places]
-        html = cell_html(train, test, facts, confusion, one.formats)
+        html = cell_html(train, test, facts, confusion, one.formats, seed)
         found[f"{train} → {test}"] = {"html": html, "who": who, "test": test, "names": names}
     return found
 

@@ -192,7 +192,9 @@ def choose(label: str, options: Sequence, handler: Callable[[Any], Any], *, hook
 
     pairs = [option if isinstance(option, tuple) else (str(option), option) for option in options]
     chosen = {} if value is None else {"value": value}
-    return _wired(Dropdown(options=pairs, description=label, **chosen), handler, hook)
+    control = Dropdown(options=pairs, description=label, **chosen)
+    control.layout.width, control.layout.max_width = "auto", "100%"  # as wide as its longest option
+    return _wired(control, handler, hook)
 
 
 def write(label: str, handler: Callable[[str], Any], *, hook: str, value: str = "", lines: int = 1) -> DOMWidget:

@@ -256,14 +256,14 @@ class DataPanel(Panel):
         Returns:
             The path. Columns: ``row``, ``id``, ``image_id``, ``modality``, ``task``, ``question``, ``options``,
             ``gold``, ``flags``, ``note``. UTF-8, every cell quoted; what a spreadsheet would run as a formula has an
-            apostrophe in front.
+            apostrophe in front, a null byte is written [U+0000].
 
         Raises:
             DataError: if no question passes, or the file exists or cannot be written.
         """
         if not len(self.rows):
             raise DataError("no question passes the filters; there is nothing to save")
-        path, content = Path(path), csv_text(self._sheet().map(lambda cell: cell.replace("\0", "␀")))
+        path, content = Path(path), csv_text(self._sheet().map(lambda cell: cell.replace("\0", "[U+0000]")))
         try:
             with open(path, "x", encoding="utf-8-sig", newline="", errors="backslashreplace") as file:
                 file.write(content)

@@ -95,7 +95,9 @@ def map_html(table: pd.DataFrame, by: str, value: str, chosen: tuple[str, str] |
     )
 
 
-def cell_html(train: str, test: str, numbers: dict | None, confusion: pd.DataFrame, formats: tuple[str, ...]) -> str:
+def cell_html(
+    train: str, test: str, numbers: dict | None, confusion: pd.DataFrame, formats: tuple[str, ...], seed: object
+) -> str:
     """Return a cell's numbers, and what was taken for what.
 
     Args:
@@ -103,6 +105,7 @@ def cell_html(train: str, test: str, numbers: dict | None, confusion: pd.DataFra
         numbers: from :func:`medr1kit.widgets.maps.cell_numbers`.
         confusion: some rows of :func:`medr1kit.errors.letters.confusion_table`.
         formats: the two formats that are compared; one where it is training and base.
+        seed: the one whose confusions these are; said where the numbers are of several.
     """
     head = f"<h4>trained on {escape(train)}, tested on {escape(test)}</h4>"
     if numbers is None:
@@ -122,14 +125,14 @@ def cell_html(train: str, test: str, numbers: dict | None, confusion: pd.DataFra
     lines.append(("p; corrected for the map", f"{number(numbers['p'])}; {number(numbers['p_corrected'])}{doubt}"))
     parts = [
         table([(escape(a), escape(b)) for a, b in lines], ["", "value [95 %]"], "numbers"),
-        _confusion_html(confusion, now),
+        _confusion_html(confusion, now + (f", seed {number(seed)} only" if numbers["seeds"] > 1 else "")),
     ]
     return head + side_by_side(parts)
 
 
-def _confusion_html(confusion: pd.DataFrame, now: str) -> str:
+def _confusion_html(confusion: pd.DataFrame, whose: str) -> str:
     if confusion.empty:
-        return "<p>No option was taken for another one.</p>"
+        return f"<p>No option was taken for another one: {escape(whose)}.</p>"
     several = "modality" in confusion and confusion["modality"].nunique() > 1
     lines = [
         [escape(row["gold_text"], 200), escape(row["predicted_text"], 200), f"{row['taken']} of {row['offered']}",
@@ -138,7 +141,7 @@ def _confusion_html(confusion: pd.DataFrame, now: str) -> str:
         for row in confusion.to_dict("records")
     ]  # fmt: skip
     columns = ["gold", "taken for", "answers", "share [95 %]", "a guess", *(["modality"] if several else [])]
-    return f"<p><small>taken for another option, {escape(now)}</small></p>{table(lines, columns, 'confusion')}"
+    return f"<p><small>taken for another option, {escape(whose)}</small></p>{table(lines, columns, 'confusion')}"
 
 
 def _number(*given: float) -> str:

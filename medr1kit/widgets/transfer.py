@@ -285,7 +285,8 @@ class TransferPanel(Panel):
         return [f"<h4>{escape(said)}</h4>{drawn}{cell}<p><small>{source}</small></p>"]
 
     def _cell_html(self) -> str:
-        return cell_html(self.train, self.test, self._cell["numbers"], self._cell["confusion"], self.map.formats)
+        cell = self._cell
+        return cell_html(self.train, self.test, cell["numbers"], cell["confusion"], self.map.formats, cell["seed"])
 
     def _answer_html(self) -> str:
         chosen, answers = self._chosen(), self._cell["answers"]

@@ -87,6 +87,17 @@ def test_a_cell_opens_and_its_examples_open_in_the_reader_by_keys_alone(page, st
     assert "OCT" in page.locator("#reader [data-mk=id]").inner_text()
 
 
+def test_a_cell_without_a_base_opens_its_own_answers_alone(page, tmp_path):
+    preds = small_study()
+    page.goto(write(preds[~(preds["method"].eq("base") & preds["modality"].eq("OCT"))], tmp_path))
+    page.locator("#maps button.cell:visible[data-cell='CT → OCT']").click()
+    expect(at(page, "cell").locator("h4")).to_have_text("trained on CT, tested on OCT")
+    at(page, "all").click()
+    expect(page.locator("#reader .mk-cell h4")).to_have_text(["trained on CT · grpo · think-before"])
+    expect(at(page, "second").locator("option:checked")).to_have_text("none")
+    expect(at(page, "kind").locator("option")).to_have_text(["all", "right", "wrong", "malformed", "with a note"])
+
+
 def test_maps_change_and_draw_accuracies(page, study):
     page.goto(study)
     shown = page.locator("[data-map]:visible h4").first
@@ -128,6 +139,9 @@ def test_the_reader_turns_pages_filters_searches_and_keeps_notes(page, study):
     expect(at(page, "status")).to_contain_text(some)
     at(page, "third").select_option("2")
     expect(page.locator("#reader .mk-cell h4")).to_have_count(3)
+    at(page, "number").fill("1.5")
+    at(page, "number").press("Enter")
+    expect(number).to_have_value("1")
     page.reload()
     at(page, "next").click()
     expect(at(page, "note")).to_have_value("a faint ring")
@@ -210,6 +224,19 @@ def test_a_training_is_gone_through_step_by_step(page, tmp_path):
     expect(page.locator("#run .mk-text").first).to_contain_text("<script>alert(1)</script>")
     expect(page.locator("#run img.mk-image")).to_have_count(1)
     assert mark.bounding_box()["x"] < before
+    page.evaluate(
+        """async () => {
+            const slider = document.querySelector('[data-mk=step]');
+            for (const place of [1, 2]) {  // there and back before the other step's groups are unpacked
+                slider.value = place;
+                slider.dispatchEvent(new Event('input'));
+                for (let i = 0; i < 9; i++) await null;
+            }
+            await new Promise(done => setTimeout(done, 300));
+        }"""
+    )
+    at(page, "group-on").click()
+    expect(page.locator("#run [data-mk=id]")).to_contain_text("CT-train-0-3")
     at(page, "step-on").click()
     expect(at(page, "step-shown")).to_have_text("4")
 
