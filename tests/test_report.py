@@ -353,6 +353,25 @@ def test_a_page_that_cannot_be_written_is_refused(tmp_path):
 
 
 def test_the_names_of_sections_are_listed_where_there_are_any():
-    page = page_of("a < b", ['<section id="scores"></section>', ""], {})
+    page = page_of("a < b", "0", ['<section id="scores"></section>', ""], {})
     assert '<a href="#scores">scores</a>' in page and 'href="#maps"' not in page and "a &lt; b" in page
     assert np.char.count(page, "<script") == 1
+
+
+def test_notes_are_kept_when_a_page_is_written_again_with_more_answers(tmp_path):
+    preds = small_study()
+    fewer = write_preds(preds[preds["method"] == "base"], tmp_path)
+    part = Page(write_report(fewer, questions=5)).text.partition('data-store="')[2][:30]
+    whole = Page(write_report(write_preds(preds, tmp_path))).text.partition('data-store="')[2][:30]
+    other = Page(write_report(write_preds(preds.assign(id="new-" + preds["id"]), tmp_path)))
+    assert part == whole and part not in other.text
+
+
+def test_full_paths_of_a_run_are_cut_to_their_names(tmp_path):
+    run = write_run(tmp_path / "run")
+    config = json.loads((run / "run.json").read_text())
+    config |= {"model": str(tmp_path / "models/qwen"), "continued_from": {"path": "C:\\\\runs\\\\first", "steps": 3}}
+    (run / "run.json").write_text(json.dumps(config))
+    facts = Page(write_report(run)).section("facts")
+    assert str(tmp_path) not in facts and "qwen" in facts
+    assert "C:" not in facts and "first" in facts

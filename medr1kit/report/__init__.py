@@ -10,7 +10,7 @@ show, made by the same functions (:mod:`medr1kit.widgets`); a short script only 
     reader.py    answers side by side
     steps.py     curves of a training, and its groups of completions
     page.py      the frame: style, script, what is embedded how
-    page.css, page.js
+    page.css, script/*.js
 
 Tables and maps are over all answers. Texts are embedded for a stated sample of questions, the same for everybody.
 """
@@ -85,7 +85,7 @@ def write_report(
             reader, embedded["reader"], embedded["questions"] = reader_section(answers, gallery, preds["id"].nunique())
             sections += [scores_section(preds), maps, reader]
     embedded["images"] = gallery.images
-    _write(output, page_of(source.title, sections, embedded))
+    _write(output, page_of(source.title, source.identity, sections, embedded))
     return output
 
 

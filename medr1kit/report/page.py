@@ -23,6 +23,7 @@ GENERATOR = '<meta name="generator" content="medr1kit report">'
 """By this a page is known as one of ours."""
 
 _FOLDER = Path(__file__).parent
+_SCRIPT = ("common", "scores", "maps", "reader", "steps", "start")
 _SPELLED = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 _NAMES = {"facts": "what this is", "run": "training", "scores": "scores", "maps": "transfer", "reader": "reader"}
 
@@ -76,16 +77,17 @@ def button(name: str, label: str) -> str:
     return f'<button type="button" data-mk="{name}">{escape(label)}</button>'
 
 
-def page_of(title: str, sections: Iterable[str], embedded: Mapping[str, Any]) -> str:
+def page_of(title: str, identity: str, sections: Iterable[str], embedded: Mapping[str, Any]) -> str:
     """Return the whole page.
 
     Args:
         title: what it is about.
+        identity: under what a browser keeps the reader's notes.
         sections: their HTML; an empty one is left out.
         embedded: name -> what the script reads.
     """
     sections = [one for one in sections if one]
-    script = (_FOLDER / "page.js").read_text(encoding="utf-8")
+    script = "\n".join((_FOLDER / "script" / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPT)
     style = STYLE + (_FOLDER / "page.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
@@ -96,14 +98,13 @@ def page_of(title: str, sections: Iterable[str], embedded: Mapping[str, Any]) ->
         f'<a href="#{name}">{text}</a>' for name, text in _NAMES.items() if any(f'id="{name}"' in s for s in sections)
     )
     data = "".join(embed(value, name) for name, value in embedded.items())
-    store = f"medr1kit-report-{hashlib.sha256((title + data).encode()).hexdigest()[:12]}"  # notes of this very page
     named = escape(title, 200)
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">{GENERATOR}'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{named} - medr1kit</title><style>{style}</style></head>"
-        f'<body class="mk" data-store="{store}"><header><h1>{named}</h1><nav>{links}</nav></header>'
+        f'<body class="mk" data-store="medr1kit-report-{identity}"><header><h1>{named}</h1><nav>{links}</nav></header>'
         f'{_NO_SCRIPT}<p id="trouble" class="mk-warn" role="alert"></p><main>{"".join(sections)}</main>'
         f"<footer><small>{_FOOT}</small></footer>{data}<script>{script}</script></body></html>\n"
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import pandas as pd
@@ -42,6 +43,13 @@ class Source:
     preds: pd.DataFrame | None = None
     run: Run | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def identity(self) -> str:
+        """What stays when the page is written again after more cells; a reader's notes are kept under it."""
+        asked = [] if self.preds is None else sorted(set(map(str, self.preds["id"])))
+        known = [self.title, self.facts.get("data"), self.facts.get("seed"), asked]
+        return hashlib.sha256(json.dumps(known, default=str).encode()).hexdigest()[:12]
 
 
 def read_source(path: Path) -> Source:
@@ -116,11 +124,22 @@ def _run(folder: Path) -> Source:
             f"the run in {str(folder)!r} has logged nothing and answered nothing yet; wait for its first step"
         )
     facts = {name: run.config[name] for name in _SHOWN if run.config.get(name)}
-    where = {str(run.config.get("arguments", {}).get("output_dir", "")): folder.name}  # nobody's business where it lay
     details = {"steps logged": len(metrics_of(run)), **run.config.get("arguments", {}), "lora": run.config.get("lora")}
-    details = {name: where.get(str(value), value) for name, value in details.items()}
     facts |= _counts(preds) if preds is not None else {}
-    return Source(f"run {folder.resolve().name}", facts, preds, run, details)
+    return Source(f"run {folder.resolve().name}", _without_places(facts), preds, run, _without_places(details))
+
+
+def _without_places(value: Any) -> Any:
+    """Settings in which the name alone is left of every full path: it is nobody's business where a run lay."""
+    if isinstance(value, Mapping):
+        return {name: _without_places(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_places(inner) for inner in value]
+    if isinstance(value, str):
+        for path in (Path(value), PureWindowsPath(value)):
+            if path.is_absolute():
+                return path.name
+    return value
 
 
 def _read(file: Path) -> pd.DataFrame:

@@ -203,7 +203,7 @@ def truth_sentence(parsed: Parsed, reading: Reading | None, options: Sequence[st
     if reading.conclusion is None:
         parts.append("concludes nothing")
     elif letter is None:
-        parts.append("its conclusion names no single option")
+        parts.append(f"its conclusion, “{escape(reading.conclusion, 80)}”, fits no single option")
     else:
         agrees = "is" if letter == parsed.answer else "is <b>not</b>"
         parts.append(f"its conclusion, {option_text(letter, options)}, {agrees} the answer it gives")

@@ -37,7 +37,7 @@ PATIENCE = 90  # seconds for a server to answer
 _TEMPLATE = """\
 {%- extends 'lab/index.html.j2' -%}
 {%- block notebook_css -%}
-{{ super() | replace("https://cdn.jsdelivr.net", "data:text/css,") }}
+{{ super() | replace("https://", "data:text/css,") }}
 {%- endblock notebook_css -%}
 """
 
@@ -109,8 +109,8 @@ def voila(folder: Path, home: Path) -> Iterator[str]:
     options += ["--template=offline", "--show_tracebacks=True"]
     options += ["--Voila.tornado_settings=disable_check_xsrf=True"]  # else a page cannot end its kernel when it is left
     with _running(["voila", str(folder), *options], home) as process:
-        address = f"http://127.0.0.1:{port}/voila/render"
-        _wait(lambda: _answers(f"http://127.0.0.1:{port}/static/no-such-file"), process, home)
+        address = f"http://{HERE[0]}:{port}/voila/render"
+        _wait(lambda: _answers(f"http://{HERE[0]}:{port}/static/no-such-file"), process, home)
         yield address
 
 

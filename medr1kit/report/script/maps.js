@@ -1,0 +1,62 @@
+// --- transfer maps ----------------------------------------------------------------------------------------------------
+
+const ARROWS = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1]};
+
+function startMaps(root, maps, reader) {
+  const which = find('map', root), draw = find('draw', root), panel = find('cell', root);
+  const examples = find('examples', root);
+  let chosen = null;
+  for (const cell of root.querySelectorAll('table[data-mk="map"] td')) {
+    const button = make('button', cell.textContent, 'cell');
+    button.type = 'button';
+    button.dataset.cell = cell.title;
+    button.setAttribute('aria-label', `${cell.title}: ${cell.textContent}`);
+    button.setAttribute('aria-pressed', 'false');
+    button.style.color = cell.style.color;
+    button.onclick = () => open(cell.title);
+    cell.replaceChildren(button);
+  }
+  const drawn = () => root.querySelector(`[data-map="${which.value}"]`);
+  async function open(name) {
+    const map = which.value, {by, cells} = maps[map];
+    const cell = (await unpack(cells))[name];
+    if (map !== which.value) return;
+    chosen = cell ? {...cell, by} : null;
+    for (const button of root.querySelectorAll('button.cell')) {
+      button.setAttribute('aria-pressed', String(button.dataset.cell === name && drawn().contains(button)));
+    }
+    fill(panel, cell?.html ?? '<p>No model was trained and tested so.</p>');
+    examples.hidden = !cell || !reader || cell.who.includes(-1) || !cell.who.length;
+    if (examples.hidden) return;
+    for (const button of examples.querySelectorAll('button')) {
+      const kind = button.dataset.mk;
+      const n = reader.count({shown: cell.who, kind, [by]: cell.test});
+      say(button, `${kind} (${n})`);
+      button.disabled = !n;
+      button.hidden = cell.who.length < 2 && kind !== 'all';
+    }
+  }
+  for (const button of examples.querySelectorAll('button')) {
+    button.onclick = () => reader.open({shown: chosen.who, kind: button.dataset.mk, [chosen.by]: chosen.test});
+  }
+  const show = () => {
+    for (const map of root.querySelectorAll('[data-map]')) map.hidden = map.dataset.map !== which.value;
+    for (const one of root.querySelectorAll('[data-draw]')) one.hidden = one.dataset.draw !== draw.value;
+    const first = drawn().querySelector('button.cell');
+    const same = [...drawn().querySelectorAll('button.cell')].find(button => button.dataset.cell === panel.dataset.cell);
+    if (first) open((same ?? first).dataset.cell);
+  };
+  root.addEventListener('click', event => {
+    const name = event.target.closest('button.cell')?.dataset.cell;
+    if (name) panel.dataset.cell = name;
+  });
+  root.addEventListener('keydown', event => {
+    const cell = event.target.closest('button.cell')?.parentElement, [down, across] = ARROWS[event.key] ?? [];
+    if (!cell || down === undefined) return;
+    const rows = [...cell.closest('tbody').rows], row = rows[cell.parentElement.rowIndex - 1 + down];
+    row?.cells[cell.cellIndex + across]?.querySelector('button')?.focus();
+    event.preventDefault();
+  });
+  which.onchange = draw.onchange = show;
+  show();
+}

@@ -1,0 +1,45 @@
+// --- training ---------------------------------------------------------------------------------------------------------
+
+function startSteps(root, run) {
+  const slider = find('step', root), group = find('group', root);
+  const marks = [...root.querySelectorAll('img.mk-curve')].map(picture => {
+    const frame = make('div', '', 'curve'), mark = make('i');
+    picture.replaceWith(frame);
+    frame.append(picture, mark);
+    return mark;
+  });
+  let groups = [], shownStep = null, turn = 0;
+  const showGroup = () => { if (groups.length) fill(find('group-shown', root), groups[group.value].html); };
+  async function show() {
+    const mine = ++turn, place = Number(slider.value), step = run.steps[place];
+    say(find('step-shown', root), step);
+    slider.setAttribute('aria-valuetext', `step ${step}`);
+    for (const mark of marks) mark.style.left = run.places[place] + '%';
+    const numbers = await unpack(run.numbers);
+    if (mine !== turn) return;
+    const unfolded = find('step-numbers', root).querySelector('details')?.open ?? true;
+    fill(find('step-numbers', root), numbers[place]);
+    const details = find('step-numbers', root).querySelector('details');
+    if (details) details.open = unfolded;
+    if (!group) return;
+    const earlier = run.sampled.filter(one => one <= step), from = earlier.length ? earlier.at(-1) : run.sampled[0];
+    say(find('group-from', root), from === step ? '' : `Completions of step ${step} are not in this page; these are of step ${from}.`);
+    if (from === shownStep) return;
+    const found = await unpack(run.groups[run.sampled.indexOf(from)]);
+    if (mine !== turn) return;
+    [groups, shownStep] = [found, from];
+    group.replaceChildren(...groups.map((one, i) => new Option(one.name, i)));
+    showGroup();
+  }
+  const move = by => { slider.value = Number(slider.value) + by; show(); };
+  slider.oninput = show;
+  find('step-back', root).onclick = () => move(-1);
+  find('step-on', root).onclick = () => move(1);
+  if (group) {
+    const turnTo = by => { group.value = String((Number(group.value) + by + groups.length) % groups.length); showGroup(); };
+    group.onchange = showGroup;
+    find('group-back', root).onclick = () => turnTo(-1);
+    find('group-on', root).onclick = () => turnTo(1);
+  }
+  show();
+}
