@@ -39,7 +39,7 @@ READER = ("reader", "verdict", "comment")
 
 _NEEDED = ("id", "image_id", "question", "options", "answer", "predicted", "text", "kind", "reason")
 _LABELS = ("modality", "task", "method", "format", "seed")
-FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
 
 
 def export_worksheet(errors: Errors | pd.DataFrame, path: str | os.PathLike, data: Dataset | None = None) -> Path:
@@ -65,15 +65,9 @@ def export_worksheet(errors: Errors | pd.DataFrame, path: str | os.PathLike, dat
     path, sheet, rows = Path(path), *_sheet(errors)
     if path.suffix not in (".csv", ".html"):
         raise DataError(f"{path.name!r}: a worksheet is a .csv or a .html file")
-    content = csv_text(sheet) if path.suffix == ".csv" else write_page(sheet, images_of(rows, data), READER)
-    try:
-        with open(path, "x", encoding="utf-8-sig" if path.suffix == ".csv" else "utf-8", newline="") as file:
-            file.write(content)
-    except FileExistsError as error:
-        raise DataError(f"{str(path)!r} exists, and may hold annotations; give a new name or remove it") from error
-    except OSError as error:
-        raise DataError(f"{str(path)!r} cannot be written: {error.strerror or error}; give another file") from error
-    return path
+    if path.suffix == ".csv":
+        return write_csv(sheet, path)
+    return _write_new(write_page(sheet, images_of(rows, data), READER), path, "utf-8")
 
 
 def _sheet(errors: Errors | pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -113,10 +107,38 @@ def _option(texts: list[str], letter: object) -> str:
     return f"{letter}) {texts[LETTERS.index(letter)]}" if isinstance(letter, str) else "(not read)"
 
 
-def csv_text(sheet: pd.DataFrame) -> str:
-    """A table of texts as CSV in which no cell is read as a formula by a spreadsheet."""
-    safe = sheet.map(lambda text: f"'{text}" if FORMULA.match(text) else text)
-    return safe.to_csv(index=False, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
+def write_csv(sheet: pd.DataFrame, path: str | os.PathLike) -> Path:
+    """Write a table of texts to a new CSV file in which a spreadsheet takes no cell for a formula.
+
+    Args:
+        sheet: all cells texts. What looks like a formula, headings too, gets an apostrophe in front; a null byte is
+            written [U+0000].
+        path: a file that does not exist yet: it may hold what a reader wrote.
+
+    Returns:
+        The path.
+
+    Raises:
+        DataError: if the file exists or cannot be written.
+    """
+    safe = sheet.map(_harmless).rename(columns=_harmless)
+    return _write_new(safe.to_csv(index=False, quoting=csv.QUOTE_ALL, lineterminator="\r\n"), path, "utf-8-sig")
+
+
+def _harmless(text: str) -> str:
+    text = text.replace("\0", "[U+0000]")
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def _write_new(content: str, path: str | os.PathLike, encoding: str) -> Path:
+    try:
+        with open(path, "x", encoding=encoding, newline="", errors="backslashreplace") as file:
+            file.write(content)
+    except FileExistsError as error:
+        raise DataError(f"{str(path)!r} exists, and may hold notes; give a new name or remove it") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{str(path)!r} cannot be written: {error}; give another file") from error
+    return Path(path)
 
 
 def read_worksheet(path: str | os.PathLike, errors: Errors | pd.DataFrame | None = None) -> pd.DataFrame:
@@ -150,7 +172,7 @@ def read_worksheet(path: str | os.PathLike, errors: Errors | pd.DataFrame | None
         raise DataError(f"{path.name!r} is not a table: {str(error).strip()}") from error
     if missing := [column for column in ("key", *READER) if column not in sheet]:
         raise DataError(f"{path.name!r} has no column {missing[0]!r}; it is no worksheet, or a column was removed")
-    sheet = sheet.map(lambda cell: cell[1:] if cell[:1] == "'" and FORMULA.match(cell) else cell)
+    sheet = sheet.map(lambda cell: cell[1:] if cell[:1] == "'" and _FORMULA.match(cell) else cell)
     for column in READER:
         sheet[column] = sheet[column].str.strip()
     filled = sheet[(sheet["verdict"] != "") | (sheet["comment"] != "")].reset_index(drop=True)

@@ -71,7 +71,7 @@ def test_a_sheet_of_some_rows_and_of_several_seeds_finds_back(tmp_path):
 def test_a_sheet_is_never_overwritten(errors, tmp_path):
     path = export_worksheet(errors, tmp_path / "sheet.csv")
     before = path.read_bytes()
-    with pytest.raises(DataError, match="may hold annotations"):
+    with pytest.raises(DataError, match="may hold notes"):
         export_worksheet(errors, path)
     assert path.read_bytes() == before
 

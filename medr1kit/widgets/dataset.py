@@ -25,7 +25,7 @@ from medr1kit.widgets.flagged import ANY, HARD, NONE, Flagged
 from medr1kit.widgets.html import badge, badges, escape, page, table
 from medr1kit.widgets.pictures import Pictures
 from medr1kit.widgets.question import question_html
-from medr1kit.worksheet import csv_text
+from medr1kit.worksheet import write_csv
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -263,15 +263,7 @@ class DataPanel(Panel):
         """
         if not len(self.rows):
             raise DataError("no question passes the filters; there is nothing to save")
-        path, content = Path(path), csv_text(self._sheet().map(lambda cell: cell.replace("\0", "[U+0000]")))
-        try:
-            with open(path, "x", encoding="utf-8-sig", newline="", errors="backslashreplace") as file:
-                file.write(content)
-        except FileExistsError as error:
-            raise DataError(f"{str(path)!r} exists, and may hold notes; give a new name or remove it") from error
-        except (OSError, ValueError) as error:
-            raise DataError(f"{str(path)!r} cannot be written: {error}; give another file") from error
-        return path
+        return write_csv(self._sheet(), path)
 
     def _sheet(self) -> pd.DataFrame:
         """The selection, all cells texts."""

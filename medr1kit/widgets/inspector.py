@@ -25,7 +25,7 @@ from medr1kit.widgets.base import ALL, Panel, choose, in_order, number, press, r
 from medr1kit.widgets.html import escape, page, side_by_side
 from medr1kit.widgets.pictures import Pictures
 from medr1kit.widgets.question import answer_html, question_html
-from medr1kit.worksheet import FORMULA, csv_text
+from medr1kit.worksheet import write_csv
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -282,20 +282,9 @@ class Inspector(Panel):
         Raises:
             DataError: if the selection is empty, or the file exists or cannot be written.
         """
-        path = Path(path)
         if not len(self.selection):
             raise DataError("no question is left to save; loosen the filters")
-        sheet = self._sheet().map(lambda cell: cell.replace("\0", "[U+0000]"))
-        sheet.columns = [f"'{name}" if FORMULA.match(name) else name for name in sheet]
-        content = csv_text(sheet)
-        try:
-            with open(path, "x", encoding="utf-8-sig", newline="", errors="backslashreplace") as file:
-                file.write(content)
-        except FileExistsError as error:
-            raise DataError(f"{str(path)!r} exists, and may hold notes; give a new name or remove it") from error
-        except (OSError, ValueError) as error:
-            raise DataError(f"{str(path)!r} cannot be written: {error}; give another file") from error
-        return path
+        return write_csv(self._sheet(), path)
 
     def _sheet(self) -> pd.DataFrame:
         """The selection, all cells texts."""
