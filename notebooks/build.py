@@ -53,7 +53,9 @@ _STYLE = re.compile(r"\bT_[0-9a-f]{5}(?=_|\b)")  # pandas' Styler names each tab
 _LONG = re.compile(r"\d+\.\d{7,}(?:e[+-]?\d+)?")  # a number printed to its last digit
 _PICTURE = re.compile(r"(?<=data:image/png;base64,)[A-Za-z0-9+/=]+")
 _LOOKS = re.compile(r"<style.*?</style>|(?<=data:image/)[\w+.-]+;base64,[A-Za-z0-9+/=]+", re.DOTALL)
-_MEASURED = re.compile(r"(?<=<td>)((?:time/\w+|step_time|tokens_per_second|peak_memory_gb)</td><td>)[^<]*")
+_MEASURED = re.compile(  # costs of a step: in a table, and in what a curve is called for those who do not see it
+    r"((?<=<td>)(?:time/\w+|step_time|tokens_per_second|peak_memory_gb)</td><td>|alt=\"seconds a step[^:]*: )[^<\"]*"
+)
 _SECONDS = re.compile(r"\d+(?:\.\d+)?(?=\s*(?:s|ms|seconds|minutes)\b)")
 
 

@@ -4,8 +4,8 @@ import datasets
 import pandas as pd
 import pytest
 
-from medr1kit.audit.rows import column, encode, fold, plain, read_questions
-from medr1kit.vqa import DataError
+from medr1kit.audit.rows import column, encode, plain, read_questions
+from medr1kit.vqa import DataError, fold
 
 RAW = {"image": "Images/a.png", "problem": "What is it? A)liver, B)lung", "solution": "<answer> B </answer>"}
 ROW = {"question": "What is it?", "options": ["liver", "lung"], "answer": "B", "image_id": "Images/a.png"}
