@@ -11,7 +11,7 @@ from medr1kit.widgets.base import in_order
 from medr1kit.widgets.groups import number
 from medr1kit.widgets.html import attribute, escape, side_by_side, table
 
-_LIMIT = 30.0  # points at which colours saturate, as in plot_transfer
+_LIMIT = 30.0  # points at which colours saturate, as in plot_transfer; twice that where a map holds larger ones
 _LOW, _MIDDLE, _HIGH = (84, 39, 136), (247, 247, 247), (179, 88, 6)  # of PuOr, the palette of plot_transfer
 _SURE = 0.05
 _SHORT = dict(zip(MODALITIES[3:], ("US", "Der", "FP", "OCT", "Micro"))) | dict(
@@ -41,11 +41,20 @@ def cell_text(row: pd.Series | dict, value: str) -> str:
     return f"{points:{'+' if points else ''}.1f}{doubt}".replace("-0.0", "0.0").replace("-", "−")
 
 
-def colours_of(row: pd.Series | dict | None, value: str) -> tuple[str, str]:
+def limit_of(table: pd.DataFrame) -> float:
+    """Return the points at which a map's colours saturate.
+
+    >>> limit_of(pd.DataFrame({"difference": [0.1, -0.3]})), limit_of(pd.DataFrame({"difference": [0.1, 0.4]}))
+    (30.0, 60.0)
+    """
+    return 2 * _LIMIT if 100 * table["difference"].abs().max() > _LIMIT else _LIMIT
+
+
+def colours_of(row: pd.Series | dict | None, value: str, limit: float = _LIMIT) -> tuple[str, str]:
     """Return the colour of a cell and of the text on it; the text says the same without them."""
     if row is None or pd.isna(row[value]):
         return "#e4e4e4", _FRAME
-    share = 2 * row[value] - 1 if value == "accuracy" else 100 * row[value] / _LIMIT
+    share = 2 * row[value] - 1 if value == "accuracy" else 100 * row[value] / limit
     share = min(1.0, max(-1.0, share))
     end = _HIGH if share > 0 else _LOW
     mixed = [round(middle + abs(share) * (far - middle)) for middle, far in zip(_MIDDLE, end)]
@@ -74,14 +83,14 @@ def short(name: str) -> str:
 def map_html(table: pd.DataFrame, by: str, value: str, chosen: tuple[str, str] | None = None, hook: str = "map") -> str:
     """Return a map as an HTML table: the diagonal framed, the chosen cell with a double frame and brackets."""
     rows, columns = axes_of(table, by)
-    cell_at, lines = cells_of(table, by), []
+    cell_at, lines, limit = cells_of(table, by), [], limit_of(table)
     head = "".join(f'<th scope="col" title="{attribute(name)}">{escape(short(name))}</th>' for name in columns)
     for train in rows:
         cells = []
         for test in columns:
             row = cell_at(train, test)
             text = "–" if row is None else cell_text(row, value)
-            back, ink = colours_of(row, value)
+            back, ink = colours_of(row, value, limit)
             frame = f"border:2px solid {_FRAME};" if train == test else "border:1px solid #8888;"
             if (train, test) == chosen:
                 frame, text = f"border:4px double {_FRAME};", f"[{text}]"

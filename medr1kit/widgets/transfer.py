@@ -22,7 +22,7 @@ from medr1kit.vqa import DataError
 from medr1kit.widgets.answers import PAIRED, SINGLE, Answers
 from medr1kit.widgets.base import Panel, choose, press, row, shows, stack
 from medr1kit.widgets.groups import number
-from medr1kit.widgets.heat import axes_of, cell_html, cell_text, cells_of, colours_of, map_html, short
+from medr1kit.widgets.heat import axes_of, cell_html, cell_text, cells_of, colours_of, limit_of, map_html, short
 from medr1kit.widgets.html import escape, page, side_by_side
 from medr1kit.widgets.maps import cell_answers, cell_numbers, map_table, maps_of, slim
 from medr1kit.widgets.pictures import Pictures
@@ -249,7 +249,7 @@ class TransferPanel(Panel):
         name_layout, cell_at = self._frames.setdefault("name", Layout(width="auto")), cells_of(self.table, self.map.by)
         parts: list[Any] = [Label("trained ↓ tested →", layout=name_layout)]
         parts += [Label(short(column), layout=name_layout) for column in columns]
-        self._buttons, choose_cell = {}, self.heard(self.choose_cell)
+        self._buttons, choose_cell, limit = {}, self.heard(self.choose_cell), limit_of(self.table)
         for train in rows:
             parts.append(Label(train, layout=name_layout))
             for test in columns:
@@ -257,7 +257,7 @@ class TransferPanel(Panel):
                 text = "–" if cell is None else cell_text(cell, self.value)
                 tip = f"trained on {train}, tested on {test}: {text}"
                 button = Button(description=text, tooltip=tip, layout=self._frames["other"])
-                button.style.button_color, button.style.text_color = colours_of(cell, self.value)
+                button.style.button_color, button.style.text_color = colours_of(cell, self.value, limit)
                 button.on_click(lambda _, cell=(train, test): choose_cell(*cell))
                 self._buttons[train, test] = (button, text)
                 parts.append(button.add_class("mk-map-cell"))
