@@ -1,8 +1,7 @@
 """Takes screenshots of every widget, light and dark, as Voila shows it: ``python docs/pictures/widgets.py FOLDER``.
 
-What is shown are the scenes of the browser tests, on recorded answers. README's two are
-the light ``inspect.png`` and ``transfer.png``; without a folder those are written beside this file. A minute; needs
-Chromium (``make browser``).
+What is shown are the scenes of the browser tests, on recorded answers. README's two are the light ``inspect.png`` and
+``transfer.png``; without a folder those are written beside this file. Takes a minute, and Chromium (``make browser``).
 """
 
 from __future__ import annotations
