@@ -21,8 +21,8 @@ from transformers import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
 import medr1kit as mk
-from medr1kit.models import image_token_ids, lora
-from medr1kit.shared_prefix.trainer import SharedPrefixGRPOTrainer
+from medr1kit.models.load import image_token_ids, lora
+from medr1kit.training.shared_trainer import SharedPrefixGRPOTrainer
 
 CASES = {  # rows a process, group size, other settings
     "a group a process": (4, 4, {}),

@@ -20,7 +20,7 @@ import torch
 
 from medr1kit.benchmark.even import fixed_length
 from medr1kit.benchmark.grpo import Case, measure
-from medr1kit.models import TINY, load_model, load_processor
+from medr1kit.models.load import TINY, load_model, load_processor
 
 OUTPUT = Path(__file__).parent / "speed" / "growth.csv"
 BASE = Case("base", "", settings=fixed_length(64), distinct_rewards=True, steps=3)

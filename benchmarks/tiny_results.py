@@ -1,8 +1,8 @@
-"""What training does to the built-in model: the runs behind `medr1kit/recorded/`.
+"""What training does to the built-in model: the runs behind `medr1kit/results/recorded/`.
 
     python benchmarks/tiny_results.py tune      # presets, on the validation split
     python benchmarks/tiny_results.py run       # every cell, on the test split; finished cells are skipped
-    python benchmarks/tiny_results.py tables    # medr1kit/recorded/*.csv from the cells
+    python benchmarks/tiny_results.py tables    # medr1kit/results/recorded/*.csv from the cells
 
 A cell is one training: modality x format x method x seed. Every cell answers the same test questions, so before and
 after are compared question by question. Seeds change the training images, the adapter's start and the sampling.
@@ -22,11 +22,11 @@ from pathlib import Path
 import pandas as pd
 
 import medr1kit as mk
-from medr1kit.rationales import rationale_truth
-from medr1kit.tiny.targets import WORDING
+from medr1kit.models.tiny.targets import WORDING
+from medr1kit.results.rationales import rationale_truth
 
 FOLDER = Path("runs/tiny-results")
-RECORDED = Path(mk.__file__).parent / "recorded"
+RECORDED = Path(mk.__file__).parent / "results" / "recorded"
 MODALITIES = ("CT", "OCT", "Dermoscopy")
 FORMATS = ("think-before", "think-after", "no-think")
 METHODS = ("sft", "grpo")
@@ -225,7 +225,7 @@ def blind_floors() -> pd.DataFrame:
 
 
 def write_tables() -> None:
-    """Compute every table and write it to medr1kit/recorded/."""
+    """Compute every table and write it to medr1kit/results/recorded/."""
     preds = read_all()
     RECORDED.mkdir(exist_ok=True)
     tables = {"gains": gains, "scanners": scanners, "binding": binding, "facts": facts, "base": base_by_task}

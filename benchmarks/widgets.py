@@ -67,7 +67,7 @@ def matrix() -> pd.DataFrame:
 def images() -> Any:
     """Questions with an image each, of a few hundred image files."""
     from medr1kit.benchmark.load import draw_images, made_up, write_questions
-    from medr1kit.data import load_vqa
+    from medr1kit.data.load import load_vqa
 
     folder = Path("data")
     names = draw_images(folder, IMAGES) if not folder.exists() else None
@@ -78,7 +78,7 @@ def images() -> Any:
 
 def run() -> Path:
     """A finished run with long completions."""
-    from medr1kit.runs import RunWriter
+    from medr1kit.results.runs import RunWriter
 
     path, columns = Path("run"), ["loss", "reward", "reward_std", "frac_reward_zero_std", "completions/mean_length"]
     if path.exists():

@@ -6,9 +6,7 @@ Names are imported when first used, so ``import medr1kit as mk`` takes no time a
 from __future__ import annotations
 
 import os
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 # Before torch is imported: threads that wait by spinning make two busy cores several times slower than one.
@@ -28,20 +26,20 @@ _WHERE = {
         "repetition_reward",
         "soft_overlong_reward",
     ),
-    "data": ("load_vqa",),
-    "audit": ("audit", "blind_floor", "debias_options", "image_disjoint_split"),
-    "audit.picture": ("plot_audit",),
-    "omnimedvqa": ("convert_omnimedvqa",),
-    "tables": ("score",),
-    "comparison": ("compare", "transfer_table"),
-    "power": ("questions_needed", "smallest_difference"),
-    "published": ("published",),
-    "recorded": ("recorded",),
-    "cards": ("check_card", "read_card"),
-    "runs": ("load_run",),
-    "watch": ("RewardWatch", "watch_rollouts"),
-    "modes": ("compare_modes",),
-    "plots": (
+    "data.load": ("load_vqa",),
+    "audits": ("audit", "blind_floor", "debias_options", "image_disjoint_split"),
+    "audits.picture": ("plot_audit",),
+    "audits.convert": ("convert_omnimedvqa",),
+    "results.tables": ("score",),
+    "results.compare": ("compare", "transfer_table"),
+    "results.power": ("questions_needed", "smallest_difference"),
+    "results.published_tables": ("published",),
+    "results.recorded_tables": ("recorded",),
+    "audits.cards": ("check_card", "read_card"),
+    "results.runs": ("load_run",),
+    "results.watch": ("RewardWatch", "watch_rollouts"),
+    "results.modes": ("compare_modes",),
+    "views.plots": (
         "PAPER",
         "plot_accuracy",
         "plot_confusion",
@@ -55,21 +53,21 @@ _WHERE = {
         "plot_slices",
         "plot_transfer",
     ),
-    "errors": ("errors",),
-    "worksheet": ("export_worksheet", "read_worksheet", "reader_agreement"),
-    "calibration": ("calibration", "plot_calibration"),
-    "rationales": ("check_rationale", "rationale_truth"),
-    "widgets.inspector": ("inspect_outputs",),
-    "widgets.lab": ("reward_lab",),
-    "widgets.run": ("explore_run",),
-    "widgets.transfer": ("explore_transfer",),
-    "widgets.dataset": ("explore_data",),
-    "models": ("doctor", "load_model", "lora"),
-    "presets": ("PRESETS",),
-    "train": ("train_grpo", "train_sft"),
-    "predict": ("predict",),
-    "probes": ("position_bias", "prompt_sensitivity", "visual_reliance"),
-    "letters": ("letter_probabilities",),
+    "results.errors": ("errors",),
+    "views.page.worksheet": ("export_worksheet", "read_worksheet", "reader_agreement"),
+    "results.calibration": ("calibration", "plot_calibration"),
+    "results.rationales": ("check_rationale", "rationale_truth"),
+    "views.widgets.inspector": ("inspect_outputs",),
+    "views.widgets.lab": ("reward_lab",),
+    "views.widgets.run": ("explore_run",),
+    "views.widgets.transfer": ("explore_transfer",),
+    "views.widgets.dataset": ("explore_data",),
+    "models.load": ("doctor", "load_model", "lora"),
+    "training.presets": ("PRESETS",),
+    "training.train": ("train_grpo", "train_sft"),
+    "models.predict": ("predict",),
+    "models.probes": ("position_bias", "prompt_sensitivity", "visual_reliance"),
+    "models.letters": ("letter_probabilities",),
 }
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
 __all__ = sorted(_MODULE_OF)
@@ -85,14 +83,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
-
-
-class _Package(ModuleType):
-    """Keeps ``medr1kit.predict`` and ``audit`` functions: importing a module puts it in the place of its name."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (isinstance(value, ModuleType) and name in _MODULE_OF):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

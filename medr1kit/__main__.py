@@ -17,7 +17,7 @@ from medr1kit.vqa import DataError
 
 def doctor(argv: list[str]) -> None:
     """Print versions, device, number format and attention, each with its reason."""
-    from medr1kit.models import doctor
+    from medr1kit.models.load import doctor
 
     argparse.ArgumentParser(prog="medr1kit doctor", description=doctor.__doc__).parse_args(argv)
     doctor()
@@ -25,7 +25,7 @@ def doctor(argv: list[str]) -> None:
 
 def demo(argv: list[str]) -> None:
     """Train the built-in model with SFT and GRPO on drawn images and write a report."""
-    from medr1kit.demo import run_demo
+    from medr1kit.commands.demo import run_demo
 
     parser = argparse.ArgumentParser(prog="medr1kit demo", description=demo.__doc__)
     parser.add_argument("--output_dir", type=Path, default=Path("runs/demo"), help="folder for runs and report")

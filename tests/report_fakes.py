@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 from widget_fakes import HOSTILE, predictions
 
-from medr1kit.recorded import recorded
-from medr1kit.runs import RunWriter
-from medr1kit.tables import ROLLOUTS
+from medr1kit.results.recorded_tables import recorded
+from medr1kit.results.runs import RunWriter
+from medr1kit.results.tables import ROLLOUTS
 
 QUESTIONS = 36
 TEXTS = tuple(text for name, text in HOSTILE.items() if name != "half")  # no file of ours takes half of a pair

@@ -1,11 +1,11 @@
-"""What the tests of medr1kit.shared_prefix have in common: ragged batches, adapters that do something, stock TRL."""
+"""What the tests of shared_prefix have in common: ragged batches, adapters that do something, stock TRL."""
 
 from __future__ import annotations
 
 import torch
 
 import medr1kit as mk
-from medr1kit.models import image_token_ids, lora
+from medr1kit.models.load import image_token_ids, lora
 
 COUNTS = (3, 1, 4)  # rows a prompt: groups need not be whole, as on one of several processes
 LENGTHS = (5, 1, 12, 7, 12, 12, 1, 3)  # completion tokens a row
@@ -158,7 +158,7 @@ def stock_and_shared(load, prepare, rows, folder, **changes):
     """Train two equal models, the first by TRL's trainer: of each the trainer, and its weights before and after."""
     from trl import GRPOTrainer
 
-    from medr1kit.shared_prefix.trainer import SharedPrefixGRPOTrainer
+    from medr1kit.training.shared_trainer import SharedPrefixGRPOTrainer
 
     for kind in (GRPOTrainer, SharedPrefixGRPOTrainer):
         model, processor = load()

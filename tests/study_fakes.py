@@ -2,8 +2,8 @@
 
 import pandas as pd
 
+from medr1kit.results.tables import PREDICTIONS
 from medr1kit.study.cell import run_cell
-from medr1kit.tables import PREDICTIONS
 
 STUDY = """
 name: small

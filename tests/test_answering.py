@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 
 import medr1kit as mk
-from medr1kit.models import lora
-from medr1kit.shared_prefix.answering import Answerer
-from medr1kit.shared_prefix.pictures import FILE_DIGEST, Pictures
-from medr1kit.shared_prefix.reading import _patches_as_products, forget_images
+from medr1kit.models.load import lora
+from medr1kit.models.shared_prefix.answering import Answerer
+from medr1kit.models.shared_prefix.reading import _patches_as_products, forget_images
+from medr1kit.models.shown import FILE_DIGEST, Pictures
 
-predict_module = import_module("medr1kit.predict")
+predict_module = import_module("medr1kit.models.predict")
 FORMATS = [mk.NO_THINK, mk.THINK_BEFORE, mk.THINK_AFTER]
 
 

@@ -20,27 +20,23 @@ PACKAGE = ROOT / "medr1kit"
 # Bottom-up. A module imports from lower layers, or from its own as long as there is no circle.
 LAYERS = (
     {"vqa", "formats", "progress"},
-    {"rewards", "phantoms", "images", "blocks", "sources", "stored", "medmnist", "data", "published"} | {"recorded"},
-    {"stats", "multiplicity", "power", "tables", "comparison", "runs", "audit", "rationales", "omnimedvqa", "cards"}
-    | {"difficulty", "modes"},
-    {"symptoms", "watch"},
-    {"plots", "perturbations", "calibration", "errors", "sheet_page", "worksheet"},
-    {"widgets"},
-    {"models", "presets", "flags"},
-    {"recording", "shared_prefix", "dynamic"},
-    {"train", "predict"},
-    {"probes", "letters"},
-    {"tiny"},
-    {"study", "demo", "benchmark"},
-    {"report"},
+    {"rewards"},
+    {"data"},
+    {"results"},
+    {"audits"},
+    {"models"},
+    {"training"},
+    {"study"},
+    {"views"},
+    {"benchmark"},
     {"commands"},
     {"__main__"},
 )
 LAYER_OF = {name: i for i, layer in enumerate(LAYERS) for name in layer}
-TORCH_FREE = set().union(*LAYERS[:6])
+TORCH_FREE = set().union(*LAYERS[:5])
 TORCH = {"torch", "torchvision", "transformers", "trl", "peft", "accelerate"}
 LONGEST = 350
-BUILD_SCRIPT = "medr1kit.tiny.build"  # makes the built-in weights; nobody imports it, so it may be longer
+BUILD_SCRIPT = "medr1kit.models.tiny.build"  # makes the built-in weights; nobody imports it, so it may be longer
 
 
 def dotted(path):
@@ -78,7 +74,7 @@ def ours(name):
 
 
 def part(name):
-    """The layer's name for a module: medr1kit.phantoms.ct is part of "phantoms"."""
+    """The layer's name for a module: medr1kit.data.phantoms.ct is part of "phantoms"."""
     return name.split(".")[1]
 
 
@@ -94,9 +90,9 @@ def fresh(code):
 
 def test_imports_are_seen_wherever_they_stand():
     assert {"medr1kit.formats", "medr1kit.vqa"} <= imported("medr1kit.rewards")
-    assert "medr1kit.phantoms.canvas" in imported("medr1kit.phantoms.ct")
-    assert "medr1kit.phantoms" in imported("medr1kit.data"), "it stands inside a function"
-    assert "torch" in imported("medr1kit.predict"), "it stands inside a function"
+    assert "medr1kit.data.phantoms.canvas" in imported("medr1kit.data.phantoms.ct")
+    assert "medr1kit.data.phantoms" in imported("medr1kit.data.load"), "it stands inside a function"
+    assert "torch" in imported("medr1kit.models.predict"), "it stands inside a function"
 
 
 @pytest.mark.parametrize("name", HOUSE)
@@ -119,9 +115,9 @@ def test_imports_make_no_circle():
 
 
 def test_training_and_prediction_do_not_know_each_other():
-    train, predict = ours("medr1kit.train"), ours("medr1kit.predict")
-    assert "medr1kit.predict" not in train
-    assert not {"medr1kit.train", "medr1kit.recording", "medr1kit.presets"} & predict
+    train, predict = ours("medr1kit.training.train"), ours("medr1kit.models.predict")
+    assert "medr1kit.models.predict" not in train
+    assert not {"medr1kit.training.train", "medr1kit.training.recording", "medr1kit.training.presets"} & predict
 
 
 @pytest.mark.parametrize("name", [name for name in HOUSE if part(name) in TORCH_FREE])
@@ -164,29 +160,9 @@ def test_an_unknown_name_is_an_attribute_error():
         mk.predictions  # noqa: B018
 
 
-@pytest.mark.parametrize(
-    ("name", "first"),
-    [
-        ("predict", "mk.predict"),
-        ("predict", "import medr1kit.predict"),
-        ("predict", "from medr1kit.probes import visual_reliance"),
-        ("calibration", "mk.calibration"),
-        ("calibration", "from medr1kit.calibration import plot_calibration"),
-        ("audit", "mk.audit"),
-        ("audit", "import medr1kit.audit"),
-        ("audit", "from medr1kit.audit.floors import blind_floor"),
-        ("errors", "mk.export_worksheet"),
-    ],
-)
-def test_a_function_named_like_its_module_is_the_function_whatever_was_imported_first(name, first):
-    assert fresh(
-        f"import json, sys, medr1kit as mk\n{first}\n"
-        f"before = callable(mk.{name}) and mk.{name}.__name__\n"
-        f"import medr1kit.{name}\n"
-        f"from medr1kit import {name}\n"
-        f"same = {name} is mk.{name} is sys.modules['medr1kit.{name}'].{name}\n"
-        f"print(json.dumps([before, callable(mk.{name}) and mk.{name}.__name__, same]))"
-    ) == [name, name, True]
+def test_no_room_is_named_as_a_public_function_is():
+    rooms = {part(name) for name in HOUSE}
+    assert not rooms & set(mk.__all__), "`import medr1kit.room as r` would give the function"
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

@@ -2,8 +2,8 @@
 
 import pytest
 
-from medr1kit.audit.balance import find_balance
-from medr1kit.audit.rows import read_questions
+from medr1kit.audits.balance import find_balance
+from medr1kit.audits.rows import read_questions
 
 
 def ask(options, answer="A", modality=None, task=None):

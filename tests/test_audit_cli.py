@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from medr1kit.__main__ import main
-from medr1kit.data import load_vqa
+from medr1kit.data.load import load_vqa
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +68,7 @@ def test_bad_rows_are_left_out_and_listed(files, recwarn):
 
 
 def test_phantoms_are_audited_train_against_test(capsys, monkeypatch):
-    monkeypatch.setattr("medr1kit.data.load_vqa", partial(load_vqa, n=40))
+    monkeypatch.setattr("medr1kit.data.load.load_vqa", partial(load_vqa, n=40))
     assert main(["audit", "--train", "phantoms", "--test", "phantoms", "--modality", "OCT"]) == 0
     printed = capsys.readouterr().out
     assert "The test has only 40 rows" in printed and "training rows, with image" not in printed

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medr1kit.audit import blind_floor
-from medr1kit.audit.debias import DroppedQuestions, debias_options
-from medr1kit.audit.meanings import same_meaning
-from medr1kit.data import load_vqa
+from medr1kit.audits import blind_floor
+from medr1kit.audits.debias import DroppedQuestions, debias_options
+from medr1kit.audits.meanings import same_meaning
+from medr1kit.data.load import load_vqa
 from medr1kit.vqa import LETTERS, DataError, format_problem, format_solution
 
 FINDINGS = {"airspace opacity": 300, "nodule": 200, "renal lesion": 90, "liver lesion": 80, "gallstone": 40, "mass": 9}

@@ -2,8 +2,8 @@
 
 import pytest
 
-from medr1kit.audit.defects import find_defects, is_malformed
-from medr1kit.audit.rows import read_questions
+from medr1kit.audits.defects import find_defects, is_malformed
+from medr1kit.audits.rows import read_questions
 
 
 def ask(options, answer="A", **columns):

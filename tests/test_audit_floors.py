@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medr1kit.audit import blind_floor
-from medr1kit.audit.floors import all_floors, curve_interval, interval, learning_curve, lookup
-from medr1kit.audit.leaks import shared_rows
-from medr1kit.audit.rows import encode, read_questions
-from medr1kit.stats import wilson
+from medr1kit.audits import blind_floor
+from medr1kit.audits.floors import all_floors, curve_interval, interval, learning_curve, lookup
+from medr1kit.audits.leaks import shared_rows
+from medr1kit.audits.rows import encode, read_questions
+from medr1kit.results.stats import wilson
 from medr1kit.vqa import DataError
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medr1kit.audit import hashes
-from medr1kit.audit.hashes import UNREADABLE, cache_folder, hash_data, hash_files, hash_image, near_any
-from medr1kit.images import MedicalImage
+from medr1kit.audits import hashes
+from medr1kit.audits.hashes import UNREADABLE, cache_folder, hash_data, hash_files, hash_image, near_any
+from medr1kit.data.images import MedicalImage
 from medr1kit.vqa import DataError
 
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from medr1kit.audit.hashes import Hashed
-from medr1kit.audit.leaks import image_leaks, shared_rows, text_leaks
-from medr1kit.audit.rows import read_questions
+from medr1kit.audits.hashes import Hashed
+from medr1kit.audits.leaks import image_leaks, shared_rows, text_leaks
+from medr1kit.audits.rows import read_questions
 
 
 def ask(image, question, options, answer):

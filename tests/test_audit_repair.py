@@ -5,7 +5,7 @@ import random
 import datasets
 import pytest
 
-from medr1kit.audit import image_disjoint_split
+from medr1kit.audits import image_disjoint_split
 from medr1kit.vqa import DataError
 
 

@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 import medr1kit as mk
-from medr1kit.audit import audit, blind_floor
-from medr1kit.stats import wilson
+from medr1kit.audits import audit, blind_floor
+from medr1kit.results.stats import wilson
 from medr1kit.vqa import DataError
 
 

@@ -4,7 +4,7 @@ import datasets
 import pandas as pd
 import pytest
 
-from medr1kit.audit.rows import column, encode, plain, read_questions
+from medr1kit.audits.rows import column, encode, plain, read_questions
 from medr1kit.vqa import DataError, fold
 
 RAW = {"image": "Images/a.png", "problem": "What is it? A)liver, B)lung", "solution": "<answer> B </answer>"}

@@ -12,7 +12,7 @@ from medr1kit.__main__ import main
 from medr1kit.benchmark import audit, grpo, load, memory, predict, report
 from medr1kit.benchmark.even import fixed_length
 from medr1kit.benchmark.timing import Seconds, compared, machine
-from medr1kit.data import load_vqa
+from medr1kit.data.load import load_vqa
 
 ROOT = Path(__file__).parent.parent
 _WRITE_PAGE = """

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from medr1kit.blocks import exchangeable_blocks, lay_out
+from medr1kit.data.blocks import exchangeable_blocks, lay_out
 
 
 def most_blocks(golds, size):

@@ -8,7 +8,7 @@ import pytest
 
 import medr1kit as mk
 from medr1kit.__main__ import main
-from medr1kit.cards import _tables, check_card, read_card
+from medr1kit.audits.cards import _tables, check_card, read_card
 from medr1kit.vqa import MODALITIES, TASKS, DataError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -218,6 +218,6 @@ def test_the_crossing_of_omnimedvqa_adds_up_to_the_splits():
 
 
 def test_the_published_card_lists_every_table_with_its_rows():
-    table = check_card("published", ROOT / "medr1kit" / "published")
+    table = check_card("published", ROOT / "medr1kit" / "results" / "published")
     assert (table["verdict"] == "agrees").all()
     assert table["file"].tolist() == mk.published()["name"].tolist()

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from medr1kit.__main__ import main
-from medr1kit.flags import DataFlags, PredictFlags, fit_to_machine, modernise, parse_flags
+from medr1kit.commands.flags import DataFlags, PredictFlags, fit_to_machine, modernise, parse_flags
 from medr1kit.vqa import DataError
 
 
@@ -135,7 +135,7 @@ def test_deepspeed_without_the_package_is_refused_before_anything_is_loaded(monk
 def test_predict_takes_the_test_split_of_a_saved_data_set_dict(files):
     from datasets import DatasetDict
 
-    from medr1kit.data import load_vqa
+    from medr1kit.data.load import load_vqa
 
     whole = load_vqa(files / "questions.json", images=files, meta=files / "meta.json")
     DatasetDict(train=whole.select(range(8)), test=whole.select(range(8, 12))).save_to_disk(files / "saved")

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from test_tables import predictions
 
-from medr1kit.comparison import compare, transfer_table
-from medr1kit.published import published
-from medr1kit.stats import cluster_interval, paired_difference, pooled_difference, wilson
+from medr1kit.results.compare import compare, transfer_table
+from medr1kit.results.published_tables import published
+from medr1kit.results.stats import cluster_interval, paired_difference, pooled_difference, wilson
 from medr1kit.vqa import DataError
 
 

@@ -10,8 +10,8 @@ import datasets
 import PIL.Image
 import pytest
 
-from medr1kit.data import DroppedRows, load_vqa
-from medr1kit.images import MedicalImage
+from medr1kit.data.images import MedicalImage
+from medr1kit.data.load import DroppedRows, load_vqa
 from medr1kit.vqa import DataError
 
 COLUMNS = (
@@ -206,7 +206,7 @@ def test_dropping_every_row_is_an_error(tmp_path):
     [
         ("q.json", b"", "the file is empty"),
         ("q.json", b" \n", "the file is empty"),
-        ("q.json.gz", gzip.compress(b""), "the file is empty"),
+        ("q.json.gz", gzip.compress(b"", mtime=0), "the file is empty"),
         ("q.json", b"[]", "the array has no rows"),
         ("q.json", b'{"data": []}', "expected an array of rows, found an object"),
         ("q.json", b'"text"', "expected an array of rows, found str"),
@@ -216,9 +216,9 @@ def test_dropping_every_row_is_an_error(tmp_path):
         ("q.json", b"{}\n{}\n", "JSON lines"),
         ("q.json", b"[" * 200_000, "nested too deeply|not valid JSON"),
         ("q.json", "[é]".encode("latin-1"), "UTF-8"),
-        ("q.json.gz", gzip.compress(json.dumps(rows(99)).encode())[:-60], "gzip file cut short or corrupt"),
-        ("q.json.gz", gzip.compress(b"[1]")[:12], "gzip file cut short or corrupt"),
-        ("q.json.gz", gzip.compress(b"[1]")[:-8] + b"\0" * 8, "gzip file cut short or corrupt"),
+        ("q.json.gz", gzip.compress(json.dumps(rows(99)).encode(), mtime=0)[:-60], "gzip file cut short or corrupt"),
+        ("q.json.gz", gzip.compress(b"[1]", mtime=0)[:12], "gzip file cut short or corrupt"),
+        ("q.json.gz", gzip.compress(b"[1]", mtime=0)[:-8] + b"\0" * 8, "gzip file cut short or corrupt"),
         ("q.json.gz", b"\x1f\x8b" + b"x" * 50, "gzip file cut short or corrupt"),
         ("q.csv", b"image,problem", "not a .json or .json.gz file"),
     ],
@@ -529,9 +529,9 @@ def phantoms(monkeypatch):
         record |= {"n_facts": 2, "truth": TRUTH, "image": PIL.Image.new("RGB", (size or 112,) * 2, (9, 8, 7))}
         return [{**record, "id": f"p{i}", "image_id": f"i{i}"} for i in range(min(n or 3, 3))]
 
-    module = types.ModuleType("medr1kit.phantoms")
+    module = types.ModuleType("medr1kit.data.phantoms")
     module.phantom_rows = phantom_rows
-    monkeypatch.setitem(sys.modules, "medr1kit.phantoms", module)
+    monkeypatch.setitem(sys.modules, "medr1kit.data.phantoms", module)
     return asked
 
 

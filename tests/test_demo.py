@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from medr1kit.demo import run_demo
-from medr1kit.runs import load_run
+from medr1kit.commands.demo import run_demo
+from medr1kit.results.runs import load_run
 
 
 def test_the_demo_leaves_runs_predictions_figures_and_a_self_contained_report(tmp_path):

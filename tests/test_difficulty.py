@@ -6,7 +6,7 @@ import pytest
 from datasets import Dataset
 
 import medr1kit as mk
-from medr1kit.difficulty import FLOOR, PRIOR, difficulty_table, weighted
+from medr1kit.training.difficulty import FLOOR, PRIOR, difficulty_table, weighted
 from medr1kit.vqa import DataError
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 import medr1kit as mk
 from medr1kit.__main__ import COMMANDS, main
-from medr1kit.medmnist import SETS
+from medr1kit.data.medmnist import SETS
 
 ROOT = Path(__file__).parent.parent
 DOCS = sorted((ROOT / "docs").glob("*.md"))

@@ -163,7 +163,7 @@ def test_completions_and_rewards_are_drawn_once(numbered, tmp_path, one_thread):
         log_extra("seen", [f"{name}:{value}" for name, value in zip(id, paid)])
         return paid
 
-    from medr1kit import train as module
+    from medr1kit.training import train as module
 
     kept = {}
 
@@ -217,7 +217,7 @@ def test_several_processes_are_refused(train_phantoms, tmp_path, monkeypatch, on
 
 def test_the_command_line_takes_rounds_and_an_earlier_run(tmp_path, monkeypatch):
     from medr1kit import __main__ as commands
-    from medr1kit import train as module
+    from medr1kit.training import train as module
 
     seen = {}
 

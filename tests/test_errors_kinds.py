@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from errors_fakes import answer, says, table
 
-from medr1kit.errors.kinds import KINDS, add_change, changes_table, describe, kinds_table
+from medr1kit.results.errors.kinds import KINDS, add_change, changes_table, describe, kinds_table
 from medr1kit.vqa import DataError
 
 TEXTS = {

@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 from errors_fakes import answer, many, says, table
 
-from medr1kit.errors.kinds import describe
-from medr1kit.errors.letters import confusion_table, letters_table
+from medr1kit.results.errors.kinds import describe
+from medr1kit.results.errors.letters import confusion_table, letters_table
 
 
 def test_a_favourite_letter_shows_and_survives_correction():

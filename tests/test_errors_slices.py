@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 from errors_fakes import many
 
-from medr1kit.errors.kinds import describe
-from medr1kit.errors.slices import _against_rest, _correlation, slices_table, words_table
+from medr1kit.results.errors.kinds import describe
+from medr1kit.results.errors.slices import _against_rest, _correlation, slices_table, words_table
 from medr1kit.vqa import DataError
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from medr1kit import formats
 from medr1kit.formats import FORMATS, NO_THINK, THINK_AFTER, THINK_BEFORE, Parsed, format_named
-from medr1kit.predict import chat_prompt
+from medr1kit.models.predict import chat_prompt
 from medr1kit.vqa import LETTERS, DataError
 
 OPTIONS = ["liver", "MRI", "CT", "lung"]
@@ -55,7 +55,7 @@ def test_the_think_after_prompt_asks_for_the_answer_first():
 
 @each_format
 def test_the_evaluation_asks_with_the_same_words_as_the_training(format):
-    from medr1kit.train import _user_turn
+    from medr1kit.training.train import _user_turn
 
     class Processor:
         def apply_chat_template(self, turns, **settings):

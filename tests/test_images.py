@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 from datasets.features.features import _FEATURE_TYPES
 
-from medr1kit.images import MedicalImage, check_image, check_images, find_image, to_rgb
+from medr1kit.data.images import MedicalImage, check_image, check_images, find_image, to_rgb
 from medr1kit.vqa import DataError
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")
@@ -278,8 +278,8 @@ def test_the_column_survives_what_one_does_with_a_data_set(column, tmp_path):
 
 def test_a_saved_column_names_the_module_to_import_where_it_is_not_known(column, tmp_path, monkeypatch):
     column.save_to_disk(tmp_path / "saved")
-    monkeypatch.delitem(_FEATURE_TYPES, "medr1kit.images.MedicalImage")
-    with pytest.raises(ValueError, match=r"'medr1kit\.images\.MedicalImage' not found"):
+    monkeypatch.delitem(_FEATURE_TYPES, "medr1kit.data.images.MedicalImage")
+    with pytest.raises(ValueError, match=r"'medr1kit\.data\.images\.MedicalImage' not found"):
         datasets.load_from_disk(tmp_path / "saved")
 
 

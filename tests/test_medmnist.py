@@ -5,9 +5,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from medr1kit.audit import blind_floor
-from medr1kit.data import load_vqa
-from medr1kit.medmnist import SETS, medmnist_rows
+from medr1kit.audits import blind_floor
+from medr1kit.data.load import load_vqa
+from medr1kit.data.medmnist import SETS, medmnist_rows
 from medr1kit.vqa import MODALITIES, TASKS, DataError, parse_problem
 
 SIDE = 8

@@ -2,8 +2,8 @@ import pandas as pd
 import pytest
 from errors_fakes import many
 
-from medr1kit.modes import compare_modes
-from medr1kit.stats import mcnemar, paired_difference
+from medr1kit.results.modes import compare_modes
+from medr1kit.results.stats import mcnemar, paired_difference
 from medr1kit.vqa import DataError
 
 BEFORE, AFTER = [0, 0, 1, 1, 0, 0, 0, 1], [1, 1, 1, 0, 1, 1, 1, 1]

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from medr1kit.multiplicity import holm, max_t
-from medr1kit.stats import mcnemar
+from medr1kit.results.multiplicity import holm, max_t
+from medr1kit.results.stats import mcnemar
 
 
 def test_holm_by_hand():

@@ -7,8 +7,8 @@ import shutil
 import pytest
 
 from medr1kit.__main__ import main
-from medr1kit.data import DroppedRows, load_vqa
-from medr1kit.omnimedvqa import convert_omnimedvqa, fingerprint
+from medr1kit.audits.convert import convert_omnimedvqa, fingerprint
+from medr1kit.data.load import DroppedRows, load_vqa
 from medr1kit.vqa import DataError, format_problem, format_solution
 
 TYPES = {"CT(Computed Tomography)": "Disease Diagnosis", "Fundus Photography": "Lesion Grading"}

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from medr1kit.phantoms import PAINTERS, Truth, oct, ultrasound
-from medr1kit.phantoms.canvas import Canvas, lattice, smooth_noise, speckle, spread
-from medr1kit.phantoms.truth import GRADES, NUMBERS, SIZES
+from medr1kit.data.phantoms import PAINTERS, Truth, oct, ultrasound
+from medr1kit.data.phantoms.canvas import Canvas, lattice, smooth_noise, speckle, spread
+from medr1kit.data.phantoms.truth import GRADES, NUMBERS, SIZES
 
 GONE = 1 / 0.7  # the difficulty at which a lesion keeps none of its contrast: the picture without it
 each_painter = pytest.mark.parametrize("modality", PAINTERS)

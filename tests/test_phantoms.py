@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medr1kit.audit import blind_floor
-from medr1kit.data import load_vqa
-from medr1kit.phantoms import (
+from medr1kit.audits import blind_floor
+from medr1kit.data.load import load_vqa
+from medr1kit.data.phantoms import (
     GRADES,
     PAINTERS,
     SCANNERS,
@@ -26,9 +26,9 @@ from medr1kit.phantoms import (
     truth_of,
     words_of,
 )
-from medr1kit.phantoms.questions import KINDS
-from medr1kit.phantoms.scanner import burn_marker
-from medr1kit.phantoms.truth import MAX_DIFFICULTY, NUMBERS, SIZES, SPLITS
+from medr1kit.data.phantoms.questions import KINDS
+from medr1kit.data.phantoms.scanner import burn_marker
+from medr1kit.data.phantoms.truth import MAX_DIFFICULTY, NUMBERS, SIZES, SPLITS
 from medr1kit.vqa import MODALITIES, TASKS, DataError, parse_problem, parse_solution
 
 DIGESTS = Path(__file__).with_name("phantom_digests.json")

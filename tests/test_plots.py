@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
-from medr1kit.audit import blind_floor
-from medr1kit.plots import plot_accuracy, plot_counts, plot_lengths, plot_rewards, plot_transfer
+from medr1kit.audits import blind_floor
+from medr1kit.views.plots import plot_accuracy, plot_counts, plot_lengths, plot_rewards, plot_transfer
 from medr1kit.vqa import MODALITIES, TASKS, DataError
 
 

@@ -12,7 +12,7 @@ from errors_fakes import answer, many, says, table
 from matplotlib.colors import to_rgb
 
 import medr1kit as mk
-from medr1kit.plots import plot_confusion, plot_kinds, plot_letters, plot_probe, plot_slices
+from medr1kit.views.plots import plot_confusion, plot_kinds, plot_letters, plot_probe, plot_slices
 from medr1kit.vqa import DataError
 
 

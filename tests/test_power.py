@@ -7,8 +7,8 @@ from scipy.stats import binom
 from statsmodels.stats.proportion import power_proportions_2indep
 
 import medr1kit as mk
-from medr1kit.power import discordant_share, questions_needed, smallest_difference
-from medr1kit.stats import mcnemar
+from medr1kit.results.power import discordant_share, questions_needed, smallest_difference
+from medr1kit.results.stats import mcnemar
 from medr1kit.vqa import DataError
 
 

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image, ImageChops
 
 import medr1kit as mk
-from medr1kit.models import image_token_ids
-from medr1kit.tables import PREDICTIONS, check_predictions
+from medr1kit.models.load import image_token_ids
+from medr1kit.results.tables import PREDICTIONS, check_predictions
 from medr1kit.vqa import DataError
 
-conditions = import_module("medr1kit.shared_prefix.conditions")
-predict_module = import_module("medr1kit.predict")  # medr1kit.predict itself is the function
+conditions = import_module("medr1kit.models.shared_prefix.conditions")
+predict_module = import_module("medr1kit.models.predict")  # medr1kit.predict itself is the function
 WHO = ["model", "train_modality", "train_task", "method", "seed"]
 
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 import medr1kit as mk
-from medr1kit.probes import WORDINGS
-from medr1kit.stats import cluster_interval, paired_difference, wilson
+from medr1kit.models.probes import WORDINGS
+from medr1kit.results.stats import cluster_interval, paired_difference, wilson
 from medr1kit.vqa import DataError, parse_problem
 
-predict_module = import_module("medr1kit.predict")
+predict_module = import_module("medr1kit.models.predict")
 TEXT = {"format": "no-think", "max_new_tokens": 8}
 
 
@@ -73,7 +73,7 @@ def test_visual_reliance_shows_a_model_that_looks(tiny, val_phantoms):
 
 
 def test_visual_reliance_shows_a_model_that_does_not_look(fresh_tiny, val_phantoms):
-    from medr1kit.models import vision_tower
+    from medr1kit.models.load import vision_tower
 
     def blind(module, arguments, output):
         output.pooler_output = torch.zeros_like(output.pooler_output)

@@ -6,9 +6,9 @@ import datasets
 import pytest
 
 from medr1kit import progress as module
-from medr1kit.data import load_vqa
-from medr1kit.perturbations import rotate_options
+from medr1kit.data.load import load_vqa
 from medr1kit.progress import no_bars_of_datasets, part_of_work, progress
+from medr1kit.results.perturbations import rotate_options
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_rotating_a_selection_shows_no_bar_of_datasets(every_bar):
 
 
 def test_the_probes_say_which_question_they_are_asking(every_bar, monkeypatch):
-    probes = pytest.importorskip("medr1kit.probes")
+    probes = pytest.importorskip("medr1kit.models.probes")
     import pandas as pd
 
     def predict(model, processor, dataset, **settings):

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import medr1kit as mk
-from medr1kit.published import _FOLDER, published
+from medr1kit.results.published_tables import _FOLDER, published
 from medr1kit.vqa import MODALITIES, TASKS, DataError
 
 matplotlib.use("Agg")

@@ -5,8 +5,8 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
-from medr1kit.phantoms import ImageId, fact_words, question_of, truth_of, words_of
-from medr1kit.phantoms.questions import DECOYS, KINDS
+from medr1kit.data.phantoms import ImageId, fact_words, question_of, truth_of, words_of
+from medr1kit.data.phantoms.questions import DECOYS, KINDS
 from medr1kit.vqa import LETTERS, MODALITIES, TASKS
 
 NUMBER = 2500  # questions a modality: 500 of each task

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medr1kit.phantoms import ImageId, Truth, fact_words, question_of, truth_of, words_of
-from medr1kit.phantoms.rationales import STYLES, read_rationale, write_rationale
-from medr1kit.rationales import check_rationale, concluded_letter, rationale_truth
+from medr1kit.data.phantoms import ImageId, Truth, fact_words, question_of, truth_of, words_of
+from medr1kit.data.phantoms.rationales import STYLES, read_rationale, write_rationale
+from medr1kit.results.rationales import check_rationale, concluded_letter, rationale_truth
 from medr1kit.vqa import MODALITIES, DataError
 
 CYST = Truth("CT", "supine", "liver", "cyst", "small", "multiple", "left")  # a mild one

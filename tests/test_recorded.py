@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 
 import medr1kit
-from medr1kit.comparison import transfer_table
-from medr1kit.recorded import recorded
-from medr1kit.stats import pooled_difference
-from medr1kit.tables import PREDICTIONS, check_predictions
+from medr1kit.results.compare import transfer_table
+from medr1kit.results.recorded_tables import recorded
+from medr1kit.results.stats import pooled_difference
+from medr1kit.results.tables import PREDICTIONS, check_predictions
 from medr1kit.vqa import MODALITIES, DataError
 
-RECORDED = Path(medr1kit.__file__).parent / "recorded"
+RECORDED = Path(medr1kit.__file__).parent / "results" / "recorded"
 FILES = sorted(RECORDED.glob("*.csv"))
 
 
@@ -50,7 +50,7 @@ def test_a_gain_is_what_stands_before_and_after_and_splits_into_its_two_parts():
 
 def test_the_model_card_says_what_the_table_of_the_base_says():
     """The card was measured on the validation split, the table on the test split: they agree within three errors."""
-    card = (Path(medr1kit.__file__).parent / "tiny" / "checkpoint" / "README.md").read_text()
+    card = (Path(medr1kit.__file__).parent / "models" / "tiny" / "checkpoint" / "README.md").read_text()
     base = table("base").query("task == 'all'").set_index("format")["accuracy"]
     for name, accuracy in base.items():
         row = next(line for line in card.splitlines() if line.startswith(f"| {name} |"))

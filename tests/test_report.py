@@ -17,16 +17,16 @@ from study_fakes import write_study
 from widget_fakes import HOSTILE, check_safe
 
 from medr1kit.__main__ import main
-from medr1kit.report import write_report
-from medr1kit.report.page import embed, pack, page_of
-from medr1kit.report.sample import Gallery, sample_ids
+from medr1kit.results.answers import Answers
+from medr1kit.results.tables import score
 from medr1kit.study.folder import cell_folder, write_record
 from medr1kit.study.grid import read_study
-from medr1kit.tables import score
+from medr1kit.views.page import write_report
+from medr1kit.views.page.page import embed, pack, page_of
+from medr1kit.views.page.sample import Gallery, sample_ids
+from medr1kit.views.widgets.question import answer_html
+from medr1kit.views.widgets.transfer import explore_transfer
 from medr1kit.vqa import DataError
-from medr1kit.widgets.answers import Answers
-from medr1kit.widgets.question import answer_html
-from medr1kit.widgets.transfer import explore_transfer
 
 
 class Page(HTMLParser):
@@ -284,7 +284,7 @@ def test_images_of_one_s_own_questions_are_found_by_the_loader(tmp_path, capsys)
     Image.new("RGB", (40, 40), (200, 0, 0)).save(tmp_path / "a.png")
     rows = [{"image": "a.png", "problem": "Which colour? A)red, B)blue", "solution": "<answer> A </answer>"}]
     (tmp_path / "questions.json").write_text(json.dumps(rows))
-    from medr1kit.data import load_vqa
+    from medr1kit.data.load import load_vqa
 
     asked = load_vqa(str(tmp_path / "questions.json"), images=str(tmp_path))[0]
     row = small_study().iloc[[0]].assign(**{name: asked[name] for name in ("id", "image_id", "question", "answer")})

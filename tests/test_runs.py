@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medr1kit.runs import RunWriter, load_run
-from medr1kit.tables import METRICS, PREDICTIONS, ROLLOUTS
+from medr1kit.results.runs import RunWriter, load_run
+from medr1kit.results.tables import METRICS, PREDICTIONS, ROLLOUTS
 from medr1kit.vqa import DataError
 
 CONFIG = {"preset": "tiny", "seed": 0, "data": {"rows": 12}}

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from medr1kit.phantoms import PAINTERS, SCANNERS, ImageId, draw, lesion_mask, pixels, truth_of
-from medr1kit.phantoms.canvas import Canvas
-from medr1kit.phantoms.scanner import MARKER_PLACES, Scanner, burn_marker, scan, scan_mask
+from medr1kit.data.phantoms import PAINTERS, SCANNERS, ImageId, draw, lesion_mask, pixels, truth_of
+from medr1kit.data.phantoms.canvas import Canvas
+from medr1kit.data.phantoms.scanner import MARKER_PLACES, Scanner, burn_marker, scan, scan_mask
 from medr1kit.vqa import MODALITIES
 
 B = SCANNERS["B"]

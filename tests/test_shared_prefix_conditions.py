@@ -7,7 +7,7 @@ import pytest
 from peft import LoraConfig, get_peft_model
 from transformers import GenerationConfig
 
-from medr1kit.shared_prefix.conditions import why_not_drawn, why_not_read, why_not_shared, why_not_trained
+from medr1kit.models.shared_prefix.conditions import why_not_drawn, why_not_read, why_not_shared, why_not_trained
 
 
 def trainer(model, **changes):

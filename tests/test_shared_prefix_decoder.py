@@ -4,10 +4,10 @@ import pytest
 import torch
 from shared_prefix_cases import adapted, conversations, core_of, head_of
 
-from medr1kit.shared_prefix.decoder import Decoder
-from medr1kit.shared_prefix.prompts import prefill, read_prompts
-from medr1kit.shared_prefix.scoring import _continue
-from medr1kit.shared_prefix.vision import VisionFeatures
+from medr1kit.models.shared_prefix.decoder import Decoder
+from medr1kit.models.shared_prefix.prompts import prefill, read_prompts
+from medr1kit.models.shared_prefix.scoring import _continue
+from medr1kit.models.shared_prefix.vision import VisionFeatures
 
 WORDS = torch.tensor([[11, 40, 7], [90, 12, 33], [11, 40, 8]])  # (branches, tokens)
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 from shared_prefix_cases import adapted, conversations, core_of, head_of
 
-from medr1kit.shared_prefix.decoder import Decoder
-from medr1kit.shared_prefix.graphs import StaticDecoder
-from medr1kit.shared_prefix.prompts import prefill, read_prompts
-from medr1kit.shared_prefix.sampling import sample
-from medr1kit.shared_prefix.vision import VisionFeatures
+from medr1kit.models.shared_prefix.decoder import Decoder
+from medr1kit.models.shared_prefix.graphs import StaticDecoder
+from medr1kit.models.shared_prefix.prompts import prefill, read_prompts
+from medr1kit.models.shared_prefix.sampling import sample
+from medr1kit.models.shared_prefix.vision import VisionFeatures
 
 
 def rollouts(decoder, model, processor, rows, new_tokens=24):

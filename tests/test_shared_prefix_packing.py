@@ -3,9 +3,9 @@
 import torch
 from shared_prefix_cases import LENGTHS, adapted, completions, conversations, core_of, head_of
 
-from medr1kit.shared_prefix.packing import _Layout, score_packed
-from medr1kit.shared_prefix.prompts import Prompts, read_prompts
-from medr1kit.shared_prefix.vision import VisionFeatures
+from medr1kit.models.shared_prefix.packing import _Layout, score_packed
+from medr1kit.models.shared_prefix.prompts import Prompts, read_prompts
+from medr1kit.models.shared_prefix.vision import VisionFeatures
 
 PROMPTS = Prompts(
     input_ids=torch.tensor([[0, 5, 6], [7, 8, 9]]),

@@ -4,8 +4,8 @@ import pytest
 import torch
 from shared_prefix_cases import COUNTS, conversations, core_of, padded
 
-from medr1kit.shared_prefix.prompts import prefill, read_prompts
-from medr1kit.shared_prefix.vision import VisionFeatures
+from medr1kit.models.shared_prefix.prompts import prefill, read_prompts
+from medr1kit.models.shared_prefix.vision import VisionFeatures
 from medr1kit.vqa import DataError
 
 

@@ -4,12 +4,12 @@ import pytest
 import torch
 from shared_prefix_cases import COUNTS, adapted, base_of, conversations, core_of, head_of, padded
 
-from medr1kit.models import image_token_ids
-from medr1kit.shared_prefix.decoder import Decoder
-from medr1kit.shared_prefix.prompts import prefill, read_prompts
-from medr1kit.shared_prefix.sampling import _Branches, sample, settled
-from medr1kit.shared_prefix.scoring import score
-from medr1kit.shared_prefix.vision import VisionFeatures
+from medr1kit.models.load import image_token_ids
+from medr1kit.models.shared_prefix.decoder import Decoder
+from medr1kit.models.shared_prefix.prompts import prefill, read_prompts
+from medr1kit.models.shared_prefix.sampling import _Branches, sample, settled
+from medr1kit.models.shared_prefix.scoring import score
+from medr1kit.models.shared_prefix.vision import VisionFeatures
 
 PLAIN = {"do_sample": True, "max_new_tokens": 24, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
 

@@ -16,11 +16,11 @@ from shared_prefix_cases import (
     stock_inputs,
 )
 
-from medr1kit.shared_prefix import scoring
-from medr1kit.shared_prefix.packing import score_packed
-from medr1kit.shared_prefix.prompts import prefill, read_prompts
-from medr1kit.shared_prefix.scoring import score
-from medr1kit.shared_prefix.vision import VisionFeatures
+from medr1kit.models.shared_prefix import scoring
+from medr1kit.models.shared_prefix.packing import score_packed
+from medr1kit.models.shared_prefix.prompts import prefill, read_prompts
+from medr1kit.models.shared_prefix.scoring import score
+from medr1kit.models.shared_prefix.vision import VisionFeatures
 
 EXACT = 2e-6  # relative, in float32
 TRAINED = ("language model", "merger, too", "every weight")

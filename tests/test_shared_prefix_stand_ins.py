@@ -2,7 +2,7 @@
 
 import torch
 
-from medr1kit.shared_prefix.stand_ins import OnceDecoded, ReadAlready, by_prompt, let_through
+from medr1kit.training.stand_ins import OnceDecoded, ReadAlready, by_prompt, let_through
 
 
 class Counting:

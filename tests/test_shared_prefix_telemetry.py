@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from medr1kit.shared_prefix.telemetry import Telemetry, peak_memory
+from medr1kit.training.telemetry import Telemetry, peak_memory
 
 
 def test_an_inner_phase_is_taken_out_of_the_outer_one(monkeypatch):

@@ -8,8 +8,8 @@ from conftest import _save_micro
 from shared_prefix_cases import adapted, core_of, logged, odd_tokens, stock_and_shared, trainer_of, with_prompts
 
 import medr1kit as mk
-from medr1kit.shared_prefix import trainer as trainer_module
-from medr1kit.shared_prefix.trainer import SharedPrefixGRPOTrainer
+from medr1kit.training import shared_trainer as trainer_module
+from medr1kit.training.shared_trainer import SharedPrefixGRPOTrainer
 
 # How far weights may end from TRL's, relative to how far training moved them. A gradient in float32 is right to about
 # 1e-6, and every step rounds the weights by 6e-8 of themselves.

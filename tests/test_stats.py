@@ -7,7 +7,7 @@ import pytest
 import statsmodels.api as sm
 from scipy.stats import t
 
-from medr1kit.stats import cluster_interval, mcnemar, paired_difference, pooled_difference, wilson
+from medr1kit.results.stats import cluster_interval, mcnemar, paired_difference, pooled_difference, wilson
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 10), (3, 10), (10, 10), (137, 200), (2.5, 7)])

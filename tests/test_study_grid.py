@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from study_fakes import STUDY, write_study
 
-from medr1kit.data import load_vqa
+from medr1kit.data.load import load_vqa
 from medr1kit.study.grid import _DATA, _SOURCE, check_settings, read_study, select
 from medr1kit.vqa import MODALITIES, TASKS, DataError
 

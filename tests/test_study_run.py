@@ -11,6 +11,7 @@ import pytest
 from study_fakes import STUDY, Fake, write_study
 
 from medr1kit.__main__ import main
+from medr1kit.results.tables import PREDICTIONS
 from medr1kit.study import commands
 from medr1kit.study.cell import run_cell
 from medr1kit.study.commands import read_shard
@@ -19,7 +20,6 @@ from medr1kit.study.grid import read_study
 from medr1kit.study.results import read_predictions, write_tables
 from medr1kit.study.status import describe, seconds_left, status_table
 from medr1kit.study.workers import Worker, WorkerDied, run_cells
-from medr1kit.tables import PREDICTIONS
 from medr1kit.vqa import DataError
 
 GRPO = "ct_grpo_no-think_0"

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from medr1kit.formats import NO_THINK, THINK_AFTER, THINK_BEFORE
-from medr1kit.symptoms import watch_columns
+from medr1kit.results.symptoms import watch_columns
 from medr1kit.vqa import DataError
 
 OPTIONS = ["mass", "cyst", "nodule", "left lung"]

@@ -5,8 +5,8 @@ import warnings
 import pandas as pd
 import pytest
 
-from medr1kit.stats import cluster_interval, wilson
-from medr1kit.tables import METRICS, PREDICTIONS, ROLLOUTS, check_predictions, score
+from medr1kit.results.stats import cluster_interval, wilson
+from medr1kit.results.tables import METRICS, PREDICTIONS, ROLLOUTS, check_predictions, score
 from medr1kit.vqa import DataError
 
 

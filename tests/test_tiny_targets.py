@@ -5,9 +5,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from medr1kit.data.phantoms import phantom_rows
 from medr1kit.formats import FORMATS, NO_THINK, THINK_BEFORE
-from medr1kit.phantoms import phantom_rows
-from medr1kit.tiny.targets import WORDING, Annotator
+from medr1kit.models.tiny.targets import WORDING, Annotator
 
 
 @pytest.fixture(scope="module")

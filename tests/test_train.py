@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import medr1kit as mk
-from medr1kit.models import image_token_ids, vision_tower
-from medr1kit.tables import ROLLOUTS
+from medr1kit.models.load import image_token_ids, vision_tower
+from medr1kit.results.tables import ROLLOUTS
 from medr1kit.vqa import DataError
 
 # A step of two groups of four short completions, and one of eight examples: a tenth of a second each.
@@ -530,14 +530,14 @@ def test_the_other_architectures_train_by_sft_and_grpo(micro, micro_folder, trai
 
 
 def test_changing_the_rank_keeps_what_else_the_preset_adapts():
-    from medr1kit.train import _settings
+    from medr1kit.training.train import _settings
 
     _, adapter = _settings("grpo", "tiny", {}, {"rank": 4})
     assert adapter.r == 4 and adapter.lora_alpha == 32 and "merger" in adapter.target_modules
 
 
 def test_a_group_of_one_is_refused():
-    from medr1kit.train import _check_groups
+    from medr1kit.training.train import _check_groups
 
     for size in (0, 1):
         with pytest.raises(DataError, match="at least two"):

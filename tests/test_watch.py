@@ -7,9 +7,9 @@ import pytest
 
 import medr1kit as mk
 from medr1kit.formats import FORMATS, NO_THINK, THINK_AFTER, THINK_BEFORE
-from medr1kit.runs import RunWriter
+from medr1kit.results.runs import RunWriter
+from medr1kit.results.watch import RULES, WINDOW, RewardWatch, watch_rollouts
 from medr1kit.vqa import DataError
-from medr1kit.watch import RULES, WINDOW, RewardWatch, watch_rollouts
 
 OPTIONS = ["mass", "cyst", "nodule", "left lung"]
 WORDS = "small large dark bright ring shadow line upper lower single many round grey pale dense soft".split()  # noqa: SIM905

@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 from widget_fakes import predictions
 
+from medr1kit.results.answers import Answers
 from medr1kit.vqa import DataError
-from medr1kit.widgets.answers import Answers
 
 RIGHT, WRONG = "<think>x</think><answer>B</answer>", "<think>x</think><answer>A</answer>"
 UNREAD, BARE = "perhaps", "<answer>B</answer>"

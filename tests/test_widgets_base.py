@@ -7,9 +7,9 @@ import ipywidgets
 import pytest
 from widget_fakes import check_safe
 
+from medr1kit.views.widgets import base
+from medr1kit.views.widgets.base import VIEW, Panel
 from medr1kit.vqa import DataError
-from medr1kit.widgets import base
-from medr1kit.widgets.base import VIEW, Panel
 
 
 class Counter(Panel):
@@ -66,7 +66,7 @@ def test_static_mode_shows_no_view_and_builds_nothing(monkeypatch):
 def test_a_static_cell_needs_no_ipywidgets():
     code = (
         "import os, sys; os.environ['MEDR1KIT_STATIC'] = '1'\n"
-        "from medr1kit.widgets.lab import reward_lab\n"
+        "from medr1kit.views.widgets.lab import reward_lab\n"
         "reward_lab()._repr_mimebundle_()\n"
         "assert not {'ipywidgets', 'torch'} & set(sys.modules)"
     )

@@ -3,9 +3,9 @@
 import pytest
 from widget_fakes import HOSTILE, check_safe
 
+from medr1kit.data.phantoms import ImageId, truth_of
 from medr1kit.formats import FORMATS, NO_THINK, THINK_AFTER, THINK_BEFORE
-from medr1kit.phantoms import ImageId, truth_of
-from medr1kit.widgets.completion import completion_html, paid
+from medr1kit.views.widgets.completion import completion_html, paid
 
 OPTIONS = ["liver", "brain", "lung"]
 

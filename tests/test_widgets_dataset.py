@@ -9,10 +9,10 @@ import pytest
 from widget_fakes import HOSTILE, check_safe
 
 import medr1kit as mk
+from medr1kit.audits.flagged import Flagged
+from medr1kit.views.pictures import Pictures
+from medr1kit.views.widgets.dataset import PAGE, explore_data
 from medr1kit.vqa import DataError
-from medr1kit.widgets.dataset import PAGE, explore_data
-from medr1kit.widgets.flagged import Flagged
-from medr1kit.widgets.pictures import Pictures
 
 
 @pytest.fixture(scope="module")

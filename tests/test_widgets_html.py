@@ -5,7 +5,7 @@ import re
 import pytest
 from widget_fakes import HOSTILE, check_safe
 
-from medr1kit.widgets import html
+from medr1kit.views import html
 
 
 @pytest.mark.parametrize("name", HOSTILE)

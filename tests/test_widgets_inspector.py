@@ -11,9 +11,9 @@ from test_widgets_base import from_browser
 from widget_fakes import HOSTILE, check_safe, predictions
 
 import medr1kit as mk
-from medr1kit.images import MedicalImage
+from medr1kit.data.images import MedicalImage
+from medr1kit.views.widgets.base import VIEW
 from medr1kit.vqa import DataError
-from medr1kit.widgets.base import VIEW
 
 RIGHT, WRONG = "<think>x</think><answer>B</answer>", "<think>x</think><answer>A</answer>"
 BEFORE = [RIGHT, RIGHT, WRONG, WRONG, "perhaps", WRONG]

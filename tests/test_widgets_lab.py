@@ -8,8 +8,8 @@ from widget_fakes import HOSTILE, check_safe
 
 import medr1kit as mk
 from medr1kit.formats import FORMATS, NO_THINK, THINK_AFTER, THINK_BEFORE
+from medr1kit.views.widgets.lab import OWN, WRITTEN, near_misses, reward_table
 from medr1kit.vqa import LETTERS, DataError
-from medr1kit.widgets.lab import OWN, WRITTEN, near_misses, reward_table
 
 OPTIONS = ["liver", "brain", "lung"]
 CASES = [(format, name) for format in FORMATS.values() for name in near_misses(format, "B", OPTIONS)]

@@ -9,10 +9,10 @@ import PIL.Image
 import pytest
 from widget_fakes import check_safe
 
-from medr1kit.images import MedicalImage
-from medr1kit.phantoms import redraw
+from medr1kit.data.images import MedicalImage
+from medr1kit.data.phantoms import redraw
+from medr1kit.views.pictures import Pictures
 from medr1kit.vqa import DataError
-from medr1kit.widgets.pictures import Pictures
 
 
 def png(colour, size=(300, 200)):

@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 from widget_fakes import HOSTILE, check_safe
 
-from medr1kit.runs import RunWriter, load_run
+from medr1kit.results.rollouts import Rollouts
+from medr1kit.results.runs import RunWriter, load_run
+from medr1kit.views.pictures import Pictures
+from medr1kit.views.widgets.curves import curve
+from medr1kit.views.widgets.groups import groups_of
+from medr1kit.views.widgets.run import curves_html, explore_run
 from medr1kit.vqa import DataError
-from medr1kit.widgets.curves import curve
-from medr1kit.widgets.groups import groups_of
-from medr1kit.widgets.pictures import Pictures
-from medr1kit.widgets.rollouts import Rollouts
-from medr1kit.widgets.run import curves_html, explore_run
 
 SVG = "data:image/svg+xml;base64,"
 
@@ -297,7 +297,7 @@ def test_it_stops_when_told_when_closed_and_when_nothing_comes(tmp_path, end, mo
     panel.every = 0.01
     panel.root  # noqa: B018
     if end == "silence":
-        monkeypatch.setattr("medr1kit.widgets.run._PATIENCE", 0.05)
+        monkeypatch.setattr("medr1kit.views.widgets.run._PATIENCE", 0.05)
     panel.follow(True)
     assert len(followers()) == 1
     {"close": panel.close, "untick": lambda: panel.follow(False), "silence": lambda: None}[end]()

@@ -8,13 +8,13 @@ import pytest
 from test_widgets_html import contrast
 from widget_fakes import HOSTILE, check_safe, predictions
 
-from medr1kit.comparison import transfer_table
-from medr1kit.modes import compare_modes
+from medr1kit.results.compare import transfer_table
+from medr1kit.results.maps import Map, cell_answers, cell_numbers, map_table, maps_of, slim
+from medr1kit.results.modes import compare_modes
+from medr1kit.views.pictures import Pictures
+from medr1kit.views.widgets.heat import cell_text, colours_of, map_html
+from medr1kit.views.widgets.transfer import explore_transfer
 from medr1kit.vqa import DataError
-from medr1kit.widgets.heat import cell_text, colours_of, map_html
-from medr1kit.widgets.maps import Map, cell_answers, cell_numbers, map_table, maps_of, slim
-from medr1kit.widgets.pictures import Pictures
-from medr1kit.widgets.transfer import explore_transfer
 
 TESTED = ("CT", "MRI", "OCT")
 

@@ -7,8 +7,8 @@ import pytest
 from errors_fakes import OPTIONS, answer, says, table
 
 import medr1kit as mk
+from medr1kit.views.page.worksheet import READER, export_worksheet, read_worksheet, reader_agreement
 from medr1kit.vqa import DataError
-from medr1kit.worksheet import READER, export_worksheet, read_worksheet, reader_agreement
 
 EVIL = ["=HYPERLINK(1)", "+1", "-1", "@SUM(A1)", "\tx", "'=x", "plain", "'plain"]
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from medr1kit.audit import audit
+from medr1kit.audits import audit
 from medr1kit.benchmark.load import made_up, write_questions
 from medr1kit.benchmark.timing import alone, say, timed
-from medr1kit.data import load_vqa
+from medr1kit.data.load import load_vqa
 
 REPEATS = 1
 TRAIN, TEST = 71_000, 18_000  # Med-R1's rows of all modalities

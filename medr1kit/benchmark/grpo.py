@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, Any
 from medr1kit.benchmark.even import distinct_reward, fixed_length
 from medr1kit.benchmark.memory import measure_memory
 from medr1kit.benchmark.timing import Seconds, compared, say
-from medr1kit.data import load_vqa
+from medr1kit.data.load import load_vqa
 from medr1kit.formats import format_named
-from medr1kit.models import load_model
+from medr1kit.models.load import load_model
 from medr1kit.rewards import accuracy_reward, format_reward
-from medr1kit.train import train_grpo
+from medr1kit.training.train import train_grpo
 
 if TYPE_CHECKING:
     import pandas as pd

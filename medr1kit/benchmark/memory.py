@@ -18,7 +18,7 @@ import warnings
 from pathlib import Path
 
 from medr1kit.benchmark.even import distinct_reward, fixed_length
-from medr1kit.shared_prefix.telemetry import peak_memory
+from medr1kit.training.telemetry import peak_memory
 
 VOCABULARY = 151_936  # Qwen2-VL's
 NEW_TOKENS = 128
@@ -58,7 +58,7 @@ def peak_of_a_step(fast: bool, vocabulary: int, new_tokens: int) -> dict:
     """Run one step in this process; return its peak above what was held before, in bytes, its texts and gradient."""
     import torch
 
-    from medr1kit.data import load_vqa
+    from medr1kit.data.load import load_vqa
 
     torch.set_num_threads(1)
     questions = load_vqa("phantoms", split="train", n=PROMPTS)
@@ -89,7 +89,7 @@ def held_and_peak() -> tuple[int, int]:
 
 def _step(model, processor, questions, fast: bool, new_tokens: int, rows: int = PROMPTS * GROUP):
     """One step of one trainer, read into memory."""
-    from medr1kit.train import train_grpo
+    from medr1kit.training.train import train_grpo
 
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -113,7 +113,7 @@ def _wide_model(vocabulary: int):
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
 
-    from medr1kit.models import TINY, load_processor
+    from medr1kit.models.load import TINY, load_processor
 
     config = AutoConfig.from_pretrained(TINY)
     config.text_config.vocab_size = vocabulary

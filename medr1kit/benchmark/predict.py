@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from medr1kit.benchmark.timing import compared, say, timed
-from medr1kit.data import load_vqa
+from medr1kit.data.load import load_vqa
 from medr1kit.formats import ResponseFormat, format_named
-from medr1kit.models import load_model, lora
-from medr1kit.perturbations import rotate_options
-from medr1kit.predict import chat_prompt, predict
-from medr1kit.shared_prefix.reading import forget_images
+from medr1kit.models.load import load_model, lora
+from medr1kit.models.predict import chat_prompt, predict
+from medr1kit.models.shared_prefix.reading import forget_images
+from medr1kit.results.perturbations import rotate_options
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -39,7 +39,7 @@ def has_splits(name: str) -> bool:
 
 
 def load_model_of(flags: dict[str, Any]):
-    from medr1kit.models import load_model
+    from medr1kit.models.load import load_model
 
     names = {"dtype": "dtype", "attn_implementation": "attn", "max_pixels": "max_pixels"}
     chosen = {ours: flags[theirs] for theirs, ours in names.items() if theirs in flags}
@@ -49,7 +49,7 @@ def load_model_of(flags: dict[str, Any]):
 
 
 def load_data(flags: dict[str, Any], split: str | None):
-    from medr1kit.data import load_vqa
+    from medr1kit.data.load import load_vqa
 
     names = {"image_folder": "images", "num_rows": "n"}
     names |= {name: name for name in ("meta", "modality", "task", "check")}
@@ -60,7 +60,7 @@ def load_data(flags: dict[str, Any], split: str | None):
 
 
 def hold_out(dataset, flags: dict[str, Any]):
-    from medr1kit.audit import image_disjoint_split
+    from medr1kit.audits import image_disjoint_split
 
     train, test = image_disjoint_split(dataset, test_size=flags["test_size"], seed=flags.get("seed", 0))
     print(f"held out {len(test)} of {len(dataset)} questions; no image or patient is on both sides")
@@ -69,7 +69,7 @@ def hold_out(dataset, flags: dict[str, Any]):
 
 def format_for(model, flags: dict[str, Any]) -> ResponseFormat:
     """The format asked for; a run that was trained in another one is worth a word."""
-    from medr1kit.runs import load_run
+    from medr1kit.results.runs import load_run
 
     format, run = format_named(flags.get("format", "no-think")), getattr(model, "medr1kit_run", None)
     trained = load_run(run).config["format"] if run else format.name

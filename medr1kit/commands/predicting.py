@@ -9,9 +9,9 @@ def predict(argv: list[str]) -> None:
     """Answer a data set's questions, write the predictions and print accuracy by modality and task."""
     from trl import ModelConfig
 
-    from medr1kit.flags import DataFlags, PredictFlags, fit_to_machine, parse_flags
-    from medr1kit.models import choose_device
-    from medr1kit.predict import predict
+    from medr1kit.commands.flags import DataFlags, PredictFlags, fit_to_machine, parse_flags
+    from medr1kit.models.load import choose_device
+    from medr1kit.models.predict import predict
 
     flags = parse_flags(argv, "medr1kit predict", DataFlags, PredictFlags, ModelConfig)
     flags = fit_to_machine(flags, choose_device().value)
@@ -31,7 +31,7 @@ def predict(argv: list[str]) -> None:
 
 
 def print_scores(preds) -> None:
-    from medr1kit.tables import score
+    from medr1kit.results.tables import score
 
     for by in ("modality", "task"):
         print("\n" + score(preds, by=by).round(3).to_string(index=False))

@@ -11,7 +11,7 @@ from medr1kit.vqa import DataError
 
 def convert(argv: list[str]) -> None:
     """Cut OmniMedVQA's own files into training and test files that share no image, or as Med-R1 did."""
-    from medr1kit.omnimedvqa import convert_omnimedvqa
+    from medr1kit.audits.convert import convert_omnimedvqa
 
     parser = argparse.ArgumentParser(prog="medr1kit convert", description=convert.__doc__)
     parser.add_argument("folder", help="OmniMedVQA's folder, the one that contains QA_information")
@@ -33,7 +33,7 @@ def convert(argv: list[str]) -> None:
 
 def audit(argv: list[str]) -> None:
     """Say what a score on a test file would mean: blind floors, leaks, balance, defects."""
-    from medr1kit.audit import audit
+    from medr1kit.audits import audit
 
     parser = argparse.ArgumentParser(prog="medr1kit audit", description=audit.__doc__.splitlines()[0])
     sources = "'phantoms', a Med-R1 .json or .json.gz, a folder, or a hub name"
@@ -69,7 +69,7 @@ def audit(argv: list[str]) -> None:
 
 
 def _check_card(card: str, data: str) -> None:
-    from medr1kit.cards import check_card
+    from medr1kit.audits.cards import check_card
 
     table = check_card(card, data)
     width = table["file"].str.len().max()
@@ -85,7 +85,7 @@ def _check_card(card: str, data: str) -> None:
 
 def _load_side(source: str, side: str, flags: argparse.Namespace, meta: str | None):
     """One side of an audit, with its bad rows left out and listed: an audit is for files that may be bad."""
-    from medr1kit.data import load_vqa
+    from medr1kit.data.load import load_vqa
 
     split = side if has_splits(source) else None
     return load_vqa(source, split=split, modality=flags.modality, task=flags.task, meta=meta, check="drop")

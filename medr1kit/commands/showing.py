@@ -10,7 +10,7 @@ from medr1kit.commands.loading import has_splits, load_data
 
 def report(argv: list[str]) -> None:
     """Write a run or a study as one HTML page: tables, maps and the reader, without Python and network."""
-    from medr1kit.report import QUESTIONS, write_report
+    from medr1kit.views.page import QUESTIONS, write_report
 
     parser = argparse.ArgumentParser(prog="medr1kit report", description=report.__doc__)
     parser.add_argument(

@@ -15,8 +15,8 @@ def grpo(argv: list[str]) -> None:
     """Train by GRPO; flags are those of TRL's GRPOConfig and ModelConfig and of medr1kit's data."""
     from trl import GRPOConfig
 
-    from medr1kit.flags import GRPOFlags
-    from medr1kit.train import train_grpo
+    from medr1kit.commands.flags import GRPOFlags
+    from medr1kit.training.train import train_grpo
 
     _train(argv, "grpo", train_grpo, GRPOFlags, GRPOConfig)
 
@@ -25,7 +25,7 @@ def sft(argv: list[str]) -> None:
     """Train on gold completions; flags are those of TRL's SFTConfig and ModelConfig and of medr1kit's data."""
     from trl import SFTConfig
 
-    from medr1kit.train import train_sft
+    from medr1kit.training.train import train_sft
 
     _train(argv, "sft", train_sft, SFTConfig)
 
@@ -33,8 +33,8 @@ def sft(argv: list[str]) -> None:
 def _train(argv: list[str], command: str, train: Any, *arguments_of: type) -> None:
     from trl import ModelConfig
 
-    from medr1kit.flags import DataFlags, fit_to_machine, parse_flags
-    from medr1kit.models import choose_device
+    from medr1kit.commands.flags import DataFlags, fit_to_machine, parse_flags
+    from medr1kit.models.load import choose_device
 
     flags = fit_to_machine(
         parse_flags(argv, f"medr1kit {command}", DataFlags, ModelConfig, *arguments_of), choose_device().value
@@ -90,9 +90,9 @@ def _rewards(names: list[str], format: ResponseFormat) -> list:
 
 def _report_held_out(model, processor, train, test, flags: dict[str, Any], run) -> None:
     """Print accuracy on the held-out questions beside what needs no image: blind floor, shuffled and blank images."""
-    from medr1kit.audit import blind_floor
-    from medr1kit.predict import predict
-    from medr1kit.probes import visual_reliance
+    from medr1kit.audits import blind_floor
+    from medr1kit.models.predict import predict
+    from medr1kit.models.probes import visual_reliance
 
     format = flags.get("format", "no-think")
     preds = predict(model, processor, test, format=format, output=run.path / "predictions.parquet")

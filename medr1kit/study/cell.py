@@ -70,8 +70,8 @@ def mark_failed(folder: Path, record: dict[str, Any], error: Exception) -> None:
 
 def train_cell(cell: Cell, folder: Path) -> None:
     """Train as the cell's definition says; the run goes to the cell's folder."""
-    from medr1kit.models import load_model
-    from medr1kit.train import train_grpo, train_sft
+    from medr1kit.models.load import load_model
+    from medr1kit.training.train import train_grpo, train_sft
 
     definition = cell.definition
     dataset = _questions(json.dumps(definition["train"]))
@@ -83,8 +83,8 @@ def train_cell(cell: Cell, folder: Path) -> None:
 
 def predict_cell(cell: Cell, folder: Path) -> None:
     """Answer the test questions with the trained model, or with the base."""
-    from medr1kit.models import load_model
-    from medr1kit.predict import predict
+    from medr1kit.models.load import load_model
+    from medr1kit.models.predict import predict
 
     definition = cell.definition
     model, processor = load_model(folder if cell.train_by is not None else definition["model"])
@@ -96,7 +96,7 @@ def predict_cell(cell: Cell, folder: Path) -> None:
 @lru_cache(maxsize=4)
 def _questions(arguments: str):
     """A data set by the arguments of load_vqa, as JSON; a worker asks for the same test questions again and again."""
-    from medr1kit.data import load_vqa
+    from medr1kit.data.load import load_vqa
 
     chosen = json.loads(arguments)
     chosen.pop("digests", None)

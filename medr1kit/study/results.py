@@ -1,6 +1,6 @@
 """What a study found: all predictions in one table, and small tables to keep, with what made them.
 
-predictions.parquet   every answer of every finished cell (columns of medr1kit.tables.PREDICTIONS)
+predictions.parquet   every answer of every finished cell (columns of medr1kit.results.tables.PREDICTIONS)
 tables/
   transfer_modality.csv, transfer_task.csv   medr1kit.transfer_table
   scores_modality.csv, scores_task.csv       accuracy of every model, base included, seeds averaged
@@ -8,9 +8,9 @@ tables/
   runs.csv                                   a row a cell: seconds of wall clock and of CPU
   provenance.json                            commands, study, seeds, versions, dates, cells
 
-With a folder of their own, as for ``medr1kit/recorded/``, the tables are followed there by the predictions themselves,
-all rows and all columns, sorted by question and packed: texts about one image are alike, and 190,000 answers of 25
-tokens take 1.5 MB.
+With a folder of their own, as for ``medr1kit/results/recorded/``, the tables are followed there by the predictions
+themselves, all rows and all columns, sorted by question and packed: texts about one image are alike, and 190,000
+answers of 25 tokens take 1.5 MB.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from typing import Any
 
 import pandas as pd
 
-from medr1kit.comparison import transfer_table
 from medr1kit.progress import progress
-from medr1kit.runs import load_run
+from medr1kit.results.compare import transfer_table
+from medr1kit.results.runs import load_run
+from medr1kit.results.tables import PREDICTIONS, score
 from medr1kit.study.folder import cell_folder, commands_so_far, now, state_of
 from medr1kit.study.grid import Cell, Study
-from medr1kit.tables import PREDICTIONS, score
 from medr1kit.vqa import DataError
 
 _CURVES = ("step", "reward", "reward_std", "frac_reward_zero_std", "completions/mean_length", "entropy")

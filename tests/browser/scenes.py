@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import medr1kit as mk
-from medr1kit.runs import RunWriter
+from medr1kit.results.runs import RunWriter
 
 INSPECT = """
 import medr1kit as mk

@@ -14,7 +14,7 @@ from widget_fakes import HOSTILE
 HEAD = """
 import sys; sys.path.insert(0, {tests!r})
 import medr1kit as mk, pandas as pd, ipywidgets
-from medr1kit.runs import RunWriter
+from medr1kit.results.runs import RunWriter
 from datasets import Dataset
 from widget_fakes import HOSTILE, predictions
 texts = [text for name, text in HOSTILE.items() if name != "half"]  # no table of pandas holds half a character

@@ -6,7 +6,7 @@ import scenes
 from playwright.sync_api import Page, expect
 from widget_fakes import predictions
 
-from medr1kit.runs import RunWriter
+from medr1kit.results.runs import RunWriter
 
 
 def hook(page: Page, name: str):

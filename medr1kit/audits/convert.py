@@ -1,0 +1,249 @@
+"""OmniMedVQA's own files -> training and test files in Med-R1's form.
+
+OmniMedVQA comes as one JSON file a source (``QA_information/Open-access/*.json``, 42 files, 88,996 questions). Med-R1
+cut it three times, by modality, by task and by source, each time row by row at random. So 13 % of its CT test rows show
+an image of the CT training file, and four fifths of the rows of any task test are training rows of the modality files.
+
+:func:`convert_omnimedvqa` cuts once, by image: a row of any test file is in no training file, of neither family, and
+neither is its image. Given Med-R1's published files it repeats their membership instead, row by row, for comparison.
+Two of these are not published, MRI's and Disease Diagnosis' training file; they are what is left over.
+
+The result is the same on every machine: rows are sorted, or stand in the published order, and a manifest has the
+fingerprint of each file, to be compared with those of others. It is a sha256 over the sorted rows, so it does not
+depend on their order.
+
+Source: Med-R1 facts, sections 1.1 (schemas), 1.2 (files), 1.6 (leaks).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from hashlib import sha256
+from pathlib import Path
+
+import datasets
+
+from medr1kit.audits.repair import image_disjoint_split
+from medr1kit.data.files import make_record, read_json, read_omnimedvqa
+from medr1kit.data.load import DroppedRows
+from medr1kit.vqa import DataError, modality_name, task_name
+
+FAMILIES = {"modality": modality_name, "question_type": task_name}
+_COLUMN = {"modality": "modality", "question_type": "task"}
+_SIDES = ("train", "test")
+
+
+def convert_omnimedvqa(
+    folder: str | os.PathLike,
+    out: str | os.PathLike,
+    test_size: float = 0.2,
+    seed: int = 0,
+    published: str | os.PathLike | None = None,
+    check: str = "error",
+) -> dict:
+    """Write OmniMedVQA's open-access part as ``modality/train/CT.json`` ... ``question_type/test/Lesion_Grading.json``.
+
+    Each file is an array of objects with Med-R1's keys image, problem and solution, and further modality, task and
+    source; :func:`medr1kit.load_vqa` reads it, with ``images=folder``.
+
+    Args:
+        folder: OmniMedVQA's folder, the one that contains ``QA_information``.
+        out: a folder that does not exist yet or is empty.
+        test_size, seed: of the image-disjoint split, as in :func:`medr1kit.image_disjoint_split`.
+        published: a folder with Med-R1's JSON files, any of them, named after a modality or task and, in the name or a
+            folder, "train" or "test". Rows are matched by image path and question. Where one of the two files of a
+            modality or task is not there, it is made of the rows that the other one does not have; rows that have no
+            place, because both are there or neither, are left out and counted.
+        check: "error" refuses malformed rows, "drop" leaves them out and lists them in a
+            :class:`~medr1kit.data.load.DroppedRows` warning.
+
+    Returns:
+        The manifest, which is also written to ``out/manifest.json``: ``questions`` (the fingerprint of each file that
+        was read), ``dropped`` (counts by reason), ``split`` (how rows were placed), ``files`` (for each file: path,
+        rows, images, sha256, and for a published one whether it is ``same_as_published``), ``unplaced`` (rows in no
+        file, by family) and ``leaks`` (test rows whose image is in the training file, by family and name). With
+        ``published``, ``split`` has ``not_found``, the published rows that OmniMedVQA does not have, by family.
+
+    Raises:
+        DataError: if a file cannot be read, a row is bad, a published file's name does not say what it is, or ``out``
+            has files in it.
+    """
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{os.fspath(out)!r} is not an empty folder; give a new one")
+    records, dropped, read = _read(Path(folder), check)
+    if published is None:
+        sides = _image_disjoint(records, test_size, seed)
+        places = {
+            family: [(record[_COLUMN[family]] or "unknown", side) for record, side in zip(records, sides)]
+            for family in FAMILIES
+        }
+        split, files = {"kind": "image-disjoint", "test_size": test_size, "seed": seed}, {}
+    else:
+        files = _published(Path(published))
+        places, not_found = _as_published(records, files)
+        split = {"kind": "published", "not_found": not_found}
+    manifest = {"questions": read, "dropped": dropped, "split": split, "files": [], "unplaced": {}, "leaks": {}}
+    for family, placed in places.items():
+        manifest["unplaced"][family] = placed.count(None)
+        manifest["leaks"][family] = _leaks(records, placed)
+        for (name, side), rows in sorted(_grouped(records, placed).items()):
+            theirs = files.get((family, name, side))
+            entry = _write(out, family, name, side, rows if theirs is None else _in_order_of(theirs, rows))
+            if theirs is not None:
+                entry["same_as_published"] = entry["sha256"] == fingerprint(theirs)
+            manifest["files"].append(entry)
+    (out / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return manifest
+
+
+def fingerprint(rows: Iterable[dict]) -> str:
+    """Return a sha256 over the image, problem and solution of rows; their order does not matter.
+
+    >>> one, two = ({"image": name, "problem": "?", "solution": "A"} for name in "ab")
+    >>> fingerprint([one, two]) == fingerprint([two, one]) != fingerprint([one, one])
+    True
+    """
+    lines = sorted(json.dumps([row["image"], row["problem"], row["solution"]]) for row in rows)
+    return sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _read(folder: Path, check: str) -> tuple[list[dict], dict[str, int], dict[str, dict]]:
+    """The sound rows in a fixed order, the number of the others by reason, and what was read."""
+    if check not in ("error", "drop"):
+        raise DataError(f"unknown check {check!r}; use 'error' or 'drop'")
+    source = read_omnimedvqa(folder, None)
+    records = [record for record in source.records if Path(record["file"]).parent.name == "Open-access"]
+    refused = [row for row in source.refused if Path(row.file).parent.name == "Open-access"]
+    if refused and check == "error":
+        raise DataError(f"{refused[0]} (check='drop' leaves this and {len(refused) - 1} other rows out)")
+    if not records:
+        raise DataError(
+            f"{os.fspath(folder)!r} has no sound row in QA_information/Open-access; unpack OmniMedVQA again"
+        )
+    if refused:
+        warnings.warn(DroppedRows(refused, len(records) + len(refused)), stacklevel=3)
+    for record in records:
+        record["image"] = record["image_id"]
+    by_file = defaultdict(list)
+    for record in records:
+        by_file[Path(record["file"]).name].append(record)
+    read = {name: {"rows": len(rows), "sha256": fingerprint(rows)} for name, rows in by_file.items()}
+    records.sort(key=lambda record: (record["image"], record["problem"], record["solution"]))
+    return records, dict(Counter(row.kind for row in refused)), read
+
+
+def _image_disjoint(records: list[dict], test_size: float, seed: int) -> list[str]:
+    columns = {name: [record[name] for record in records] for name in ("image_id", "modality", "task")}
+    text = dict.fromkeys(columns, datasets.Value("string"))
+    rows = {**columns, "row": list(range(len(records)))}
+    ds = datasets.Dataset.from_dict(rows, datasets.Features({**text, "row": datasets.Value("int64")}))
+    in_test = set(image_disjoint_split(ds, test_size, seed)[1]["row"])
+    return ["test" if row in in_test else "train" for row in range(len(records))]
+
+
+def _published(folder: Path) -> dict[tuple[str, str, str], list[dict]]:
+    """Med-R1's files below a folder: (family, name, side) -> rows."""
+    files = {}
+    for path in sorted([*folder.rglob("*.json"), *folder.rglob("*.json.gz")]):
+        place = _place(path.relative_to(folder))
+        if place in files:
+            raise DataError(f"{os.fspath(path)} is a second file for {' '.join(place)}; leave one of them out")
+        files[place] = []
+        for row, item in enumerate(read_json(path)):
+            try:
+                record = make_record(item, "", "")
+            except DataError as error:
+                raise DataError(f"{os.fspath(path)}, row {row}: {error}") from error
+            files[place].append({**record, "image": record["image_id"]})
+    if not files:
+        raise DataError(f"{os.fspath(folder)!r} has no .json or .json.gz file; give the folder with Med-R1's splits")
+    return files
+
+
+def _place(path: Path) -> tuple[str, str, str]:
+    """What a path such as ``modality/train/CT.json.gz`` or ``Lesion_Grading_test.json`` holds."""
+    name = path.name.removesuffix(".gz").removesuffix(".json")
+    sides = [side for side in _SIDES if name.lower().endswith(f"_{side}") or side in path.parts[:-1]]
+    if len(sides) == 1:
+        if name.lower().endswith(f"_{sides[0]}"):
+            name = name[: -len(sides[0]) - 1]
+        # "MR" is a modality and a task; the folder says which.
+        for family in [known for known in FAMILIES if known in path.parts] or FAMILIES:
+            if name.lower() == "unknown" and family == "modality":
+                return family, "unknown", sides[0]
+            try:
+                return family, FAMILIES[family](name), sides[0]
+            except DataError:
+                pass
+    raise DataError(
+        f"{os.fspath(path)}: the name does not say which modality or task it is, and train or test; rename it"
+    )
+
+
+def _as_published(
+    records: list[dict], files: dict[tuple[str, str, str], list[dict]]
+) -> tuple[dict[str, list[tuple[str, str] | None]], dict[str, int]]:
+    """For each family, the place of each record; and how many published rows have no record."""
+    at = defaultdict(list)
+    for number, record in enumerate(records):
+        at[record["image"], record["question"]].append(number)
+    places: dict[str, list] = {family: [None] * len(records) for family, _, _ in files}
+    not_found = dict.fromkeys(places, 0)
+    for (family, name, side), rows in files.items():
+        for row in rows:
+            free = [i for i in at[row["image"], row["question"]] if places[family][i] is None]
+            if not free:
+                not_found[family] += 1
+                continue
+            exact = [i for i in free if records[i]["problem"] == row["problem"]]
+            places[family][(exact or free)[0]] = (name, side)
+    for family, placed in places.items():
+        there = defaultdict(set)
+        for known, name, side in files:
+            if known == family:
+                there[name].add(side)
+        for i, record in enumerate(records):
+            missing = set(_SIDES) - there[record[_COLUMN[family]]]
+            if placed[i] is None and len(missing) == 1:
+                placed[i] = (record[_COLUMN[family]], missing.pop())
+    return places, not_found
+
+
+def _grouped(records: list[dict], placed: list[tuple[str, str] | None]) -> dict[tuple[str, str], list[dict]]:
+    groups = defaultdict(list)
+    for record, place in zip(records, placed):
+        if place is not None:
+            groups[place].append(record)
+    return groups
+
+
+def _in_order_of(published: list[dict], rows: list[dict]) -> list[dict]:
+    """The rows as they follow each other in a published file, because a training run meets them in that order."""
+    order = {(row["image"], row["problem"]): number for number, row in enumerate(published)}
+    return sorted(rows, key=lambda row: order.get((row["image"], row["problem"]), len(order)))
+
+
+def _leaks(records: list[dict], placed: list[tuple[str, str] | None]) -> dict[str, int]:
+    """For each name, the test rows whose image is in the training file of that name."""
+    groups = _grouped(records, placed)
+    images = {place: {record["image"] for record in rows} for place, rows in groups.items()}
+    return {
+        name: sum(record["image"] in images.get((name, "train"), ()) for record in rows)
+        for (name, side), rows in sorted(groups.items())
+        if side == "test"
+    }
+
+
+def _write(out: Path, family: str, name: str, side: str, rows: list[dict]) -> dict:
+    path = Path(family, side, f"{name.replace(' ', '_')}.json")
+    (out / path).parent.mkdir(parents=True, exist_ok=True)
+    keys = ("image", "problem", "solution", "modality", "task", "source")
+    lines = [json.dumps({key: row[key] for key in keys}, ensure_ascii=False) for row in rows]
+    (out / path).write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
+    images = len({row["image"] for row in rows})
+    return {"path": path.as_posix(), "rows": len(rows), "images": images, "sha256": fingerprint(rows)}

@@ -1,0 +1,172 @@
+"""Questions with the flags of an audit: read column by column, images left alone.
+
+An audit says *how many* test rows share an image with training, name the answer in their path, or offer an option
+twice. To believe it, or to mend it, one has to see *which*. The rows behind each count become flags here, under short
+plain names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from medr1kit.vqa import DataError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from medr1kit.audits import AuditReport
+
+NONE = "no flag"
+ANY = "any flag"
+HARD = "hard subset"
+
+_NAMES = {
+    "rows_with_train_image": "image in training",
+    "rows_with_train_image_and_answer": "image and answer in training",
+    "rows_with_train_problem": "problem in training",
+    "rows_with_train_stem": "stem in training",
+    "rows_in_train": "whole row in training",
+    "rows_with_train_image_content": "same file in training",
+    "rows_with_train_image_lookalike": "lookalike in training",
+    "rows_with_answer_in_path": "answer in path",
+    "rows_with_unreadable_image": "unreadable image",
+    "repeated_options": "repeated options",
+    "near_duplicate_options": "near-duplicate options",
+    "repeated_gold": "gold twice",
+    "malformed_options": "malformed options",
+    "uneven_full_stops": "uneven full stops",
+    "duplicate_rows": "duplicate row",
+    "hard_subset_n": HARD,
+}
+
+
+class Flagged:
+    """The questions of a data set, and which flags each has.
+
+    Args:
+        ds: the questions.
+        report: of an audit in which they were one side; None: no flags.
+        side: "test" or "train": which side they were.
+
+    Attributes:
+        flags: name -> row numbers, rising; only flags that some row has.
+
+    Raises:
+        DataError: if ``side`` is neither, or the audit was not made with these questions.
+    """
+
+    def __init__(self, ds: Dataset, report: AuditReport | None = None, side: str = "test"):
+        if not hasattr(ds, "column_names") or isinstance(ds.column_names, dict):
+            raise DataError(f"the data is a {type(ds).__name__}; pass one split of what load_vqa returned")
+        if missing := [column for column in ("id", "question", "options", "answer") if column not in ds.column_names]:
+            raise DataError(f"the data has no column {missing[0]!r}; load it with load_vqa")
+        if side not in ("test", "train"):
+            raise DataError(f"side={side!r}: the questions were the 'test' or the 'train' side of the audit")
+        self.ds = ds
+        self._columns: dict[str, list] = {}
+        self._check(report, side)
+        self.flags = {} if report is None else _flags(report, side)
+        self.names = {column: _labels(self._read(column), len(ds)) for column in ("modality", "task")}
+
+    def __len__(self) -> int:
+        return len(self.ds)
+
+    def chosen(self, modality: str = "all", task: str = "all", flag: str = "all", text: str = "") -> np.ndarray:
+        """Return the numbers of the rows that pass every filter.
+
+        Args:
+            modality, task: a name, "unknown" or "all".
+            flag: a name of ``flags``, :data:`ANY` and :data:`NONE` (the hard subset does not count), or "all".
+            text: what question, options or id must contain; case does not count.
+        """
+        keep = np.ones(len(self), dtype=bool)
+        for column, name in (("modality", modality), ("task", task)):
+            if name != "all":
+                keep &= self.names[column] == name
+        if flag != "all":
+            keep &= self._has(flag)
+        rows = np.flatnonzero(keep)
+        if text.strip():
+            rows = rows[self._contain(rows, text.casefold().strip())]
+        return rows
+
+    def counts(self, flag: str = "all") -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Return how many rows each modality has of each task, and how many of them have a flag."""
+        if not len(self):
+            return pd.DataFrame(), pd.DataFrame()
+        frame = pd.DataFrame(self.names)
+        frame["has"] = np.zeros(len(self), int) if flag == "all" else self._has(flag).astype(int)
+        grid = frame.groupby(["modality", "task"], sort=False)["has"].agg(["size", "sum"]).unstack(fill_value=0)
+        return grid["size"], grid["sum"]
+
+    def row(self, number: int) -> dict:
+        """Return one row without its image; no options where it has none."""
+        row = self.ds.select_columns([c for c in self.ds.column_names if c != "image"])[int(number)]
+        return row | {"options": row["options"] or []}
+
+    def flags_of(self, number: int) -> list[str]:
+        """Return the flags of a row."""
+        return [name for name, rows in self.flags.items() if _holds(rows, number)]
+
+    def ids(self, rows: Sequence[int]) -> list[str]:
+        """Return the ids of some rows."""
+        names = self._read("id")
+        return [str(names[row]) for row in rows]
+
+    def _has(self, flag: str) -> np.ndarray:
+        has = np.zeros(len(self), dtype=bool)
+        for name, rows in self.flags.items():
+            if flag == name or (flag in (ANY, NONE) and name != HARD):
+                has[rows] = True
+        return ~has if flag == NONE else has
+
+    def _contain(self, rows: np.ndarray, text: str) -> np.ndarray:
+        ids, stems, options = (self._read(column) for column in ("id", "question", "options"))
+        texts = ("\n".join([str(ids[row]), str(stems[row]), *map(str, options[row] or ())]) for row in rows)
+        return np.array([text in whole.casefold() for whole in texts], dtype=bool)
+
+    def _read(self, column: str) -> list:
+        """A column of texts, kept once it was asked for; images are never decoded."""
+        if column not in self._columns:
+            there = column in self.ds.column_names
+            read = self.ds.select_columns([column]).with_format(None)[:][column] if there else [None] * len(self)
+            if column in ("modality", "task"):
+                return read
+            self._columns[column] = read
+        return self._columns[column]
+
+    def _check(self, report: AuditReport | None, side: str) -> None:
+        if report is None:
+            return
+        n = int(report.frame.loc[report.frame["measure"] == f"n_{side}", "value"].iloc[0])
+        other_ids = side == "test" and report.test_ids is not None and list(report.test_ids) != list(self._read("id"))
+        if n != len(self.ds) or other_ids:
+            raise DataError(
+                f"the audit's {side} side has {n:,} rows, the data has {len(self.ds):,}"
+                + (" with other ids" if n == len(self.ds) else "")
+                + "; pass the data that was audited, with side='train' if it was the training side"
+            )
+
+
+def _flags(report: AuditReport, side: str) -> dict[str, np.ndarray]:
+    other = {"test": "train", "train": "test"}[side]
+    found = {}
+    for measure, rows in report.rows.items():
+        if not len(rows) or measure.startswith(f"{other}_") or (side == "train" and not measure.startswith("train_")):
+            continue
+        plain = measure.removeprefix(f"{side}_")
+        found[_NAMES.get(plain, plain.replace("_", " "))] = np.asarray(rows)
+    return found
+
+
+def _holds(rows: np.ndarray, number: int) -> bool:
+    place = int(np.searchsorted(rows, number))
+    return place < len(rows) and rows[place] == number
+
+
+def _labels(values: list, n: int) -> np.ndarray:
+    return np.array(["unknown" if value is None else str(value) for value in values], dtype=object).reshape(n)

@@ -1,0 +1,104 @@
+"""Repair of the split: training and test that share no image, no patient, and if wanted no source."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from medr1kit.audits.rows import column
+from medr1kit.vqa import DataError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def image_disjoint_split(
+    ds: Dataset, test_size: float = 0.2, seed: int = 0, by: str = "image"
+) -> tuple[Dataset, Dataset]:
+    """Split a data set so that no image, and no patient where patients are known, is on both sides.
+
+    Rows that share an ``image_id`` or a ``patient_id``, directly or through others, are one component and stay
+    together; with ``by="source"`` rows that share a ``source`` do, too, and the test set asks about sources that were
+    never trained on. Components are drawn in random order, each into the test set if that brings the modality x task
+    cells closer to ``test_size`` of their rows; so the proportions hold as well as the components allow.
+
+    Args:
+        ds: a Dataset with ``image_id``; ``patient_id`` (empty where unknown), ``modality`` and ``task`` are used when
+            they are there.
+        test_size: share of the rows that go to the test set, between 0 and 1.
+        seed: another seed, another split; the same seed, the same split.
+        by: what the two sides must not share: "image" (and patient, where known), "patient" (the same, but each row
+            must have its ``patient_id``), or "source" (image, patient and source).
+
+    Returns:
+        (train, test), rows in their old order. Images are not decoded.
+
+    Raises:
+        DataError: if ``image_id`` (or what ``by`` names) is missing somewhere, or everything hangs together so that one
+            side would be empty.
+    """
+    if not 0 < test_size < 1:
+        raise DataError(f"test_size is {test_size}; it must lie between 0 and 1")
+    if len(ds) == 0:
+        raise DataError("the data set has no rows; pass data with questions in it")
+    if by not in ("image", "patient", "source"):
+        raise DataError(f"unknown by={by!r}; use 'image', 'patient' or 'source'")
+    components = _components(ds, by)
+    absent = [None] * len(components)
+    cells, _ = pd.factorize(
+        pd.Series(list(zip(*(column(ds, name, None) or absent for name in ("modality", "task")))), dtype=object)
+    )
+    in_test = _draw(components, cells, test_size, np.random.default_rng(seed))[components]
+    if in_test.all() or not in_test.any():
+        raise DataError(
+            f"cannot split {len(components)} rows into train and test: they hang together in {components.max() + 1} "
+            f"group(s) through shared images, patients{' or sources' if by == 'source' else ''}; too few or too large "
+            "for this test_size"
+        )
+    return ds.select(np.flatnonzero(~in_test)), ds.select(np.flatnonzero(in_test))
+
+
+def _components(ds: Dataset, by: str) -> np.ndarray:
+    """The component number of each row: connected over equal image, patient and, if wanted, source."""
+    names = ["image_id", "patient_id", *(["source"] if by == "source" else [])]
+    needed = {"image": ("image_id",), "patient": ("image_id", "patient_id"), "source": ("image_id", "source")}[by]
+    n, starts, ends, nodes = len(ds), [], [], 0
+    for name in names:
+        values = column(ds, name, "the data set" if name in needed else None) or []
+        known = pd.Series(values, dtype=object).replace("", None)
+        codes, uniques = pd.factorize(known)  # -1 where unknown
+        if name in needed and (codes < 0).any():
+            row = np.flatnonzero(codes < 0)[0]
+            raise DataError(f"row {row} has no {name}; without it nobody can tell which rows share it")
+        starts.append(np.flatnonzero(codes >= 0))
+        ends.append(n + nodes + codes[codes >= 0])  # one extra node for each image, each patient, each source
+        nodes += len(uniques)
+    start, end = np.concatenate(starts), np.concatenate(ends)
+    graph = coo_array((np.ones(len(start), dtype=bool), (start, end)), shape=(n + nodes, n + nodes))
+    return pd.factorize(connected_components(graph, directed=False)[1][:n])[0]
+
+
+def _draw(components: np.ndarray, cells: np.ndarray, test_size: float, rng: np.random.Generator) -> np.ndarray:
+    """Choose which components go to the test set: True or False for each.
+
+    The distance to the wanted split is the sum over cells of (rows wanted - rows drawn)² / rows. Components come in
+    random order, not the large ones first: that would fill the test set with the images about which most is asked.
+    """
+    size = np.bincount(cells)
+    wanted = test_size * size  # rows still wanted in the test set, by cell
+    members: list[Counter[int]] = [Counter() for _ in range(components.max() + 1)]
+    for component, cell in zip(components.tolist(), cells.tolist()):
+        members[component][cell] += 1
+    chosen = np.zeros(len(members), dtype=bool)
+    for component in rng.permutation(len(members)):
+        counts = members[component].items()
+        if sum(count * (2 * wanted[cell] - count) / size[cell] for cell, count in counts) > 0:
+            chosen[component] = True
+            for cell, count in counts:
+                wanted[cell] -= count
+    return chosen

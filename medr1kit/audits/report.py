@@ -1,0 +1,302 @@
+"""The audit: everything that can be known about a pair of training and test files before a model is trained.
+
+:func:`audit` measures, :class:`AuditReport` keeps the measures and says in plain sentences what they mean.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import os
+import warnings
+from dataclasses import dataclass, field
+from functools import cached_property
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from medr1kit.audits.balance import find_balance
+from medr1kit.audits.defects import find_defects
+from medr1kit.audits.findings import write_findings
+from medr1kit.audits.floors import Floors, all_floors, curve_interval
+from medr1kit.audits.hashes import hash_data
+from medr1kit.audits.leaks import image_leaks, shared_rows, text_leaks
+from medr1kit.audits.measures import Measure, count, share
+from medr1kit.audits.rows import Questions, column, read_questions
+from medr1kit.progress import progress
+from medr1kit.vqa import MODALITIES, TASKS, DataError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_STYLE = (
+    "body{font-family:sans-serif;max-width:60em;margin:2em auto;padding:0 1em;line-height:1.4}li{margin:.4em 0}"
+    "svg{max-width:100%;height:auto}table{border-collapse:collapse;font-size:.9em}"
+    "th,td{padding:.1em .6em;text-align:right;border-bottom:1px solid #ddd}"
+    "th:nth-child(-n+2),td:nth-child(-n+2),th:nth-child(4),td:nth-child(4){text-align:left}"
+)
+_SHOWN = {"%": "{:.1f}", "Cramér's V": "{:.2f}"}  # the others are counts
+_EXACT = ("chance", "best_letter")  # facts about the test file, not estimates
+_FLAT = ("size", "floors", "leaks", "images", "balance", "defects")  # sections whose measures are top-level JSON keys
+
+
+def audit(
+    train: Any,
+    test: Any,
+    *,
+    images: str | os.PathLike | None = None,
+    cluster: str | None = None,
+    distance: int = 2,
+) -> AuditReport:
+    """Measure how far one gets on ``test`` without looking, what leaks into it from ``train``, and what is wrong in it.
+
+    Args:
+        train, test: Datasets (from :func:`medr1kit.load_vqa`), frames or lists of rows, with ``options`` (texts in
+            letter order) and ``answer`` (gold letter), or Med-R1's ``problem`` and ``solution``. Of the other columns
+            of :mod:`medr1kit.vqa` each is used if it is there; what cannot be measured without it is left out and named
+            in the findings.
+        images: the folder that the image paths start from, to compare the images themselves. Default: the images that
+            the Datasets hold, if they do. Hashes are kept in the user's cache folder; the first time takes minutes for
+            80,000 images.
+        cluster: a column of ``test``, such as "image_id", "question" or "source": intervals then count these and not
+            questions. Default: Wilson intervals over questions.
+        distance: how many of the 64 bits of two perceptual hashes may differ in pictures that count as lookalikes; why
+            2, see :mod:`medr1kit.audits.hashes`.
+
+    Returns:
+        The report. A warning is emitted if every test row is also a training row.
+
+    Raises:
+        DataError: if a side has no rows, lacks its columns, has a gold letter that names no option, or ``cluster`` is
+            missing.
+
+    Source: formulas and counts are those of the Med-R1 facts, sections 1.6 and 1.7.
+
+    >>> seen = [{"options": ["cyst", "stone"], "answer": "A"}, {"options": ["wall", "cyst"], "answer": "B"}]
+    >>> report = audit(seen, [{"options": ["stone", "Cyst."], "answer": "B"}])
+    >>> report.summary["chance"], report.summary["blind_options"], report.summary["hard_subset_n"]
+    (50.0, 100.0, 0)
+    """
+    if not 0 <= distance <= 16:
+        raise DataError(f"distance is {distance}; it must be 0 to 16 of the 64 bits")
+    rows = {"train": read_questions(train, "train"), "test": read_questions(test, "test")}
+    clusters = None if cluster is None else column(test, cluster, "test")
+    if clusters is not None and any(name is None for name in clusters):
+        raise DataError(f"test row {clusters.index(None)} has no {cluster}; cluster= needs it in every row")
+    for name, side in rows.items():
+        if images is not None and side.images is None:
+            raise DataError(f"{name} has neither image_id nor image paths; leave images= out")
+    parts = progress((_floors, text_leaks, find_balance, find_defects), "audit", unit="part")
+    floors, leaks, balance, defects = [part(rows["train"], rows["test"]) for part in parts]
+    measures = [Measure("size", f"n_{name}", len(side), "rows", len(side)) for name, side in rows.items()]
+    measures += [*_floor_measures(floors, rows["test"], clusters), *leaks]
+    hashed = [hash_data(data, rows[name].images, images) for name, data in (("train", train), ("test", test))]
+    if None not in hashed:
+        measures += image_leaks(*hashed, distance)
+    measures += [*balance, *defects]
+    if any(m.name == "test_rows_in_train" and m.value == m.n for m in measures):
+        warnings.warn("every test row is a training row: a score on this test measures memory only", stacklevel=2)
+    about = {"cluster": cluster, "distance": distance, "train_letter_used": floors.train_letter}
+    return AuditReport(tuple(measures), about, rows["test"].ids)
+
+
+def _floors(train: Questions, test: Questions) -> Floors:
+    return all_floors(train, test, shared_rows(train, test))
+
+
+def _floor_measures(floors: Floors, test: Questions, clusters: list | None) -> list[Measure]:
+    found = [share("floors", name, credits, clusters, exact=name in _EXACT) for name, credits in floors.credits.items()]
+    for size, draws in floors.curve.items():
+        low, high = curve_interval(draws, clusters)
+        found.append(Measure("curve", str(size), 100 * float(draws.mean()), "%", len(test), 100 * low, 100 * high))
+    blind, n_train = floors.credits["blind_options"], floors.train_rows
+    found.append(Measure("floors", "stem_disjoint_train_rows", floors.stem_disjoint_rows, "rows", n_train))
+    found.append(Measure("floors", "disjoint_train_rows", floors.disjoint_rows, "rows", n_train))
+    hard = blind < 1
+    found.append(count("floors", "hard_subset_n", hard))
+    if hard.any():
+        found.append(share("floors", "hard_subset_chance", floors.credits["chance"][hard], exact=True))
+    for by, names, values in (("modality", MODALITIES, test.modalities), ("task", TASKS, test.tasks)):
+        if len(set(values)) > 1:
+            for name in (*names, None):
+                chosen = np.array([value == name for value in values])
+                if chosen.any():
+                    within = None if clusters is None else [c for c, is_in in zip(clusters, chosen) if is_in]
+                    found.append(share(f"blind_options_by_{by}", name or "unknown", blind[chosen], within))
+                    found.append(
+                        share(f"chance_by_{by}", name or "unknown", floors.credits["chance"][chosen], exact=True)
+                    )
+    return found
+
+
+@dataclass(frozen=True, repr=False)
+class AuditReport:
+    """What an audit found.
+
+    Attributes:
+        measures: every number, with the rows behind it.
+        about: the settings it was made with.
+        test_ids: the ids of the test rows, or None.
+    """
+
+    measures: tuple[Measure, ...]
+    about: dict[str, Any]
+    test_ids: list[str] | None = field(default=None)
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """The measures as a table: section, measure, value, unit, low, high, n. Shares are in percent."""
+        names = ("section", "measure", "value", "unit", "low", "high", "n")
+        return pd.DataFrame(
+            [(m.section, m.name, m.value, m.unit, m.low, m.high, m.n) for m in self.measures], columns=names
+        )
+
+    @cached_property
+    def findings(self) -> list[str]:
+        """What the measures mean, in plain sentences, the worst first."""
+        return write_findings(self.measures, self.about)
+
+    @cached_property
+    def rows(self) -> dict[str, np.ndarray]:
+        """The numbers of the rows behind a count, by its name: of the training rows if it begins with "train_".
+
+        ``test.select(report.rows["hard_subset_n"])`` is the hard subset: the questions whose gold is not the one best
+        option of the lookup. A model that has only learned the wording fails there, so accuracy on it says more; but it
+        is chosen against the lookup, which scores below chance on it by construction.
+        """
+        return {measure.name: measure.rows for measure in self.measures if measure.rows is not None}
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """The content of :meth:`to_json` as a dict."""
+        content: dict[str, Any] = {}
+        for measure in self.measures:
+            place = content if measure.section in _FLAT else content.setdefault(measure.section, {})
+            place[measure.name] = _number(measure.value)
+        limits = {m.name: [_number(m.low), _number(m.high)] for m in self.measures if m.section == "floors"}
+        content["intervals"] = {name: pair for name, pair in limits.items() if None not in pair}
+        hard = self.rows["hard_subset_n"].tolist()
+        content["hard_subset_rows"] = hard
+        content["hard_subset_ids"] = None if self.test_ids is None else [self.test_ids[row] for row in hard]
+        return content | {"about": self.about, "findings": self.findings}
+
+    def to_json(self, path: str | os.PathLike | None = None) -> str:
+        """Return the report as JSON, and write it to ``path`` if one is given.
+
+        Shares are in percent, counts in rows; a key is absent if the data lacks the column it needs. "Lookup" is that
+        of :mod:`medr1kit.audits.floors`, learned on all training rows, ties split evenly. {side} is train or test.
+
+        Floors, each the accuracy of a rule on the test:
+
+        * n_train, n_test: rows; chance: mean of 1 / number of options over the test
+        * best_letter: share of the most frequent gold letter in the test
+        * train_letter: always the most frequent gold letter of training, which is about.train_letter_used
+        * longest_option: the option with the longest normalised text
+        * blind_options: lookup by option text; blind_options_stem: by option text and stem
+        * blind_stem_disjoint: blind_options from the stem_disjoint_train_rows rows whose stem is not in the test
+        * blind_disjoint: … from the disjoint_train_rows rows whose image and problem text are not in the test
+        * curve: blind_options after 30, 100, 300 and 1000 training rows, mean of five draws
+        * blind_options_by_modality, blind_options_by_task, chance_by_modality, chance_by_task: parts of a mixed test
+        * intervals: 95 % limits of the floors, by key
+        * hard_subset_n: test rows whose gold is not the one best option of blind_options; hard_subset_rows,
+          hard_subset_ids: which; hard_subset_chance: chance on them
+
+        Leaks:
+
+        * test_rows_with_train_image: image path also in training; test_rows_with_train_image_and_answer: image path
+          and gold text in one training row
+        * test_rows_with_train_problem: problem text (question and options) also in training;
+          test_rows_with_train_stem: question also in training
+        * test_rows_in_train: image, problem text and gold in one training row
+        * {side}_rows_with_answer_in_path: the gold text's letters stand in the image path
+        * test_rows_with_train_image_content: a training image is the same file, byte by byte (images on disk only);
+          test_rows_with_train_image_lookalike: … or differs in at most about.distance bits of the perceptual hash
+        * {side}_rows_with_unreadable_image: missing or corrupt, so not compared
+
+        Balance:
+
+        * letters_{side}: rows by gold letter; options_{side}: by number of options; modalities_{side}: by modality;
+          cells_{side}: by modality x task
+        * {side}_empty_cells: cells without a row; {side}_modality_task_v: Cramér's V of modality and task, 0..1
+        * {side}_gold_texts: distinct right option texts; {side}_never_gold_texts: distinct texts right nowhere there
+        * {side}_two_option_commonest_gold: of the two-option questions, share whose gold begins with one word, the
+          commonest, and the wrong option with another
+
+        Defects:
+
+        * {side}_repeated_options: two options are one text, but for case and a full stop at the end;
+          {side}_near_duplicate_options: … and differ in just that; {side}_repeated_gold: … and one of them is gold
+        * {side}_malformed_options: see :func:`medr1kit.audits.defects.is_malformed`
+        * {side}_uneven_full_stops: some options end in a full stop, others do not
+        * {side}_duplicate_rows: copies of an earlier row
+        * conflicting_golds: questions (image and problem text) with two gold letters, in both sides together
+        * several_golds: questions (image and stem) with two gold texts; rows_with_other_gold_as_distractor: their rows
+          in which the other gold text is a wrong option
+
+        And: about, the settings (cluster, distance, …); findings, the sentences.
+        """
+        text = json.dumps(self.summary, indent=1, ensure_ascii=False, allow_nan=False)
+        _write(path, text + "\n")
+        return text
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the blind floors; see :func:`medr1kit.audits.picture.plot_audit`."""
+        from medr1kit.audits.picture import plot_audit
+
+        return plot_audit(self.frame, ax=ax)
+
+    def to_html(self, path: str | os.PathLike | None = None) -> str:
+        """Return the report as one HTML page (findings, figure, table), and write it to ``path`` if one is given."""
+        title = "<!doctype html><html lang='en'><meta charset='utf-8'><title>medr1kit audit</title>"
+        page = f"{title}<style>{_STYLE}</style><h1>Audit</h1>{self._repr_html_()}</html>"
+        _write(path, page)
+        return page
+
+    def _repr_html_(self) -> str:
+        n_train, n_test = (f"{self.summary[f'n_{side}']:,}" for side in ("train", "test"))
+        head = f"<p>{n_train} training and {n_test} test questions. The worst first; 95 % intervals in brackets.</p>"
+        items = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in self.findings)
+        details = f"<details><summary>All numbers</summary>{_table(self.frame)}</details>"
+        return f"{head}<ol>{items}</ol>{self._figure()}{details}"
+
+    def _figure(self) -> str:
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure  # not pyplot: a notebook would show the figure a second time
+
+        figure, drawn = Figure(figsize=(7, 4), layout="constrained"), StringIO()
+        self.plot(figure.subplots())
+        with rc_context({"svg.hashsalt": "medr1kit"}):  # the same ids every time
+            figure.savefig(drawn, format="svg", metadata={"Date": None})
+        return drawn.getvalue()[drawn.getvalue().index("<svg") :]
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{number}. {sentence}" for number, sentence in enumerate(self.findings, 1))
+
+
+def _table(frame: pd.DataFrame) -> str:
+    """The frame as an HTML table: counts whole, shares with one decimal, texts to the left."""
+    shown = frame.assign(
+        value=[_SHOWN.get(unit, "{:,.0f}").format(value) for unit, value in zip(frame["unit"], frame["value"])],
+        n=[f"{n:,}" for n in frame["n"]],
+    )
+    return shown.to_html(index=False, na_rep="", float_format="{:.1f}".format, border=0)
+
+
+def _write(path: str | os.PathLike | None, text: str) -> None:
+    if path is None:
+        return
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(f"{os.fspath(path)!r} cannot be written: {reason}; give another file") from error
+
+
+def _number(value: float) -> float | int | None:
+    if math.isnan(value):
+        return None
+    return int(value) if isinstance(value, int | np.integer) else round(float(value), 4)

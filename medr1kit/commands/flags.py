@@ -1,0 +1,163 @@
+"""Command-line flags: TRL's and the reference's own names, and what became of the old ones.
+
+The flags of ``medr1kit grpo`` and ``sft`` are the fields of TRL's configuration plus those below. The reference's
+README was written for an older TRL: some of its flags are gone, or take a value now. :func:`modernise` rewrites them
+and says so, so that its command line runs with only the script swapped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+from medr1kit.vqa import DataError
+
+
+@dataclass
+class DataFlags:
+    """Where the questions come from, and which of them to take."""
+
+    dataset_name: str = field(metadata={"help": "'phantoms', a Med-R1 .json or .json.gz, a folder, or a hub name"})
+    dataset_train_split: str | None = field(default=None, metadata={"help": "split to train on (default: train)"})
+    dataset_test_split: str | None = field(default=None, metadata={"help": "split to predict (default: test)"})
+    image_folder: str | None = field(default=None, metadata={"help": "folder that the image paths start from"})
+    meta: str | None = field(default=None, metadata={"help": "JSON with modality and task, row by row"})
+    modality: str | None = field(default=None, metadata={"help": "only this modality (or: label all rows with it)"})
+    task: str | None = field(default=None, metadata={"help": "only this task (or: label all rows with it)"})
+    num_rows: int | None = field(default=None, metadata={"help": "number of questions to take (torchrun takes --n)"})
+    check: str = field(default="error", metadata={"help": "bad rows: 'error' refuses, 'drop' leaves out and lists"})
+    test_size: float = field(default=0.0, metadata={"help": "share held out by image and patient, 0 to 1"})
+    format: str = field(default="no-think", metadata={"help": "think-before, think-after or no-think"})
+    preset: str | None = field(default=None, metadata={"help": "tiny or gpu (default: by model)"})
+    reward_funcs: list[str] | None = field(default=None, metadata={"help": "accuracy, format, reference_accuracy, ..."})
+    max_pixels: int | None = field(default=None, metadata={"help": "cap on width times height of an image"})
+    overwrite: bool = field(default=False, metadata={"help": "replace an earlier run in output_dir"})
+
+
+@dataclass
+class GRPOFlags:
+    """What :func:`medr1kit.training.train.train_grpo` adds to TRL."""
+
+    dynamic_sampling: int = field(default=0, metadata={"help": "rounds of replacing groups that earn one reward only"})
+    difficulty: str | None = field(default=None, metadata={"help": "earlier run: its half-known questions come often"})
+
+
+@dataclass
+class PredictFlags:
+    """How to predict."""
+
+    output: str = field(metadata={"help": "predictions file to write (.parquet)"})
+    batch_size: int = field(default=64, metadata={"help": "questions a batch"})
+    max_new_tokens: int | None = field(default=None, metadata={"help": "limit on completion tokens"})
+    images: str = field(default="right", metadata={"help": "right, blank or shuffled images"})
+    seed: int = field(default=0, metadata={"help": "for num_rows, test_size and shuffled images: that of the training"})
+    stop_at_answer: bool = field(default=False, metadata={"help": "no text after the answer, where it comes first"})
+
+
+# Flags of the reference's README that have nothing to do any more, with the reason.
+_IGNORED = {
+    "max_prompt_length": "prompts are never cut",
+    "min_pixels": "the image processor's own minimum holds",
+    "logging_dir": "metrics are written to the run folder",
+    "gradient_checkpointing_use_reentrant": "TRL chooses",
+    "dataset_config": "medr1kit's data sets have no configurations",
+    "ignore_bias_buffers": "Qwen-VL has none",
+}
+_RENAMED = {"torch_dtype": "dtype", "warmup_ratio": "warmup_steps", "overwrite_output_dir": "overwrite"}
+# Booleans that the reference's command lines give without a value, while TRL wants one.
+_BARE = ("bf16", "fp16", "gradient_checkpointing", "use_cpu", "use_vllm", "use_peft")
+
+
+def modernise(argv: list[str]) -> list[str]:
+    """Rewrite flags of the reference's README to those of today, with a one-line warning each.
+
+    >>> modernise(["--bf16", "--num_generations", "4"])
+    ['--bf16', 'true', '--num_generations', '4']
+    """
+    rewritten: list[str] = []
+    words = [part for word in argv for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    i = 0
+    while i < len(words):
+        name = words[i].removeprefix("--") if words[i].startswith("--") else None
+        values = _values(words, i + 1)
+        i += 1 + len(values)
+        if name in _IGNORED:
+            warnings.warn(f"--{name} is ignored: {_IGNORED[name]}", stacklevel=2)
+            continue
+        if name in _RENAMED:
+            warnings.warn(f"--{name} is now --{_RENAMED[name]}", stacklevel=2)
+            name = _RENAMED[name]
+        if name in _BARE and not values:
+            values = ["true"]
+        rewritten += ([] if name is None else [f"--{name}"]) + values
+    return rewritten
+
+
+def _values(words: list[str], start: int) -> list[str]:
+    end = start
+    while end < len(words) and not words[end].startswith("--"):
+        end += 1
+    return words[start:end]
+
+
+def parse_flags(argv: list[str], command: str, *kinds: type) -> dict[str, Any]:
+    """Parse a command line into the flags that were given, with their types, and nothing that was not.
+
+    Defaults are left out on purpose: they come from the preset, and only what the user wrote may override it.
+
+    Args:
+        argv: words after the command.
+        command: for the help text, for example "medr1kit grpo".
+        *kinds: dataclasses whose fields are flags, such as :class:`trl.GRPOConfig`.
+
+    Raises:
+        DataError: if a flag is unknown, misses its value, or has one of the wrong type.
+    """
+    from transformers import HfArgumentParser
+
+    parser = HfArgumentParser(kinds, prog=command, allow_abbrev=False)
+    for action in parser._actions:
+        if not isinstance(action, argparse._HelpAction):
+            action.default = argparse.SUPPRESS
+    parser.error = _refuse
+    return vars(parser.parse_args(modernise(argv)))
+
+
+def _refuse(message: str) -> None:
+    raise DataError(f"{message} (--help lists the flags)")
+
+
+def fit_to_machine(flags: dict[str, Any], device: str) -> dict[str, Any]:
+    """Drop what this machine cannot do, with a one-line warning each.
+
+    Args:
+        flags: from :func:`parse_flags`.
+        device: what :func:`medr1kit.models.load.choose_device` chose.
+    """
+    fitted = dict(flags)
+    if fitted.get("fp16"):
+        fitted["bf16"] = False
+    if device == "cpu":
+        for name in ("bf16", "fp16"):
+            if fitted.pop(name, None):
+                warnings.warn(f"--{name} is ignored: there is no GPU, training is in float32", stacklevel=2)
+    reporters = fitted.get("report_to")
+    if reporters is not None:
+        names = [reporters] if isinstance(reporters, str) else list(reporters)
+        missing = [name for name in names if name in ("wandb", "tensorboard") and not importlib.util.find_spec(name)]
+        if missing:
+            warnings.warn(f"--report_to {' '.join(missing)} is ignored: not installed; see metrics.csv", stacklevel=2)
+            fitted["report_to"] = [name for name in names if name not in missing] or ["none"]
+    if str(fitted.get("attn_implementation", "")).startswith("flash"):
+        from medr1kit.models.load import choose_attention, choose_dtype
+
+        chosen = choose_attention(device, choose_dtype(device).value)
+        if chosen.value != fitted["attn_implementation"]:
+            warnings.warn(f"--attn_implementation {chosen.value} instead: {chosen.reason}", stacklevel=2)
+            fitted["attn_implementation"] = chosen.value
+    if fitted.get("deepspeed") and not importlib.util.find_spec("deepspeed"):
+        raise DataError("--deepspeed needs the package deepspeed: pip install 'medr1kit[gpu]', or leave the flag out")
+    return fitted

@@ -1,0 +1,227 @@
+"""Images: found safely, checked before training starts, and decoded one way everywhere.
+
+A vision-language model sees 8-bit RGB. Medical archives hold more than that: 16-bit radiographs, CMYK scans,
+photographs that a camera rotated only in their EXIF header, files that a broken download cut short. Two things go wrong
+in silence if one leaves this to the defaults: Pillow's ``convert("RGB")`` *clips* a 16-bit image to white, and a
+truncated file fails hours later, in the middle of an epoch.
+
+So an image is checked when a data set is loaded (:func:`check_images`), and decoded when a row is read
+(:class:`MedicalImage`): upright, RGB, 384 x 384 as Med-R1 states, or shrunk to a number of pixels. The data set itself
+holds only the file's path or its bytes, so choosing, splitting and mapping rows costs nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import stat
+import warnings
+from collections.abc import Callable, Hashable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path, PureWindowsPath
+from typing import TypeVar
+
+import datasets
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+from datasets.features.features import register_feature
+
+from medr1kit.progress import progress
+from medr1kit.vqa import DataError
+
+DEFAULT_SIZE = 384  # Med-R1 facts, section 1.1: images are stated to be resized to 384 x 384 beforehand
+Key = TypeVar("Key", bound=Hashable)
+
+
+def find_image(folder: str | os.PathLike, relative: str) -> Path:
+    """Return the file an image path of a data set means, if it is a file inside the image folder.
+
+    Args:
+        folder: the folder that the paths in the data set start from.
+        relative: the path as the data set has it, for example ``"Images/ISIC2019/ISIC_0000001.jpg"``.
+
+    Raises:
+        DataError: if the path is empty, absolute, a URL, climbs out with ``..`` or through a link, names a directory,
+            or there is no such file.
+    """
+    windows = PureWindowsPath(relative)  # splits on both kinds of slash, and knows drive letters
+    if not relative.strip() or "\0" in relative:
+        raise DataError(f"unusable image path: {relative!r}; give a path below the image folder")
+    if "://" in relative:
+        raise DataError(f"image path is a URL: {relative!r}; download the file and give a path below the image folder")
+    if windows.drive or windows.root or Path(relative).is_absolute():
+        raise DataError(f"image path is absolute: {relative!r}; give a path below the image folder")
+    if ".." in windows.parts:
+        raise DataError(f"image path leaves the image folder: {relative!r}; remove the '..'")
+    path = Path(folder, relative)
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
+        hint = _folder_hint(Path(folder), relative)
+        raise DataError(f"image missing: {relative!r} is not in {os.fspath(folder)!r}; {hint}") from error
+    except OSError as error:  # a name that is too long, a circle of links, a folder we may not read
+        raise DataError(f"image cannot be reached: {relative!r} ({error.strerror}); check path and rights") from error
+    if not path.resolve().is_relative_to(Path(folder).resolve()):
+        raise DataError(f"image path leaves the image folder: {relative!r} is a link to outside; copy the file instead")
+    if not stat.S_ISREG(mode):
+        kind = "a directory" if stat.S_ISDIR(mode) else "no regular file"
+        raise DataError(f"image is {kind}: {relative!r}; the path must name a file")
+    return path
+
+
+def _folder_hint(folder: Path, relative: str) -> str:
+    first = Path(relative).parts[0]
+    if folder.resolve().name == first:
+        return f"the paths begin with '{first}/' themselves: pass the parent, images={os.fspath(folder.parent)!r}"
+    return "images= must be the folder that the paths start from, or pass check='drop' to leave such rows out"
+
+
+def _opened(source: str | os.PathLike | bytes) -> PIL.Image.Image:
+    """Open an image and refuse one whose header announces too many pixels. Pillow only warns up to twice its limit."""
+    image = PIL.Image.open(BytesIO(source) if isinstance(source, bytes) else source)
+    limit = PIL.Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        image.close()
+        raise PIL.Image.DecompressionBombError(f"{image.width} x {image.height} pixels; the limit is {limit}")
+    return image
+
+
+def check_image(source: str | os.PathLike | bytes, name: str | None = None) -> None:
+    """Check that an image can be decoded completely, as cheaply as its format allows.
+
+    A JPEG is decoded at an eighth of its size, which still reads every byte; of a PNG the checksum of each part is
+    compared, up to the end mark; all other formats are decoded.
+
+    Args:
+        source: the file, or its bytes.
+        name: what to call it in an error; default the file's path.
+
+    Raises:
+        DataError: if it is empty, no image, cut short, corrupt, or has more pixels than Pillow's limit against
+            decompression bombs (``PIL.Image.MAX_IMAGE_PIXELS``).
+    """
+    try:
+        with _opened(source) as image:
+            if image.format == "PNG":
+                image.verify()
+            elif image.format == "JPEG":
+                image.draft(image.mode, (max(1, image.width // 8), max(1, image.height // 8)))
+                image.load()
+                PIL.ImageOps.exif_transpose(image)
+            else:
+                to_rgb(image)
+    except Exception as error:  # Pillow's readers raise nearly anything on a corrupt file
+        raise _unreadable(source, name, error) from error
+
+
+def _unreadable(source: str | os.PathLike | bytes | None, name: str | None, error: Exception) -> DataError:
+    if source is None:
+        return DataError("image missing: the row holds neither a path nor bytes; remove the row")
+    name = repr(name or ("image bytes" if isinstance(source, bytes) else os.fspath(source)))
+    if isinstance(error, PIL.Image.DecompressionBombError | PIL.Image.DecompressionBombWarning):
+        return DataError(f"image too large: {name} has {error}; shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS")
+    size = len(source) if isinstance(source, bytes) else os.path.getsize(source) if os.path.exists(source) else None
+    if size is None:
+        return DataError(f"image missing: {name}; it was moved or deleted, load the data set again")
+    if size == 0:
+        return DataError(f"image is an empty file: {name}; fetch it again")
+    if isinstance(error, PIL.UnidentifiedImageError):
+        return DataError(f"image unreadable: {name} is no image that Pillow knows; fetch it again or convert it to PNG")
+    return DataError(f"image unreadable: {name} is cut short or corrupt ({str(error)[:120]}); fetch it again")
+
+
+def check_images(keys: Iterable[Key], check: Callable[[Key], None]) -> dict[Key, str]:
+    """Check many images in a pool of threads, with a progress bar if it takes more than two seconds.
+
+    Args:
+        keys: what stands for an image, for example its path; each distinct key is checked once.
+        check: called with a key; raises DataError if the image is bad.
+
+    Returns:
+        The reason for each key that was refused.
+    """
+
+    def reason(key: Key) -> str | None:
+        try:
+            check(key)
+        except DataError as error:
+            return str(error)
+        return None
+
+    keys = list(dict.fromkeys(keys))
+    # The filter is set here once, because changing it inside the threads would be a race.
+    with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        warnings.simplefilter("ignore")
+        reasons = pool.map(reason, keys)
+        bar = progress(reasons, "checking images", total=len(keys), unit="image")
+        return {key: why for key, why in zip(keys, bar, strict=True) if why is not None}
+
+
+def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
+    """Return the image upright and in 8-bit RGB.
+
+    The EXIF rotation is applied. Images of more than 8 bits (16-bit, 32-bit, float) are scaled from their own minimum
+    and maximum to 0 and 255, because Pillow's conversion would clip them; one of a single value becomes black.
+    Transparency is dropped.
+    """
+    image = PIL.ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image, dtype=np.float64)
+        values = np.where(np.isfinite(values), values, np.nan)
+        low, high = (np.nanmin(values), np.nanmax(values)) if np.isfinite(values).any() else (0.0, 0.0)
+        scaled = (values - low) * (255 / (high - low)) if high > low else np.zeros_like(values)
+        image = PIL.Image.fromarray(np.nan_to_num(scaled).round().astype(np.uint8))
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # the palette's transparency as bytes; Pillow warns otherwise
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+@dataclass
+class MedicalImage(datasets.Image):
+    """An image column of a `datasets.Dataset` that decodes to an upright RGB image of the size a model is to see.
+
+    It stores what `datasets.Image` stores (a path or bytes) and survives select, filter, map, train_test_split,
+    save_to_disk and load_from_disk. To read a saved data set outside :func:`medr1kit.load_vqa`, import
+    ``medr1kit.data.images`` first; ``ds.cast_column("image", datasets.Image())`` gives the images as they lie in their
+    files. A ``map`` whose function reads the image stores it anew, decoded and resized, as `datasets` always does;
+    give ``input_columns=`` where it is not needed.
+
+    Attributes:
+        size: width and height in pixels; None leaves the image as large as it is.
+        max_pixels: shrink images of more pixels than this, keeping the aspect; only without ``size``.
+    """
+
+    size: int | None = DEFAULT_SIZE
+    max_pixels: int | None = None
+    # The name says which module to import when `datasets` reports it as unknown.
+    _type: str = field(default="medr1kit.data.images.MedicalImage", init=False, repr=False)
+
+    def decode_example(self, value: dict, token_per_repo_id: dict | None = None) -> PIL.Image.Image:
+        """Return the image of one row; a file that cannot be read is a DataError that names it."""
+        if not isinstance(value, dict):
+            return value  # already an image
+        source = value["bytes"] if value["bytes"] is not None else value["path"]
+        try:
+            with _opened(source) as image:
+                return self._resized(to_rgb(image))
+        except Exception as error:  # see check_image
+            raise _unreadable(source, value["path"], error) from error
+
+    def _resized(self, image: PIL.Image.Image) -> PIL.Image.Image:
+        width, height = image.size
+        if self.size is not None:
+            width = height = self.size
+        elif self.max_pixels is not None and width * height > self.max_pixels:
+            scale = math.sqrt(self.max_pixels / (width * height))
+            width, height = max(1, int(width * scale)), max(1, int(height * scale))
+            # a side that was kept at one pixel makes the other too long
+            width, height = min(width, max(1, self.max_pixels // height)), min(height, max(1, self.max_pixels // width))
+        return image.copy() if (width, height) == image.size else image.resize((width, height), PIL.Image.BICUBIC)
+
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # "register_feature is experimental"; the tests pin what we need of it
+    register_feature(MedicalImage, MedicalImage._type)

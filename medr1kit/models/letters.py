@@ -1,0 +1,203 @@
+"""How probable each letter is at the place where the answer is written.
+
+A greedy answer says which letter came first, not by how much. Here the model is led to the place of the letter and its
+next-token probabilities are read there::
+
+    … assistant: <answer>     A .52   B .31   C .11   D .05   anything else .01
+
+Made to sum to 1 over the letters, they say how sure the model is; :func:`medr1kit.calibration` says whether rightly so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from medr1kit.formats import ResponseFormat, format_named
+from medr1kit.models.load import image_token_ids
+from medr1kit.models.predict import chat_prompt, model_labels, predict
+from medr1kit.progress import part_of_work, progress
+from medr1kit.results.tables import PREDICTIONS
+from medr1kit.vqa import LETTERS, DataError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedModel, ProcessorMixin
+
+_QUESTION = PREDICTIONS[: PREDICTIONS.index("answer") + 1]
+
+
+def letter_probabilities(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    dataset: Dataset,
+    *,
+    format: ResponseFormat | str,
+    labels: Mapping[str, Any] | None = None,
+    batch_size: int = 64,
+    max_new_tokens: int | None = None,
+) -> pd.DataFrame:
+    """Return how probable each option's letter is where the model writes its answer.
+
+    Where the format begins with the answer, the tag ``<answer>`` is put into the model's mouth. In think-before the
+    model thinks first, greedily, and is read after its own ``<answer>``; so the probabilities are those *given this
+    thinking*, which has mostly settled the letter: they say how sure the model is of its conclusion, not of its
+    thinking. A letter counts with and without a blank before it, and in each way a tokenizer can write it.
+
+    Args:
+        model, processor, dataset, format, labels, batch_size: as in :func:`medr1kit.predict`.
+        max_new_tokens: limit on thinking, as in :func:`medr1kit.predict`.
+
+    Returns:
+        A row a question, in the order of the data set: the question's columns and the labels, as in predictions;
+        ``prefix`` (what stands before the letter), ``forced`` (whether ``<answer>`` was ours, not the model's),
+        ``probabilities`` (a list in letter order, sum 1), ``mass`` (the sum before that: near 0 the model would have
+        written something else there, and the probabilities mean little), ``predicted`` (the most probable letter),
+        ``confidence`` (its probability) and ``correct``.
+
+    Raises:
+        DataError: if the data set has no images or no rows, or the processor writes ``<answer>`` otherwise than its
+            tokenizer.
+    """
+    format = format_named(format)
+    if "image" not in dataset.column_names:
+        raise DataError("letter probabilities need images, and this data set has none; load it with images=FOLDER")
+    if not len(dataset):
+        raise DataError("no questions to ask; a filter left nothing over")
+    known = model_labels(model, labels)
+    if format.blocks[0] == "answer":
+        prefixes = [("<answer>", True)] * len(dataset)
+    else:
+        thinking = {"format": format, "batch_size": batch_size, "max_new_tokens": max_new_tokens}
+        with part_of_work("what stands before the letters"):
+            prefixes = [until_answer(text) for text in predict(model, processor, dataset, **thinking)["text"]]
+    questions = dataset.remove_columns("image")
+    texts = [
+        chat_prompt(processor, format, problem) + prefix for problem, (prefix, _) in zip(questions["problem"], prefixes)
+    ]
+    counts = [len(options) for options in questions["options"]]
+    rows: dict[int, dict[str, Any]] = {}
+    order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
+    scored = _score_letters(model, processor, dataset, texts, max(counts), order, batch_size)
+    for i, logs in zip(order, scored):
+        rows[i] = _letter_row(questions[i], known | {"format": format.name}, prefixes[i], logs[: counts[i]])
+    return pd.DataFrame([rows[i] for i in range(len(texts))])
+
+
+def until_answer(text: str) -> tuple[str, bool]:
+    """Return a completion up to where its letter stands, and whether ``<answer>`` had to be added.
+
+    The tag after the thinking counts, else the first one. Thinking that was cut off is closed.
+
+    >>> until_answer("<think>A ring, so B.</think><answer>B</answer>")
+    ('<think>A ring, so B.</think><answer>', False)
+    >>> until_answer("<think>A ring, and")
+    ('<think>A ring, and</think><answer>', True)
+    """
+    thought = text.find("</think>")
+    at = text.find("<answer>", max(thought, 0))
+    at = text.find("<answer>") if at < 0 else at
+    if at >= 0:
+        return text[:at] + "<answer>", False
+    if thought >= 0:
+        return text[:thought] + "</think><answer>", True
+    return (f"{text}</think><answer>" if "<think>" in text else "<answer>"), True
+
+
+def _score_letters(model, processor, dataset, texts: list[str], n: int, order: list[int], batch_size: int) -> list:
+    """For each question in ``order`` the log-probabilities of n letters after its text, which ends with <answer>."""
+    import torch
+
+    closing, writings = _writings(processor.tokenizer, n)
+    scored, training = [], model.training
+    model.eval()
+    bar = progress(None, "letters", total=len(order), unit="question", delay=0)
+    try:
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            pictures = [dataset[i]["image"] for i in batch]
+            inputs = processor(text=[texts[i] for i in batch], images=pictures, padding=True, return_tensors="pt")
+            logs = torch.full((len(batch), n), -torch.inf)
+            for opening, letters in writings.items():
+                after = _next_token_logs(model, _ending(inputs, closing, opening), len(opening) + 1)
+                before = sum(after[:, place, token] for place, token in enumerate(opening))
+                for place, token in letters:
+                    logs[:, place] = torch.logaddexp(logs[:, place], before + after[:, -1, token])
+            scored.extend(logs.double().numpy())
+            bar.update(len(batch))
+    finally:
+        bar.close()
+        model.train(training)
+    return scored
+
+
+def _writings(tokenizer, n: int) -> tuple[list[int], dict[tuple[int, ...], list[tuple[int, int]]]]:
+    """How n letters can follow <answer>: with and without a blank, in one text with the tag and as tokens of their own.
+
+    Returns the tokens that end the tag and may be written otherwise, and, grouped by what stands in their place before
+    the last token, opening -> [(place of the letter, last token)]. Where tag and letter are tokens of their own no
+    tokens end the tag, and there is one empty opening; a vocabulary with a token ">A" has the openings () and (">",).
+    """
+
+    def read(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    tag, ways = read("<answer>"), []
+    for place, letter in enumerate(LETTERS[:n]):
+        texts = (letter, f" {letter}")
+        ways += [(place, ids) for text in texts for ids in (read(f"<answer>{text}"), tag + read(text))]
+    shared = next(i for i, column in enumerate(zip(*(ids for _, ids in ways))) if len(set(column)) > 1)
+    writings: dict[tuple[int, ...], list[tuple[int, int]]] = {}
+    for place, ids in ways:
+        group = writings.setdefault(tuple(ids[shared:-1]), [])
+        if (place, ids[-1]) not in group:
+            group.append((place, ids[-1]))
+    return tag[shared:], writings
+
+
+def _ending(inputs: Mapping[str, Any], closing: list[int], opening: tuple[int, ...]) -> dict[str, Any]:
+    """The inputs with the last tokens, ``closing``, replaced by ``opening``."""
+    import torch
+
+    rows, width = inputs["input_ids"].shape
+    if not (inputs["input_ids"][:, width - len(closing) :] == torch.tensor(closing, dtype=torch.long)).all():
+        raise DataError("this processor writes <answer> otherwise than its tokenizer; its letters cannot be scored")
+    endings = {"input_ids": opening, "attention_mask": [1] * len(opening), "mm_token_type_ids": [0] * len(opening)}
+    changed = {
+        name: torch.cat([inputs[name][:, : width - len(closing)], torch.tensor([ending] * rows).long()], dim=1)
+        for name, ending in endings.items()
+        if name in inputs
+    }
+    return {**inputs, **changed}
+
+
+def _next_token_logs(model, inputs: dict[str, Any], positions: int):
+    """Log-probabilities after each of the last ``positions`` tokens (rows, positions, vocabulary), as in prediction."""
+    import torch
+
+    inputs = {name: value.to(model.device) for name, value in inputs.items()}
+    with torch.inference_mode():
+        logits = model(**inputs, use_cache=False, logits_to_keep=positions).logits.float()
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        logits[..., image_token_ids(base)] = -torch.inf  # barred in prediction, too
+        return torch.log_softmax(logits, dim=-1).cpu()
+
+
+def _letter_row(question: dict, labels: dict[str, Any], prefix: tuple[str, bool], logs: np.ndarray) -> dict[str, Any]:
+    mass = np.logaddexp.reduce(logs)
+    probabilities = np.exp(logs - mass)
+    predicted = LETTERS[int(probabilities.argmax())]
+    return {
+        **{name: question.get(name) for name in _QUESTION},
+        **labels,
+        "prefix": prefix[0],
+        "forced": prefix[1],
+        "probabilities": probabilities.tolist(),
+        "mass": float(np.exp(mass)),
+        "predicted": predicted,
+        "confidence": float(probabilities.max()),
+        "correct": predicted == question["answer"],
+    }

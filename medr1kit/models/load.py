@@ -1,0 +1,296 @@
+"""Models: the built-in tiny Qwen2-VL, any local or hub Qwen-VL, and what this machine can run.
+
+The processors of transformers cannot be built without torchvision, because each insists on a video processor; and the
+CPU environment must not hold torchvision. :func:`image_processor_only` therefore derives, from each stock processor, a
+class that takes images and text and has no video part. It writes and reads the stock file layout.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medr1kit.results.runs import load_run
+from medr1kit.vqa import DataError
+
+if TYPE_CHECKING:
+    import torch
+    from peft import LoraConfig
+    from transformers import PreTrainedModel, ProcessorMixin
+
+TINY = Path(__file__).parent / "tiny" / "checkpoint"
+# Architectures whose language model, merger and image tokens medr1kit knows by name.
+SUPPORTED = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+# The seven linear maps of a Qwen decoder layer; the vision tower has other paths.
+LANGUAGE_MODEL = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+LANGUAGE_MODEL_AND_MERGER = rf"({LANGUAGE_MODEL}|.*visual\.merger\.(mlp\.[02]|linear_fc[12]))"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A setting picked for this machine, and why."""
+
+    value: str
+    reason: str
+
+
+def choose_device() -> Choice:
+    """Return "cuda" (under torchrun this process's GPU) if PyTorch sees one, else "cpu"."""
+    import torch
+
+    if torch.cuda.is_available():
+        rank = os.environ.get("LOCAL_RANK")  # set by torchrun: one process a GPU
+        return Choice(
+            "cuda" if rank is None else f"cuda:{rank}",
+            f"{torch.cuda.device_count()} GPU(s), first: {torch.cuda.get_device_name(0)}",
+        )
+    return Choice("cpu", "PyTorch sees no CUDA device" if torch.version.cuda else "this PyTorch is a CPU build")
+
+
+def choose_dtype(device: str) -> Choice:
+    """Return the number format for weights on a device: float32, bfloat16 or float16."""
+    import torch
+
+    if not device.startswith("cuda"):
+        return Choice("float32", "half precision on a CPU would not be exact")
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return Choice("bfloat16", "the GPU computes in bfloat16")
+    return Choice("float16", "the GPU has no bfloat16")
+
+
+def choose_attention(device: str, dtype: str) -> Choice:
+    """Return "flash_attention_2" where it can run, else "sdpa"."""
+    import torch
+    from transformers.utils import is_flash_attn_2_available
+
+    if not device.startswith("cuda"):
+        return Choice("sdpa", "flash-attn needs a GPU")
+    if dtype == "float32":
+        return Choice("sdpa", "flash-attn needs half precision")
+    if torch.cuda.get_device_capability()[0] < 8:
+        return Choice("sdpa", "flash-attn needs compute capability 8 or more")
+    if not is_flash_attn_2_available():
+        return Choice("sdpa", "flash-attn is not installed; sdpa needs nothing")
+    return Choice("flash_attention_2", "flash-attn is installed and the GPU can run it")
+
+
+def doctor() -> None:
+    """Print versions, device, number format and attention, each with its reason."""
+    import torch
+
+    device = choose_device()
+    dtype = choose_dtype(device.value)
+    attention = choose_attention(device.value, dtype.value)
+    print(f"python        {platform.python_version()} on {platform.system()} {platform.machine()}")
+    for package in ("medr1kit", "torch", "transformers", "trl", "peft", "datasets"):
+        print(f"{package:<13} {importlib.metadata.version(package)}")
+    for name, choice in (("device", device), ("dtype", dtype), ("attention", attention)):
+        print(f"{name:<13} {choice.value} ({choice.reason})")
+    print(f"threads       {torch.get_num_threads()}")
+    try:
+        vision = importlib.metadata.version("torchvision")
+    except importlib.metadata.PackageNotFoundError:
+        print("torchvision   absent (as it should be on a CPU; images go through Pillow)")
+        return
+    note = "it breaks transformers next to a CPU build of torch: pip uninstall torchvision"
+    print(f"torchvision   {vision}" + (f" WARNING: {note}" if device.value == "cpu" else ""))
+
+
+def image_processor_only(stock: type[ProcessorMixin]) -> type[ProcessorMixin]:
+    """Derive from a stock Qwen-VL processor a class without its video part.
+
+    ``ProcessorMixin`` reads from the signature of ``__init__`` which parts a processor has, so leaving out
+    ``video_processor`` is enough. The stock name is kept, so that a saved folder names a class that transformers knows.
+    """
+
+    def __init__(self, image_processor=None, tokenizer=None, chat_template=None, **kwargs):
+        stock.__init__(self, image_processor, tokenizer, None, chat_template=chat_template, **kwargs)
+
+    def __call__(self, images=None, text=None, videos=None, **kwargs):
+        if videos is not None:
+            raise DataError("medr1kit works on images; videos= is not supported")
+        return stock.__call__(self, images=images, text=text, **kwargs)
+
+    return type(stock.__name__, (stock,), {"__init__": __init__, "__call__": __call__, "__doc__": stock.__doc__})
+
+
+def _stock_processor(model_type: str) -> type[ProcessorMixin]:
+    from transformers.models.qwen2_5_vl.processing_qwen2_5_vl import Qwen2_5_VLProcessor
+    from transformers.models.qwen2_vl.processing_qwen2_vl import Qwen2VLProcessor
+    from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
+
+    return {"qwen2_vl": Qwen2VLProcessor, "qwen2_5_vl": Qwen2_5_VLProcessor, "qwen3_vl": Qwen3VLProcessor}[model_type]
+
+
+def load_processor(path: str | Path, model_type: str, max_pixels: int | None = None) -> ProcessorMixin:
+    """Load tokenizer and image processor of a Qwen-VL checkpoint, without torchvision.
+
+    Args:
+        path: folder or hub id.
+        model_type: one of SUPPORTED.
+        max_pixels: images are shrunk until width times height is at most this; None keeps the checkpoint's setting.
+    """
+    from transformers import AutoTokenizer
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
+    pixels = {} if max_pixels is None else {"max_pixels": max_pixels}
+    images = Qwen2VLImageProcessorPil.from_pretrained(path, **pixels)
+    if max_pixels is not None:  # a floor above the cap would enlarge small images past it
+        floor = min(images.size["shortest_edge"], max_pixels)
+        images.size = type(images.size)(**{**dict(images.size), "shortest_edge": floor, "longest_edge": max_pixels})
+    processor_class = image_processor_only(_stock_processor(model_type))
+    return processor_class(images, tokenizer, chat_template=_chat_template(path, tokenizer))
+
+
+def _chat_template(path: str | Path, tokenizer) -> str | None:
+    """The template of a checkpoint: in the tokenizer, or in a file of its own beside it."""
+    if tokenizer.chat_template:
+        return tokenizer.chat_template
+    from transformers.utils import cached_file
+
+    for name in ("chat_template.jinja", "chat_template.json"):
+        found = cached_file(path, name, _raise_exceptions_for_missing_entries=False)
+        if found:
+            text = Path(found).read_text(encoding="utf-8")
+            if name.endswith(".jinja"):
+                return text
+            return json.loads(text)["chat_template"]
+    return None
+
+
+def load_model(
+    name: str | Path = "tiny",
+    *,
+    adapter: str | Path | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    attn: str | None = None,
+    max_pixels: int | None = None,
+) -> tuple[PreTrainedModel, ProcessorMixin]:
+    """Load a vision-language model and its processor.
+
+    Args:
+        name: "tiny" for the built-in model, a folder, or a hub id of Qwen2-VL, Qwen2.5-VL or Qwen3-VL. A run's folder
+            loads the run's base model with its adapter.
+        adapter: folder of a LoRA adapter to put on top, for example ``runs/ct/adapter``.
+        device: "cpu", "cuda" or "cuda:1"; chosen by :func:`choose_device` if None.
+        dtype: "float32", "bfloat16" or "float16"; chosen by :func:`choose_dtype` if None.
+        attn: "sdpa", "eager" or "flash_attention_2"; chosen by :func:`choose_attention` if None.
+        max_pixels: cap on width times height of an image; None keeps the checkpoint's.
+
+    Returns:
+        The model in evaluation mode and its processor.
+
+    Raises:
+        DataError: if the folder or model is not there, or its architecture is not supported.
+    """
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    name, adapter, run = _resolve(name, adapter)
+    path = TINY if str(name) == "tiny" else name
+    try:
+        config = AutoConfig.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"no model at {name!r}: give 'tiny', a folder with config.json, or a hub id that this machine can reach "
+            f"({str(error).splitlines()[0][:160]})"
+        ) from error
+    if config.model_type not in SUPPORTED:
+        raise DataError(f"{name!r} is a {config.model_type} model; medr1kit supports {', '.join(SUPPORTED)}")
+    device = device or choose_device().value
+    dtype = dtype or choose_dtype(device).value
+    attn = attn or choose_attention(device, dtype).value
+    try:
+        with _quiet_if(path == TINY or bool(os.environ.get("CI"))):
+            model = AutoModelForImageTextToText.from_pretrained(path, dtype=dtype, attn_implementation=attn)
+        processor = load_processor(path, config.model_type, max_pixels)
+    except OSError as error:
+        reason = str(error).splitlines()[0][:200]
+        raise DataError(f"the model at {name} lacks weights, tokenizer or image processor ({reason})") from error
+    model.medr1kit_name = str(name)
+    if run is not None:  # predictions of this model are labelled as the run's
+        config = load_run(run).config
+        model.medr1kit_labels, model.medr1kit_run = config["labels"], str(run)
+    elif adapter is not None:  # trained somewhere else, by a method this toolkit does not know
+        model.medr1kit_labels = {"model": f"{name} + {adapter}", "method": "adapter"}
+    if adapter is not None:
+        model = _with_adapter(model, adapter)
+    return model.to(device).eval(), processor
+
+
+@contextmanager
+def _quiet_if(quiet: bool) -> Iterator[None]:
+    """No loading bar for what loads in a blink."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    if quiet:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if quiet and shown:
+            logging.enable_progress_bar()
+
+
+def _resolve(name: str | Path, adapter: str | Path | None) -> tuple[str | Path, str | Path | None, Path | None]:
+    """Turn a run's folder into its base model and adapter; also find the run that an adapter belongs to."""
+    folder = Path(name)
+    own = Path(adapter).parent if adapter is not None else None  # the run that a given adapter belongs to
+    run = own if own is not None and (own / "run.json").is_file() else None
+    if not (folder / "run.json").is_file():
+        return name, adapter, run
+    if (folder / "model").is_dir():
+        return folder / "model", adapter, folder if adapter is None else run
+    if (folder / "adapter").is_dir():
+        base = load_run(folder).config["model"]
+        return (base, folder / "adapter", folder) if adapter is None else (base, adapter, run)
+    raise DataError(f"the run {name} has neither adapter/ nor model/; it did not finish: train it again")
+
+
+def _with_adapter(model: PreTrainedModel, adapter: str | Path) -> PreTrainedModel:
+    from peft import PeftModel
+
+    if not (Path(adapter) / "adapter_config.json").is_file():
+        raise DataError(f"no LoRA adapter at {adapter}: the folder needs adapter_config.json and its weights")
+    return PeftModel.from_pretrained(model, str(adapter))
+
+
+def lora(rank: int = 16, alpha: int = 32, merger: bool = False, dropout: float = 0.0) -> LoraConfig:
+    """Return a LoRA configuration that adapts the language model and, if asked, the vision merger.
+
+    The vision tower stays frozen: its features of an image are then the same at every step and can be shared.
+
+    Args:
+        rank: rank of the update, 1 or more.
+        alpha: the update is scaled by alpha / rank.
+        merger: also adapt the two linear maps that turn vision features into language-model inputs.
+        dropout: share of adapter inputs dropped in training, 0 to 1.
+    """
+    from peft import LoraConfig
+
+    targets = LANGUAGE_MODEL_AND_MERGER if merger else LANGUAGE_MODEL
+    return LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets, task_type="CAUSAL_LM")
+
+
+def image_token_ids(model: PreTrainedModel) -> list[int]:
+    """Return the ids of image and video placeholder tokens, which a completion must never hold."""
+    config = model.config
+    names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+    return [getattr(config, name) for name in names if getattr(config, name, None) is not None]
+
+
+def vision_tower(model: PreTrainedModel) -> torch.nn.Module:
+    """Return the module that turns pixels into language-model inputs, also under a LoRA wrapper."""
+    for module_name, module in model.named_modules():
+        if module_name.endswith("visual"):
+            return module
+    raise DataError("this model has no vision tower named 'visual'")

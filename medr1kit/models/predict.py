@@ -1,0 +1,315 @@
+"""Prediction: ask a model every question of a data set and keep what it said.
+
+The result is the predictions table: a row a question, with the full text, what was read from it by the same parser that
+pays the reward, and labels that say which model answered. Decoding is greedy and uses no hidden setting: a checkpoint's
+own generation defaults (Qwen2.5-VL's repetition penalty, say) are put aside, because they would apply to evaluation and
+not to training.
+
+The tokens are those of ``model.generate``, but an image is read once for all its questions and a row leaves its batch
+when it is done (:mod:`medr1kit.models.shared_prefix.answering`). A model that cannot be read so is asked by
+``generate``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from medr1kit.formats import ResponseFormat, format_named
+from medr1kit.models.load import image_token_ids
+from medr1kit.models.shown import Pictures
+from medr1kit.progress import progress
+from medr1kit.results.tables import PREDICTIONS
+from medr1kit.vqa import DataError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedModel, ProcessorMixin
+
+IMAGES = ("right", "blank", "shuffled", "shuffled-all")
+_LABELS = ("model", "train_modality", "train_task", "method", "seed")
+
+
+def predict(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    dataset: Dataset,
+    *,
+    format: ResponseFormat | str,
+    labels: Mapping[str, Any] | None = None,
+    images: str = "right",
+    batch_size: int = 64,
+    max_new_tokens: int | None = None,
+    output: str | Path | None = None,
+    seed: int = 0,
+    stop_at_answer: bool = False,
+) -> pd.DataFrame:
+    """Answer every question greedily and read the answers.
+
+    Args:
+        model: from :func:`medr1kit.load_model`.
+        processor: the model's.
+        dataset: rows of :mod:`medr1kit.vqa` with images.
+        format: the response format, or its name.
+        labels: model, method, seed, train_modality, train_task; those not given are taken from the run that trained
+            the model, or say that it is the untrained base.
+        images: "right", "blank" (grey pictures), "shuffled" (another image of the same modality) or "shuffled-all"
+            (another image of the data set, whatever its modality).
+        batch_size: questions a batch, 1 or more.
+        max_new_tokens: limit on completion tokens; None takes the checkpoint's, or 256 as the reference does.
+        output: a .parquet file to write. If it is interrupted, calling again goes on where it stopped.
+        seed: for shuffling the images.
+        stop_at_answer: where the format begins with the answer, end each text where its first answer block closes;
+            enough for accuracies. What would have followed is not known: ``think`` and ``well_formed`` of these rows
+            are missing, and ``n_tokens`` counts up to there. A second answer block, which would have made the answer
+            unreadable, is not seen; of the built-in model's answers and those of 36 policies trained from it that
+            changed 11 of 42,400 in think-after and none of 42,400 in no-think. In think-before the argument has no
+            effect: there the answer comes last.
+
+    Returns:
+        The predictions table, in the order of the data set.
+
+    Raises:
+        DataError: if the data set has no images, or ``images`` is unknown.
+    """
+    format = format_named(format)
+    if "image" not in dataset.column_names:
+        raise DataError("prediction needs images, and this data set has none; load it with images=FOLDER")
+    if images not in IMAGES:
+        raise DataError(f"images={images!r} is unknown; use one of {', '.join(IMAGES)}")
+    questions = dataset.remove_columns([name for name in ("image", "rationale") if name in dataset.column_names])
+    questions = [dict(row) for row in questions]
+    prompts = [chat_prompt(processor, format, row["problem"]) for row in questions]
+    picture_of = _image_rows(questions, images, seed)
+    known = model_labels(model, labels)
+    limit = max_new_tokens or getattr(model.generation_config, "max_new_tokens", None) or 256
+    asked = hashlib.sha256(repr([(row["id"], prompt) for row, prompt in zip(questions, prompts)]).encode())
+    settings = {"format": format.name, "images": images, "seed_of_images": seed if "shuffled" in images else None}
+    settings |= {"questions": asked.hexdigest()[:16], "limit": limit, "weights": _weights_digest(model)}
+    stopped = answer_closed if stop_at_answer and format.blocks[0] == "answer" else None
+    settings |= {"stop_at_answer": True} if stopped else {}
+    what = "predict" if images == "right" else f"predict: {images} images"
+    done = _Progress(output, settings | known, len(questions), what)
+    order = _reading_order([i for i in range(len(questions)) if i not in done], prompts, questions, picture_of)
+    shown = Pictures(dataset)
+    with _plain_greedy(model, processor, limit), done:
+        reader = _reader(model, processor, f"<{format.blocks[0]}>", limit, stopped)
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            asked_now = [prompts[i] for i in batch], shown([picture_of[i] for i in batch])
+            for i, (text, n_tokens) in zip(batch, _answer(reader, processor, *asked_now)):
+                done.add(i, text, n_tokens)
+    rows = [_row(questions[i], format, known, *done[i], stopped) for i in range(len(questions))]
+    frame = pd.DataFrame(rows, columns=list(PREDICTIONS))
+    done.finish(frame)
+    return frame
+
+
+def chat_prompt(processor: ProcessorMixin, format: ResponseFormat, problem: str) -> str:
+    """Return the text that a model reads: the user turn, image first, in its chat template, up to its own turn."""
+    content = [{"type": "image"}, {"type": "text", "text": format.prompt(problem)}]
+    turn = [{"role": "user", "content": content}]
+    return processor.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+
+
+def _weights_digest(model: PreTrainedModel) -> str:
+    """A digest of a few numbers of every weight: two models, or one before and after a training, differ."""
+    digest = hashlib.sha256()
+    for name, weight in model.named_parameters():
+        digest.update(f"{name} {weight.detach().float().sum().item():.6e}".encode())
+    return digest.hexdigest()[:16]
+
+
+def model_labels(model: PreTrainedModel, labels: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return who answers, as in :func:`predict`: from the run that trained the model, overridden by ``labels``."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    untrained = {"model": getattr(base, "medr1kit_name", base.config._name_or_path), "method": "base"}
+    known = dict.fromkeys(_LABELS) | untrained | getattr(base, "medr1kit_labels", {}) | dict(labels or {})
+    if extra := set(known) - set(_LABELS):
+        raise DataError(f"unknown labels {sorted(extra)}; use {', '.join(_LABELS)}")
+    return known
+
+
+def _image_rows(questions: list[dict], images: str, seed: int) -> list[int | None]:
+    """For each question the row whose image is shown; None for a blank one.
+
+    Shuffled images are never the right one wherever there are two at all: the images of a modality ("shuffled") or of
+    the data set ("shuffled-all") are moved on by one place along a random circle.
+    """
+    if images == "right":
+        return list(range(len(questions)))
+    if images == "blank":
+        return [None] * len(questions)
+    rng = np.random.default_rng(seed)
+    circles = [(row["modality"] or "") if images == "shuffled" else "" for row in questions]
+    first_row: dict[str, dict[str, int]] = {}
+    for i, (circle, row) in enumerate(zip(circles, questions)):
+        first_row.setdefault(circle, {}).setdefault(row["image_id"], i)
+    other = {}
+    for circle, rows in first_row.items():
+        order = [str(image) for image in rng.permutation(list(rows))]
+        for image, following in zip(order, order[1:] + order[:1]):
+            other[circle, image] = rows[following]
+    return [other[circle, row["image_id"]] for circle, row in zip(circles, questions)]
+
+
+def _reading_order(
+    rows: list[int], prompts: list[str], questions: list[dict], picture_of: list[int | None]
+) -> list[int]:
+    """Questions about one image together, and long prompts together, so that a batch is padded little.
+
+    The longest come first, so that too large a batch fails at once.
+    """
+    images = {i: i if picture_of[i] is None else questions[picture_of[i]]["image_id"] for i in rows}
+    longest: dict[Any, int] = {}
+    for i in rows:
+        longest[images[i]] = max(longest.get(images[i], 0), len(prompts[i]))
+    return sorted(rows, key=lambda i: (-longest[images[i]], str(images[i]), -len(prompts[i])))
+
+
+def answer_closed(text: str) -> bool:
+    """Return whether a text that began with its answer has closed its answer block, thinking apart.
+
+    What follows cannot change the letter any more, except by a second answer block.
+
+    >>> answer_closed("<answer>B</answer>"), answer_closed("<answer>B"), answer_closed("<think><answer>B</answer>")
+    (True, False, False)
+    """
+    before, closing, _ = text.partition("</answer>")
+    return bool(closing) and "<answer>" in before and "<think>" not in before
+
+
+def _reader(model, processor, opening: str, limit: int, closed: Callable[[str], bool] | None):
+    """What answers prompts about pictures: an answerer that shares what they have in common, or else ``generate``."""
+    from medr1kit.models.shared_prefix.answering import Answerer
+    from medr1kit.models.shared_prefix.conditions import why_not_read
+
+    if why_not_read(model) is not None:
+        return partial(_generate, model, processor, closed)
+    ends = _end_tokens(model, processor)
+    return Answerer(model, processor, limit=limit, ends=ends, opening=opening, closed=closed)
+
+
+def _answer(reader, processor, prompts: list[str], pictures: list) -> Iterable[tuple[str, int]]:
+    """Text and number of tokens for each prompt; tests put other answers here."""
+    return reader(prompts, pictures)
+
+
+def _generate(model, processor, closed, prompts: list[str], pictures: list) -> Iterator[tuple[str, int]]:
+    import torch
+
+    inputs = processor(text=prompts, images=pictures, padding=True, return_tensors="pt").to(model.device)
+    with torch.inference_mode():
+        output = model.generate(**inputs)  # (rows, prompt + completion)
+    completions, ends = output[:, inputs["input_ids"].shape[1] :], _end_tokens(model, processor)
+    for ids in completions.tolist():
+        length = next((k + 1 for k, token in enumerate(ids) if token in ends), len(ids))
+        texts = (processor.tokenizer.decode(ids[:k], skip_special_tokens=True) for k in range(length + 1))
+        if closed is not None:
+            length = next((k for k, text in enumerate(texts) if closed(text)), length)
+        yield processor.tokenizer.decode(ids[:length], skip_special_tokens=True), length
+
+
+def _end_tokens(model, processor) -> set[int]:
+    eos = model.generation_config.eos_token_id
+    return {processor.tokenizer.pad_token_id, *(eos if isinstance(eos, list) else [eos])}
+
+
+@contextmanager
+def _plain_greedy(model: PreTrainedModel, processor: ProcessorMixin, limit: int):
+    """Replace the checkpoint's generation settings by greedy decoding for the time of a prediction."""
+    from transformers import GenerationConfig
+
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    kept, training = base.generation_config, model.training
+    base.generation_config = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=limit,
+        eos_token_id=kept.eos_token_id or processor.tokenizer.eos_token_id,
+        pad_token_id=processor.tokenizer.pad_token_id,
+        suppress_tokens=image_token_ids(base),
+    )
+    model.eval()
+    try:
+        yield
+    finally:
+        base.generation_config = kept
+        model.train(training)
+
+
+def _row(question: dict, format: ResponseFormat, labels: dict, text: str, n_tokens: int, stopped) -> dict[str, Any]:
+    parsed = format.parse(text, question["options"])
+    cut = stopped is not None and stopped(text)  # what would have followed is not known
+    read = {
+        "format": format.name,
+        "text": text,
+        "think": None if cut else parsed.think,
+        "predicted": parsed.answer,
+        "lenient_predicted": parsed.lenient_answer,
+        "correct": parsed.answer == question["answer"],
+        "well_formed": None if cut else parsed.well_formed,
+        "n_tokens": n_tokens,
+    }
+    return {**{name: question.get(name) for name in PREDICTIONS}, **labels, **read}
+
+
+class _Progress:
+    """Texts so far, by row number: in memory, and in FILE.partial.jsonl where a file was asked for."""
+
+    def __init__(self, output: str | Path | None, settings: dict[str, Any], total: int, what: str):
+        self.file = Path(output) if output is not None else None
+        self.partial = None if output is None else Path(f"{output}.partial.jsonl")
+        self.texts: dict[int, tuple[str, int]] = {}
+        self.header = json.dumps({"rows": total, **settings}, default=str)
+        self.total, self.what = total, what
+        if self.partial is not None and self.partial.exists():
+            self._read()
+
+    def _read(self) -> None:
+        lines = self.partial.read_text(encoding="utf-8").split("\n")
+        if lines[0] != self.header:
+            raise DataError(f"{self.partial} was left by another prediction; delete it to start anew")
+        for line in lines[1:-1]:  # what follows the last line end was being written when it was interrupted
+            i, text, n_tokens = json.loads(line)
+            self.texts[i] = (text, n_tokens)
+
+    def __contains__(self, i: int) -> bool:
+        return i in self.texts
+
+    def __getitem__(self, i: int) -> tuple[str, int]:
+        return self.texts[i]
+
+    def __enter__(self) -> _Progress:
+        self.bar = progress(None, self.what, total=self.total, initial=len(self.texts), unit="question", delay=0)
+        self.handle = None
+        if self.partial is not None:
+            self.partial.parent.mkdir(parents=True, exist_ok=True)
+            whole = [self.header, *(json.dumps([i, *self.texts[i]]) for i in self.texts)]
+            self.partial.write_text("\n".join(whole) + "\n", encoding="utf-8")
+            self.handle = self.partial.open("a", encoding="utf-8")
+        return self
+
+    def add(self, i: int, text: str, n_tokens: int) -> None:
+        self.texts[i] = (text, n_tokens)
+        self.bar.update()
+        if self.handle:
+            self.handle.write(json.dumps([i, text, n_tokens]) + "\n")
+            self.handle.flush()
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+        if self.handle:
+            self.handle.close()
+
+    def finish(self, frame: pd.DataFrame) -> None:
+        if self.file is not None:
+            frame.to_parquet(self.file, index=False)
+            self.partial.unlink()

@@ -1,0 +1,207 @@
+"""Probes: does the model look, does it favour a place, does it hang on the wording?
+
+An accuracy answers none of these. Each probe asks the same questions once more with one thing changed::
+
+    visual_reliance        the picture: right, blank, another one        a model that looks loses by it
+    position_bias          the order of the options: all rotations       a model that means a text follows it
+    prompt_sensitivity     the instruction: training, evaluation, …      a model that understands does not mind
+
+The tables come from :mod:`medr1kit.results.perturbations`, which needs no torch. All intervals are 95 %; where several
+questions share an image they count images, not questions.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from medr1kit.formats import ResponseFormat, format_named
+from medr1kit.models.predict import IMAGES, predict
+from medr1kit.progress import part_of_work
+from medr1kit.results.perturbations import against, position_table, rotate_options
+from medr1kit.results.tables import PREDICTIONS, check_predictions
+from medr1kit.vqa import LETTERS, DataError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedModel, ProcessorMixin
+
+_TAGS = "inside <answer>...</answer> tags."
+_LETTER = "the correct single-letter choice (A, B, C, D,...)"
+WORDINGS: dict[str, dict[str, str]] = {
+    "think-before": {
+        "evaluation": (
+            f"Think through the question step by step in <think>...</think> tags. Then provide {_LETTER} {_TAGS}"
+        ),
+        "readme": (
+            "First output the thinking process in <think> </think> and final choice (A, B, C, D ...) in "
+            "<answer> </answer> tags."
+        ),
+    },
+    "no-think": {
+        "evaluation": f"Provide {_LETTER} {_TAGS}",
+        "zero-shot": f"Provide {_LETTER}.",
+    },
+    "think-after": {
+        "evaluation": (
+            f"Provide {_LETTER} {_TAGS} "
+            "Then explain step by step why this choice is correct in <think>...</think> tags."
+        ),
+    },
+}
+"""Other wordings of the three formats' instructions. Verbatim from Med-R1's repository: "evaluation" (its scripts
+``test_qwen2vl_vqa.py`` and ``…_nothink.py``), "zero-shot" (``…_zero_shot.py``; it asks for no tags) and "readme" (the
+inference example). Think-after is not in that repository; its wording is ours, in the same style."""
+
+
+def visual_reliance(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    dataset: Dataset,
+    *,
+    format: ResponseFormat | str,
+    batch_size: int = 64,
+    max_new_tokens: int | None = None,
+    seed: int = 0,
+    right: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Answer the same questions with the right, a blank and two kinds of shuffled images.
+
+    A model that looks loses accuracy when the picture is taken away; one that does not was reading the text. A blank
+    picture is like nothing the model has seen; a shuffled one is ordinary and wrong, so it is the better control (arXiv
+    2509.23499). Shuffled within its modality it still tells what the modality tells; shuffled over the whole data set
+    it does not even tell that. An image that is the only one of its modality has no other to be replaced by: it stays,
+    and a warning counts the questions about it.
+
+    Args:
+        model, processor, dataset, format, batch_size, max_new_tokens: as in :func:`medr1kit.predict`.
+        seed: for shuffling.
+        right: predictions of this very call on the right images, if they are there already.
+
+    Returns:
+        Four rows: ``images`` ("right", "blank", "shuffled" within the modality, "shuffled-all"), ``n``, ``accuracy``,
+        ``low``, ``high``; ``flipped`` (share of answers that differ from those on the right images), ``flipped_low``,
+        ``flipped_high``; ``lost``, ``lost_low``, ``lost_high``: accuracy on the right images minus this one, paired.
+
+    Raises:
+        DataError: if the data set has no images or no rows, or ``right`` answers other questions.
+    """
+    settings = {"format": format, "batch_size": batch_size, "max_new_tokens": max_new_tokens, "seed": seed}
+    if right is None:
+        right = predict(model, processor, dataset, **settings)
+    check_predictions(right)
+    if list(right["id"]) != list(dataset["id"]):
+        raise DataError("`right` answers other questions than those of the data set, or in another order")
+    _warn_alone(right)
+    rows = []
+    for images in IMAGES:
+        preds = right if images == "right" else predict(model, processor, dataset, images=images, **settings)
+        row = {"images": images} | against(preds, right)
+        gained = [row.pop(name) for name in ("difference", "difference_high", "difference_low")]
+        rows.append(row | {name: 0.0 - gain for name, gain in zip(("lost", "lost_low", "lost_high"), gained)})
+    return pd.DataFrame(rows)
+
+
+def _warn_alone(preds: pd.DataFrame) -> None:
+    alone = preds.groupby("modality", dropna=False)["image_id"].transform("nunique") == 1
+    if alone.any():
+        names = ", ".join(preds["modality"][alone].fillna("unknown").unique())
+        warnings.warn(
+            f"{int(alone.sum())} of {len(preds)} questions are about the only image of their modality ({names}), so "
+            "'shuffled' shows them the right one; give more images of it, or leave these questions out",
+            stacklevel=3,
+        )
+
+
+def position_bias(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    dataset: Dataset,
+    *,
+    format: ResponseFormat | str,
+    rotations: int | None = None,
+    batch_size: int = 64,
+    max_new_tokens: int | None = None,
+) -> pd.DataFrame:
+    """Ask every question with its options rotated: does the answer follow the option, or stay at its letter?
+
+    Costs one :func:`medr1kit.predict` a rotation. The built-in tiny model was taught to prefer A in some wordings.
+
+    Args:
+        model, processor, dataset, format, batch_size, max_new_tokens: as in :func:`medr1kit.predict`.
+        rotations: how often a question is asked, 2 or more; None: as often as it has options, so that the gold stands
+            at each letter once. A question is never asked more often than that. With fewer, the accuracies by letter
+            are of different questions.
+
+    Returns:
+        The frame of :func:`medr1kit.results.perturbations.position_table`: share of each chosen letter, accuracy by the
+        gold's letter, share of questions with the same option text chosen in all rotations, and right in all; each with
+        its interval and the value of guessing evenly.
+
+    Raises:
+        DataError: if the data set has no images or no rows, or ``rotations`` is below 2.
+    """
+    if rotations is not None and rotations < 2:
+        raise DataError(f"rotations={rotations}; rotate the options at least once: 2 or more, or None for all")
+    times = min(max(map(len, dataset["options"]), default=0), rotations or len(LETTERS))
+    settings = {"format": format, "batch_size": batch_size, "max_new_tokens": max_new_tokens}
+    asked = []
+    for by in range(times):
+        with part_of_work(f"rotation {by + 1} of {times}"):
+            asked.append(predict(model, processor, rotate_options(dataset, by), **settings))
+    return position_table(pd.concat(asked, ignore_index=True) if asked else pd.DataFrame(columns=PREDICTIONS))
+
+
+def prompt_sensitivity(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    dataset: Dataset,
+    *,
+    format: ResponseFormat | str,
+    wordings: Mapping[str, str] | None = None,
+    batch_size: int = 64,
+    max_new_tokens: int | None = None,
+) -> pd.DataFrame:
+    """Ask the same questions under other wordings of the instruction.
+
+    Med-R1 trains with one wording and evaluates with another, in every mode. What that costs or gives is the
+    ``difference`` of the row "evaluation".
+
+    On the built-in tiny model this probe shows only how a model breaks: its tokenizer has *one token* for each of our
+    three instructions, and any other wording reaches it as dozens of byte pieces it was never trained on. Its numbers
+    say nothing about how sensitive a language model is; use one of the Qwen models for that.
+
+    Args:
+        model, processor, dataset, batch_size, max_new_tokens: as in :func:`medr1kit.predict`.
+        format: the response format; its own instruction is the row "training".
+        wordings: name -> instruction; None takes those of :data:`WORDINGS` for this format.
+
+    Returns:
+        A row a wording, "training" first: ``wording``, ``n``, ``accuracy``, ``low``, ``high``; ``flipped`` (share of
+        answers that differ from those under "training"), ``flipped_low``, ``flipped_high``; ``difference``,
+        ``difference_low``, ``difference_high``: accuracy minus that of "training", paired; ``lenient_accuracy`` (a
+        letter without its tags counts, too) and ``well_formed``, which tell a lost format from lost knowledge;
+        ``instruction``.
+
+    Raises:
+        DataError: if the data set has no images or no rows, a wording is called "training", or there is no other one.
+    """
+    format = format_named(format)
+    wordings = WORDINGS.get(format.name, {}) if wordings is None else wordings
+    if not isinstance(wordings, Mapping) or not wordings or "training" in wordings:
+        raise DataError("give wordings as name -> instruction, one or more; 'training' is the format's own")
+    settings = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
+    own, rows = None, []
+    for name, instruction in {"training": format.instruction, **wordings}.items():
+        worded = replace(format, instruction=instruction)
+        with part_of_work(f"{name} wording"):
+            preds = check_predictions(predict(model, processor, dataset, format=worded, **settings))
+        own = preds if own is None else own
+        row = {"wording": name} | against(preds, own)
+        row["lenient_accuracy"] = (preds["lenient_predicted"] == preds["answer"]).mean()
+        rows.append(row | {"well_formed": preds["well_formed"].mean(), "instruction": instruction})
+    return pd.DataFrame(rows)

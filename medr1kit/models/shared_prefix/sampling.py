@@ -1,0 +1,171 @@
+"""Rollouts from a shared prefix: what rows have in common is computed once, as long as they have it in common.
+
+The rows of a group begin with the same prompt, and often with the same words: in the no-think format all eight say
+``<answer>`` before they differ. Rows that have said the same so far are one *branch* and go through the model once; a
+branch splits where its rows draw different tokens, and ends with its last row.
+
+The tokens are those that ``generate`` of transformers would draw with the same seed. Its ``multinomial`` divides the
+probabilities by exponential noise and takes the largest; the same noise is drawn here for all rows, also for those that
+have ended, so that no row's luck depends on what the others do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from medr1kit.models.shared_prefix.decoder import Decoder
+from medr1kit.models.shared_prefix.prompts import Prefix
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig
+
+Processors = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # (tokens so far, logits) -> logits, per row
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """Sampled completions and what the policy thought of each token when it drew it."""
+
+    tokens: list[list[int]]  # a list a row, up to and including the end token
+    log_probs: torch.Tensor | None  # (rows, tokens) of the tempered, unprocessed distribution; 0 after the end
+    entropies: torch.Tensor | None  # (rows, tokens)
+    steps: int  # forward passes of one token
+    branch_steps: int  # branches summed over these passes; without sharing it would be the tokens of all rows
+
+
+def settled(model: Any, generation: GenerationConfig, prompt_tokens: int) -> tuple[GenerationConfig, Processors]:
+    """Return generation settings and logits processors as ``generate`` of transformers settles them.
+
+    Args:
+        model: the model that would generate, without a PEFT wrapper.
+        generation: settings that were asked for, ``max_new_tokens`` among them.
+        prompt_tokens: length of the padded prompts.
+    """
+    settings, _ = model._prepare_generation_config(generation)
+    model._prepare_special_tokens(settings, True, device=model.device)
+    settings.max_length = prompt_tokens + settings.max_new_tokens  # some processors count from the prompt's start
+    processors = model._get_logits_processor(
+        settings, prompt_tokens, logits_processor=[], device=model.device, model_kwargs={}
+    )
+    return settings, processors
+
+
+@torch.no_grad()
+def sample(
+    decoder: Decoder,
+    prefix: Prefix,
+    prompt_of_row: torch.Tensor,
+    *,
+    max_new_tokens: int,
+    end_tokens: Sequence[int],
+    processors: Processors | None = None,
+    greedy: bool = False,
+    temperature: float = 1.0,
+    record: bool = False,
+) -> Rollouts:
+    """Continue each row's prompt token by token.
+
+    Args:
+        decoder: a decoder with the policy's weights of now.
+        prefix: the prompts, read.
+        prompt_of_row: (rows,) the prompt of each row.
+        max_new_tokens: completion tokens a row at most, 1 or more.
+        end_tokens: a row ends with one of these.
+        processors: changes logits before a token is drawn (temperature among them); None: drawn as they are.
+        greedy: take the most probable token instead of drawing.
+        temperature: for ``record`` only, as the loss uses it.
+        record: keep log-probability and entropy of each token.
+    """
+    rows, device, ends = len(prompt_of_row), prompt_of_row.device, set(end_tokens)
+    branches = _Branches(prompt_of_row.tolist())
+    owners = torch.tensor(branches.prompts, device=device)  # (branches,)
+    state = decoder.start(prefix, owners, max_new_tokens - 1, room=rows)
+    history, logits = prefix.input_ids[owners], decoder.logits(prefix.last_hidden)[owners]  # (branches, …)
+    tokens: list[list[int]] = [[] for _ in range(rows)]
+    log_probs, entropies, branch_steps = [], [], 0
+    for step in range(max_new_tokens):
+        active = torch.tensor(list(branches.of_row), device=device)  # (active rows,)
+        branch = torch.tensor(list(branches.of_row.values()), device=device)  # (active rows,)
+        scores = logits if processors is None else processors(history, logits)
+        drawn = scores.argmax(-1)[branch] if greedy else _draw(scores, branch, active, rows)  # (active rows,)
+        if record:
+            for kept, numbers in zip((log_probs, entropies), _belief(logits / temperature, branch, drawn)):
+                kept.append(torch.zeros(rows, device=device).index_copy(0, active, numbers))
+        said = dict(zip(branches.of_row, drawn.tolist()))
+        for row, token in said.items():
+            tokens[row].append(token)
+            if token in ends:
+                del branches.of_row[row]
+        if step + 1 == max_new_tokens or not branches.of_row:
+            break
+        left, parents, column = branches.grow(said)
+        if left is not None:
+            state.keep(left, room=branches.room)
+            history = history[left]
+        if parents:
+            state.split(parents)
+            history = torch.cat([history, history[parents]])
+        new = torch.tensor(column, device=device)  # (branches,)
+        history = torch.cat([history, new[:, None]], dim=1)
+        logits = decoder.step(state, new)
+        branch_steps += state.count
+    recorded = (torch.stack(log_probs, dim=1), torch.stack(entropies, dim=1)) if record else (None, None)
+    return Rollouts(tokens, *recorded, steps=step, branch_steps=branch_steps)
+
+
+class _Branches:
+    """Which rows are still the same, as numbers of branches."""
+
+    def __init__(self, prompt_of_row: list[int]):
+        self.prompts = list(dict.fromkeys(prompt_of_row))  # of each branch at the start
+        number = {prompt: branch for branch, prompt in enumerate(self.prompts)}
+        self.of_row = {row: number[prompt] for row, prompt in enumerate(prompt_of_row)}  # rows that go on
+        self.count = len(self.prompts)
+        self.room = len(prompt_of_row)  # no more branches than rows
+
+    def grow(self, said: dict[int, int]) -> tuple[list[int] | None, list[int], list[int]]:
+        """Append each row's token: rows of a branch that say the same stay together.
+
+        Args:
+            said: the token of each row.
+
+        Returns:
+            The branches to go on with if ended ones are to be dropped, else None; then the branches to be copied, which
+            are numbered from the end on; then the token that each branch says.
+        """
+        pairs = {row: (branch, said[row]) for row, branch in self.of_row.items()}
+        distinct = list(dict.fromkeys(pairs.values()))
+        live = sorted({branch for branch, _ in distinct})
+        # Dropping copies what stays, so a few ended branches are carried along as long as there is room.
+        drop = len(live) <= 0.75 * self.count or self.count + len(distinct) - len(live) > self.room
+        number = {branch: i for i, branch in enumerate(live)} if drop else {branch: branch for branch in live}
+        if drop:
+            self.count, self.room = len(live), len(pairs)
+        place, parents = {}, []
+        for branch, token in distinct:
+            first = number[branch] not in place.values()
+            place[branch, token] = number[branch] if first else self.count + len(parents)
+            if not first:
+                parents.append(number[branch])
+        self.count += len(parents)
+        column = [0] * self.count
+        for (_, token), branch in place.items():
+            column[branch] = token
+        self.of_row = {row: place[pair] for row, pair in pairs.items()}
+        return (live if drop else None), parents, column
+
+
+def _draw(scores: torch.Tensor, branch: torch.Tensor, active: torch.Tensor, rows: int) -> torch.Tensor:
+    """One token for each active row, as ``torch.multinomial(softmax, 1)`` would draw it for the whole batch."""
+    noise = scores.new_empty(rows, scores.shape[-1]).exponential_(1)  # (rows, vocabulary), also for rows that ended
+    return (scores.softmax(-1)[branch] / noise[active]).argmax(-1)
+
+
+def _belief(logits: torch.Tensor, branch: torch.Tensor, drawn: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probability of each active row's token and entropy of its distribution, (active rows,) each."""
+    logs = logits.log_softmax(-1)  # (branches, vocabulary)
+    return logs[branch, drawn], -(logs.exp() * logs).sum(-1)[branch]

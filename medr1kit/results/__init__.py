@@ -1,0 +1,1 @@
+"""The tables, and every number computed from them; no torch."""

@@ -1,0 +1,228 @@
+"""Several tables of answers to the same questions, side by side without copying them.
+
+An :class:`Answerer` is one model in one format with one seed. What is kept of its table is where its answer to each
+question stands and what filters need: a letter and two flags a question. Texts, options and questions stay in the frame
+they came in, and are looked up when they are shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from medr1kit.formats import ResponseFormat, format_named
+from medr1kit.results.errors.kinds import WHO
+from medr1kit.results.tables import check_predictions
+from medr1kit.vqa import LETTERS, DataError
+
+_NEEDED = ("id", "image_id", "question", "options", "answer", "format", "text", "predicted", "correct", "well_formed")
+_ROLES = ("before", "after")
+
+PAIRED = ("all", "fixed", "broken", "both wrong", "both right", "malformed", "disagree")
+"""What questions can be chosen by, where two or more answers are shown; fixed and broken go from the first to the last,
+"both" means all that are shown."""
+SINGLE = ("all", "right", "wrong", "malformed")
+"""… and where one is shown."""
+
+
+@dataclass(frozen=True)
+class Answerer:
+    """One model in one format with one seed.
+
+    Attributes:
+        name: what tells it from the others.
+        format: the response format it was asked for.
+        frame: the predictions it came in, not copied.
+        rows: for each question, the row of its answer in ``frame``; -1 where it did not answer.
+        right: 1 right, 0 wrong, -1 not answered.
+        malformed: True where an answer is known to be malformed.
+        letters: the letter that was read; None where none was.
+    """
+
+    name: str
+    format: ResponseFormat
+    frame: pd.DataFrame
+    rows: np.ndarray
+    right: np.ndarray
+    malformed: np.ndarray
+    letters: np.ndarray
+
+    def answer(self, question: int) -> dict | None:
+        """Return the row that answers a question, by its number; None if there is none."""
+        place = self.rows[question]
+        return None if place < 0 else self.frame.iloc[place].to_dict()
+
+    def column(self, name: str) -> np.ndarray:
+        """Return what a column says of each question; None where it was not answered."""
+        return np.where(self.rows >= 0, self.frame[name].to_numpy(dtype=object)[self.rows], None)
+
+
+class Answers:
+    """The questions of several predictions, and who answered them.
+
+    Args:
+        frames: predictions; one that holds several models, formats or seeds counts as several answerers.
+        names: one for each answerer, in order; made from what tells them apart by default.
+
+    Raises:
+        DataError: if a column, a gold letter or an option list is missing, one answerer answers a question twice, the
+            gold answers of two frames differ, no question is in two of them, or ``names`` do not fit the answerers.
+    """
+
+    def __init__(self, frames: Sequence[pd.DataFrame], names: Sequence[str] | None = None) -> None:
+        for frame in frames:
+            if not isinstance(frame, pd.DataFrame):
+                raise DataError(f"predictions are a table, not a {type(frame).__name__}; pass what predict() returned")
+            check_predictions(frame, _NEEDED)
+        if not frames:
+            raise DataError("no predictions were given; pass what predict() returned")
+        self.ids = np.asarray(pd.unique(pd.concat([frame["id"] for frame in frames])), dtype=object)
+        place = pd.Index(self.ids)
+        parts = [(k, frame, rows) for k, frame in enumerate(frames) for rows in _split(frame)]
+        made = _names([(k, frame, rows[0]) for k, frame, rows in parts], len(frames))
+        if names is not None and len(names) != len(parts):
+            raise DataError(f"names= has {len(names)} names for {len(parts)} answerers: {', '.join(made)}")
+        made = made if names is None else list(names)
+        if len(set(made)) < len(made):
+            raise DataError(f"names= repeats a name: {', '.join(made)}; each answerer needs its own")
+        self.answerers = [_answerer(name, frame, rows, place) for name, (_, frame, rows) in zip(made, parts)]
+        self._home = np.argmax([one.rows >= 0 for one in self.answerers], axis=0)
+        self._check(len(frames))
+
+    def _check(self, n_frames: int) -> None:
+        """Refuse what cannot be shown side by side."""
+        gold = self.column("answer")
+        for number, (letter, options) in enumerate(zip(gold, self.column("options"))):
+            if isinstance(options, str) or not hasattr(options, "__len__"):
+                raise DataError(f"the options of {self.ids[number]!r} are {options!r:.60}; expected a list of texts")
+            if not all(isinstance(text, str) for text in options):
+                odd = next(text for text in options if not isinstance(text, str))
+                raise DataError(f"an option of {self.ids[number]!r} is {odd!r:.60}; expected a text")
+            if not isinstance(letter, str) or letter not in LETTERS[: len(options)]:
+                raise DataError(f"the gold answer of {self.ids[number]!r} is {letter!r}, with {len(options)} options")
+        if n_frames > 1 and not (np.sum([one.rows >= 0 for one in self.answerers], axis=0) > 1).any():
+            raise DataError(
+                f"no question is answered twice: {self.answerers[0].name!r} has ids such as {self.ids[0]!r}, "
+                f"{self.answerers[-1].name!r} such as {self.ids[-1]!r}; predict on the same data"
+            )
+        for one in self.answerers:
+            other = (one.rows >= 0) & (one.column("answer") != gold)
+            if other.any():
+                raise DataError(
+                    f"the gold answer of {self.ids[other.argmax()]!r} differs between {self.answerers[0].name!r} and "
+                    f"{one.name!r}; give predictions on the same questions"
+                )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def question(self, number: int) -> dict:
+        """Return a row that holds a question, by its number from 0."""
+        return self.answerers[self._home[number]].answer(number)
+
+    def column(self, name: str) -> np.ndarray:
+        """Return what a column says of each question; None where its frame has no such column."""
+        values = np.full(len(self.ids), None, dtype=object)
+        for k, one in enumerate(self.answerers):
+            if name in one.frame and (here := self._home == k).any():
+                values[here] = one.frame[name].to_numpy(dtype=object)[one.rows[here]]
+        return values
+
+    def where(self, kind: str, shown: Sequence[int]) -> np.ndarray:
+        """Return for each question whether it is of a kind, for the answerers that are shown.
+
+        Args:
+            kind: one of :data:`PAIRED`, or of :data:`SINGLE` where one is shown.
+            shown: numbers of answerers.
+        """
+        some = [self.answerers[k] for k in shown]
+        right = np.stack([one.right for one in some])
+        if kind == "all":
+            return np.ones(len(self.ids), dtype=bool)
+        if kind == "malformed":
+            return np.any([one.malformed for one in some], axis=0)
+        if kind == "disagree":
+            letters = [one.letters for one in some]
+            return (right >= 0).all(0) & np.any([letters[0] != other for other in letters[1:]], axis=0)
+        if kind in ("fixed", "broken"):
+            was, now = (0, 1) if kind == "fixed" else (1, 0)
+            return (right[0] == was) & (right[-1] == now)
+        if kind not in (*PAIRED, *SINGLE):
+            raise DataError(f"unknown filter {kind!r}; use one of {', '.join(PAIRED if len(some) > 1 else SINGLE)}")
+        return (right == kind.endswith("right")).all(0)
+
+    def containing(self, text: str, numbers: np.ndarray, shown: Sequence[int]) -> np.ndarray:
+        """Return those of some questions whose stem, options or shown completions hold a text, in any case."""
+        text = text.casefold()
+        found = np.zeros(len(numbers), dtype=bool)
+        if not len(numbers):
+            return numbers
+        for k in range(len(self.answerers)):
+            one, here = self.answerers[k], self._home[numbers] == k
+            if here.any():
+                rows = one.rows[numbers[here]]
+                stems, options = (one.frame[column].to_numpy(dtype=object)[rows] for column in ("question", "options"))
+                found[here] |= [
+                    _holds(stem, text) or any(_holds(o, text) for o in some) for stem, some in zip(stems, options)
+                ]
+        for k in shown:
+            one = self.answerers[k]
+            rows = one.rows[numbers]
+            texts = one.frame["text"].to_numpy(dtype=object)
+            found |= [row >= 0 and _holds(texts[row], text) for row in rows]
+        return numbers[found]
+
+
+def _holds(value: object, text: str) -> bool:
+    return isinstance(value, str) and text in value.casefold()
+
+
+def _split(frame: pd.DataFrame) -> list[np.ndarray]:
+    """The rows of each answerer in a frame, in the order in which they appear."""
+    keys = [column for column in (*WHO, "seed") if column in frame]
+    group = frame.groupby(keys, dropna=False, sort=False, observed=True).ngroup().to_numpy()
+    order = np.argsort(group, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
+
+
+def _names(parts: Sequence[tuple[int, pd.DataFrame, int]], n_frames: int) -> list[str]:
+    """A name for each answerer: what tells it from the others, and its frame where that does not do."""
+    keys = (*WHO, "seed")
+    labels = [{key: _label(key, frame[key].iloc[row]) for key in keys if key in frame} for _, frame, row in parts]
+    varying = [key for key in keys if len({label.get(key, "") for label in labels} - {""}) > 1]
+    names = [" · ".join(filter(None, (label.get(key, "") for key in varying))) for label in labels]
+    if len(set(names)) == len(names) and all(names):
+        return names
+    roles = [_ROLES[k] if k < 2 <= n_frames else f"table {k + 1}" for k, _, _ in parts]
+    if n_frames > 1:
+        names = [" · ".join(filter(None, pair)) for pair in zip(roles, names)]
+    return [
+        name or "answers" if names.count(name) == 1 else f"{name or 'answers'} ({i + 1})"
+        for i, name in enumerate(names)
+    ]
+
+
+def _label(key: str, value: object) -> str:
+    if pd.isna(value):
+        return ""
+    if key == "seed":
+        return f"seed {int(value)}" if isinstance(value, float) and value.is_integer() else f"seed {value}"
+    return f"trained on {value}" if key.startswith("train_") else str(value)
+
+
+def _answerer(name: str, frame: pd.DataFrame, rows: np.ndarray, place: pd.Index) -> Answerer:
+    numbers = place.get_indexer(frame["id"].iloc[rows])
+    if len(twice := np.flatnonzero(np.bincount(numbers) > 1)):
+        raise DataError(f"{name!r} answers {place[twice[0]]!r} more than once; select one run")
+    where = np.full(len(place), -1, dtype=np.int32)
+    where[numbers] = rows
+    right, malformed = np.full(len(place), -1, dtype=np.int8), np.zeros(len(place), dtype=bool)
+    letters = np.full(len(place), None, dtype=object)
+    right[numbers] = frame["correct"].iloc[rows].astype(bool).to_numpy()
+    malformed[numbers] = (frame["well_formed"].iloc[rows] == False).fillna(False).to_numpy(dtype=bool)  # noqa: E712
+    read = frame["predicted"].iloc[rows]
+    letters[numbers] = read.astype(object).where(read.notna(), None).to_numpy()
+    return Answerer(name, format_named(frame["format"].iloc[rows[0]]), frame, where, right, malformed, letters)

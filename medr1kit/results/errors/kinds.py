@@ -1,0 +1,200 @@
+"""What kind of error an answer is: wrong, or never read; and what a training did to it.
+
+Every answer has one kind. The first word says whether it counts as right; the rest says what to look at::
+
+    right                    the gold letter, in its form
+    right, malformed         the gold letter is read, but the form is broken: costs the format reward only
+    wrong                    another letter
+    wrong, malformed         another letter, in broken form
+    unread, right letter     no letter could be read, but one without its tags is right: format, not medicine
+    unread, wrong letter     … is wrong
+    unread, no letter        none or several
+
+An unread answer is a wrong one for the score. The parser of the format says why it could not be read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from medr1kit.formats import ResponseFormat, format_named
+from medr1kit.results.perturbations import share
+from medr1kit.results.tables import check_clusters, check_predictions, in_canonical_order, same_letter
+from medr1kit.vqa import LETTERS, DataError
+
+KINDS = (
+    "right",
+    "right, malformed",
+    "wrong",
+    "wrong, malformed",
+    "unread, right letter",
+    "unread, wrong letter",
+    "unread, no letter",
+)
+CHANGES = ("fixed", "broken", "still wrong, same letter", "still wrong, other letter", "still right")
+WHO = ("model", "train_modality", "train_task", "method", "format")
+"""Columns that tell models apart; seeds are repetitions of one."""
+
+_NEEDED = ("id", "image_id", "question", "options", "answer", "format", "text", "predicted", "lenient_predicted")
+_TAG = re.compile(r"</?(?:think|answer)>")
+_MISPLACED = re.compile(r"<think>.*?</think>|<answer>.*?</answer>", re.DOTALL)
+
+
+def describe(preds: pd.DataFrame) -> pd.DataFrame:
+    """Return the predictions with what is needed to sort their errors.
+
+    Args:
+        preds: predictions.
+
+    Returns:
+        The same rows, numbered anew, with ``kind`` (one of :data:`KINDS`), ``reason`` (why it was not read, or what is
+        malformed; empty otherwise), ``gold_text``, ``predicted_text`` (missing if unread) and ``n_options``.
+
+    Raises:
+        DataError: if a column is missing, there are no rows, an image id is missing, a gold letter is no option, or the
+            format is unknown.
+    """
+    check_predictions(preds, [*_NEEDED, "correct", "well_formed"])
+    check_clusters(preds, "image_id")
+    rows = preds.reset_index(drop=True).copy()
+    lengths = [len(options) for options in rows["options"]]
+    for row, (letter, length) in enumerate(zip(rows["answer"], lengths)):
+        if not isinstance(letter, str) or letter not in LETTERS[:length]:
+            raise DataError(f"predictions row {row}: the gold answer is {letter!r}, but there are {length} options")
+    read, right = rows["predicted"].notna().to_numpy(), rows["correct"].astype(bool).to_numpy()
+    malformed = (rows["well_formed"] == False).to_numpy()  # noqa: E712 - it may be missing, where texts were ended early
+    lenient = same_letter(rows["lenient_predicted"], rows["answer"])
+    unread = np.select([lenient, rows["lenient_predicted"].notna()], KINDS[4:6], KINDS[6])
+    kinds = np.where(right, np.where(malformed, *KINDS[1::-1]), np.where(malformed, *KINDS[3:1:-1]))
+    rows["kind"] = np.where(read, kinds, unread)
+    formats = {name: format_named(name) for name in rows["format"].unique()}
+    rows["reason"] = [
+        "" if read and not bad else why(formats[name], text, options, read)
+        for name, text, options, read, bad in zip(rows["format"], rows["text"], rows["options"], read, malformed)
+    ]
+    rows["gold_text"] = _texts(rows["options"], rows["answer"])
+    rows["predicted_text"] = _texts(rows["options"], rows["predicted"])
+    rows["n_options"] = lengths
+    return rows
+
+
+def _texts(options: pd.Series, letters: pd.Series) -> list[str | None]:
+    pairs = zip(options, letters)
+    return [texts[LETTERS.index(letter)] if isinstance(letter, str) else None for texts, letter in pairs]
+
+
+def why(format: ResponseFormat, text: str, options: Sequence[str], read: bool) -> str:
+    """Why an answer could not be read, or what is wrong with the form of one that could."""
+    if not isinstance(text, str) or not text.strip():
+        return "the completion is empty"
+    if not read:
+        return format.parse(text, list(options)).reason
+    expected = [f"<{slash}{block}>" for block in format.blocks for slash in ("", "/")]
+    found = _TAG.findall(text)
+    if found != expected:
+        return _tags_off(found, expected)
+    if _MISPLACED.sub("", text).strip():
+        return "there is text outside the blocks"
+    return "the thinking is empty"
+
+
+def _tags_off(found: list[str], expected: list[str]) -> str:
+    missing = [tag for tag in expected if tag not in found]
+    if missing:
+        return f"{' '.join(missing)} missing"
+    if len(found) > len(expected):
+        return "there are more tags than the format has"
+    return "the blocks stand in the wrong order"
+
+
+def who_varies(rows: pd.DataFrame) -> list[str]:
+    """Return the columns that tell several models of a frame apart; ``format`` always."""
+    return [c for c in WHO if c == "format" or (c in rows and rows[c].nunique(dropna=False) > 1)]
+
+
+def kinds_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return how many answers are of each kind, for each model and format.
+
+    Args:
+        rows: from :func:`describe`.
+
+    Returns:
+        ``format`` and what else tells models apart, ``kind``, ``n`` (answers of this kind), ``of`` (all answers),
+        ``share`` with ``low`` and ``high`` (95 %; where several answers are about one image it is images that count).
+    """
+    return _shares(rows, "kind", KINDS)
+
+
+def add_change(rows: pd.DataFrame, before: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with what became of each answer since ``before``.
+
+    Args:
+        rows: from :func:`describe`.
+        before: predictions of the model before training on the same questions; paired on ``id``, on ``format`` if
+            either side holds several, and on ``model`` and ``seed`` if ``before`` does.
+
+    Returns:
+        The rows with ``change`` (one of :data:`CHANGES`; missing where ``before`` did not answer the question),
+        ``kind_before`` and ``predicted_before``.
+
+    Raises:
+        DataError: if no question is in both, or ``before`` answers one twice, or with another gold answer.
+    """
+    old = describe(before)
+    several = {c for c in ("format", "model", "seed") if c in old and c in rows and old[c].nunique() > 1}
+    keys = ["id", *sorted(several | ({"format"} if rows["format"].nunique() > 1 else set()))]
+    if (repeated := old.duplicated(keys)).any():
+        raise DataError(f"`before` answers {old.loc[repeated, 'id'].iloc[0]!r} more than once; select one run")
+    shown = ["answer", "correct", "kind", "predicted", "lenient_predicted"]
+    pairs = rows[keys].merge(old[[*keys, *shown]], on=keys, how="left")
+    known = pairs["answer"].notna().to_numpy()
+    if not known.any():
+        raise DataError(
+            f"no question is in both frames: `before` has ids such as {old['id'].iloc[0]!r}, the predictions such as "
+            f"{rows['id'].iloc[0]!r}; predict on the same data"
+        )
+    other = known & ~same_letter(pairs["answer"], rows["answer"])
+    if other.any():
+        raise DataError(f"the gold answer of {rows['id'][other].iloc[0]!r} differs between the two frames")
+    was, now = (pairs["correct"] == True).to_numpy(), rows["correct"].astype(bool).to_numpy()  # noqa: E712
+    same = same_letter(pairs["lenient_predicted"], rows["lenient_predicted"])
+    change = np.select([~was & now, was & ~now, was & now, same], [*CHANGES[:2], CHANGES[4], CHANGES[2]], CHANGES[3])
+    return rows.assign(
+        change=np.where(known, change, None), kind_before=pairs["kind"], predicted_before=pairs["predicted"]
+    )
+
+
+def changes_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return how many answers were fixed, broken or left, for each model and format.
+
+    Args:
+        rows: from :func:`add_change`.
+
+    Returns:
+        As :func:`kinds_table`, with ``change`` in place of ``kind``, and ``was_unread``: how many of the ``n`` were not
+        read before. Answers without a partner are left out.
+    """
+    rows = rows[rows["change"].notna()]
+    table = _shares(rows, "change", CHANGES)
+    unread = rows[rows["kind_before"].str.startswith("unread")]
+    keys = [*who_varies(rows), "change"]
+    counts = unread.groupby(keys, dropna=False, observed=True).size().rename("was_unread").reset_index()
+    return table.merge(counts, on=keys, how="left").fillna({"was_unread": 0}).astype({"was_unread": int})
+
+
+def _shares(rows: pd.DataFrame, column: str, values: Sequence[str]) -> pd.DataFrame:
+    """The share of each value of a column, in the order given, for each model and format."""
+    keys, found = who_varies(rows), []
+    for names, group in rows.groupby(keys, dropna=False, sort=False, observed=True):
+        for value in values:
+            is_so = group[column] == value
+            if is_so.any():
+                row = {column: value, "n": int(is_so.sum()), "of": len(group)}
+                limits = dict(zip(("share", "low", "high"), share(is_so, group["image_id"])))
+                found.append(dict(zip(keys, names)) | row | limits)
+    table = pd.DataFrame(found, columns=[*keys, column, "n", "of", "share", "low", "high"])
+    return in_canonical_order(table, keys)

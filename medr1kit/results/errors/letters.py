@@ -1,0 +1,99 @@
+"""Does it like a letter, and which option does it take for which?
+
+Two shapes of error that an accuracy hides. A model that says A when it does not know is right a quarter of the time and
+has learnt nothing; its letters are not spread as the gold letters are. And a model that takes cysts for masses makes
+the same mistake many times; counted by option *text*, whatever letter it stood at, that mistake can be seen.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+
+from medr1kit.results.errors.kinds import who_varies
+from medr1kit.results.multiplicity import max_t
+from medr1kit.results.perturbations import clusters, share
+from medr1kit.results.stats import cluster_codes, paired_difference
+from medr1kit.results.tables import in_canonical_order
+from medr1kit.vqa import LETTERS, fold
+
+_LETTERS = ("n", "predicted", "low", "high", "gold", "bias", "bias_low", "bias_high", "p_corrected", "accuracy")
+_CONFUSION = ("gold_text", "predicted_text", "taken", "offered", "share", "low", "high", "chance", "accuracy", "n_gold")
+
+
+def letters_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return how often each letter is chosen, and how often it is right.
+
+    Args:
+        rows: from :func:`medr1kit.results.errors.kinds.describe`.
+
+    Returns:
+        A row a letter and format (and what else tells models apart): ``n`` (answers that were read, of questions with
+        such an option), ``predicted`` (share that chose it) with ``low`` and ``high``, ``gold`` (share where it is
+        right), ``bias`` (the difference, paired) with ``bias_low`` and ``bias_high``, ``p_corrected`` (that there is no
+        bias; by turning signs of images, corrected for all rows by max-T) and ``accuracy`` where the gold stands at
+        this letter. Letters under which no read answer had an option are left out.
+    """
+    keys, found, cells, images = who_varies(rows), [], [], []
+    read = rows[rows["predicted"].notna()]
+    for names, group in read.groupby(keys, dropna=False, sort=False, observed=True):
+        for place, letter in enumerate(LETTERS[: group["n_options"].max()]):
+            offered = group[group["n_options"] > place]
+            chosen, gold = (offered[c].eq(letter).to_numpy(bool) for c in ("predicted", "answer"))
+            bias = paired_difference(gold, chosen, clusters(offered["image_id"]))
+            right = offered["correct"].to_numpy(bool)[gold].mean() if gold.any() else float("nan")
+            numbers = (len(offered), *share(chosen, offered["image_id"]), gold.mean(), *bias, float("nan"), right)
+            found.append(dict(zip(keys, names)) | {"letter": letter} | dict(zip(_LETTERS, numbers)))
+            cells.append(chosen.astype(float) - gold)
+            images.append(list(offered["image_id"]))
+    table = pd.DataFrame(found, columns=[*keys, "letter", *_LETTERS])
+    if len(table):
+        table["p_corrected"] = max_t(cells, images).corrected
+    return in_canonical_order(table, [*keys, "letter"])
+
+
+def confusion_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return which gold option is taken for which other one, among the options of the same question.
+
+    Args:
+        rows: from :func:`medr1kit.results.errors.kinds.describe`.
+
+    Returns:
+        A row for each ``modality`` (if there is such a column), ``gold_text`` and wrong option ``predicted_text`` that
+        stood together: ``taken`` (answers that chose it), ``offered`` (answers that could have), ``share`` with ``low``
+        and ``high`` (95 %, by image), ``chance`` (mean of 1 / number of options), ``accuracy`` on questions with this
+        gold, ``n_gold`` (how many). Texts that differ in case or a full stop are one. Sorted by ``low``, the surest
+        confusion first. An unread answer has taken nothing.
+    """
+    keys = ["modality"] if "modality" in rows else []
+    folded = {text: fold(text) for options in rows["options"] for text in options}
+    data = pd.DataFrame({"gold_text": rows["gold_text"].map(folded), "chosen": rows["predicted_text"].map(folded)})
+    data = data.assign(right=rows["correct"].astype(float), image=cluster_codes(rows["image_id"], len(rows))[0])
+    data = data.assign(chance=1 / rows["n_options"], **{key: rows[key].fillna("unknown") for key in keys})
+    ours = [*keys, "gold_text"]
+    golds = data.groupby(ours, observed=True)["right"].agg(accuracy="mean", n_gold="size").reset_index()
+    wide = data.assign(predicted_text=[[folded[text] for text in options] for options in rows["options"]])
+    wide = wide.explode("predicted_text")
+    wide = wide[wide["predicted_text"] != wide["gold_text"]]
+    wide["taken"] = (wide["predicted_text"] == wide["chosen"]).astype(int)
+    pair = [*ours, "predicted_text"]
+    counted = {"taken": ("taken", "sum"), "offered": ("taken", "size"), "chance": ("chance", "mean")}
+    table = wide.groupby(pair, sort=False, observed=True).agg(**counted).reset_index()
+    images = wide.groupby([*pair, "image"], sort=False, observed=True)["taken"].agg(["size", "sum"]).reset_index()
+    images["both"] = list(zip(images["size"], images["sum"]))
+    patterns = images.groupby(pair, sort=False, observed=True)["both"].agg(lambda both: tuple(sorted(both)))
+    limits = [_limits(pattern) for pattern in patterns.loc[pd.MultiIndex.from_frame(table[pair])]]
+    table[["low", "high"]] = np.array(limits, dtype=float).reshape(-1, 2)
+    table["share"] = table["taken"] / table["offered"]
+    table = table.merge(golds, on=ours)[[*keys, *_CONFUSION]]
+    order = np.lexsort((-table["offered"], -table["share"], -table["low"].fillna(0)))
+    return table.iloc[order].reset_index(drop=True)
+
+
+@lru_cache(maxsize=100_000)
+def _limits(pattern: tuple[tuple[int, int], ...]) -> tuple[float, float]:
+    """Interval of a share, from how many answers about each image could and did take the option; many pairs agree."""
+    taken = [k < hits for size, hits in pattern for k in range(size)]
+    return share(taken, [image for image, (size, _) in enumerate(pattern) for _ in range(size)])[1:]

@@ -1,0 +1,198 @@
+"""The errors of a model as one object: frames for the analyst, and a sentence for each."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import pandas as pd
+
+from medr1kit.results.errors.kinds import CHANGES, changes_table, kinds_table, who_varies
+from medr1kit.results.errors.letters import confusion_table, letters_table
+from medr1kit.results.errors.seeds import seeds_table
+from medr1kit.results.errors.slices import words_table
+from medr1kit.results.perturbations import share
+
+_SURE = 0.05
+_SHOWN = 6  # slices in a notebook's output
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Errors:
+    """The answers of a model, their errors sorted; shares in 0..1, intervals 95 %, questions about one image together.
+
+    Attributes:
+        answers: all answers, with ``kind``, ``reason``, ``gold_text``, ``predicted_text``, ``n_options``, ``seeds``,
+            ``wrong_in`` and, with a model before, ``change``, ``kind_before`` and ``predicted_before``.
+        slices: accuracy by slice, the worst first; see :func:`medr1kit.results.errors.slices.slices_table`.
+    """
+
+    answers: pd.DataFrame
+    slices: pd.DataFrame = field(repr=False)
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """The answers that are not plainly right (wrong, unread or malformed), those that most seeds miss first."""
+        rows = self.answers[self.answers["kind"] != "right"]
+        worst = (rows["wrong_in"] / rows["seeds"]).sort_values(ascending=False, kind="stable").index
+        return rows.loc[worst].reset_index(drop=True)
+
+    @cached_property
+    def kinds(self) -> pd.DataFrame:
+        """How many answers are of each kind; see :func:`medr1kit.results.errors.kinds.kinds_table`."""
+        return kinds_table(self.answers)
+
+    @cached_property
+    def changes(self) -> pd.DataFrame | None:
+        """Fixed and broken, see :func:`~medr1kit.results.errors.kinds.changes_table`; None without a model before."""
+        return changes_table(self.answers) if "change" in self.answers else None
+
+    @cached_property
+    def letters(self) -> pd.DataFrame:
+        """How often each letter is chosen; see :func:`medr1kit.results.errors.letters.letters_table`."""
+        return letters_table(self.answers)
+
+    @cached_property
+    def confusion(self) -> pd.DataFrame:
+        """Which option is taken for which; see :func:`medr1kit.results.errors.letters.confusion_table`."""
+        return confusion_table(self.answers)
+
+    @cached_property
+    def words(self) -> pd.DataFrame:
+        """Accuracy by the words of the question; see :func:`medr1kit.results.errors.slices.words_table`."""
+        return words_table(self.answers)
+
+    @cached_property
+    def seeds(self) -> pd.DataFrame:
+        """How many seeds fail together, see :func:`~medr1kit.results.errors.seeds.seeds_table`; empty for one seed."""
+        return seeds_table(self.answers)
+
+    @cached_property
+    def hard_core(self) -> pd.DataFrame:
+        """One row a question (and model) that every one of several seeds got wrong."""
+        rows = self.answers[(self.answers["seeds"] > 1) & (self.answers["wrong_in"] == self.answers["seeds"])]
+        return rows.drop_duplicates([*who_varies(rows), "id"]).reset_index(drop=True)
+
+    @cached_property
+    def findings(self) -> list[str]:
+        """What the frames say: one plain sentence or two for each, with the number of answers behind it."""
+        found = (self._kinds(), self._unread(), self._changes(), self._letters(), self._confusion(), self._slices())
+        return [sentence for sentence in (*found, self._seeds()) if sentence]
+
+    def _kinds(self) -> str:
+        rows, right = self.answers, self.answers["correct"].astype(bool)
+        unread, malformed = rows["kind"].str.startswith("unread"), rows["kind"].str.contains("malformed")
+        return (
+            f"Right: {_share(right, rows)} of {_count(len(rows), 'answer')}. Another letter: "
+            f"{_percent((~right & ~unread).mean())}; not read: {_percent(unread.mean())}; read, but malformed: "
+            f"{_percent(malformed.mean())}."
+        )
+
+    def _unread(self) -> str | None:
+        unread = self.answers[self.answers["kind"].str.startswith("unread")]
+        if unread.empty:
+            return None
+        lenient, reasons = unread["kind"].eq("unread, right letter"), unread["reason"].value_counts()
+        return (
+            f"Of {_count(len(unread), 'unread answer')}, {int(lenient.sum()):,} would be right if tags did not count: "
+            f"format, not medicine. Commonest reason: {reasons.index[0]} ({reasons.iloc[0]:,})."
+        )
+
+    def _changes(self) -> str | None:
+        if "change" not in self.answers:
+            return None
+        rows = self.answers[self.answers["change"].notna()]
+        fixed, broken, same, other = (rows["change"].eq(change) for change in CHANGES[:4])
+        unread = int((fixed & rows["kind_before"].str.startswith("unread")).sum())
+        return (
+            f"Since before, {int(fixed.sum()):,} of {_count(len(rows), 'answer')} were fixed ({unread:,} of them were "
+            f"unread) and {int(broken.sum()):,} broken; {int(same.sum()):,} stay wrong with the same letter, "
+            f"{int(other.sum()):,} with another one."
+        )
+
+    def _letters(self) -> str | None:
+        if self.letters.empty:
+            return None
+        sure = self.letters[self.letters["p_corrected"] < _SURE]
+        row = self.letters.loc[(self.letters if sure.empty else sure)["bias"].idxmax()]
+        who = _who(row, [c for c in who_varies(self.answers) if self.answers[c].nunique() > 1])
+        doubt = "more than chance would" if row["p_corrected"] < _SURE else "which may be chance"
+        return (
+            f"Letter chosen too often: {row['letter']}{who}, in {_percent(row['predicted'])} of "
+            f"{_count(row['n'], 'read answer')} and gold in {_percent(row['gold'])}: "
+            f"{_points(row['bias'], row['bias_low'], row['bias_high'])}, {doubt}."
+        )
+
+    def _confusion(self) -> str | None:
+        taken = self.confusion[self.confusion["taken"] > 0]
+        if taken.empty:
+            return None
+        row = taken.iloc[0]
+        where = f" in {row['modality']}" if row.get("modality", "unknown") != "unknown" else ""
+        limits, doubt = _interval(row["low"], row["high"]), "" if row["low"] > row["chance"] else "; it may be chance"
+        return (
+            f'Surest confusion{where}: "{row["gold_text"]}" is taken for "{row["predicted_text"]}" in {row["taken"]:,} '
+            f"of {_count(row['offered'], 'answer')} that could ({_percent(row['share'])}{limits}; a guess: "
+            f"{_percent(row['chance'])}), of {_count(len(self.confusion), 'pair')} looked at{doubt}."
+        )
+
+    def _slices(self) -> str | None:
+        if self.slices.empty:
+            return None
+        row, worse = self.slices.iloc[0], self.slices[(self.slices["p_holm"] < _SURE) & (self.slices["difference"] < 0)]
+        sentence = (
+            f"Worst slice: {row['slice']}, {_percent(row['accuracy'])}{_interval(row['low'], row['high'])} right of "
+            f"{_count(row['n'], 'answer')} (a guess: {_percent(row['chance'])}); the rest {_percent(row['rest'])}. "
+        )
+        names = ", ".join(worse["slice"][:_SHOWN]) + (", …" if len(worse) > _SHOWN else "")
+        which = f"worse than the rest, corrected for all, {'is' if len(worse) == 1 else 'are'} {len(worse) or 'none'}"
+        return sentence + f"Of {_count(len(self.slices), 'slice')}, {which}{': ' + names if len(worse) else ''}."
+
+    def _seeds(self) -> str | None:
+        core = self.seeds[self.seeds["wrong_in"] == self.seeds["seeds"]]
+        if core.empty:
+            return None
+        row = core.sort_values("share", kind="stable").iloc[-1]
+        who = _who(row, [c for c in who_varies(self.answers) if self.answers[c].nunique() > 1])
+        return (
+            f"Hard core{who}: {row['n']:,} of {_count(row['of'], 'question')} "
+            f"({_percent(row['share'])}{_interval(row['low'], row['high'])}) are wrong in all {row['seeds']} seeds; "
+            f"if seeds erred independently, {_percent(row['expected'])} would be."
+        )
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{number}. {sentence}" for number, sentence in enumerate(self.findings, 1))
+
+    def _repr_html_(self) -> str:
+        items = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in self.findings)
+        shown = self.slices[["slice", "n", "accuracy", "low", "high", "rest", "p_holm"]].head(_SHOWN)
+        table = shown.to_html(index=False, border=0, na_rep="", float_format="{:.3f}".format)
+        return f"<ol>{items}</ol><details><summary>Worst slices</summary>{table}</details>"
+
+
+def _share(values: pd.Series, rows: pd.DataFrame) -> str:
+    mean, low, high = share(values, rows["image_id"])
+    return f"{_percent(mean)}{_interval(low, high)}"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _interval(low: float, high: float) -> str:
+    return "" if pd.isna(low) else f" [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _points(value: float, low: float, high: float) -> str:
+    limits = "" if pd.isna(low) else f" [{100 * low:+.1f}, {100 * high:+.1f}]"
+    return f"{100 * value:+.1f} points{limits}"
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
+def _who(row: pd.Series, columns: list[str]) -> str:
+    names = [str(row[column]) for column in columns if column in row and pd.notna(row[column])]
+    return f" ({' · '.join(names)})" if names else ""

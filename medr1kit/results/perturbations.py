@@ -1,0 +1,177 @@
+"""The same questions asked otherwise: how much of an accuracy is the order of the options, the wording, the picture.
+
+A score is one number for one way of asking. Move the options, and a model that likes the letter A answers something
+else; change the instruction, or the picture, and see what stays. Whoever asks a model for this is in
+:mod:`medr1kit.models.probes`; here is what needs no model: the rotated questions, and the tables that are made from
+answers.
+
+    A)liver, B)lung, C)brain        asked as it is: says A
+    A)brain, B)liver, C)lung        every option moved on by one: says A again, and now means something else
+    A)lung, B)brain, C)liver        by two
+
+Over all rotations the gold stands at each letter once. So a model without a favourite letter chooses each equally
+often; and only a model that means the *text* gives the same one each time. MMBench scores a question right only if it
+is right in every rotation (CircularEval; Liu et al., arXiv 2307.06281, section 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from medr1kit.progress import no_bars_of_datasets
+from medr1kit.results.stats import cluster_interval, paired_difference, wilson
+from medr1kit.results.tables import check_clusters, check_predictions
+from medr1kit.vqa import LETTERS, DataError, format_problem, format_solution
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def rotate_options(dataset: Dataset, by: int) -> Dataset:
+    """Return the questions with every option moved on by some places; what falls off the end comes first.
+
+    Args:
+        dataset: rows of :mod:`medr1kit.vqa`, with or without images.
+        by: places, 0 or more. Questions with ``by`` options or fewer are left out: this rotation of theirs is an
+            earlier one again.
+
+    Returns:
+        The data set with ``problem`` (written anew, also for ``by=0``, so that nothing but the order differs),
+        ``options``, ``answer`` and ``solution`` of the rotated questions; ``id`` stays. A column ``rationale`` is
+        dropped, because it names the letter. Option texts that speak of others ("both A and B") are not rewritten.
+    """
+    long_enough = [i for i, options in enumerate(dataset["options"]) if len(options) > by]
+    rows = dataset if len(long_enough) == len(dataset) else dataset.select(long_enough)
+    options, answers = [], []
+    for before, answer in zip(rows["options"], rows["answer"]):
+        options.append([before[(place - by) % len(before)] for place in range(len(before))])
+        answers.append(LETTERS[(LETTERS.index(answer) + by) % len(before)])
+    changed = {
+        "problem": [format_problem(question, texts) for question, texts in zip(rows["question"], options)],
+        "options": options,
+        "answer": answers,
+        "solution": [format_solution(answer) for answer in answers],
+    }
+    rows = rows.remove_columns([name for name in (*changed, "rationale") if name in rows.column_names])
+    with no_bars_of_datasets():
+        for name, column in changed.items():
+            rows = rows.add_column(name, column)
+    return rows
+
+
+def share(values: Sequence[bool], images: Sequence[Hashable]) -> tuple[float, float, float]:
+    """Return a share with its 95 % interval: Wilson's, or clustered by image where several values share one.
+
+    Args:
+        values: n verdicts, true or false.
+        images: n image ids; none may be missing.
+
+    Returns:
+        (share, low, high), each in 0..1; all nan for n = 0, the limits nan if several values share a single image.
+
+    >>> [round(number, 2) for number in share([True, True, False, True], ["a", "b", "c", "d"])]
+    [0.75, 0.3, 0.95]
+    """
+    values = np.asarray(values, dtype=float)
+    if not len(values):
+        return (float("nan"),) * 3
+    interval = wilson(values.sum(), len(values)) if clusters(images) is None else cluster_interval(values, images)
+    return float(values.mean()), *interval
+
+
+def clusters(images: Sequence[Hashable]) -> Sequence[Hashable] | None:
+    """Return the image ids if any of them occurs twice, else None: then questions are independent."""
+    return images if pd.Series(images, dtype=object).duplicated().any() else None
+
+
+def against(preds: pd.DataFrame, reference: pd.DataFrame) -> dict[str, float]:
+    """Return accuracy, and how many answers differ from those to the questions as they were.
+
+    Args:
+        preds: predictions on perturbed questions.
+        reference: predictions on the questions as they were, in the same order.
+
+    Returns:
+        ``n``; ``accuracy``, ``low``, ``high``; ``flipped`` (share of questions with another letter; an unreadable
+        answer counts as one more letter), ``flipped_low``, ``flipped_high``; ``difference`` (accuracy minus that of
+        ``reference``, paired), ``difference_low``, ``difference_high``. Intervals as in :func:`share`; those of the
+        reference itself are 0, by definition.
+    """
+    images = preds["image_id"]
+    row = {"n": len(preds)} | _named("accuracy low high", share(preds["correct"], images))
+    flipped = difference = (0.0, 0.0, 0.0)
+    if preds is not reference:
+        other = preds["predicted"].fillna("-").to_numpy() != reference["predicted"].fillna("-").to_numpy()
+        flipped = share(other, images)
+        difference = paired_difference(reference["correct"], preds["correct"], clusters(images))
+    row |= _named("flipped flipped_low flipped_high", flipped)
+    return row | _named("difference difference_low difference_high", difference)
+
+
+def _named(names: str, numbers: Sequence[float]) -> dict[str, float]:
+    return dict(zip(names.split(), numbers))
+
+
+def position_table(preds: pd.DataFrame) -> pd.DataFrame:
+    """Return what the place of an option does to the answers.
+
+    Args:
+        preds: predictions on :func:`rotate_options`, all rotations below each other: rows with the same ``id`` are one
+            question, asked two times or more; ``options``, ``answer`` and ``predicted`` are those of the rotation.
+
+    Returns:
+        A frame with the columns ``measure``, ``letter``, ``n``, ``value``, ``low``, ``high`` (95 %, clustered by image
+        where several rows share one) and ``chance``, the value of guessing evenly:
+
+        - "chosen": share of answers that chose this letter, among the n that had it; "none": could not be read.
+        - "accuracy": share of right answers where the gold stands at this letter; "all": over all rotations.
+        - "consistent": share of the n questions whose chosen option *text* was the same in all rotations.
+        - "right in all": share of the n questions that were right in all rotations.
+
+    Raises:
+        DataError: if columns are missing, there are no rows, or a question was asked only once.
+    """
+    check_predictions(preds, ["id", "image_id", "options", "answer", "predicted", "correct"])
+    check_clusters(preds, "image_id")
+    questions = _by_question(preds)
+    if (once := questions["asked"] < 2).any():
+        raise DataError(f"question {questions.index[once][0]!r} was asked once; ask it with rotated options, too")
+    images, right, even = preds["image_id"], preds["correct"].astype(bool), 1 / preds["options"].map(len)
+    letters = LETTERS[: preds["options"].map(len).max()]
+    rows = []
+
+    def add(measure: str, letter: str, values: pd.Series, images: pd.Series, chance: float) -> None:
+        row = {"measure": measure, "letter": letter, "n": len(values)}
+        rows.append(row | _named("value low high", share(values, images)) | {"chance": chance})
+
+    for place, letter in enumerate(letters):
+        offered = preds["options"].map(len) > place
+        chosen = preds["predicted"][offered] == letter
+        add("chosen", letter, chosen, images[offered], even[offered].mean())
+    add("chosen", "none", preds["predicted"].isna(), images, 0.0)
+    for letter in letters:
+        gold = preds["answer"] == letter
+        add("accuracy", letter, right[gold], images[gold], even[gold].mean())
+    add("accuracy", "all", right, images, even.mean())
+    guesses = 1.0 / questions["options"]
+    chance = guesses ** (questions["asked"] - 1)
+    add("consistent", "all", questions["consistent"], questions["image_id"], chance.mean())
+    add("right in all", "all", questions["right"], questions["image_id"], (guesses * chance).mean())
+    return pd.DataFrame(rows)
+
+
+def _by_question(preds: pd.DataFrame) -> pd.DataFrame:
+    """One row a question: image_id, options (how many), asked (how often), consistent, right (each time)."""
+    texts = [
+        options[LETTERS.index(letter)] if isinstance(letter, str) else None
+        for options, letter in zip(preds["options"], preds["predicted"])
+    ]
+    rows = preds.assign(text=texts, options=preds["options"].map(len), right=preds["correct"].astype(bool))
+    groups = rows.groupby("id", sort=False)
+    questions = groups.agg(image_id=("image_id", "first"), options=("options", "first"), asked=("id", "size"))
+    same = (groups["text"].nunique() == 1) & (groups["text"].count() == questions["asked"])  # count: without None
+    return questions.assign(consistent=same, right=groups["right"].all())

@@ -1,0 +1,249 @@
+"""A run on disk: what training leaves behind, written as it goes.
+
+A folder, readable without medr1kit::
+
+    run.json             everything needed to repeat the run: arguments, versions, seed, data fingerprint
+    metrics.csv          a line per logged step
+    rollouts.parquet     a row per sampled completion (rollouts.jsonl while the run lasts)
+    predictions.parquet  a row per tested question
+    adapter/             the trained weights
+
+Training is killed more often than it ends: by a queue, a full disk, an impatient reader. So each step's rows are on
+disk before the next step begins, in formats that can be appended to, and files that are replaced as a whole are first
+written beside their place and then moved there. A killed run loses at most the rows of its last step.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from medr1kit.results.tables import METRICS, PREDICTIONS, ROLLOUTS, check_predictions
+from medr1kit.vqa import DataError
+
+_CONFIG, _METRICS, _LINES = "run.json", "metrics.csv", "rollouts.jsonl"
+_ROLLOUTS, _PREDICTIONS = "rollouts.parquet", "predictions.parquet"
+_TABLES = (_METRICS, _LINES, _ROLLOUTS, _PREDICTIONS, f"{_PREDICTIONS}.partial.jsonl")
+
+
+class Run:
+    """A run folder whose tables are read when first asked for; :func:`load_run` again to see what was added since.
+
+    Attributes:
+        path: the folder.
+        config: what run.json holds.
+    """
+
+    def __init__(self, path: str | Path, config: Mapping[str, Any]):
+        self.path = Path(path)
+        self.config = dict(config)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @cached_property
+    def metrics(self) -> pd.DataFrame:
+        """A row per logged step, columns as TRL names them; no rows if nothing was logged yet."""
+        text = _whole_lines(self.path / _METRICS)
+        return pd.read_csv(io.StringIO(text)) if text else pd.DataFrame(columns=list(METRICS))
+
+    @cached_property
+    def rollouts(self) -> pd.DataFrame:
+        """A row per sampled completion; no rows if nothing was sampled yet."""
+        if (self.path / _ROLLOUTS).exists():
+            return _read_parquet(self.path / _ROLLOUTS)
+        return _read_rollout_lines(self.path / _LINES)
+
+    @cached_property
+    def predictions(self) -> pd.DataFrame:
+        """A row per tested question; no rows if nothing was tested yet."""
+        if (self.path / _PREDICTIONS).exists():
+            return _read_parquet(self.path / _PREDICTIONS)
+        return pd.DataFrame(columns=list(PREDICTIONS))
+
+
+def load_run(path: str | Path) -> Run:
+    """Open a run folder, also one whose training was killed or is still going on.
+
+    Args:
+        path: the folder that was the ``output_dir`` of a training.
+
+    Raises:
+        DataError: if the folder is missing, or has no readable run.json.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise DataError(f"no run at {path}: the folder does not exist; pass the output_dir of a training")
+    if not (path / _CONFIG).is_file():
+        raise DataError(f"no run at {path}: the folder has no {_CONFIG}; pass the output_dir of a training")
+    try:
+        config = json.loads((path / _CONFIG).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path / _CONFIG} is not JSON ({error}); restore it or train again") from error
+    if not isinstance(config, dict):
+        raise DataError(f"{path / _CONFIG} holds a {type(config).__name__}; expected an object with the run's settings")
+    return Run(path, config)
+
+
+def refuse_earlier_run(path: str | Path, overwrite: bool) -> None:
+    """Raise a DataError if a folder already holds the tables of a run and ``overwrite`` is False."""
+    if not overwrite and any((Path(path) / name).exists() for name in _TABLES):
+        raise DataError(f"{path} already holds a run; choose another folder, or allow to overwrite it")
+
+
+class RunWriter:
+    """Writes a run folder while training goes on; also a context manager that closes itself.
+
+    Args:
+        path: the run folder; made if missing.
+        config: goes to run.json at once. Values JSON does not know (paths, enums, configs) are written as their text.
+        overwrite: remove the tables of an earlier run in this folder; other files stay.
+
+    Raises:
+        DataError: if the folder already holds the tables of a run and ``overwrite`` is False.
+    """
+
+    def __init__(self, path: str | Path, config: Mapping[str, Any], overwrite: bool = False):
+        self.path = Path(path)
+        self._columns: list[str] = []
+        self._closed = False
+        refuse_earlier_run(path, overwrite)
+        self.path.mkdir(parents=True, exist_ok=True)
+        for name in _TABLES:
+            (self.path / name).unlink(missing_ok=True)
+        self._config: dict[str, Any] = {}
+        self.update_config(**config)
+
+    def __enter__(self) -> RunWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def update_config(self, **values: Any) -> None:
+        """Add values to run.json, which is replaced as a whole."""
+        self._config |= values
+        text = json.dumps(self._config, indent=2, ensure_ascii=False, default=_plain_or_text)
+        _replace(self.path / _CONFIG, text + "\n")
+
+    def metrics_row(self, row: Mapping[str, Any]) -> None:
+        """Append one logged step to metrics.csv.
+
+        Args:
+            row: column -> number, text, None or nan; numpy and torch scalars are welcome. A column not seen before is
+                added to the file, empty in earlier rows; one that is missing here stays empty.
+        """
+        file = self.path / _METRICS
+        new = [column for column in row if column not in self._columns]
+        if new:
+            earlier = list(csv.reader(io.StringIO(file.read_text(encoding="utf-8"))))[1:] if self._columns else []
+            self._columns += new
+            widened = [cells + [""] * (len(self._columns) - len(cells)) for cells in earlier]
+            _replace(file, _csv_lines([self._columns, *widened]))
+        _append(file, _csv_lines([[_cell(row.get(column)) for column in self._columns]]))
+
+    def rollout_rows(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Append one step's completions, as :data:`medr1kit.results.tables.ROLLOUTS` names their columns.
+
+        Raises:
+            ValueError: if the run is closed.
+        """
+        if self._closed:
+            raise ValueError(f"the run at {self.path} is closed; its rollouts are complete")
+        lines = [json.dumps(dict(row), ensure_ascii=False, default=_plain) + "\n" for row in rows]
+        _append(self.path / _LINES, "".join(lines))
+
+    def write_predictions(self, frame: pd.DataFrame) -> None:
+        """Write predictions.parquet, in place of an earlier one.
+
+        Raises:
+            DataError: if columns of the predictions schema are missing.
+        """
+        check_predictions(frame)
+        _replace_parquet(self.path / _PREDICTIONS, frame)
+
+    def close(self) -> None:
+        """Turn rollouts.jsonl into rollouts.parquet; a second call does nothing."""
+        lines = self.path / _LINES
+        if not self._closed and lines.exists():
+            _replace_parquet(self.path / _ROLLOUTS, _read_rollout_lines(lines))
+            lines.unlink()
+        self._closed = True
+
+
+def _plain(value: Any) -> Any:
+    """A numpy or torch scalar or array as plain Python."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"cannot write a {type(value).__name__} to the run: {value!r:.80}")
+
+
+def _plain_or_text(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+def _cell(value: Any) -> Any:
+    value = value.tolist() if hasattr(value, "tolist") else value
+    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else value
+
+
+def _csv_lines(rows: Iterable[Iterable[Any]]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    return buffer.getvalue()
+
+
+def _append(file: Path, text: str) -> None:
+    # Opened anew each time: what was written is with the operating system and outlives a kill of this process.
+    with file.open("a", encoding="utf-8", newline="") as handle:
+        handle.write(text)
+
+
+def _replace(file: Path, text: str) -> None:
+    beside = file.with_name(file.name + ".part")
+    beside.write_text(text, encoding="utf-8", newline="")
+    os.replace(beside, file)
+
+
+def _replace_parquet(file: Path, frame: pd.DataFrame) -> None:
+    beside = file.with_name(file.name + ".part")
+    frame.to_parquet(beside, index=False)
+    os.replace(beside, file)
+
+
+def _whole_lines(file: Path) -> str:
+    """The text up to the last line end: what follows it was being written when the run was killed."""
+    if not file.exists():
+        return ""
+    content = file.read_bytes()
+    return content[: content.rfind(b"\n") + 1].decode("utf-8")
+
+
+def _read_rollout_lines(file: Path) -> pd.DataFrame:
+    # Only "\n" ends a row: a completion may hold other line separators, which JSON leaves as they are.
+    rows = []
+    for number, line in enumerate(_whole_lines(file).split("\n")[:-1], start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise DataError(f"{file}, line {number} is not JSON ({error}); delete it to read the rest") from error
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(ROLLOUTS))
+
+
+def _read_parquet(file: Path) -> pd.DataFrame:
+    try:
+        frame = pd.read_parquet(file)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} cannot be read ({error}); restore it or run that step again") from error
+    if "options" in frame:  # parquet gives numpy arrays; the tables hold lists
+        frame["options"] = [None if options is None else list(options) for options in frame["options"]]
+    return frame

@@ -1,0 +1,1 @@
+"""A model: changed, by SFT or GRPO."""

@@ -1,0 +1,317 @@
+"""TRL's GRPO trainer with every prompt read once: the same gradients, several times sooner.
+
+Stock TRL repeats each prompt G times before anything else, so that at G = 8 the vision tower sees an image 24 times a
+step and the prompt goes through the language model 24 times (sampling, reference, loss). Here a group shares both:
+
+===============  ==============================================  ===================================
+phase            stock TRL                                       here
+===============  ==============================================  ===================================
+preprocessing    every row, twice                                every distinct image once
+vision tower     rows x 3                                        new images (frozen tower), see vision
+sampling         all rows until the last one has ended           finished rows leave
+loss, reference  prompt and completion of every row, padded      prompts once, distinct completions
+                                                                 in buckets of similar length
+===============  ==============================================  ===================================
+
+TRL's loop, rewards, advantages and loss are its own; five of its methods are overridden where they read prompts, sample
+or score. Where sharing would not be exact the trainer runs TRL's own step and ``not_shared`` says why.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import combinations
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import nn
+from trl import GRPOTrainer
+from trl.models.utils import unwrap_model_for_generation
+
+from medr1kit.models.shared_prefix.conditions import why_not_shared
+from medr1kit.models.shared_prefix.decoder import Decoder
+from medr1kit.models.shared_prefix.graphs import StaticDecoder
+from medr1kit.models.shared_prefix.packing import score_packed
+from medr1kit.models.shared_prefix.prompts import Prefix, Prompts, prefill, read_prompts
+from medr1kit.models.shared_prefix.sampling import Rollouts, sample, settled
+from medr1kit.models.shared_prefix.scoring import score
+from medr1kit.models.shared_prefix.vision import Pixels, VisionFeatures
+from medr1kit.training.stand_ins import OnceDecoded, ReadAlready, by_prompt, let_through
+from medr1kit.training.telemetry import Telemetry
+
+
+@dataclass(frozen=True)
+class _Network:
+    """A model in the parts that are called one by one."""
+
+    core: nn.Module
+    head: nn.Module
+    vision: VisionFeatures
+
+    @classmethod
+    def of(cls, model: nn.Module) -> _Network:
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        return cls(base.model, base.get_output_embeddings(), VisionFeatures(base.model))
+
+
+class SharedPrefixGRPOTrainer(GRPOTrainer):
+    """A :class:`trl.GRPOTrainer` for Qwen-VL models that shares what the rows of a group have in common.
+
+    Where sharing would not be exact it warns, once, and runs TRL's own step.
+
+    Attributes:
+        not_shared: why TRL's own step is run instead, or None.
+        telemetry: what the steps since the last log cost; it goes to the log.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.not_shared = why_not_shared(self)
+        self.telemetry = Telemetry()
+        if self.not_shared:
+            warnings.warn(f"prompts are not shared, TRL's own step is run: {self.not_shared}", stacklevel=2)
+            return
+        policy = self.accelerator.unwrap_model(self.model)
+        self._policy = self._reference = _Network.of(policy)
+        if self.ref_model is not None:
+            self._reference = _Network.of(self.accelerator.unwrap_model(self.ref_model))
+            if not self.args.sync_ref_model:
+                self._reference.vision.trained = "nothing"
+        self._processor = self.processing_class
+        self._prompts_of: dict[str, Prompts] = {}  # of the last batch in "train" and in "eval"
+        self._prefix: Prefix | None = None  # read for sampling, with its graph, when the loss can use it
+        self._drawn: Rollouts | None = None
+        self._rows: torch.Tensor | None = None  # (rows,) the prompts of the micro-batch whose loss is computed
+        self._needed: torch.Tensor | None = None  # (rows,) rows of it that need a gradient
+        self._sampled: tuple[torch.Tensor, torch.Tensor] | None = None  # their log-probabilities, entropies when drawn
+        self._image_checked = False
+        if self.accelerator.num_processes > 1:
+            let_through(policy)
+
+    @property
+    def _prompts(self) -> Prompts:
+        """The prompts to which the rows now at hand belong; an evaluation may come between steps on one batch."""
+        return self._prompts_of["train" if self.model.training else "eval"]
+
+    # Reading prompts
+
+    def _get_dataloader(self, dataset, *args, **kwargs):
+        indexed = not self.not_shared and isinstance(dataset, Dataset)  # a stream is repeated by TRL itself
+        return super()._get_dataloader(OnceDecoded(dataset) if indexed else dataset, *args, **kwargs)
+
+    def _generate_and_score_completions(self, inputs):
+        if self.not_shared:
+            return super()._generate_and_score_completions(inputs)
+        self._prefix = None
+        self.processing_class = ReadAlready(self._processor)  # TRL would preprocess every row's image again
+        try:
+            output = super()._generate_and_score_completions(inputs)
+        finally:
+            self.processing_class = self._processor
+        output["prompt_of_row"] = self._prompts.of_row
+        if self._zero_advantage_is_no_gradient():
+            output["sampled_log_probs"], output["sampled_entropies"] = self._drawn.log_probs, self._drawn.entropies
+        return output
+
+    def _tokenize_prompts(self, prompts):
+        if self.not_shared:
+            return super()._tokenize_prompts(prompts)
+        template = {"chat_template": self.chat_template, **self.chat_template_kwargs}
+        with self._phase("prompts"):
+            read = read_prompts(self._processor, self._policy.core, prompts, **template)
+        self._prompts_of["train" if self.model.training else "eval"] = read
+        return read.token_lists(), None, {}
+
+    def _prepare_inputs(self, generation_batch):
+        before = getattr(self, "_buffered_inputs", None)
+        inputs = super()._prepare_inputs(generation_batch)
+        drawn_now = self._buffered_inputs is not before
+        if self.not_shared or not drawn_now or not self._groups_can_stay_together():
+            return inputs
+        self._buffered_inputs = by_prompt(self._buffered_inputs)
+        return self._buffered_inputs[self._step % self.args.steps_per_generation]
+
+    def _groups_can_stay_together(self) -> bool:
+        """Whether it does not matter how the rows of a step are cut into micro-batches: its gradient is their sum."""
+        within_micro_batch = (  # what is normalised or ranked there
+            self.loss_type == "bnpo" or self._entropy_bonus_enabled or self.top_entropy_quantile < 1
+        )
+        return not within_micro_batch and 1 < self.args.steps_per_generation == self.current_gradient_accumulation_steps
+
+    # Sampling
+
+    def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, has_tool_images=False):
+        if self.not_shared:
+            return super()._generate_single_turn(
+                prompt_ids, images, multimodal_fields, num_generations, has_tool_images
+            )
+        if not self._image_checked:
+            self._check_image_matters()
+        unwrapped = unwrap_model_for_generation(
+            self.model_wrapped,
+            self.accelerator,
+            generation_kwargs=self.generation_kwargs,
+            gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
+        )
+        with unwrapped as model:
+            with self._phase("prefill"), torch.set_grad_enabled(self._graph_serves_loss()):
+                prefix = prefill(self._policy.core, self._prompts, self._policy.vision)
+            self._prefix = prefix if self._graph_serves_loss() else None
+            with self._phase("decode"):
+                self._drawn = self._sample(model, prefix.detach())
+        if self.model.training:
+            self.telemetry.counts["tokens"] += sum(map(len, self._drawn.tokens))
+        return self._drawn.tokens, None
+
+    def _sample(self, model: nn.Module, prefix: Prefix) -> Rollouts:
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        settings, processors = settled(base, self.generation_config, prefix.input_ids.shape[1])
+        decoder = StaticDecoder if base.device.type == "cuda" else Decoder
+        return sample(
+            decoder(self._policy.core.language_model, self._policy.head),
+            prefix,
+            self._prompts.of_row,
+            max_new_tokens=settings.max_new_tokens,
+            end_tokens=self.eos_token_ids,
+            processors=processors,
+            greedy=not settings.do_sample,
+            temperature=self.temperature,
+            record=self._zero_advantage_is_no_gradient(),
+        )
+
+    def _graph_serves_loss(self) -> bool:
+        """Whether the loss will continue these very prompts with these very weights, in one backward pass."""
+        return (
+            self.model.training
+            and torch.is_grad_enabled()
+            and self.args.steps_per_generation == 1
+            and self.num_iterations == 1
+            and self.accelerator.num_processes == 1
+            and self.accelerator.mixed_precision == "no"
+            and not self.args.gradient_checkpointing
+        )
+
+    # Scoring
+
+    def _compute_loss(self, model, inputs):
+        if self.not_shared:
+            return super()._compute_loss(model, inputs)
+        self._rows = inputs["prompt_of_row"]
+        if self._zero_advantage_is_no_gradient():
+            self._needed = inputs["advantages"] != 0
+            self._sampled = inputs["sampled_log_probs"], inputs["sampled_entropies"]
+        try:
+            return super()._compute_loss(model, inputs)
+        finally:
+            self._rows = self._needed = self._sampled = self._prefix = None
+
+    def _zero_advantage_is_no_gradient(self) -> bool:
+        """Whether rows of advantage 0 can be left out: no other term in the loss, and the weights that drew them."""
+        steps_with_a_batch = self.args.steps_per_generation * self.num_iterations
+        same_weights = self.args.gradient_accumulation_steps % steps_with_a_batch == 0  # as TRL decides it
+        return same_weights and self.beta == 0 and not self._entropy_bonus_enabled and self.top_entropy_quantile == 1
+
+    def _get_per_token_logps_and_entropies(
+        self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, compute_entropy=False, **others
+    ):
+        if self.not_shared:
+            return super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **others
+            )
+        ids, mask = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:]  # (rows, completion tokens)
+        loss = self._rows is not None
+        rows = self._rows if loss else self._prompts.of_row
+        network = self._reference if model is self.ref_model else self._policy
+        size = len(ids) if loss else batch_size or len(ids)
+        parts = []
+        with self._phase("loss" if loss else "reference"), self.accelerator.autocast():
+            for chunk in torch.arange(len(ids), device=ids.device).split(size):
+                call = partial(self._score, network, rows[chunk], ids[chunk], mask[chunk])
+                parts.append(self._inside(model, call) if loss else call())
+        logps, entropies = (torch.cat(numbers) for numbers in zip(*parts))
+        return logps, entropies if compute_entropy else None, None
+
+    def _score(self, network: _Network, rows, ids, mask) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probabilities and entropies (rows, tokens); of rows that need no gradient, those noted when sampling."""
+        if self._needed is None:
+            return self._score_all(network, rows, ids, mask)
+        logps, entropies = self._sampled
+        needed = self._needed.nonzero().squeeze(1)
+        if len(needed):
+            scored = self._score_all(network, rows[needed], ids[needed], mask[needed])
+            logps, entropies = (t.index_copy(0, needed, new) for t, new in zip((logps, entropies), scored))
+        else:
+            logps = logps + 0 * sum(weight.sum() for weight in self.model.parameters() if weight.requires_grad)
+        return logps, entropies
+
+    def _score_all(self, network: _Network, rows, ids, mask) -> tuple[torch.Tensor, torch.Tensor]:
+        settings = {"temperature": self.temperature, "entropy_gradient": self._entropy_bonus_enabled}
+        if self._prefix is not None and network is self._policy and torch.is_grad_enabled():
+            return score(network.core, network.head, self._prefix, rows, ids, mask, **settings)
+        present, places = rows.unique(return_inverse=True)
+        prompts = self._prompts.select(present)
+        checkpointed = network.core.training and getattr(network.core.language_model, "gradient_checkpointing", False)
+        if checkpointed:
+            return score_packed(network.core, network.head, network.vision, prompts, places, ids, mask, **settings)
+        prefix = prefill(network.core, prompts, network.vision)
+        return score(network.core, network.head, prefix, places, ids, mask, **settings)
+
+    def _inside(self, model: nn.Module, call: Callable) -> Any:
+        """Run a call inside the wrapper's forward pass: beside it, DDP would never sum the gradients of the ranks."""
+        return model(shared_prefix=call) if self.accelerator.num_processes > 1 else call()
+
+    # Guards and telemetry
+
+    def _check_image_matters(self) -> None:
+        """Once, before the first rollouts: another image must change what the model would say."""
+        pairs = combinations(range(len(self._prompts)), 2)
+        pair = next((pair for pair in pairs if _exchangeable(*(self._prompts.images[i] for i in pair))), None)
+        if pair is None:
+            return  # wait for a batch with two images of one size
+        self._image_checked = True
+        two = self._prompts.select(self._prompts.of_row.new_tensor(pair))
+        with torch.no_grad():
+            right, wrong = (
+                prefill(self._policy.core, replace(two, images=shown), self._policy.vision).last_hidden
+                for shown in (two.images, two.images[::-1])
+            )
+        if torch.equal(right, wrong):
+            warnings.warn(
+                "swapping the images of a batch leaves the model's next word as it is: it does not see them; look for "
+                "prompts without image placeholder or a vision tower without weights",
+                stacklevel=2,
+            )
+
+    def _calculate_rewards(self, *args):
+        with self._phase("rewards"):
+            return super()._calculate_rewards(*args)
+
+    def training_step(self, model, inputs, num_items_in_batch):
+        if self.not_shared:
+            return super().training_step(model, inputs, num_items_in_batch)
+        with self._phase("backward"):  # what is left of the step when its other phases are taken out
+            loss = super().training_step(model, inputs, num_items_in_batch)
+        self.telemetry.steps += self._step % self.current_gradient_accumulation_steps == 0
+        return loss
+
+    def _phase(self, name: str) -> AbstractContextManager:
+        """Time a phase of a training step; an evaluation is no part of one."""
+        return self.telemetry.phase(name) if self.model.training else nullcontext()
+
+    def log(self, logs, start_time=None):
+        if self.model.training and "loss" in logs and not self.not_shared:
+            vision = self._policy.vision
+            self.telemetry.counts |= {"images_encoded": vision.encoded, "images_remembered": vision.found}
+            vision.encoded = vision.found = 0
+            logs = {**logs, **self.telemetry.columns()}
+        super().log(logs, start_time)
+
+
+def _exchangeable(image: Pixels, other: Pixels) -> bool:
+    """Whether two different images take the same number of tokens."""
+    return image.digest != other.digest and bool((image.grid == other.grid).all())

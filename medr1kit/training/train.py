@@ -1,0 +1,348 @@
+"""Training: GRPO with LoRA, and an honest supervised baseline, both on TRL's trainers.
+
+Both functions take the same arguments, use the same prompts and leave the same kind of folder behind, so that a
+comparison differs in the method alone. What they add to TRL is small: the prompt comes from the response format, the
+rewards from :mod:`medr1kit.rewards`, every sampled completion is written to disk, and a preset supplies arguments that
+work. A preset is a plain dict; print it, and override any of it by keyword.
+
+The model is trained *in place*: afterwards it answers as trained, and a second call goes on from there. To start anew,
+load it anew.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medr1kit.formats import ResponseFormat, format_named
+from medr1kit.models.load import image_token_ids, lora
+from medr1kit.progress import no_bars_of_datasets
+from medr1kit.results.runs import Run, RunWriter, load_run, refuse_earlier_run
+from medr1kit.results.watch import RewardWatch
+from medr1kit.rewards import accuracy_reward, format_reward
+from medr1kit.training.difficulty import weighted
+from medr1kit.training.dynamic import resampling
+from medr1kit.training.presets import PRESETS
+from medr1kit.training.recording import model_card, recorder_callback, recording, run_config
+from medr1kit.vqa import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from datasets import Dataset
+    from transformers import PreTrainedModel, ProcessorMixin
+
+# TRL 1.16 still says gradient_checkpointing where transformers 5 wants activation_checkpointing; nothing a user can do.
+warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
+
+
+def train_sft(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    dataset: Dataset,
+    *,
+    format: ResponseFormat | str,
+    output_dir: str | Path,
+    preset: str | Mapping[str, Any] = "tiny",
+    seed: int = 0,
+    lora: Mapping[str, Any] | bool = True,
+    overwrite: bool = False,
+    **overrides: Any,
+) -> Run:
+    """Train a model on the gold completions of a data set, with the loss on the completion alone.
+
+    Formats with thinking need a gold rationale, column ``rationale``; phantoms have one, Med-R1's files do not.
+
+    Args:
+        model: from :func:`medr1kit.load_model`; trained in place.
+        processor: the model's.
+        dataset: rows of :mod:`medr1kit.vqa` with images.
+        format: the response format, or its name.
+        output_dir: the run's folder.
+        preset: a name in PRESETS, or a mapping like its "sft" entries.
+        seed: for adapter initialisation and order of the data.
+        lora: True for the preset's adapter, a mapping of :func:`medr1kit.models.load.lora` arguments that change it, or
+            False to train every weight, the vision tower included.
+        overwrite: replace an earlier run in ``output_dir``.
+        **overrides: any field of :class:`trl.SFTConfig`.
+
+    Raises:
+        DataError: if images or rationales are missing, or the folder already holds a run.
+    """
+    from trl import SFTConfig, SFTTrainer
+
+    format = format_named(format)
+    _require_images(dataset)
+    refuse_earlier_run(output_dir, overwrite)  # before the model is touched
+    if "think" in format.blocks and "rationale" not in dataset.column_names:
+        raise DataError(
+            f"SFT in the {format.name} format needs gold rationales (column 'rationale'), which this data set lacks; "
+            "use the no-think format, or add the column"
+        )
+    if "think" in format.blocks:
+        _require_rationales(dataset, format)
+    settings, adapter = _settings("sft", preset, overrides, lora)
+    rows = dataset.select_columns(["image"])
+    with no_bars_of_datasets():
+        rows = rows.add_column("prompt", [_user_turn(format, problem) for problem in dataset["problem"]])
+        rows = rows.add_column("completion", _gold_turns(format, dataset))
+    args = SFTConfig(**(_common(model, output_dir, seed) | {"max_length": None} | settings))
+    model, adapter = _continue_adapter(model, adapter, chosen=isinstance(lora, Mapping))
+    config = run_config("sft", model, dataset, format, args, adapter, seed)
+    recorder = recorder_callback("SFT")
+    trainer = SFTTrainer(
+        model=model,
+        args=args,
+        train_dataset=rows,
+        processing_class=processor,
+        peft_config=adapter,
+        callbacks=[recorder],
+    )
+    return _run(trainer, recorder, config, output_dir, overwrite)
+
+
+def train_grpo(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    dataset: Dataset,
+    *,
+    format: ResponseFormat | str,
+    output_dir: str | Path,
+    preset: str | Mapping[str, Any] = "tiny",
+    seed: int = 0,
+    rewards: Sequence[Callable] | None = None,
+    lora: Mapping[str, Any] | bool = True,
+    shared_prefix: bool = True,
+    dynamic_sampling: int = 0,
+    difficulty: Run | str | Path | pd.DataFrame | None = None,
+    overwrite: bool = False,
+    **overrides: Any,
+) -> Run:
+    """Train a model by GRPO: sample a group of completions a question, and reinforce those that beat the group's mean.
+
+    Args:
+        model: from :func:`medr1kit.load_model`; trained in place.
+        processor: the model's.
+        dataset: rows of :mod:`medr1kit.vqa` with images.
+        format: the response format, or its name.
+        output_dir: the run's folder.
+        preset: a name in PRESETS, or a mapping like its "grpo" entries.
+        seed: for adapter initialisation, order of the data and sampling.
+        rewards: TRL reward functions; accuracy and format of ``format`` by default, as in Med-R1.
+        lora: True for the preset's adapter, a mapping of :func:`medr1kit.models.load.lora` arguments that change it, or
+            False to train every weight, the vision tower included.
+        shared_prefix: read each prompt and image once a group (:mod:`medr1kit.models.shared_prefix`), which gives the
+            same gradients several times sooner; False runs TRL's own step. Where sharing would not be exact TRL's own
+            step is run, too, and a warning says why.
+        dynamic_sampling: rounds, at most, in which groups whose completions all earn the same are replaced by groups of
+            other questions; 0 for none, as in GRPO, 3 is usual. It changes the estimator:
+            :mod:`medr1kit.training.dynamic`.
+        difficulty: an earlier run, its folder or its rollouts: questions whose pass rate there was near 0.5 come up
+            more often; weights are written to difficulty.csv. It changes the mixture:
+            :mod:`medr1kit.training.difficulty`.
+        overwrite: replace an earlier run in ``output_dir``.
+        **overrides: any field of :class:`trl.GRPOConfig`.
+
+    Raises:
+        DataError: if images are missing, the batch cannot be cut into groups, or the folder already holds a run.
+    """
+    from trl import GRPOConfig, GRPOTrainer
+
+    from medr1kit.training.shared_trainer import SharedPrefixGRPOTrainer
+
+    format = format_named(format)
+    _require_images(dataset)
+    refuse_earlier_run(output_dir, overwrite)  # before the model is touched
+    settings, adapter = _settings("grpo", preset, overrides, lora)
+    _check_groups(settings)
+    if isinstance(dynamic_sampling, bool) or dynamic_sampling != int(dynamic_sampling) or dynamic_sampling < 0:
+        raise DataError(f"dynamic_sampling={dynamic_sampling}: give the number of rounds, 0 for none; 3 is usual")
+    with no_bars_of_datasets():
+        rows = dataset.add_column("prompt", [_user_turn(format, problem) for problem in dataset["problem"]])
+    rows, weights = (rows, None) if difficulty is None else weighted(rows, difficulty, seed)
+    # The policy must not write image placeholders: the next forward pass would look for their images.
+    generation = {**_no_placeholders(model, settings), **(settings.pop("generation_kwargs", None) or {})}
+    args = GRPOConfig(**(_common(model, output_dir, seed) | settings | {"generation_kwargs": generation}))
+    model, adapter = _continue_adapter(model, adapter, chosen=isinstance(lora, Mapping))
+    rewards = list(rewards or (accuracy_reward(format), format_reward(format)))
+    config = run_config("grpo", model, dataset, format, args, adapter, seed)
+    config["rewards"] = [getattr(reward, "__name__", str(reward)) for reward in rewards]
+    recorder = recorder_callback("GRPO")
+    config |= {"dynamic_sampling": dynamic_sampling, "difficulty": None if weights is None else "difficulty.csv"}
+    kind = recording(SharedPrefixGRPOTrainer if shared_prefix else GRPOTrainer)
+    trainer = (resampling(kind, dynamic_sampling) if dynamic_sampling else kind)(
+        model=model,
+        reward_funcs=rewards,
+        args=args,
+        train_dataset=rows,
+        processing_class=processor,
+        peft_config=adapter,
+        callbacks=[recorder],
+    )
+    trainer.response_format, trainer.recorder, trainer.watch = format, recorder, RewardWatch(format)
+    config["shared_prefix"] = getattr(trainer, "not_shared", "not asked for") or True
+    return _run(trainer, recorder, config, output_dir, overwrite, {"difficulty.csv": weights})
+
+
+def _no_placeholders(model: PreTrainedModel, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The sampling argument that bars image tokens, in the words of transformers or of vLLM."""
+    barred = image_token_ids(model)
+    return {"logit_bias": dict.fromkeys(barred, -100.0)} if settings.get("use_vllm") else {"suppress_tokens": barred}
+
+
+def _user_turn(format: ResponseFormat, problem: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": format.prompt(problem)}]
+
+
+def _gold_turns(format: ResponseFormat, dataset: Dataset) -> list[list[dict[str, str]]]:
+    rationales = dataset["rationale"] if "rationale" in dataset.column_names else [""] * len(dataset)
+    gold = [format.write(answer, rationale or "") for answer, rationale in zip(dataset["answer"], rationales)]
+    return [[{"role": "assistant", "content": completion}] for completion in gold]
+
+
+def _require_images(dataset: Dataset) -> None:
+    if "image" not in dataset.column_names:
+        raise DataError("training needs images, and this data set has none; load it with images=FOLDER")
+
+
+def _require_rationales(dataset: Dataset, format: ResponseFormat) -> None:
+    for i, text in enumerate(dataset["rationale"]):
+        if not (text or "").strip():
+            raise DataError(
+                f"row {i} ({dataset[i]['id']}) has no rationale, and SFT in the {format.name} format needs one; "
+                "fill it, leave the row out, or use the no-think format"
+            )
+
+
+def _settings(method: str, preset: str | Mapping, overrides: dict, lora_arguments: Mapping | bool):
+    """Merge preset and overrides; return trainer arguments and the LoRA configuration or None."""
+    if isinstance(preset, str):
+        if preset not in PRESETS:
+            raise DataError(f"unknown preset {preset!r}; use one of {', '.join(PRESETS)}, or pass a dict")
+        preset = PRESETS[preset][method]
+    if overrides.get("resume_from_checkpoint"):
+        raise DataError("resuming a run is not supported yet; train again, with overwrite to use the same folder")
+    settings = {name: value for name, value in preset.items() if name != "lora"} | overrides
+    if "max_steps" not in overrides and "num_train_epochs" in overrides:
+        settings.pop("max_steps", None)  # epochs were asked for by name: the preset's step count yields
+    if lora_arguments is False:
+        return settings, None
+    chosen = {**preset.get("lora", {}), **({} if lora_arguments is True else lora_arguments)}
+    return settings, lora(**chosen)
+
+
+def _common(model: PreTrainedModel, output_dir: str | Path, seed: int) -> dict[str, Any]:
+    """Arguments for both trainers that follow from model and machine, and quieter defaults than TRL's."""
+    on_cpu = model.device.type == "cpu"
+    return {
+        "report_to": "none",
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "output_dir": str(output_dir),
+        "seed": seed,
+        "use_cpu": on_cpu,
+        "bf16": str(model.dtype) == "torch.bfloat16",
+        "dataloader_pin_memory": not on_cpu,
+        "ddp_find_unused_parameters": False,
+        "disable_tqdm": True,  # the recorder shows one bar
+    }
+
+
+def _check_groups(settings: Mapping[str, Any]) -> None:
+    """Refuse a batch that cannot be cut into groups, with the three ways out."""
+    group = settings.get("num_generations", 8)
+    device = settings.get("per_device_train_batch_size", 8)
+    accumulation = settings.get("gradient_accumulation_steps", 1)
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    batch = device * accumulation * processes
+    if group < 2:
+        raise DataError(f"num_generations={group}: a group needs at least two completions to compare; 8 is usual")
+    if settings.get("mask_truncated_completions"):
+        raise DataError("mask_truncated_completions would hide truncated rows from the rollouts; not supported yet")
+    if settings.get("generation_batch_size") is None and settings.get("steps_per_generation") is None and batch % group:
+        raise DataError(
+            f"a step has {batch} completions ({device} a device x {accumulation} accumulation x {processes} "
+            f"processes), which is no multiple of the group size num_generations={group}: raise "
+            "per_device_train_batch_size or gradient_accumulation_steps to a multiple, start more processes, or lower "
+            "num_generations"
+        )
+
+
+def _continue_adapter(model: PreTrainedModel, adapter: Any, chosen: bool):
+    """Go on with an adapter that is already on the model: TRL takes a PeftModel, or a plain model and a config."""
+    from peft import PeftModel
+
+    wrapped = model.__dict__.get("_medr1kit_trained")
+    if wrapped is not None or isinstance(model, PeftModel):
+        if adapter is None:
+            raise DataError("this model carries a LoRA adapter; load the base model anew to train every weight")
+        model = wrapped or model
+        if "ref" in model.peft_config:  # TRL's copy for the KL term of an earlier run; it makes its own
+            model.delete_adapter("ref")
+        there = model.peft_config["default"]
+        same = all(getattr(there, name) == getattr(adapter, name) for name in ("r", "lora_alpha", "target_modules"))
+        if chosen and not same:
+            raise DataError(
+                f"this model carries a LoRA adapter of rank {there.r} and alpha {there.lora_alpha} already; leave "
+                "lora= out to go on with it, or load the base model anew"
+            )
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(".default." in name and "lora_" in name)
+        return model, None
+    return model, adapter
+
+
+def _run(
+    trainer: Any, recorder: Any, config: dict, output_dir: str | Path, overwrite: bool, tables: Mapping = {}
+) -> Run:
+    """Train, write adapter or weights, further tables and a model card, and return the run."""
+    from transformers import PrinterCallback
+
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    if trainer.accelerator.num_processes != world:
+        raise DataError(
+            f"{world} processes were started, but the trainer sees {trainer.accelerator.num_processes}: each would "
+            "train alone; on a CPU start them with torchrun and pass use_cpu=True"
+        )
+    trainer.remove_callback(PrinterCallback)
+    main = trainer.accelerator.is_main_process
+    if main:
+        recorder.writer = RunWriter(output_dir, config, overwrite=overwrite)
+        for name in ("adapter", "model"):  # an earlier run's weights must not pass for this one's
+            shutil.rmtree(Path(output_dir) / name, ignore_errors=True)
+        for name, table in tables.items():
+            (Path(output_dir) / name).unlink(missing_ok=True)
+            if table is not None:
+                table.to_csv(Path(output_dir) / name, index=False)
+    base = trainer.model.get_base_model() if hasattr(trainer.model, "get_base_model") else trainer.model
+    if base is not trainer.model:
+        # Before training, so that it holds after an interruption; past nn.Module, which would take it for a child.
+        base.__dict__["_medr1kit_trained"] = trainer.model
+    try:
+        result = trainer.train()
+    finally:
+        if main:
+            recorder.writer.close()
+        if recorder.bar is not None:  # a bar left open by an interruption would push the next one down a line
+            recorder.bar.close()
+    trainer.model.eval()
+    base.medr1kit_labels, base.medr1kit_run = config["labels"], str(output_dir)
+    if main:
+        _save(trainer, base, Path(output_dir))
+        recorder.writer.update_config(summary={"steps": trainer.state.global_step, **result.metrics})
+        (Path(output_dir) / "README.md").write_text(model_card(config, result.metrics), encoding="utf-8")
+    trainer.accelerator.wait_for_everyone()
+    return load_run(output_dir)
+
+
+def _save(trainer: Any, base: PreTrainedModel, folder: Path) -> None:
+    if base is trainer.model:
+        base.save_pretrained(folder / "model")
+        base.medr1kit_name = str(folder / "model")  # what an adapter trained from here on stands on
+        trainer.processing_class.save_pretrained(folder / "model")
+        return
+    trainer.model.save_pretrained(folder / "adapter", selected_adapters=["default"])
+    (folder / "adapter" / "README.md").unlink(missing_ok=True)  # the run's own card stands one level up

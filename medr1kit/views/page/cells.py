@@ -1,0 +1,136 @@
+"""Transfer maps, and what is behind each cell: its numbers, what was taken for what, and whose answers to open.
+
+The numbers are those of :func:`medr1kit.explore_transfer`, which computes a cell when it is chosen. Here all cells of
+all maps are computed at once, so each map is given its own answers only, and the confusions of its cells are counted in
+one go.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medr1kit.progress import progress
+from medr1kit.results.answers import Answers
+from medr1kit.results.errors.kinds import WHO, describe
+from medr1kit.results.errors.letters import confusion_table
+from medr1kit.results.maps import Map, cell_answers, cell_numbers, map_table, maps_of, slim
+from medr1kit.results.published_tables import published
+from medr1kit.views.html import escape, side_by_side
+from medr1kit.views.page.page import button, pack, section, select
+from medr1kit.views.widgets.heat import cell_html, map_html
+from medr1kit.vqa import DataError
+
+CONFUSIONS = 6
+"""Confusions that are shown of a cell, as in the widget."""
+
+_LEGEND = (
+    "Rows: what was trained on; columns: what was tested. ? may be chance (p above 0.05, corrected for the whole map); "
+    "– nothing to compare with; thick frame: the same modality or task. A cell opens: its numbers, what was taken for "
+    "what, and its answers."
+)
+
+
+def maps_section(preds: pd.DataFrame, answers: Answers) -> tuple[str, list[dict[str, Any]]]:
+    """Return the section of maps, and the packed cells of each; no section where nothing is compared with a base.
+
+    Args:
+        preds: all predictions.
+        answers: the answerers of the reader, to which a cell leads.
+    """
+    rows, maps = slim(preds), []
+    try:
+        maps = maps_of(rows)
+    except DataError:  # no model was trained on one modality or task
+        return "", []
+    numbers = {_who(one.frame.iloc[one.rows.max()]): k for k, one in enumerate(answers.answerers)}
+    shown, cells, names, refused = [], [], [], []
+    for one in progress(maps, "computing maps", unit="map"):
+        own = rows[_of_map(rows, one)]
+        try:
+            table = map_table(own, one)
+        except DataError as error:  # the other maps are shown all the same
+            refused.append(f'<p class="mk-warn">{escape(one.name)}: {escape(error)}</p>')
+            continue
+        if table["difference"].isna().all():
+            continue
+        hidden = " hidden" if names else ""
+        shown.append(f'<div data-map="{len(names)}"{hidden}>{_drawn(one, table)}</div>')
+        cells.append({"by": one.by, "cells": pack(_cells(preds, own, one, table, numbers))})
+        names.append(one.name)
+    if not names:
+        return "", []
+    values = [str(number) for number in range(len(names))]
+    draw = select("draw", "draw", ["difference", "accuracy"])
+    which = select("map", "map", names, values)
+    body = (
+        f'<p><small>{escape(_LEGEND)}</small></p><div class="controls">{which}{draw}</div>'
+        f'{"".join(refused)}{"".join(shown)}<div data-mk="cell" aria-live="polite"></div>'
+        '<div class="controls" data-mk="examples" hidden>'
+        f"<span>in the reader:</span>{''.join(button(kind, kind) for kind in _KINDS)}</div>"
+    )
+    return section("maps", "Transfer, cell by cell", body), cells
+
+
+_KINDS = ("fixed", "broken", "both wrong", "both right", "all")
+
+
+def _of_map(rows: pd.DataFrame, one: Map) -> np.ndarray:
+    base = rows["method"].eq("base")
+    return (
+        (base | rows["model"].eq(one.model) & rows["method"].eq(one.method)) & rows["format"].isin(one.formats)
+    ).to_numpy()
+
+
+def _drawn(one: Map, table: pd.DataFrame) -> str:
+    """A map as differences and, hidden, as accuracies; the published one beside it where there is one."""
+    two = [
+        f'<div data-draw="{value}"{" hidden" if value == "accuracy" else ""}>{map_html(table, one.by, value)}</div>'
+        for value in ("difference", "accuracy")
+    ]
+    return side_by_side([f"<h4>{escape(one.name)}</h4>{''.join(two)}", *_published(one)])
+
+
+def _published(one: Map) -> list[str]:
+    """Med-R1's own map, where it shows the same difference."""
+    if one.formats != ("no-think", "think-before"):
+        return []
+    theirs = published(f"med-r1-no-think-minus-think-{one.by}")
+    said = f"published: {theirs['quantity'].iloc[0]}, in points; no test and no interval was published"
+    drawn = map_html(theirs, one.by, "difference", hook="published-map")
+    return [f"<h4>{escape(said)}</h4>{drawn}<p><small>{escape(theirs['source'].iloc[0])}</small></p>"]
+
+
+def _cells(preds: pd.DataFrame, own: pd.DataFrame, one: Map, table: pd.DataFrame, numbers: dict) -> dict[str, Any]:
+    """Each cell's HTML, the numbers of its answerers in the reader, and their names; by "train → test"."""
+    tested = {test: own[own[one.by].eq(test)] for test in table[one.by].unique()}  # a cell is in one column
+    sides = {}
+    for train, test in zip(table[one.train], table[one.by]):
+        sides[train, test] = cell_answers(tested[test], one, train, test)
+    confusions = _confusions(preds, [places[-1] if places else [] for places, _, _ in sides.values()])
+    found = {}
+    for number, ((train, test), (places, names, seed)) in enumerate(sides.items()):
+        facts = cell_numbers(tested[test], one, table, train, test)
+        confusion = confusions[confusions["cell"] == number].head(CONFUSIONS)
+        who = [numbers.get(_who(preds.iloc[side[0]]), -1) for side in places]
+        html = cell_html(train, test, facts, confusion, one.formats, seed)
+        found[f"{train} → {test}"] = {"html": html, "who": who, "test": test, "names": names}
+    return found
+
+
+def _confusions(preds: pd.DataFrame, cells: list) -> pd.DataFrame:
+    """The confusions of many cells, counted at once: the number of the cell travels with the modality."""
+    where = np.repeat(np.arange(len(cells)), [len(places) for places in cells])
+    if not len(where):
+        return pd.DataFrame({"cell": []})
+    rows = describe(preds.iloc[np.concatenate(cells)])
+    rows["modality"] = [f"{cell}\t{modality}" for cell, modality in zip(where, rows["modality"].fillna("unknown"))]
+    table = confusion_table(rows).query("taken > 0")
+    parts = table["modality"].str.split("\t", n=1, expand=True)
+    return table.assign(cell=parts[0].astype(int), modality=parts[1]) if len(table) else table.assign(cell=[])
+
+
+def _who(row: pd.Series) -> tuple[str, ...]:
+    return tuple("" if pd.isna(row[name]) else str(row[name]) for name in (*WHO, "seed"))

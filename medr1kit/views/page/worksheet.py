@@ -1,0 +1,247 @@
+"""A worksheet of errors for a human reader, and what readers wrote into it.
+
+No frame replaces reading. A sheet holds one error a row, with three empty columns: ``reader`` (who), ``verdict`` (one
+of a few words that the readers agree on, such as "model wrong", "gold wrong", "unclear") and ``comment``::
+
+    mk.export_worksheet(errors, "sheet.html", data=test)    # with images; fill it in a browser, save it as CSV
+    mk.export_worksheet(errors, "sheet.csv")                # for a spreadsheet, without images
+    one = read_worksheet("ann.csv", errors)                 # the annotations, joined with the errors
+    reader_agreement(one, read_worksheet("ben.csv"))        # Cohen's kappa
+
+What a model writes is not to be trusted with a spreadsheet: a cell that begins with ``=``, ``+``, ``-`` or ``@`` would
+be run as a formula. Such cells get an apostrophe in front, and lose it when they are read back.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from medr1kit.results.errors import Errors
+from medr1kit.results.errors.kinds import WHO
+from medr1kit.views.page.sheet_page import images_of, write_page
+from medr1kit.vqa import LETTERS, DataError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+READER = ("reader", "verdict", "comment")
+"""The columns a reader fills."""
+
+_NEEDED = ("id", "image_id", "question", "options", "answer", "predicted", "text", "kind", "reason")
+_LABELS = ("modality", "task", "method", "format", "seed")
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
+
+
+def export_worksheet(errors: Errors | pd.DataFrame, path: str | os.PathLike, data: Dataset | None = None) -> Path:
+    """Write errors to a sheet that a human reader can annotate.
+
+    Args:
+        errors: from :func:`medr1kit.errors`, or some of its ``rows`` (``errors.rows.head(50)``).
+        path: a new file. ".html": one self-contained page with images, to be filled in a browser and saved as CSV from
+            there. ".csv": the same columns without images, UTF-8, every cell quoted.
+        data: the questions, for their images; joined on ``id``. None: phantoms are redrawn from their image id, and
+            other images are not shown.
+
+    Returns:
+        The path. The sheet holds, a row an error: ``key`` (by which annotations find back), ``id``, ``modality``,
+        ``task``, ``method``, ``format``, ``seed`` (those there are), ``question``, ``options``, ``gold``,
+        ``predicted``, ``completion``, ``error`` (the kind), ``reason``; and, empty, ``reader``, ``verdict``,
+        ``comment``.
+
+    Raises:
+        DataError: if there are no errors, the file exists already (it may hold annotations), its name ends in neither,
+            it cannot be written, or none of the ids is in ``data``.
+    """
+    path, sheet, rows = Path(path), *_sheet(errors)
+    if path.suffix not in (".csv", ".html"):
+        raise DataError(f"{path.name!r}: a worksheet is a .csv or a .html file")
+    if path.suffix == ".csv":
+        return write_csv(sheet, path)
+    return _write_new(write_page(sheet, images_of(rows, data), READER), path, "utf-8")
+
+
+def _sheet(errors: Errors | pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The sheet, all cells texts, and the rows of errors behind it."""
+    rows = errors.rows if isinstance(errors, Errors) else errors
+    if missing := [column for column in _NEEDED if column not in rows]:
+        raise DataError(f"a worksheet is made from mk.errors(…) or its rows; there is no column {missing[0]!r}")
+    if rows.empty:
+        raise DataError("no errors to write: every answer is right and well formed, or a filter left nothing over")
+    sheet = pd.DataFrame({"key": _keys(rows), "id": rows["id"]})
+    for column in _LABELS:
+        if column in rows:
+            sheet[column] = rows[column]
+    sheet["question"] = rows["question"]
+    sheet["options"] = [" | ".join(f"{a}) {text}" for a, text in zip(LETTERS, texts)) for texts in rows["options"]]
+    for column, letters in (("gold", rows["answer"]), ("predicted", rows["predicted"])):
+        sheet[column] = [_option(texts, letter) for texts, letter in zip(rows["options"], letters)]
+    sheet["completion"], sheet["error"], sheet["reason"] = rows["text"], rows["kind"], rows["reason"]
+    for column in READER:
+        sheet[column] = ""
+    return sheet.astype(object).where(sheet.notna(), "").astype(str), rows
+
+
+def _keys(rows: pd.DataFrame) -> list[str]:
+    """A short name for each answer, from who gave it and to which question; the same whenever it is made again."""
+    parts = [rows[column].astype(object) for column in ("id", *WHO, "seed") if column in rows]
+    joined = ["\x1f".join("" if pd.isna(value) else _plain(value) for value in values) for values in zip(*parts)]
+    return [hashlib.sha256(text.encode()).hexdigest()[:12] for text in joined]
+
+
+def _plain(value: object) -> str:
+    """Seed 0 and seed 0.0 (a column with gaps) are one seed."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _option(texts: list[str], letter: object) -> str:
+    return f"{letter}) {texts[LETTERS.index(letter)]}" if isinstance(letter, str) else "(not read)"
+
+
+def write_csv(sheet: pd.DataFrame, path: str | os.PathLike) -> Path:
+    """Write a table of texts to a new CSV file in which a spreadsheet takes no cell for a formula.
+
+    Args:
+        sheet: all cells texts. What looks like a formula, headings too, gets an apostrophe in front; a null byte is
+            written [U+0000].
+        path: a file that does not exist yet: it may hold what a reader wrote.
+
+    Returns:
+        The path.
+
+    Raises:
+        DataError: if the file exists or cannot be written.
+    """
+    safe = sheet.map(_harmless).rename(columns=_harmless)
+    return _write_new(safe.to_csv(index=False, quoting=csv.QUOTE_ALL, lineterminator="\r\n"), path, "utf-8-sig")
+
+
+def _harmless(text: str) -> str:
+    text = text.replace("\0", "[U+0000]")
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def _write_new(content: str, path: str | os.PathLike, encoding: str) -> Path:
+    try:
+        with open(path, "x", encoding=encoding, newline="", errors="backslashreplace") as file:
+            file.write(content)
+    except FileExistsError as error:
+        raise DataError(f"{str(path)!r} exists, and may hold notes; give a new name or remove it") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{str(path)!r} cannot be written: {error}; give another file") from error
+    return Path(path)
+
+
+def read_worksheet(path: str | os.PathLike, errors: Errors | pd.DataFrame | None = None) -> pd.DataFrame:
+    """Read an annotated sheet.
+
+    Args:
+        path: the CSV file, from a spreadsheet (commas or semicolons) or saved from the HTML page.
+        errors: what the sheet was made of, or more; None for the sheet alone.
+
+    Returns:
+        The rows that have a verdict or a comment; with ``errors``, all columns of theirs, then ``key``, ``reader``,
+        ``verdict`` and ``comment``. Verdicts lose blanks around them.
+
+    Raises:
+        DataError: if the file is no worksheet, not UTF-8, repeats a row, or has one that is not among ``errors``.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{str(path)!r} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{str(path)!r} is not UTF-8; save it as 'CSV UTF-8' in the spreadsheet") from error
+    if path.suffix == ".html":
+        raise DataError(f"{path.name!r} is the page to fill in; open it in a browser, save it as CSV, read that")
+    head = text.partition("\n")[0]
+    separator = max(",;\t", key=head.count)
+    try:
+        sheet = pd.read_csv(StringIO(text), sep=separator, dtype=str, keep_default_na=False)
+    except ValueError as error:
+        raise DataError(f"{path.name!r} is not a table: {str(error).strip()}") from error
+    if missing := [column for column in ("key", *READER) if column not in sheet]:
+        raise DataError(f"{path.name!r} has no column {missing[0]!r}; it is no worksheet, or a column was removed")
+    sheet = sheet.map(lambda cell: cell[1:] if cell[:1] == "'" and _FORMULA.match(cell) else cell)
+    for column in READER:
+        sheet[column] = sheet[column].str.strip()
+    filled = sheet[(sheet["verdict"] != "") | (sheet["comment"] != "")].reset_index(drop=True)
+    if (repeated := filled["key"].duplicated()).any():
+        raise DataError(f"{path.name!r} holds the row {filled['key'][repeated].iloc[0]!r} twice; keep one")
+    return filled if errors is None else _join(filled, errors, path.name)
+
+
+def _join(filled: pd.DataFrame, errors: Errors | pd.DataFrame, name: str) -> pd.DataFrame:
+    rows = errors.rows if isinstance(errors, Errors) else errors
+    rows = rows.assign(key=_keys(rows))
+    if unknown := sorted(set(filled["key"]) - set(rows["key"])):
+        raise DataError(
+            f"{name!r} holds {len(unknown)} of {len(filled)} rows that are not among these errors, such as "
+            f"{unknown[0]!r}; give the errors the sheet was made of"
+        )
+    return rows.merge(filled[["key", *READER]], on="key", validate="one_to_one")
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far two readers agree beyond chance.
+
+    Attributes:
+        n: rows that both gave a verdict.
+        agreed: share of them with the same verdict, 0..1.
+        kappa, low, high: Cohen's kappa with its 95 % interval: 1 for readers of one mind, 0 for two who judge equally
+            often this and that, but about different rows; nan if both use a single verdict.
+        table: verdicts of one reader (rows) and of the other (columns), counted.
+    """
+
+    n: int
+    agreed: float
+    kappa: float
+    low: float
+    high: float
+    table: pd.DataFrame
+
+
+def reader_agreement(one: pd.DataFrame, other: pd.DataFrame) -> Agreement:
+    """Return how far two readers agree on the rows that both judged.
+
+    Args:
+        one: from :func:`read_worksheet`.
+        other: the other reader's.
+
+    Raises:
+        DataError: if they judged no row in common.
+
+    Source: Cohen, Educ. Psychol. Meas. 20 (1960) 37; the interval is statsmodels', from the asymptotic variance.
+
+    >>> one = pd.DataFrame({"key": list("abcd"), "verdict": ["gold wrong", "model wrong", "model wrong", "unclear"]})
+    >>> other = one.assign(verdict=["gold wrong", "model wrong", "gold wrong", "unclear"])
+    >>> round(reader_agreement(one, other).kappa, 2)
+    0.64
+    """
+    from statsmodels.stats.inter_rater import cohens_kappa
+
+    sides = [frame.loc[frame["verdict"] != "", ["key", "verdict"]] for frame in (one, other)]
+    both = sides[0].merge(sides[1], on="key", suffixes=("_one", "_other"))
+    if both.empty:
+        raise DataError("the two readers judged no row in common; give them the same sheet")
+    verdicts = sorted({*both["verdict_one"], *both["verdict_other"]})
+    table = pd.crosstab(both["verdict_one"], both["verdict_other"]).reindex(verdicts, axis=0, fill_value=0)
+    table = table.reindex(verdicts, axis=1, fill_value=0)
+    same = float((both["verdict_one"] == both["verdict_other"]).mean())
+    numbers = (float("nan"),) * 3
+    if len(verdicts) > 1:
+        with np.errstate(invalid="ignore", divide="ignore"):  # no variance where all verdicts of a reader are one
+            result = cohens_kappa(table.to_numpy())
+        numbers = tuple(float(x) for x in (result.kappa, result.kappa_low, result.kappa_upp))
+    return Agreement(len(both), same, *numbers, table)

@@ -1,0 +1,148 @@
+"""Accuracies with their intervals, beside what a guess and a blind rule reach; and the probes in the same manner."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from medr1kit.audits import BlindFloor
+from medr1kit.views.plots.canvas import MARKERS, PALE, axes, colours, fit_lines, legend_above, need, scaled, texts
+from medr1kit.vqa import DataError
+
+_SCORES = ("n", "accuracy", "low", "high", "lenient_accuracy", "well_formed", "chance", "mean_tokens")
+
+
+def plot_accuracy(
+    scores: pd.DataFrame, floor: float | pd.DataFrame | BlindFloor | None = None, *, ax: Axes | None = None
+) -> Axes:
+    """Draw accuracies with their intervals, and beside them what guessing and counting words reach.
+
+    Args:
+        scores: from :func:`medr1kit.results.tables.score`. ``modality`` or ``task`` (else the last ``by`` column) makes
+            the lines of the figure; the other ``by`` columns, such as method and format, tell the points of a line
+            apart.
+        floor: the blind floor: from :func:`medr1kit.audits.blind_floor`, its ``frame`` (a mark on each line that has a
+            row there), or one accuracy in 0..1 (a line across).
+        ax: axes to draw into; a new figure when None.
+
+    Returns:
+        The axes: accuracy in 0..1 from left to right, a line for each category, intervals as bars.
+
+    Raises:
+        DataError: if a column is missing or two rows of ``scores`` would be the same point.
+    """
+    need(scores.columns, ["accuracy", "low", "high", "chance"], "the scores")
+    keys = [column for column in scores if column not in _SCORES]
+    category = next((key for key in ("modality", "task", *keys[::-1]) if key in keys), None)
+    frame = scores.assign(_line="accuracy" if category is None else texts(scores[category]))
+    others = [key for key in keys if key != category]
+    frame["_model"] = [" · ".join(values) for values in zip(*(texts(scores[key]) for key in others))] if others else ""
+    if frame.duplicated(["_line", "_model"]).any():
+        raise DataError("two rows of the scores are the same point; each needs its own values in the by= columns")
+    lines, models = list(dict.fromkeys(frame["_line"])), list(dict.fromkeys(frame["_model"]))
+    ax = axes(ax)
+    draw_points(frame, lines, models, ax)
+    draw_ticks(frame.groupby("_line")["chance"].mean(), lines, ax, colour=PALE, style=":", label="chance")
+    _draw_floor(floor, category, lines, ax)
+    if "all" in lines[1:]:
+        ax.axhline(lines.index("all") - 0.5, color=PALE, lw=0.8)
+    draw_lines(lines, ax, category or "")
+    ax.set_xlabel("accuracy (95 % interval)")
+    legend_above(ax, 2 if len(models) < 4 else 3)
+    return ax
+
+
+def draw_points(frame: pd.DataFrame, lines: list[str], models: list[str], ax: Axes, label: str = "accuracy") -> None:
+    """Draw points with intervals: ``_line`` and ``_model`` say where; models of a line stand below each other."""
+    spread, size = (0.6, 5) if len(models) < 4 else (0.8, 4)
+    for place, (model, colour) in enumerate(zip(models, colours(len(models)))):
+        rows = frame[frame["_model"] == model]
+        shift = spread * ((place + 0.5) / len(models) - 0.5)
+        heights = [lines.index(line) + shift for line in rows["_line"]]
+        reach = [(rows["accuracy"] - rows["low"]).clip(lower=0), (rows["high"] - rows["accuracy"]).clip(lower=0)]
+        ax.errorbar(
+            rows["accuracy"], heights, xerr=np.array(reach), fmt=MARKERS[place % len(MARKERS)], color=colour,
+            ms=scaled(size), lw=scaled(1.5), capsize=scaled(2), label=model or label,
+        )  # fmt: skip
+
+
+def draw_ticks(values: pd.Series, lines: list[str], ax: Axes, *, colour: object, style: str, label: str) -> None:
+    """Draw a short upright mark on each line that has a value."""
+    heights = np.array([lines.index(line) for line in values.index], dtype=float)
+    ax.vlines(
+        values.to_numpy(), heights - 0.4, heights + 0.4, colors=colour, linestyles=style, lw=scaled(1.8), label=label
+    )
+
+
+def draw_lines(lines: list[str], ax: Axes, ylabel: str = "", width: int = 12) -> None:
+    """Name the lines of a figure of shares, the first on top."""
+    names, size = fit_lines(lines, width, ax)
+    ax.set_yticks(range(len(lines)), names, linespacing=1.1, fontsize=size)
+    ax.set_xticks(np.linspace(0, 1, 6))
+    ax.set(ylabel=ylabel, xlim=(-0.02, 1.02), ylim=(len(lines) - 0.4, -0.6))
+
+
+def _draw_floor(
+    floor: float | pd.DataFrame | BlindFloor | None, category: str | None, lines: list[str], ax: Axes
+) -> None:
+    if floor is None:
+        return
+    colour = colours(4)[3]
+    frame = floor.frame if isinstance(floor, BlindFloor) else floor
+    if not isinstance(frame, pd.DataFrame):
+        ax.axvline(float(frame), color=colour, ls="--", lw=scaled(1.8), label="blind floor")
+        return
+    need(frame.columns, [category or "accuracy", "accuracy"], "the blind floor")
+    values = pd.Series(frame["accuracy"].to_numpy(), index=texts(frame[category]) if category else ["accuracy"])
+    values = values[values.index.isin(lines)]
+    draw_ticks(values, lines, ax, colour=colour, style="--", label="blind floor")
+
+
+def plot_probe(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Draw the frame of a probe: does it look, does it favour a place, does it hang on the wording?
+
+    Args:
+        frame: from :func:`medr1kit.visual_reliance`, :func:`medr1kit.prompt_sensitivity` or
+            :func:`medr1kit.position_bias`.
+        ax: axes to draw into; a new figure when None.
+
+    Returns:
+        The axes: a line for each picture or wording, with the accuracy and the share of answers that changed; or a line
+        for each measure of position, with the value of guessing evenly. Shares in 0..1 with 95 % intervals.
+
+    Raises:
+        DataError: if it is none of these frames.
+    """
+    what = next((column for column in ("images", "wording", "measure") if column in frame), None)
+    if what is None:
+        raise DataError("plot_probe draws what visual_reliance, prompt_sensitivity or position_bias return")
+    ax = axes(ax)
+    if what == "measure":
+        _draw_positions(frame, ax)
+    else:
+        need(frame.columns, ["accuracy", "low", "high", "flipped", "flipped_low", "flipped_high"], "the probe")
+        flipped = frame[[what, "flipped", "flipped_low", "flipped_high"]].iloc[1:]  # the first is what they differ from
+        flipped.columns = [what, "accuracy", "low", "high"]
+        both = pd.concat([frame.assign(_model="accuracy"), flipped.assign(_model="answers that changed")])
+        lines = [str(name) for name in frame[what]]
+        draw_points(both.assign(_line=texts(both[what])), lines, ["accuracy", "answers that changed"], ax)
+        draw_lines(lines, ax, what)
+        ax.set_xlabel("share (95 % interval)")
+    legend_above(ax, 2)
+    return ax
+
+
+def _draw_positions(frame: pd.DataFrame, ax: Axes) -> None:
+    need(frame.columns, ["letter", "value", "low", "high", "chance"], "the probe")
+    named = {"chosen": "chose {}", "accuracy": "right, gold at {}", "consistent": "same text always"}
+    lines = [named.get(measure, measure + " always").format(letter).replace("right in all always", "always right")
+             for measure, letter in zip(frame["measure"], frame["letter"])]  # fmt: skip
+    lines = [{"right, gold at all": "right, all", "chose none": "not read"}.get(line, line) for line in lines]
+    points = frame.rename(columns={"value": "accuracy"}).assign(_line=lines, _model="")
+    draw_points(points, lines, [""], ax, label="share of answers")
+    draw_ticks(pd.Series(frame["chance"].to_numpy(), lines), lines, ax, colour=PALE, style=":", label="guessing evenly")
+    for place in np.flatnonzero(frame["measure"].to_numpy()[1:] != frame["measure"].to_numpy()[:-1]):
+        ax.axhline(place + 0.5, color=PALE, lw=0.8)
+    draw_lines(lines, ax, width=24)
+    ax.set_xlabel("share (95 % interval)")

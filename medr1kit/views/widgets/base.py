@@ -1,0 +1,263 @@
+"""What every widget here is: a panel that lives in a notebook, and reads as plain HTML where no Python runs.
+
+A panel is built of three things that can be tested apart. Pure functions turn a state into HTML
+(:mod:`medr1kit.views.html`). Handlers are plain methods: what a click does can be called by its name. And the
+controls are made only when a notebook shows the panel, so that a panel costs nothing before and ipywidgets is not
+needed for its static form.
+
+What a cell shows is a bundle: the live view, and beside it the same content as HTML and as text, for readers without
+Python. With ``MEDR1KIT_STATIC=1`` in the environment there is no live view; notebooks are committed that way.
+
+>>> class Hello(Panel):
+...     def build(self):
+...         self.name = choose("name", ["world", "moon"], self.greet, hook="name")
+...         self.shown = shows("greeting")
+...         self.greet("world")
+...         return stack(self.name, self.shown)
+...
+...     def greet(self, name):
+...         self.shown.value = f"hello {name}"
+...
+...     def summary(self):
+...         return "a greeting"
+...
+...     def static(self):
+...         return "<p>hello world</p>"
+>>> hello = Hello()
+>>> hello.root.children[0].value = "moon"
+>>> hello.shown.value
+'hello moon'
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from medr1kit.views.html import escape, page
+from medr1kit.vqa import MODALITIES, TASKS, DataError
+
+if TYPE_CHECKING:
+    from ipywidgets import Box, DOMWidget
+
+VIEW = "application/vnd.jupyter.widget-view+json"
+"""The mime type under which a notebook looks for a live view."""
+ALL = "all"
+"""What every filter can be set to: it lets everything pass."""
+
+_SHOWN: dict[str, tuple[str, list[weakref.ref[Panel]]]] = {}  # cell -> which run of it, and the panels that it showed
+
+
+class Panel:
+    """A widget with a static fallback; subclasses write :meth:`build`, :meth:`static` and :meth:`summary`."""
+
+    _root: Box | None = None
+    _filling = False
+
+    @property
+    def root(self) -> Box:
+        """The box that holds the controls; built when first asked for."""
+        if self._root is None:
+            from medr1kit.views.widgets.keys import Keys
+
+            box = self.build().add_class("mk-panel")
+            self._told = shows("told")
+            self._told.layout.order = "-1"  # above the controls, where a reader looks
+            box.children = (*box.children, self._told, Keys())
+            self._root = box
+        return self._root
+
+    def build(self) -> Box:
+        """Make the controls, fill them and return the box that holds them."""
+        raise NotImplementedError(f"{type(self).__name__} says how it is built")
+
+    def static(self) -> str:
+        """Return what the panel shows now as HTML with its style, without scripts."""
+        raise NotImplementedError(f"{type(self).__name__} says how it looks without Python")
+
+    def summary(self) -> str:
+        """Return what the panel is about, as one or a few lines of text."""
+        raise NotImplementedError(f"{type(self).__name__} says what it is about")
+
+    def heard(self, handler: Callable[..., Any]) -> Callable[..., None]:
+        """Return a handler for a control: one sentence instead of a traceback, and deaf while the panel is filled.
+
+        A control that is told a value, or new limits (:meth:`filling`), calls its handler as if a reader had moved it.
+        """
+
+        def hear(*value: Any) -> None:
+            if self._filling:
+                return
+            try:
+                handler(*value)
+                said = ""
+            except (DataError, OSError) as error:
+                said = f'<p class="mk-warn" role="alert" data-mk="told">{escape(error, 600)}</p>'
+            if self._root is not None:
+                self._told.value = page(said, "message") if said else ""
+
+        return hear
+
+    @contextmanager
+    def filling(self) -> Iterator[None]:
+        """While this lasts, what the controls are told is not taken for what a reader did."""
+        self._filling = True
+        try:
+            yield
+        finally:
+            self._filling = False
+
+    def close(self) -> None:
+        """Remove the controls with their styles and layouts; ipywidgets keeps each of them until it is closed."""
+        if self._root is not None:
+            _close(self._root)
+            self._root = None
+
+    def __repr__(self) -> str:
+        return self.summary()
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        bundle = {"text/plain": self.summary(), "text/html": self.static()}
+        if is_static():
+            return bundle
+        _replace_in_cell(self)
+        return {VIEW: {"version_major": 2, "version_minor": 0, "model_id": self.root.model_id}} | bundle
+
+
+def is_static() -> bool:
+    """Return whether MEDR1KIT_STATIC asks for no live views."""
+    return os.environ.get("MEDR1KIT_STATIC", "") not in ("", "0")
+
+
+def _close(box: DOMWidget) -> None:
+    for child in getattr(box, "children", ()):
+        _close(child)
+    box.close()
+    for part in (getattr(box, "style", None), getattr(box, "layout", None)):
+        if part is not None:
+            part.close()
+
+
+def _replace_in_cell(panel: Panel) -> None:
+    """Close what an earlier run of the same cell showed: its views are gone, and it would hold its tables for ever."""
+    cell, run = _cell()
+    if not cell:
+        return
+    before, shown = _SHOWN.get(cell, ("", []))
+    if before != run:
+        shown, old = [], [one for ref in shown if (one := ref()) is not None and one is not panel]
+        elsewhere = [ref() for key, (_, refs) in _SHOWN.items() if key != cell for ref in refs]
+        for one in old:
+            if not any(one is other for other in elsewhere):
+                one.close()
+    _SHOWN[cell] = (run, [*shown, weakref.ref(panel)])
+
+
+def _cell() -> tuple[str, str]:
+    """The cell that is being run and which run of it this is; empty where a front end does not name its cells."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    parent = getattr(shell, "get_parent", dict)() or {}
+    return parent.get("metadata", {}).get("cellId", ""), parent.get("header", {}).get("msg_id", "")
+
+
+def in_order(column: str, values: Iterable[Any]) -> list[str]:
+    """Return the names among some values, each once: modalities or tasks in their usual order, others behind.
+
+    >>> in_order("modality", ["unknown", "MRI", None, "CT", "MRI"])
+    ['CT', 'MRI', 'unknown']
+    """
+    there = {value for value in values if isinstance(value, str)}
+    known = MODALITIES if column.endswith("modality") else TASKS
+    return [name for name in known if name in there] + sorted(there - set(known))
+
+
+# --- controls: each with a name that is read aloud, a class to find it by, and a handler that takes the new value -----
+
+
+def choose(label: str, options: Sequence, handler: Callable[[Any], Any], *, hook: str, value: Any = None) -> DOMWidget:
+    """Return a drop-down list.
+
+    Args:
+        label: the text beside it.
+        options: values, or pairs of text and value.
+        handler: called with the new value.
+        hook: it gets the class ``mk-<hook>``.
+        value: what is chosen first; the first option by default.
+    """
+    from ipywidgets import Dropdown
+
+    pairs = [option if isinstance(option, tuple) else (str(option), option) for option in options]
+    chosen = {} if value is None else {"value": value}
+    control = Dropdown(options=pairs, description=label, **chosen)
+    control.layout.width, control.layout.max_width = "auto", "100%"  # as wide as its longest option
+    return _wired(control, handler, hook)
+
+
+def write(label: str, handler: Callable[[str], Any], *, hook: str, value: str = "", lines: int = 1) -> DOMWidget:
+    """Return a field for text, of one line or several; arguments as in :func:`choose`."""
+    from ipywidgets import Text, Textarea
+
+    field = Text(value, description=label) if lines == 1 else Textarea(value, description=label, rows=lines)
+    field.layout.width = "auto" if lines > 1 else "18em"
+    return _wired(field, handler, hook)
+
+
+def number(label: str, handler: Callable[[int], Any], *, hook: str, low: int, high: int, value: int) -> DOMWidget:
+    """Return a field for a whole number; the arrow keys up and down change it. Arguments as in :func:`choose`."""
+    from ipywidgets import BoundedIntText
+
+    field = BoundedIntText(value, min=low, max=high, description=label)
+    field.layout.width = "10em"
+    return _wired(field, handler, hook)
+
+
+def slide(label: str, handler: Callable[[int], Any], *, hook: str, low: int, high: int, value: int) -> DOMWidget:
+    """Return a slider for a whole number; the arrow keys move it. Arguments as in :func:`choose`."""
+    from ipywidgets import IntSlider
+
+    return _wired(IntSlider(value, low, high, description=label), handler, hook)
+
+
+def press(label: str, handler: Callable[[], Any], *, hook: str, tip: str = "") -> DOMWidget:
+    """Return a button; ``handler`` is called without arguments. Text only: icons would come from the network."""
+    from ipywidgets import Button
+
+    button = Button(description=label, tooltip=tip or label).add_class(f"mk-{hook}")
+    button.layout.width = "auto"
+    button.on_click(lambda _: handler())
+    return button
+
+
+def shows(hook: str, value: str = "") -> DOMWidget:
+    """Return a place for HTML with the class ``mk-<hook>``; what is put in must be escaped already."""
+    from ipywidgets import HTML
+
+    place = HTML(value).add_class(f"mk-{hook}")
+    place.layout.width = "auto"
+    return place
+
+
+def row(*controls: DOMWidget) -> Box:
+    """Return controls side by side, in several lines where they do not fit."""
+    from ipywidgets import HBox
+
+    box = HBox(list(controls))
+    box.layout.flex_flow = "row wrap"
+    return box
+
+
+def stack(*controls: DOMWidget) -> Box:
+    """Return controls one below the other."""
+    from ipywidgets import VBox
+
+    return VBox(list(controls))
+
+
+def _wired(control: DOMWidget, handler: Callable[[Any], Any], hook: str) -> DOMWidget:
+    control.style.description_width = "initial"
+    control.observe(lambda change: handler(change["new"]), "value")
+    return control.add_class(f"mk-{hook}")

@@ -1,0 +1,167 @@
+"""How a heat map and one of its cells look: colours after the sign, and in words whether it may be chance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from medr1kit.views.html import attribute, escape, side_by_side, table
+from medr1kit.views.widgets.base import in_order
+from medr1kit.views.widgets.groups import number
+from medr1kit.vqa import MODALITIES, TASKS
+
+_LIMIT = 30.0  # points at which colours saturate, as in plot_transfer; twice that where a map holds larger ones
+_LOW, _MIDDLE, _HIGH = (84, 39, 136), (247, 247, 247), (179, 88, 6)  # of PuOr, the palette of plot_transfer
+_SURE = 0.05
+_SHORT = dict(zip(MODALITIES[3:], ("US", "Der", "FP", "OCT", "Micro"))) | dict(
+    zip(TASKS, ("AI", "DD", "LG", "MR", "OBA"))
+)
+_FRAME = "#1f2328"
+_HALF = 0.179  # of this luminance, black and white are equally far, 4.6 : 1
+
+
+def axes_of(table: pd.DataFrame, by: str) -> tuple[list[str], list[str]]:
+    """Return the names of a map's rows and columns, known ones in their order, others behind."""
+    return in_order(by, table[f"train_{by}"]), in_order(by, table[by])
+
+
+def cell_text(row: pd.Series | dict, value: str) -> str:
+    """Return what stands in a cell: points with their sign, or an accuracy in percent; "?" where it may be chance.
+
+    >>> cell_text({"difference": -0.031, "p_corrected": 0.4}, "difference"), cell_text({"accuracy": 0.5}, "accuracy")
+    ('−3.1?', '50')
+    """
+    if pd.isna(row[value]):
+        return "–"
+    if value == "accuracy":
+        return f"{100 * row[value]:.0f}"
+    doubt = "?" if row["p_corrected"] > _SURE else ""
+    points = round(100 * row[value], 1)
+    return f"{points:{'+' if points else ''}.1f}{doubt}".replace("-0.0", "0.0").replace("-", "−")
+
+
+def limit_of(table: pd.DataFrame) -> float:
+    """Return the points at which a map's colours saturate.
+
+    >>> limit_of(pd.DataFrame({"difference": [0.1, -0.3]})), limit_of(pd.DataFrame({"difference": [0.1, 0.4]}))
+    (30.0, 60.0)
+    """
+    return 2 * _LIMIT if 100 * table["difference"].abs().max() > _LIMIT else _LIMIT
+
+
+def colours_of(row: pd.Series | dict | None, value: str, limit: float = _LIMIT) -> tuple[str, str]:
+    """Return the colour of a cell and of the text on it; the text says the same without them."""
+    if row is None or pd.isna(row[value]):
+        return "#e4e4e4", _FRAME
+    share = 2 * row[value] - 1 if value == "accuracy" else 100 * row[value] / limit
+    share = min(1.0, max(-1.0, share))
+    end = _HIGH if share > 0 else _LOW
+    mixed = [round(middle + abs(share) * (far - middle)) for middle, far in zip(_MIDDLE, end)]
+    return "#{:02x}{:02x}{:02x}".format(*mixed), "#000000" if _light(mixed) > _HALF else "#ffffff"
+
+
+def _light(colour: list[int]) -> float:
+    """Relative luminance, 0 to 1 (WCAG 2.2)."""
+    linear = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in (c / 255 for c in colour)
+    ]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def cells_of(table: pd.DataFrame, by: str) -> Callable[[str, str], pd.Series | None]:
+    """Return a look-up: what was trained on and tested -> the row of the cell, None where there is none."""
+    found = {(row[f"train_{by}"], row[by]): row for _, row in table.iterrows()}
+    return lambda train, test: found.get((train, test))
+
+
+def short(name: str) -> str:
+    """Return the short name of a modality or task, as in Med-R1's tables; others as they are."""
+    return _SHORT.get(name, name)
+
+
+def map_html(table: pd.DataFrame, by: str, value: str, chosen: tuple[str, str] | None = None, hook: str = "map") -> str:
+    """Return a map as an HTML table: the diagonal framed, the chosen cell with a double frame and brackets."""
+    rows, columns = axes_of(table, by)
+    cell_at, lines, limit = cells_of(table, by), [], limit_of(table)
+    head = "".join(f'<th scope="col" title="{attribute(name)}">{escape(short(name))}</th>' for name in columns)
+    for train in rows:
+        cells = []
+        for test in columns:
+            row = cell_at(train, test)
+            text = "–" if row is None else cell_text(row, value)
+            back, ink = colours_of(row, value, limit)
+            frame = f"border:2px solid {_FRAME};" if train == test else "border:1px solid #8888;"
+            if (train, test) == chosen:
+                frame, text = f"border:4px double {_FRAME};", f"[{text}]"
+            style = f"background:{back};color:{ink};{frame}text-align:center;white-space:nowrap;padding:.25em .35em"
+            cells.append(f'<td style="{style}" title="{attribute(f"{train} → {test}")}">{escape(text)}</td>')
+        lines.append(f'<tr><th scope="row">{escape(train)}</th>{"".join(cells)}</tr>')
+    return (
+        '<div class="mk-scroll" style="overflow-wrap:normal;font-size:.88em">'
+        f'<table class="mk-table" data-mk="{attribute(hook)}">'
+        f"<thead><tr><th>trained ↓ tested →</th>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def cell_html(
+    train: str, test: str, numbers: dict | None, confusion: pd.DataFrame, formats: tuple[str, ...], seed: object
+) -> str:
+    """Return a cell's numbers, and what was taken for what.
+
+    Args:
+        train, test: the cell.
+        numbers: from :func:`medr1kit.results.maps.cell_numbers`.
+        confusion: some rows of :func:`medr1kit.results.errors.letters.confusion_table`.
+        formats: the two formats that are compared; one where it is training and base.
+        seed: the one whose confusions these are; said where the numbers are of several.
+    """
+    head = f"<h4>trained on {escape(train)}, tested on {escape(test)}</h4>"
+    if numbers is None:
+        return f"{head}<p>No model was trained and tested so.</p>"
+    now, was = formats if len(formats) == 2 else ("trained", "base")
+    lines = [
+        ("questions", f"{numbers['n']:,}" + (f", {numbers['seeds']} seeds" if numbers["seeds"] > 1 else "")),
+        (f"accuracy, {now}", _percent(numbers["accuracy"], numbers.get("accuracy_low"), numbers.get("accuracy_high"))),
+        (f"accuracy, {was}", _percent(numbers["before"])),
+        ("difference", _points(numbers["difference"], numbers["low"], numbers["high"])),
+    ]
+    if numbers["seeds"] > 1:
+        lines.append(
+            ("… for other seeds, too", _points(numbers["difference"], numbers["low_seeds"], numbers["high_seeds"]))
+        )
+    doubt = "" if pd.isna(numbers["p_corrected"]) else " (may be chance)" if numbers["p_corrected"] > 0.05 else ""
+    lines.append(("p; corrected for the map", f"{number(numbers['p'])}; {number(numbers['p_corrected'])}{doubt}"))
+    parts = [
+        table([(escape(a), escape(b)) for a, b in lines], ["", "value [95 %]"], "numbers"),
+        _confusion_html(confusion, now + (f", seed {number(seed)} only" if numbers["seeds"] > 1 else "")),
+    ]
+    return head + side_by_side(parts)
+
+
+def _confusion_html(confusion: pd.DataFrame, whose: str) -> str:
+    if confusion.empty:
+        return f"<p>No option was taken for another one: {escape(whose)}.</p>"
+    several = "modality" in confusion and confusion["modality"].nunique() > 1
+    lines = [
+        [escape(row["gold_text"], 200), escape(row["predicted_text"], 200), f"{row['taken']} of {row['offered']}",
+         _number(row["share"], row["low"], row["high"]), _number(row["chance"])]
+        + ([escape(row["modality"])] if several else [])
+        for row in confusion.to_dict("records")
+    ]  # fmt: skip
+    columns = ["gold", "taken for", "answers", "share [95 %]", "a guess", *(["modality"] if several else [])]
+    return f"<p><small>taken for another option, {escape(whose)}</small></p>{table(lines, columns, 'confusion')}"
+
+
+def _number(*given: float) -> str:
+    return f'<span class="mk-number">{_percent(*given)}</span>'
+
+
+def _percent(share: float, low: float | None = None, high: float | None = None) -> str:
+    limits = "" if low is None or pd.isna(low) else f" [{100 * low:.1f}, {100 * high:.1f}]"
+    return "–" if pd.isna(share) else f"{100 * share:.1f} %{limits}"
+
+
+def _points(share: float, low: float, high: float) -> str:
+    limits = "" if pd.isna(low) else f" [{100 * low:+.1f}, {100 * high:+.1f}]"
+    return "–" if pd.isna(share) else f"{100 * share:+.1f} points{limits}".replace("-", "−")

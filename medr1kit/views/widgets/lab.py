@@ -1,0 +1,289 @@
+"""Write a completion and see what it earns: what is read, each reward and its reason, and what the reference would pay.
+
+Two rewards that sound alike differ where it matters. The reference (Med-R1) reads the first ``<answer>`` that opens and
+closes on one line and compares it character by character; here the parser of the evaluation reads it. The near misses
+of :func:`near_misses` are the cases where the two part, or where a policy may learn a trick; :attr:`RewardLab.frame`
+has them all with their pay.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from medr1kit.formats import FORMATS, THINK_BEFORE, ResponseFormat, format_named
+from medr1kit.rewards import concluded_option, explain_reward
+from medr1kit.views.html import escape, page, table
+from medr1kit.views.widgets.base import Panel, choose, row, shows, stack, write
+from medr1kit.views.widgets.completion import completion_html, fault, paid
+from medr1kit.vqa import LETTERS, DataError, parse_solution
+
+if TYPE_CHECKING:
+    from ipywidgets import Box
+
+OPTIONS = ("cyst", "mass", "stone", "no finding")
+"""The options of the question that is asked where none is given."""
+
+WRITTEN = "well formed"
+OWN = "(your own)"
+
+
+def reward_lab(
+    format: ResponseFormat | str = THINK_BEFORE, solution: str = "B", options: Sequence[str] = OPTIONS
+) -> RewardLab:
+    """Return a widget in which one types a completion and sees what it is paid.
+
+    Args:
+        format: the response format that was asked for; can be changed in the widget.
+        solution: the gold, "<answer> B </answer>" or a bare letter.
+        options: two or more option texts in letter order.
+
+    Returns:
+        A :class:`RewardLab`. The last expression of a cell shows it; ``.frame`` has the near misses with their pay.
+
+    Raises:
+        DataError: if the gold is not the letter of an option, or the format is unknown.
+    """
+    return RewardLab(format_named(format), solution, options)
+
+
+class RewardLab(Panel):
+    """The widget of :func:`reward_lab`.
+
+    Attributes:
+        format: the format that was asked for.
+        gold: the gold letter.
+        options: the option texts.
+        text: the completion.
+    """
+
+    def __init__(self, format: ResponseFormat, solution: str, options: Sequence[str]) -> None:
+        self.format, self.gold, self.options = format, parse_solution(solution), [str(text) for text in options]
+        if len(self.options) < 2 or self.gold not in LETTERS[: len(self.options)]:
+            raise DataError(f"the gold is {self.gold!r}, but there are {len(self.options)} options")
+        self.text = self.examples()[WRITTEN]
+
+    # --- what the controls do -----------------------------------------------------------------------------------------
+
+    def type(self, text: str) -> None:
+        """Take another completion."""
+        if text != self.text:
+            self.text = text
+            self._refresh()
+
+    def choose_example(self, name: str) -> None:
+        """Take one of the near misses as the completion; "(your own)" leaves what stands there."""
+        self.type(self.examples().get(name, self.text))
+
+    def choose_format(self, name: str) -> None:
+        """Ask for another format; a near miss that stands in the field is written in it."""
+        example = {text: key for key, text in self.examples().items()}.get(self.text)
+        self.format = format_named(name)
+        self.text = self.examples().get(example, self.text)
+        self._refresh()
+
+    def choose_gold(self, letter: str) -> None:
+        """Make another option the gold one; the completion stays."""
+        self.gold = letter
+        self._refresh()
+
+    def examples(self) -> dict[str, str]:
+        """Return the near misses for this format, gold and options."""
+        return near_misses(self.format, self.gold, self.options)
+
+    # --- what is shown ------------------------------------------------------------------------------------------------
+
+    @property
+    def rewards(self) -> pd.DataFrame:
+        """What the completion is paid: ``reward``, ``paid`` (None: does not apply), ``reason``, and ``reference``, what
+        the reference pays under that name, with ``reference_reason``."""
+        return reward_table(self.text, self.format, self.gold, self.options)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The near misses with their pay: ``example``, ``completion`` and one column a reward."""
+        rows = []
+        for name, text in self.examples().items():
+            earned = explain_reward(text, self.gold, format=self.format, options=self.options).rewards
+            rows.append({"example": name, "completion": text} | earned)
+        columns = {name: [line[name] for line in rows] for name in rows[0]}
+        texts = {name: pd.Series(columns.pop(name), dtype=object) for name in ("example", "completion")}
+        return pd.DataFrame(texts | columns)
+
+    def html(self) -> str:
+        """Return the question, the completion and its pay, without style."""
+        options = " · ".join(
+            f"<b>{letter}) {escape(text, 200)} ✓ gold</b>" if letter == self.gold else f"{letter}) {escape(text, 200)}"
+            for letter, text in zip(LETTERS, self.options)
+        )
+        rows = [
+            (escape(r.reward), paid(r.paid), escape(r.reason, 300), paid(r.reference), escape(r.reference_reason, 300))
+            for r in self.rewards.itertuples()
+        ]
+        return (
+            f'<p data-mk="options"><small>{escape(self.format.name)}</small> {options}</p>'
+            + completion_html(self.text, self.format, gold=self.gold, options=self.options, pay=False)
+            + table(rows, ("reward", "paid", "because", "the reference pays", "because"), "rewards")
+        )
+
+    def static(self) -> str:
+        frame = self.frame
+        names = list(frame.columns[2:])
+        lines = frame.astype(object).where(frame.notna(), None).to_dict("records")
+        rows = [
+            (
+                escape(line["example"]),
+                f"<code>{escape(line['completion'], 200)}</code>",
+                *(_pay(line, n) for n in names),
+            )
+            for line in lines
+        ]
+        near = f"<h4>Near misses</h4>{table(rows, ('', 'completion', *names), 'near-misses')}"
+        near += "<p><small>≠ the reference pays otherwise than medr1kit</small></p>"
+        return page(self.html() + near, "lab")
+
+    def summary(self) -> str:
+        earned = explain_reward(self.text, self.gold, format=self.format, options=self.options)
+        return f"{self.format.name}, gold {self.gold}\n{earned}"
+
+    # --- the controls -------------------------------------------------------------------------------------------------
+
+    def build(self) -> Box:
+        letters = [(f"{letter}) {text}"[:60], letter) for letter, text in zip(LETTERS, self.options)]
+        self._format = choose(
+            "format", list(FORMATS), self.heard(self.choose_format), hook="format", value=self.format.name
+        )
+        self._gold = choose("gold", letters, self.heard(self.choose_gold), hook="gold", value=self.gold)
+        self._example = choose("near miss", [OWN], self.heard(self.choose_example), hook="example")
+        self._text = write("completion", self.heard(self.type), hook="text", value=self.text, lines=4)
+        self._main = shows("main")
+        box = stack(row(self._format, self._gold, self._example), self._text, self._main)
+        self._fill()
+        return box
+
+    def _refresh(self) -> None:
+        if self._root is not None:
+            self._fill()
+
+    def _fill(self) -> None:
+        """Bring every control to the state."""
+        examples = self.examples()
+        with self.filling():
+            self._format.value, self._gold.value, self._text.value = self.format.name, self.gold, self.text
+            if tuple(name for name, _ in self._example.options) != (OWN, *examples):
+                self._example.options = [(name, name) for name in (OWN, *examples)]
+            self._example.value = next((name for name, text in examples.items() if text == self.text), OWN)
+            self._main.value = page(self.html(), "lab")
+
+
+def _pay(line: dict, name: str) -> str:
+    """A cell of the near misses; where the reference pays otherwise than we do, it says so."""
+    ours = line.get(name.removeprefix("reference "))
+    if name.startswith("reference") and line[name] != ours:
+        return f'<b class="mk-warn" data-mk="differs">{paid(line[name])} ≠</b>'
+    return paid(line[name])
+
+
+def near_misses(format: ResponseFormat, gold: str, options: Sequence[str]) -> dict[str, str]:
+    """Return completions that almost earn, or almost do not: name -> completion.
+
+    Args:
+        format: the format they (nearly) keep.
+        gold: the gold letter.
+        options: two or more option texts.
+
+    >>> near_misses(THINK_BEFORE, "B", ["cyst", "mass"])["letter and text"]
+    '<think>A mass is seen.</think><answer>B) mass</answer>'
+    """
+    right, wrong = options[LETTERS.index(gold)], next(text for text, key in zip(options, LETTERS) if key != gold)
+    other = LETTERS[list(options).index(wrong)] if options.count(wrong) == 1 else next(k for k in LETTERS if k != gold)
+    thought = f"A {right} is seen."
+
+    def written(answer: str, rationale: str = thought) -> str:
+        return format.write(answer, rationale)
+
+    examples = {
+        WRITTEN: written(gold),
+        "another letter": written(other),
+        "letter in parentheses": written(f"({gold})"),
+        "small letter": written(gold.lower()),
+        "letter and text": written(f"{gold}) {right}"),
+        "text alone": written(right),
+        "letter beside another option's text": written(f"{gold}) {wrong}"),
+        "two letters": written(f"{gold} or {other}"),
+        "two answer blocks": written(gold) + f"<answer>{other}</answer>",
+        "letter on a line of its own": written(f"\n{gold}\n"),
+        "a word before the blocks": "Sure! " + written(gold),
+        "no tags": f"The answer is {gold}.",
+        "the letter alone": gold,
+        "closing tag missing": written(gold).replace("</answer>", ""),
+        "a letter that is no option": written(LETTERS[len(options) % len(LETTERS)]),
+        "nothing": "",
+    }
+    if "think" in format.blocks:
+        flipped = [f"<think>{thought}</think>", f"<answer>{gold}</answer>"]
+        examples |= {
+            "a second block before the thinking": f"<answer>{gold}</answer>" + written(other),
+            "empty thinking": written(gold, ""),
+            "blocks in the other order": "".join(flipped[:: -1 if format.blocks[0] == "think" else 1]),
+            "thinking not closed": written(gold).replace("</think>", ""),
+            "answer inside the thinking": f"<think>{thought} <answer>{gold}</answer></think>",
+            "thinking that concludes otherwise": written(gold, f"Not a {right} but a {wrong}."),
+            "thinking that repeats itself": written(gold, " ".join([thought] * 6)),
+        }
+    return examples
+
+
+def reward_table(text: str, format: ResponseFormat, gold: str, options: Sequence[str]) -> pd.DataFrame:
+    """Return what a completion is paid and why, ours beside the reference's; columns as :attr:`RewardLab.rewards`."""
+    explained = explain_reward(text, gold, format=format, options=list(options))
+    parsed, earned = explained.parsed, explained.rewards
+    concluded = concluded_option(parsed, list(options))
+    reasons = {
+        "accuracy": f"{parsed.reason}; the gold is {gold}",
+        "format": "the form is kept" if parsed.well_formed else fault(text, format, parsed, options),
+        "agreement": _agreement(concluded, parsed.answer),
+        "repetition": "no three words in a row occur twice"
+        if earned["repetition"] == 0
+        else f"{-earned['repetition']:.0%} of the three-word sequences have occurred before",
+    }
+    theirs = {
+        "accuracy": _reference_accuracy(text, gold),
+        "format": _reference_format(earned.get("reference format"), format),
+    }
+    rows = [
+        {
+            "reward": name,
+            "paid": earned[name],
+            "reason": reason,
+            "reference": earned.get(f"reference {name}"),
+            "reference_reason": theirs.get(name, "it has no such reward"),
+        }
+        for name, reason in reasons.items()
+    ]
+    return pd.DataFrame(rows, dtype=object).replace({float("nan"): None})  # texts with half of a pair are no pandas str
+
+
+def _agreement(concluded: str | None, answer: str | None) -> str:
+    if answer is None:
+        return "does not apply: no answer was read"
+    if concluded is None:
+        return "does not apply: the thinking names no single option"
+    return f"the thinking ends with option {concluded}, the answer is {answer}"
+
+
+def _reference_accuracy(text: str, gold: str) -> str:
+    """What the reference compares (Med-R1 facts, section 3)."""
+    match = re.search(r"<answer>(.*?)</answer>", text)
+    if match is None:
+        return f"no <answer> opens and closes on one line, so the whole text is compared with {gold!r}"
+    return f"{match.group(1).strip()!r}, the first answer on one line, is compared with {gold!r}"
+
+
+def _reference_format(value: float | None, format: ResponseFormat) -> str:
+    if value is None:
+        return f"it has no {format.name} reward"
+    return "its pattern matches the whole text" if value else "its pattern does not match the whole text"

@@ -1,0 +1,58 @@
+"""A question and the answers to it as HTML: image, stem, options with the gold one, and a card an answerer."""
+
+from __future__ import annotations
+
+from medr1kit.results.answers import Answerer
+from medr1kit.views.html import escape
+from medr1kit.views.pictures import Pictures
+from medr1kit.views.widgets.completion import completion_html, option_text
+from medr1kit.vqa import LETTERS
+
+
+def answer_html(one: Answerer, reply: dict | None) -> str:
+    """Return what an answerer wrote, and all there is to say about it.
+
+    Args:
+        one: who.
+        reply: its row; None where it did not answer the question.
+    """
+    if reply is None:
+        return f"<h4>{escape(one.name, 200)}</h4><p><em>not answered</em></p>"
+    return completion_html(
+        reply["text"],
+        one.format,
+        gold=reply["answer"],
+        options=list(reply["options"]),
+        image_id=str(reply["image_id"]),
+        name=one.name,
+        recorded=reply,
+    )
+
+
+def question_html(asked: dict, chosen: dict[str, object], pictures: Pictures) -> str:
+    """Return a question with its image, and its options with the gold one and who chose which.
+
+    Args:
+        asked: a row with ``id``, ``image_id``, ``question``, ``options`` and ``answer``.
+        chosen: name of an answerer -> the letter that was read.
+        pictures: where the image comes from.
+    """
+    items = []
+    for letter, _ in zip(LETTERS, asked["options"]):
+        by = [escape(name, 80) for name, said in chosen.items() if said == letter]
+        tail = f" <small>← {', '.join(by)}</small>" if by else ""
+        shown = option_text(letter, asked["options"])
+        gold = letter == asked["answer"]
+        items.append(
+            f'<li class="mk-gold" data-mk="gold"><b>{shown}</b> ✓ gold{tail}</li>'
+            if gold
+            else f"<li>{shown}{tail}</li>"
+        )
+    labels = " · ".join(
+        escape(asked[key], 120) for key in ("id", "modality", "task") if isinstance(asked.get(key), str)
+    )
+    return (
+        f'<div class="mk-head"><figure>{pictures.html(asked)}</figure><div><small data-mk="id">{labels}</small>'
+        f'<p data-mk="question"><b>{escape(asked["question"])}</b></p><ul data-mk="options">{"".join(items)}</ul>'
+        "</div></div>"
+    )

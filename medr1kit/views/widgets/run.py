@@ -1,0 +1,348 @@
+"""A training run, step by step: its curves, and the groups of completions that each step learned from.
+
+GRPO learns from differences *within* a group: the completions of one question, what each was paid, and its advantage,
+which is its reward compared with those of its group. A curve says that the reward rises. A group says what it was paid
+for. This panel shows both for any step of a run folder, also of one that is being written::
+
+    mk.explore_run("runs/ct")       # a folder, or a run that was loaded
+
+Metrics are small and held; completions are read a step at a time (:mod:`medr1kit.results.rollouts`).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from medr1kit.results.rollouts import Rollouts
+from medr1kit.results.runs import Run, load_run
+from medr1kit.views.html import badge, escape, page, table
+from medr1kit.views.pictures import Pictures
+from medr1kit.views.widgets.base import Panel, choose, press, row, shows, slide, stack
+from medr1kit.views.widgets.curves import curve
+from medr1kit.views.widgets.groups import group_html, groups_of, label_of, number
+from medr1kit.vqa import DataError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from ipywidgets import Box
+
+_PATIENCE = 600  # seconds without news after which a run that did not end is taken for a killed one
+_WATCHED = ("well_formed", "accuracy", "repetition", "several_answers", "truncated", "top_letter")
+
+
+def explore_run(run: Run | str | Path, data: Dataset | None = None) -> RunPanel:
+    """Return a panel of a run's curves and of the groups behind each step.
+
+    Args:
+        run: a run folder, or a run; also one that is going on. Its folder is read anew at each look.
+        data: the questions it was trained on, for their images; None: phantoms are drawn again from their id.
+
+    Raises:
+        DataError: if there is no run, or ``data`` has no images.
+    """
+    return RunPanel(run, data)
+
+
+class RunPanel(Panel):
+    """The panel of :func:`explore_run`; every control has a method of its own, so it can be driven without a browser.
+
+    Attributes:
+        step: the step that is shown.
+        group: which of its groups, from 0.
+        trouble: why the last look failed; empty if it did not.
+        every: seconds between two looks while it follows a run.
+    """
+
+    every = 5.0
+
+    def __init__(self, run: Run | str | Path, data: Dataset | None = None):
+        self._path = run.path if isinstance(run, Run) else Path(run)
+        self._pictures = Pictures(data)
+        self._lock, self._stop, self._news = threading.RLock(), threading.Event(), 0.0
+        self.trouble = ""
+        self._run = load_run(self._path)
+        self._rollouts = Rollouts(self._run)
+        self._seen, self.metrics = self._state(), metrics_of(self._run)
+        self.steps = self._all_steps()
+        self.step, self.group, self.extra = self.steps[-1], 0, _first_extra(self.metrics)
+        self._groups: list[pd.DataFrame] = []
+        self._sampled_at: int | None = None
+        self._read_groups()
+
+    @property
+    def growing(self) -> bool:
+        """Whether the run is being written, or was killed."""
+        return self._rollouts.growing or not (self._rollouts.complete or "summary" in self._run.config)
+
+    # --- what the controls do ---
+
+    def go_to(self, step: int) -> None:
+        """Show a step: its place on the curves, and its first group."""
+        with self._lock:
+            self.step, self.group = int(step), 0
+            self._read_groups()
+            self._show()
+
+    def choose_group(self, group: int | None) -> None:
+        """Show a group of the step, counted from 0; beyond the last comes the first."""
+        with self._lock:
+            self.group = 0 if group is None or not self._groups else group % len(self._groups)
+            self._show()
+
+    def next_group(self) -> None:
+        """Show the group after this one."""
+        self.choose_group(self.group + 1)
+
+    def previous_group(self) -> None:
+        """Show the group before this one."""
+        self.choose_group(self.group - 1)
+
+    def choose_extra(self, column: str) -> None:
+        """Draw another column of the metrics beside the curves."""
+        self.extra = column
+        self._show()
+
+    def refresh(self) -> bool:
+        """Read what the run has written since the last look; return whether there was anything.
+
+        A reader who stands at the last step is taken along to the new one. What cannot be read is said in ``trouble``.
+        """
+        with self._lock:
+            if (state := self._state()) == self._seen:
+                return False
+            self._seen, self.trouble = state, ""
+            try:
+                self._read_all()
+            except (DataError, OSError) as error:
+                self.trouble = str(error)
+            self._show()
+            return True
+
+    def _read_all(self) -> None:
+        last = self.step == self.steps[-1]
+        self._run = load_run(self._path)
+        self.metrics = metrics_of(self._run)
+        self._rollouts.look()
+        self.steps = self._all_steps()
+        self.extra = self.extra or _first_extra(self.metrics)
+        if last or not self.steps[0] <= self.step <= self.steps[-1]:
+            self.step, self.group = self.steps[-1], 0
+        self._read_groups()
+
+    def follow(self, on: bool) -> None:
+        """Look for news every few seconds, or no more. It ends by itself with the run, or when the panel is closed."""
+        self._stop.set()
+        if on:
+            self._stop, self._news = threading.Event(), time.monotonic()
+            arguments = (weakref.ref(self), self._stop, self.every)
+            threading.Thread(target=_follow, args=arguments, name="medr1kit-follow", daemon=True).start()
+
+    def _look_again(self) -> bool:
+        """Look for news; return whether more is to be expected."""
+        if self.refresh():
+            self._news = time.monotonic()
+        if self.growing and time.monotonic() - self._news < _PATIENCE:
+            return True
+        if self._root is not None:
+            self._following.value = False
+        return False
+
+    def close(self) -> None:
+        self._stop.set()
+        super().close()
+
+    # --- what is shown ---
+
+    def build(self) -> Box:
+        from ipywidgets import Checkbox
+
+        heard = self.heard
+        first, last = self.steps[0], self.steps[-1]
+        self._slider = slide("step", heard(self.go_to), hook="step", low=first, high=last, value=self.step)
+        self._chooser = choose("group", [("–", None)], heard(self.choose_group), hook="group")
+        self._more = choose("also draw", ["–"], heard(self.choose_extra), hook="extra")
+        self._chooser.layout.width = self._slider.layout.width = "min(34em, 100%)"
+        every = f"look every {self.every:g} s"
+        self._following = Checkbox(False, description=every, indent=False).add_class("mk-follow")
+        self._following.observe(lambda change: self.follow(change["new"]), "value")
+        self._about, self._curves, self._shown = shows("about"), shows("curves"), shows("completions")
+        back = press("◀ group", heard(self.previous_group), hook="previous", tip="previous group")
+        on = press("group ▶", heard(self.next_group), hook="next", tip="next group")
+        look = press("look again", heard(self.refresh), hook="refresh", tip="read what the run has written since")
+        box = stack(
+            self._about, row(self._slider, self._more, look, self._following), self._curves,
+            row(self._chooser, back, on), self._shown,
+        )  # fmt: skip
+        self._show(box)
+        return box
+
+    def static(self) -> str:
+        return page(
+            f"{self._about_html()}{curves_html(self.metrics, self.step, self.extra)}"
+            f"{step_html(self.metrics, self.step)}{self._groups_html()}{self._heading_html()}{self._group_html()}",
+            "run",
+        )
+
+    def summary(self) -> str:
+        sampled = f"{len(self._rollouts.steps)} of them with completions" if self._rollouts.steps else "no completions"
+        state = "not ended" if self.growing else "ended"
+        return f"run {self._path.name}: {len(self.metrics)} steps logged, {sampled}; {state}; at step {self.step}"
+
+    def _show(self, box: Box | None = None) -> None:
+        """Bring the controls and what they show into line with the state; nothing before they are built."""
+        if self._root is None and box is None:
+            return
+        with self._lock:
+            with self.filling():
+                # The range is widened before the value moves, whichever way it goes.
+                self._slider.min = min(self._slider.min, self.steps[0])
+                self._slider.max = max(self._slider.max, self.steps[-1])
+                self._slider.value = self.step
+                self._slider.min, self._slider.max = self.steps[0], self.steps[-1]
+                self._chooser.options = self._labels()
+                self._chooser.value = self.group if self._groups else None
+                self._more.options = _columns(self.metrics) or ["–"]
+                self._more.value = self.extra or self._more.options[0]
+            self._about.value = page(self._about_html(), "about")
+            drawn = curves_html(self.metrics, self.step, self.extra)
+            self._curves.value = page(drawn + step_html(self.metrics, self.step), "curves")
+            self._shown.value = page(self._group_html(), "completions")
+
+    def _about_html(self) -> str:
+        state = badge("not ended", "warn") if self.growing else badge("ended")
+        said = self.trouble or self._rollouts.trouble
+        trouble = f'<p class="mk-warn" role="status" data-mk="trouble">{escape(said)}</p>' if said else ""
+        return f"<p><b>{escape(self._path.name)}</b> {state} {len(self.metrics):,} steps logged</p>{trouble}"
+
+    def _labels(self) -> list[tuple[str, int | None]]:
+        n = len(self._groups)
+        return [(label_of(rows, i, n), i) for i, rows in enumerate(self._groups)] or [("–", None)]
+
+    def _groups_html(self) -> str:
+        items = "".join(f"<li>{escape(label)}</li>" for label, i in self._labels() if i is not None)
+        return f"<details><summary>all groups of the step</summary><ul>{items}</ul></details>" if items else ""
+
+    def _heading_html(self) -> str:
+        return (
+            f"<h4>step {self._sampled_at}, group {escape(self._labels()[self.group][0])}</h4>" if self._groups else ""
+        )
+
+    def _group_html(self) -> str:
+        if not self._groups:
+            return (
+                "<p>No completions: supervised training samples none, and a run killed in its first step has none.</p>"
+            )
+        earlier = ""
+        if self._sampled_at != self.step:
+            earlier = f"<p>Step {self.step} sampled nothing; these are of step {self._sampled_at}.</p>"
+        return earlier + group_html(self._groups[self.group], self._pictures)
+
+    # --- what is read ---
+
+    def _state(self) -> tuple:
+        """What changes on disk when the run writes: sizes and times of its tables."""
+        found = []
+        for name in ("run.json", "metrics.csv", "rollouts.jsonl", "rollouts.parquet"):
+            try:
+                stat = (self._path / name).stat()
+                found.append((stat.st_size, stat.st_mtime_ns))
+            except FileNotFoundError:
+                found.append(None)
+        return tuple(found)
+
+    def _all_steps(self) -> list[int]:
+        logged = pd.to_numeric(self.metrics["step"], "coerce").dropna().astype(int) if "step" in self.metrics else []
+        return sorted({*logged, *self._rollouts.steps}) or [0]
+
+    def _read_groups(self) -> None:
+        """The groups of the step; of the last one before it that sampled, if it did not."""
+        earlier = [step for step in self._rollouts.steps if step <= self.step] or self._rollouts.steps[:1]
+        self._sampled_at = earlier[-1] if earlier else None
+        try:
+            self._groups = [] if not earlier else groups_of(self._rollouts.at(earlier[-1]))
+        except DataError as error:
+            self._groups, self._rollouts.trouble = [], str(error)
+        self.group = min(self.group, max(0, len(self._groups) - 1))
+
+
+def _follow(panel: weakref.ref, stop: threading.Event, every: float) -> None:
+    """Look for news until told to stop, the panel is gone, or no more is to be expected; hold no panel in between."""
+    while not stop.wait(every):
+        if (seen := panel()) is None or not seen._look_again():
+            return
+        del seen
+
+
+# --- pure functions: from tables to HTML ------------------------------------------------------------------------------
+
+
+def curves_html(metrics: pd.DataFrame, step: int | None, extra: str | None) -> str:
+    """Return the curves of a run as pictures, with a step marked.
+
+    Args:
+        metrics: a metrics table.
+        step: the step to mark; None for none.
+        extra: one more column to draw; None for none.
+    """
+    numbers = metrics.apply(pd.to_numeric, errors="coerce")
+    if numbers.empty or "step" not in numbers:
+        return "<p>Nothing was logged yet.</p>"
+    drawn = []
+    for title, lines in _curves(list(numbers)) + ([(extra, {extra: extra})] if extra in numbers else []):
+        values = {name: numbers[column].to_numpy(float) for name, column in lines.items()}
+        if any(np.isfinite(line).any() for line in values.values()):
+            drawn.append(curve(title, numbers["step"], values, at=step))
+    return f'<div class="mk-cells" data-mk="curves">{"".join(drawn)}</div>'
+
+
+def _curves(columns: list[str]) -> list[tuple[str, dict[str, str]]]:
+    """Title, and name -> column, of the curves that a run of these columns has."""
+    parts = {c.split("/")[1]: c for c in columns if c.startswith("rewards/") and c.endswith("/mean")}
+    length = {name: f"completions/{name}_length" for name in ("mean", "min", "max")}
+    dull = {"trained on": "frac_reward_zero_std", "all drawn": "dynamic/zero_variance_drawn"}
+    phases = {c.removeprefix("time/"): c for c in columns if c.startswith("time/")}
+    watched = {name.replace("_", " "): f"watch/{name}" for name in _WATCHED}
+    found = (
+        ("mean reward", {"sum": "reward", **parts}),
+        ("completion length (tokens)", length),
+        ("groups with one reward only (share)", dull),
+        ("seconds a step, by phase", phases or {"step": "step_time"}),
+        ("watch (shares of completions)", watched),
+        ("loss", {"loss": "loss"} if "reward" not in columns else {}),
+    )
+    return [(title, there) for title, lines in found if (there := {k: c for k, c in lines.items() if c in columns})]
+
+
+def _columns(metrics: pd.DataFrame) -> list[str]:
+    return [column for column in metrics if column != "step" and pd.to_numeric(metrics[column], "coerce").notna().any()]
+
+
+def metrics_of(run: Run) -> pd.DataFrame:
+    """Return what a run has logged; a DataError says so where that cannot be read."""
+    try:
+        return run.metrics
+    except ValueError as error:  # a line that was torn, or bytes that are no text
+        raise DataError(f"{run.path / 'metrics.csv'} cannot be read ({str(error).strip()[:200]}); mend it") from error
+
+
+def _first_extra(metrics: pd.DataFrame) -> str | None:
+    there = _columns(metrics)
+    return next((column for column in ("watch/alarms", "entropy", "grad_norm") if column in there), None)
+
+
+def step_html(metrics: pd.DataFrame, step: int) -> str:
+    """Return all numbers that were logged at a step, folded."""
+    logged = metrics[metrics["step"] == step] if "step" in metrics else metrics
+    if logged.empty:
+        return f"<p>Nothing was logged at step {step}.</p>"
+    cells = [(escape(name), escape(number(value))) for name, value in logged.iloc[-1].items() if not pd.isna(value)]
+    return (
+        f"<details><summary>all numbers of step {step}</summary>{table(cells, ['column', 'value'], 'step')}</details>"
+    )
