@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from medr1kit.formats import ResponseFormat, format_named
-from medr1kit.models.load import image_token_ids
+from medr1kit.models.load import base_of, image_token_ids
 from medr1kit.models.predict import chat_prompt, model_labels, predict
 from medr1kit.progress import part_of_work, progress
 from medr1kit.results.tables import PREDICTIONS
@@ -181,7 +181,7 @@ def _next_token_logs(model, inputs: dict[str, Any], positions: int):
     inputs = {name: value.to(model.device) for name, value in inputs.items()}
     with torch.inference_mode():
         logits = model(**inputs, use_cache=False, logits_to_keep=positions).logits.float()
-        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        base = base_of(model)
         logits[..., image_token_ids(base)] = -torch.inf  # barred in prediction, too
         return torch.log_softmax(logits, dim=-1).cpu()
 

@@ -22,7 +22,7 @@ from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
     import torch
-    from peft import LoraConfig
+    from peft import LoraConfig, PeftModel
     from transformers import PreTrainedModel, ProcessorMixin
 
 TINY = Path(__file__).parent / "tiny" / "checkpoint"
@@ -279,6 +279,11 @@ def lora(rank: int = 16, alpha: int = 32, merger: bool = False, dropout: float =
 
     targets = LANGUAGE_MODEL_AND_MERGER if merger else LANGUAGE_MODEL
     return LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets, task_type="CAUSAL_LM")
+
+
+def base_of(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
+    """Return the Hugging Face model itself, out of its LoRA wrapper where it has one; the weights are the same ones."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def image_token_ids(model: PreTrainedModel) -> list[int]:

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from medr1kit.formats import ResponseFormat, format_named
-from medr1kit.models.load import image_token_ids
+from medr1kit.models.load import base_of, image_token_ids
 from medr1kit.models.shown import Pictures
 from medr1kit.progress import progress
 from medr1kit.results.tables import PREDICTIONS
@@ -130,7 +130,7 @@ def _weights_digest(model: PreTrainedModel) -> str:
 
 def model_labels(model: PreTrainedModel, labels: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return who answers, as in :func:`predict`: from the run that trained the model, overridden by ``labels``."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = base_of(model)
     untrained = {"model": getattr(base, "medr1kit_name", base.config._name_or_path), "method": "base"}
     known = dict.fromkeys(_LABELS) | untrained | getattr(base, "medr1kit_labels", {}) | dict(labels or {})
     if extra := set(known) - set(_LABELS):
@@ -228,7 +228,7 @@ def _plain_greedy(model: PreTrainedModel, processor: ProcessorMixin, limit: int)
     """Replace the checkpoint's generation settings by greedy decoding for the time of a prediction."""
     from transformers import GenerationConfig
 
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = base_of(model)
     kept, training = base.generation_config, model.training
     base.generation_config = GenerationConfig(
         do_sample=False,

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from medr1kit.models.load import base_of
 from medr1kit.progress import progress
 from medr1kit.results.runs import RunWriter
 from medr1kit.rewards import text_of
@@ -109,7 +110,7 @@ def run_config(method, model, dataset, format, args, adapter, seed) -> dict[str,
     names = {
         column: [name for name in dict.fromkeys(dataset[column]) if name] for column in ("modality", "task", "source")
     }
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = base_of(model)
     name = getattr(base, "medr1kit_name", base.config._name_or_path)  # what to load; the label is where it began
     origin = getattr(base, "medr1kit_labels", {}).get("model", name)
     if adapter is None and hasattr(model, "peft_config"):

@@ -33,6 +33,7 @@ from torch import nn
 from trl import GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
 
+from medr1kit.models.load import base_of
 from medr1kit.models.shared_prefix.conditions import why_not_shared
 from medr1kit.models.shared_prefix.decoder import Decoder
 from medr1kit.models.shared_prefix.graphs import StaticDecoder
@@ -55,7 +56,7 @@ class _Network:
 
     @classmethod
     def of(cls, model: nn.Module) -> _Network:
-        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        base = base_of(model)
         return cls(base.model, base.get_output_embeddings(), VisionFeatures(base.model))
 
 
@@ -169,7 +170,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         return self._drawn.tokens, None
 
     def _sample(self, model: nn.Module, prefix: Prefix) -> Rollouts:
-        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        base = base_of(model)
         settings, processors = settled(base, self.generation_config, prefix.input_ids.shape[1])
         decoder = StaticDecoder if base.device.type == "cuda" else Decoder
         return sample(

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medr1kit.formats import ResponseFormat, format_named
-from medr1kit.models.load import image_token_ids, lora
+from medr1kit.models.load import base_of, image_token_ids, lora
 from medr1kit.progress import no_bars_of_datasets
 from medr1kit.results.runs import Run, RunWriter, load_run, refuse_earlier_run
 from medr1kit.results.watch import RewardWatch
@@ -317,7 +317,7 @@ def _run(
             (Path(output_dir) / name).unlink(missing_ok=True)
             if table is not None:
                 table.to_csv(Path(output_dir) / name, index=False)
-    base = trainer.model.get_base_model() if hasattr(trainer.model, "get_base_model") else trainer.model
+    base = base_of(trainer.model)
     if base is not trainer.model:
         # Before training, so that it holds after an interruption; past nn.Module, which would take it for a child.
         base.__dict__["_medr1kit_trained"] = trainer.model

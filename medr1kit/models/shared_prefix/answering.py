@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from medr1kit.models.load import image_token_ids
+from medr1kit.models.load import base_of, image_token_ids
 from medr1kit.models.shared_prefix.decoder import Decoder, State
 from medr1kit.models.shared_prefix.prompts import Prefix
 from medr1kit.models.shared_prefix.reading import QuestionReader
@@ -51,7 +51,7 @@ class Answerer:
         opening: str = "",
         closed: Callable[[str], bool] | None = None,
     ):
-        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        base = base_of(model)
         self.barred = image_token_ids(base)
         self.decoder = Decoder(base.model.language_model, base.lm_head)
         self.reader = QuestionReader(base.model, self.decoder, processor, self.barred)

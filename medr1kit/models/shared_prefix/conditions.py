@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from medr1kit.models.load import SUPPORTED
+from medr1kit.models.load import SUPPORTED, base_of
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig
@@ -68,7 +68,7 @@ def why_not_read(model: nn.Module) -> str | None:
     Args:
         model: the model, with or without LoRA.
     """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = base_of(model)
     if base.config.model_type not in SUPPORTED:
         return f"{base.config.model_type} is not one of {', '.join(SUPPORTED)}"
     text = base.config.get_text_config()
@@ -88,7 +88,7 @@ def why_not_trained(model: nn.Module) -> str | None:
     Args:
         model: the model, with or without LoRA.
     """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = base_of(model)
     if getattr(base.config.get_text_config(), "attention_dropout", 0):
         return "attention dropout draws other numbers when rows are shared"
     if any(config.lora_dropout for config in getattr(model, "peft_config", {}).values()):
