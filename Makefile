@@ -5,13 +5,20 @@ PIP_ARGS ?=
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lab lint notebooks test-notebooks browser test-browser clean
+.PHONY: demo test test-newest lab lint notebooks test-notebooks browser test-browser clean
 
 demo: $(VENV)/.installed
 	$(BIN)/medr1kit demo --output_dir runs/demo
 
+# One worker a core, four at most: each holds a torch of its own.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4
+
+# The training tests with today's newest TRL and transformers, which the installed ones do not know yet.
+test-newest: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --upgrade --no-deps --target .newest trl transformers
+	$(BIN)/python -m pip list --path .newest
+	PYTHONPATH=$(CURDIR)/.newest $(BIN)/python -m pytest -n auto --maxprocesses 4 tests/test_train.py tests/test_predict.py
 
 lab: $(VENV)/.installed
 	$(BIN)/jupyter lab notebooks
@@ -44,4 +51,4 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) .newest runs

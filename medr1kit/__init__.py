@@ -9,6 +9,8 @@ import os
 from importlib import import_module
 from typing import Any
 
+from medr1kit.moved import forward
+
 # Before torch is imported: threads that wait by spinning make two busy cores several times slower than one.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
@@ -69,6 +71,7 @@ _WHERE = {
     "models.probes": ("position_bias", "prompt_sensitivity", "visual_reliance"),
     "models.letters": ("letter_probabilities",),
 }
+forward()
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
 __all__ = sorted(_MODULE_OF)
 

@@ -45,7 +45,7 @@ def dotted(path):
 
 
 MODULES = {dotted(path): path for path in sorted(PACKAGE.rglob("*.py"))}
-HOUSE = [name for name in MODULES if name != "medr1kit"]  # all but the lazy front door
+HOUSE = [name for name in MODULES if name not in ("medr1kit", "medr1kit.moved")]  # all but the lazy front door
 
 
 def imported(name):

@@ -1,5 +1,6 @@
 """The project's own files: set-up, environments and the commands the README promises."""
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -72,3 +73,30 @@ def test_no_tracked_notebook_or_module_waits_for_the_network():
     """Names of hub functions that would download at import or run time; load_dataset is called for a hub id alone."""
     for path in (ROOT / "medr1kit").rglob("*.py"):
         assert not re.search(r"snapshot_download|hf_hub_download|urlopen|requests\.get", path.read_text()), path
+
+
+def test_no_function_in_a_test_file_goes_uncalled():
+    """A test that lost its name is never collected and cannot fail; so is a helper that nobody calls any more."""
+    nodes = {path: list(ast.walk(ast.parse(path.read_text()))) for path in (ROOT / "tests").rglob("*.py")}
+    words = ("id", "attr", "arg")  # a name, something's attribute, an argument: pytest hands fixtures in by name
+    used = {getattr(node, word, None) for found in nodes.values() for node in found for word in words}
+    uncalled = [
+        f"{path.name}: {function.name}"
+        for path, found in nodes.items()
+        if path.name.startswith("test_")
+        for function in _functions(found)
+        if not function.name.startswith("test_") and function.name not in used
+    ]
+    assert uncalled == []
+
+
+def _functions(nodes):
+    """All functions but methods, which others may call by protocol, and fixtures that need no call."""
+    methods = {id(child) for node in nodes if isinstance(node, ast.ClassDef) for child in node.body}
+    return [
+        node
+        for node in nodes
+        if isinstance(node, ast.FunctionDef)
+        and id(node) not in methods
+        and not any("autouse" in ast.unparse(decorator) for decorator in node.decorator_list)
+    ]

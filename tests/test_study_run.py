@@ -78,7 +78,7 @@ def test_a_changed_definition_is_run_again_and_that_is_said(command, capsys):
     assert f"{GRPO} changed since it was run, and is run again" in capsys.readouterr().out
 
 
-def predict_cells_that_left_the_file_stay_on_disk_and_leave_the_tables(command, tmp_path, capsys):
+def test_cells_that_left_the_file_stay_on_disk_and_leave_the_tables(command, tmp_path, capsys):
     command()
     command(text=STUDY.replace("[0, 1]", "[0]"))
     assert "4 on disk are not in the file any more" in capsys.readouterr().out
