@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from medr1kit.audits.blind import HARD
 from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
@@ -22,26 +23,6 @@ if TYPE_CHECKING:
 
 NONE = "no flag"
 ANY = "any flag"
-HARD = "hard subset"
-
-_NAMES = {
-    "rows_with_train_image": "image in training",
-    "rows_with_train_image_and_answer": "image and answer in training",
-    "rows_with_train_problem": "problem in training",
-    "rows_with_train_stem": "stem in training",
-    "rows_in_train": "whole row in training",
-    "rows_with_train_image_content": "same file in training",
-    "rows_with_train_image_lookalike": "lookalike in training",
-    "rows_with_answer_in_path": "answer in path",
-    "rows_with_unreadable_image": "unreadable image",
-    "repeated_options": "repeated options",
-    "near_duplicate_options": "near-duplicate options",
-    "repeated_gold": "gold twice",
-    "malformed_options": "malformed options",
-    "uneven_full_stops": "uneven full stops",
-    "duplicate_rows": "duplicate row",
-    "hard_subset_n": HARD,
-}
 
 
 class Flagged:
@@ -69,7 +50,8 @@ class Flagged:
         self.ds = ds
         self._columns: dict[str, list] = {}
         self._check(report, side)
-        self.flags = {} if report is None else _flags(report, side)
+        measures = [] if report is None else report.measures
+        self.flags = {one.flag: one.rows for one in measures if one.flag and one.side == side and len(one.rows)}
         self.names = {column: _labels(self._read(column), len(ds)) for column in ("modality", "task")}
 
     def __len__(self) -> int:
@@ -142,7 +124,7 @@ class Flagged:
     def _check(self, report: AuditReport | None, side: str) -> None:
         if report is None:
             return
-        n = int(report.frame.loc[report.frame["measure"] == f"n_{side}", "value"].iloc[0])
+        n = next(measure.n for measure in report.measures if measure.section == "size" and measure.side == side)
         other_ids = side == "test" and report.test_ids is not None and list(report.test_ids) != list(self._read("id"))
         if n != len(self.ds) or other_ids:
             raise DataError(
@@ -150,17 +132,6 @@ class Flagged:
                 + (" with other ids" if n == len(self.ds) else "")
                 + "; pass the data that was audited, with side='train' if it was the training side"
             )
-
-
-def _flags(report: AuditReport, side: str) -> dict[str, np.ndarray]:
-    other = {"test": "train", "train": "test"}[side]
-    found = {}
-    for measure, rows in report.rows.items():
-        if not len(rows) or measure.startswith(f"{other}_") or (side == "train" and not measure.startswith("train_")):
-            continue
-        plain = measure.removeprefix(f"{side}_")
-        found[_NAMES.get(plain, plain.replace("_", " "))] = np.asarray(rows)
-    return found
 
 
 def _holds(rows: np.ndarray, number: int) -> bool:

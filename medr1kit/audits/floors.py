@@ -22,8 +22,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t
 
+from medr1kit.audits.measures import interval
 from medr1kit.audits.rows import Questions, Wording, encode, read_questions
-from medr1kit.results.stats import cluster_interval, wilson
 from medr1kit.vqa import LETTERS, MODALITIES, TASKS, DataError
 
 _PRIOR, _WEIGHT, _STEM_WEIGHT = 0.25, 1.0, 3.0
@@ -124,13 +124,6 @@ def all_floors(train: Questions, test: Questions, shared: np.ndarray) -> Floors:
     curve = learning_curve(seen, asked)
     left = int(new_stem.sum()), int((~shared).sum())
     return Floors(credits, curve, train_letter, len(train), *left)
-
-
-def interval(credits: np.ndarray, clusters: Sequence[Hashable] | None = None) -> tuple[float, float]:
-    """Return the 95 % interval of a mean credit: Wilson's, or that of clusters where there are at least two."""
-    if clusters is not None and len(set(clusters)) > 1:
-        return cluster_interval(credits, clusters)
-    return wilson(float(credits.sum()), len(credits))
 
 
 def curve_interval(draws: np.ndarray, clusters: Sequence[Hashable] | None = None) -> tuple[float, float]:

@@ -58,6 +58,13 @@ class Questions:
         """The gold option's text, a row."""
         return [options[place] for options, place in zip(self.options, self.gold)]
 
+    @cached_property
+    def vocabulary(self) -> tuple[int, int]:
+        """How many distinct texts are right, and how many others are right in no row; see :func:`plain`."""
+        gold = {plain(text) for text in set(self.gold_texts)}
+        every = {plain(text) for text in {text for options in self.options for text in options}}
+        return len(gold), len(every - gold)
+
     def about_images(self, *others: Sequence[Hashable]) -> list[tuple | None]:
         """The image together with other things, a row; None in a row without image."""
         rows = zip(self.images or [None] * len(self), *others)
