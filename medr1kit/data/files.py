@@ -77,8 +77,11 @@ class Source:
                 self.refused.append(Refused(file, row, str(error)))
 
 
-def read_json_source(path: Path, images: str | os.PathLike | None, meta: str | os.PathLike | None) -> Source:
+def read_json_source(
+    path: str | os.PathLike, *, images: str | os.PathLike | None = None, meta: str | os.PathLike | None = None
+) -> Source:
     """Read a Med-R1 file: an array of objects with image, problem and solution."""
+    path = Path(path)
     source = Source(os.fspath(path), image_folder(images))
     items = read_json(path)
     if meta is not None:
@@ -88,8 +91,9 @@ def read_json_source(path: Path, images: str | os.PathLike | None, meta: str | o
     return source
 
 
-def read_omnimedvqa(path: Path, images: str | os.PathLike | None) -> Source:
+def read_omnimedvqa(path: str | os.PathLike, *, images: str | os.PathLike | None = None) -> Source:
     """Read OmniMedVQA's folder: ``QA_information/Open-access/*.json`` and ``Restricted-access``, as far as there."""
+    path = Path(path)
     if images is None and (path / "Images").is_dir():
         images = path
     source = Source(os.fspath(path), image_folder(images))
