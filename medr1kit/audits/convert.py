@@ -28,7 +28,7 @@ from pathlib import Path
 import datasets
 
 from medr1kit.audits.repair import image_disjoint_split
-from medr1kit.data.files import make_record, read_json, read_omnimedvqa
+from medr1kit.data.files import read_json_source, read_omnimedvqa
 from medr1kit.data.load import DroppedRows
 from medr1kit.vqa import DataError, modality_name, task_name
 
@@ -116,7 +116,7 @@ def _read(folder: Path, check: str) -> tuple[list[dict], dict[str, int], dict[st
     """The sound rows in a fixed order, the number of the others by reason, and what was read."""
     if check not in ("error", "drop"):
         raise DataError(f"unknown check {check!r}; use 'error' or 'drop'")
-    source = read_omnimedvqa(folder, None)
+    source = read_omnimedvqa(folder)
     records = [record for record in source.records if Path(record["file"]).parent.name == "Open-access"]
     refused = [row for row in source.refused if Path(row.file).parent.name == "Open-access"]
     if refused and check == "error":
@@ -153,13 +153,10 @@ def _published(folder: Path) -> dict[tuple[str, str, str], list[dict]]:
         place = _place(path.relative_to(folder))
         if place in files:
             raise DataError(f"{os.fspath(path)} is a second file for {' '.join(place)}; leave one of them out")
-        files[place] = []
-        for row, item in enumerate(read_json(path)):
-            try:
-                record = make_record(item, "", "")
-            except DataError as error:
-                raise DataError(f"{os.fspath(path)}, row {row}: {error}") from error
-            files[place].append({**record, "image": record["image_id"]})
+        source = read_json_source(path)
+        if source.refused:
+            raise DataError(str(source.refused[0]))
+        files[place] = [{**record, "image": record["image_id"]} for record in source.records]
     if not files:
         raise DataError(f"{os.fspath(folder)!r} has no .json or .json.gz file; give the folder with Med-R1's splits")
     return files

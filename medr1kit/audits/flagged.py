@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from medr1kit.audits.blind import HARD
+from medr1kit.audits.rows import column
 from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Flagged:
     def __init__(self, ds: Dataset, report: AuditReport | None = None, side: str = "test"):
         if not hasattr(ds, "column_names") or isinstance(ds.column_names, dict):
             raise DataError(f"the data is a {type(ds).__name__}; pass one split of what load_vqa returned")
-        if missing := [column for column in ("id", "question", "options", "answer") if column not in ds.column_names]:
+        if missing := [name for name in ("id", "question", "options", "answer") if name not in ds.column_names]:
             raise DataError(f"the data has no column {missing[0]!r}; load it with load_vqa")
         if side not in ("test", "train"):
             raise DataError(f"side={side!r}: the questions were the 'test' or the 'train' side of the audit")
@@ -52,7 +53,7 @@ class Flagged:
         self._check(report, side)
         measures = [] if report is None else report.measures
         self.flags = {one.flag: one.rows for one in measures if one.flag and one.side == side and len(one.rows)}
-        self.names = {column: _labels(self._read(column), len(ds)) for column in ("modality", "task")}
+        self.names = {name: _labels(column(ds, name, None) or [None] * len(ds)) for name in ("modality", "task")}
 
     def __len__(self) -> int:
         return len(self.ds)
@@ -66,9 +67,9 @@ class Flagged:
             text: what question, options or id must contain; case does not count.
         """
         keep = np.ones(len(self), dtype=bool)
-        for column, name in (("modality", modality), ("task", task)):
+        for label, name in (("modality", modality), ("task", task)):
             if name != "all":
-                keep &= self.names[column] == name
+                keep &= self.names[label] == name
         if flag != "all":
             keep &= self._has(flag)
         rows = np.flatnonzero(keep)
@@ -107,19 +108,15 @@ class Flagged:
         return ~has if flag == NONE else has
 
     def _contain(self, rows: np.ndarray, text: str) -> np.ndarray:
-        ids, stems, options = (self._read(column) for column in ("id", "question", "options"))
+        ids, stems, options = (self._read(name) for name in ("id", "question", "options"))
         texts = ("\n".join([str(ids[row]), str(stems[row]), *map(str, options[row] or ())]) for row in rows)
         return np.array([text in whole.casefold() for whole in texts], dtype=bool)
 
-    def _read(self, column: str) -> list:
+    def _read(self, name: str) -> list:
         """A column of texts, kept once it was asked for; images are never decoded."""
-        if column not in self._columns:
-            there = column in self.ds.column_names
-            read = self.ds.select_columns([column]).with_format(None)[:][column] if there else [None] * len(self)
-            if column in ("modality", "task"):
-                return read
-            self._columns[column] = read
-        return self._columns[column]
+        if name not in self._columns:
+            self._columns[name] = column(self.ds, name, None) or [None] * len(self)
+        return self._columns[name]
 
     def _check(self, report: AuditReport | None, side: str) -> None:
         if report is None:
@@ -139,5 +136,5 @@ def _holds(rows: np.ndarray, number: int) -> bool:
     return place < len(rows) and rows[place] == number
 
 
-def _labels(values: list, n: int) -> np.ndarray:
-    return np.array(["unknown" if value is None else str(value) for value in values], dtype=object).reshape(n)
+def _labels(values: list) -> np.ndarray:
+    return np.array(["unknown" if value is None else str(value) for value in values], dtype=object)
