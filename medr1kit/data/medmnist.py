@@ -58,8 +58,12 @@ class MedMNIST:
     classes: tuple[str, ...]
 
 
-def _read_sets(path: Path) -> dict[str, MedMNIST]:
-    """The sets by name, as the table beside this module has them; classes stand between bars."""
+def read_sets(path: Path) -> dict[str, MedMNIST]:
+    """Return the sets of a table by name; classes stand between bars.
+
+    Raises:
+        DataError: if a name comes twice, or a row has no question, classes that repeat, or an unknown modality or task.
+    """
     sets = {}
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
@@ -70,7 +74,7 @@ def _read_sets(path: Path) -> dict[str, MedMNIST]:
     return sets
 
 
-SETS = _read_sets(Path(__file__).with_suffix(".csv"))
+SETS = read_sets(Path(__file__).with_suffix(".csv"))
 
 
 def medmnist_rows(
