@@ -25,9 +25,9 @@ from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 
-import datasets
+import numpy as np
 
-from medr1kit.audits.repair import image_disjoint_split
+from medr1kit.audits.repair import rows_to_test
 from medr1kit.data.files import read_json_source, read_omnimedvqa
 from medr1kit.data.load import DroppedRows
 from medr1kit.vqa import DataError, modality_name, task_name
@@ -77,7 +77,7 @@ def convert_omnimedvqa(
         raise DataError(f"{os.fspath(out)!r} is not an empty folder; give a new one")
     records, dropped, read = _read(Path(folder), check)
     if published is None:
-        sides = _image_disjoint(records, test_size, seed)
+        sides = np.where(rows_to_test(records, test_size, seed), "test", "train").tolist()
         places = {
             family: [(record[_COLUMN[family]] or "unknown", side) for record, side in zip(records, sides)]
             for family in FAMILIES
@@ -135,15 +135,6 @@ def _read(folder: Path, check: str) -> tuple[list[dict], dict[str, int], dict[st
     read = {name: {"rows": len(rows), "sha256": fingerprint(rows)} for name, rows in by_file.items()}
     records.sort(key=lambda record: (record["image"], record["problem"], record["solution"]))
     return records, dict(Counter(row.kind for row in refused)), read
-
-
-def _image_disjoint(records: list[dict], test_size: float, seed: int) -> list[str]:
-    columns = {name: [record[name] for record in records] for name in ("image_id", "modality", "task")}
-    text = dict.fromkeys(columns, datasets.Value("string"))
-    rows = {**columns, "row": list(range(len(records)))}
-    ds = datasets.Dataset.from_dict(rows, datasets.Features({**text, "row": datasets.Value("int64")}))
-    in_test = set(image_disjoint_split(ds, test_size, seed)[1]["row"])
-    return ["test" if row in in_test else "train" for row in range(len(records))]
 
 
 def _published(folder: Path) -> dict[tuple[str, str, str], list[dict]]:

@@ -1,9 +1,8 @@
 """Repair of the wording: distractors redrawn so that the options alone tell nothing.
 
 OmniMedVQA's wrong options were made up question by question, so they come from another vocabulary than the right ones.
-Whoever knows which texts are ever right scores 99 % on Med-R1's CT test without an image, where chance is 31 %. Drawing
-the distractors from the gold texts is not enough: "airspace opacity" is gold 318 times and "soft tissue mass" 9 times,
-so among texts drawn alike the frequent one is the best guess, and the lookup still has 63 %.
+Drawing the distractors from the gold texts is not enough: "airspace opacity" is gold 318 times and "soft tissue mass" 9
+times, so among texts drawn alike the frequent one is the best guess.
 
 What works is :mod:`medr1kit.data.blocks`: k questions with k different golds share one option set. Every text is then
 gold in exactly 1/k of the rows in which it appears, and a lookup, whatever it was trained on, scores exactly chance.
@@ -14,25 +13,12 @@ this finds grades, stages, organs, findings and yes-or-no questions without bein
 exclude each other only within one label set ("malignant epidermal" of one source is "basal cell carcinoma" of another),
 and because otherwise recognising the source would give the answer.
 
-It has a price, counted by reason in :class:`DroppedQuestions`. A text that is gold too often ("benign image", 225 of
-258 golds of ISIC2020) is asked only as often as the others let it; a question whose kind has one meaning ("CT" in
-Modality Recognition of CT, "no" in every RadImageNet CT) has no honest distractor at all. On Med-R1's tests:
+It has a price, counted by reason in :class:`DroppedQuestions`: a text that is gold too often is asked only as often as
+the others let it, and a question whose kind has one meaning has no honest distractor at all. What this leaves of
+Med-R1's tests stands in ``docs/your_own_data.md``. Golds that overlap without sharing words are not recognised.
 
-    ==========  =====  ====  ===========  ============  ===========  ========================
-    test         rows  kept  one meaning  too frequent  lookup, was  lookup, now = chance
-    ==========  =====  ====  ===========  ============  ===========  ========================
-    CT           3241  1895         1334            12       99.0 %  26.2 % (24.2 to 28.2)
-    Ultrasound   2074  1888          186             0       83.4 %  25.0 % (23.1 to 27.0)
-    Dermoscopy   1306   654          380           272       95.1 %  30.0 % (26.6 to 33.6)
-    LG            436   271            9           156       96.1 %  31.4 % (26.1 to 37.1)
-    OBA           704   680            2            22      100.0 %  35.6 % (32.1 to 39.3)
-    ==========  =====  ====  ===========  ============  ===========  ========================
-
-Golds that overlap without sharing words are not recognised: in OBA "accumulation of fluid in the central retina" is
-offered beside "fluid accumulation in the macula due to diabetic macular edema".
-
-The stem can still tell: "which stage?" has other golds than "which organ?", and some wordings were used for one finding
-only. Stem and options together score 55 % on the CT test above; ``strict=True`` closes this too and keeps less.
+The stem can still tell: "which stage?" has other golds than "which organ?"; ``strict=True`` closes this too and keeps
+less.
 
 Debias *after* splitting, each side alone. In a table that is balanced exactly, one part says what the rest must hold:
 a lookup fitted on half of the rows comes out *below* chance on the other half. Cross-fitting has to keep the rows with

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -42,16 +42,22 @@ def image_disjoint_split(
         DataError: if ``image_id`` (or what ``by`` names) is missing somewhere, or everything hangs together so that one
             side would be empty.
     """
+    in_test = rows_to_test(ds, test_size, seed, by)
+    return ds.select(np.flatnonzero(~in_test)), ds.select(np.flatnonzero(in_test))
+
+
+def rows_to_test(rows: Any, test_size: float, seed: int, by: str = "image") -> np.ndarray:
+    """Return for each row of a Dataset, frame or list whether :func:`image_disjoint_split` puts it in the test set."""
     if not 0 < test_size < 1:
         raise DataError(f"test_size is {test_size}; it must lie between 0 and 1")
-    if len(ds) == 0:
+    if len(rows) == 0:
         raise DataError("the data set has no rows; pass data with questions in it")
     if by not in ("image", "patient", "source"):
         raise DataError(f"unknown by={by!r}; use 'image', 'patient' or 'source'")
-    components = _components(ds, by)
+    components = _components(rows, by)
     absent = [None] * len(components)
     cells, _ = pd.factorize(
-        pd.Series(list(zip(*(column(ds, name, None) or absent for name in ("modality", "task")))), dtype=object)
+        pd.Series(list(zip(*(column(rows, name, None) or absent for name in ("modality", "task")))), dtype=object)
     )
     in_test = _draw(components, cells, test_size, np.random.default_rng(seed))[components]
     if in_test.all() or not in_test.any():
@@ -60,16 +66,16 @@ def image_disjoint_split(
             f"group(s) through shared images, patients{' or sources' if by == 'source' else ''}; too few or too large "
             "for this test_size"
         )
-    return ds.select(np.flatnonzero(~in_test)), ds.select(np.flatnonzero(in_test))
+    return in_test
 
 
-def _components(ds: Dataset, by: str) -> np.ndarray:
+def _components(rows: Any, by: str) -> np.ndarray:
     """The component number of each row: connected over equal image, patient and, if wanted, source."""
     names = ["image_id", "patient_id", *(["source"] if by == "source" else [])]
     needed = {"image": ("image_id",), "patient": ("image_id", "patient_id"), "source": ("image_id", "source")}[by]
-    n, starts, ends, nodes = len(ds), [], [], 0
+    n, starts, ends, nodes = len(rows), [], [], 0
     for name in names:
-        values = column(ds, name, "the data set" if name in needed else None) or []
+        values = column(rows, name, "the data set" if name in needed else None) or []
         known = pd.Series(values, dtype=object).replace("", None)
         codes, uniques = pd.factorize(known)  # -1 where unknown
         if name in needed and (codes < 0).any():

@@ -6,7 +6,7 @@ import difflib
 import inspect
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from hashlib import sha1
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ def fitting(kind: str | None, given: dict[str, Any]) -> dict[str, Any]:
         DataError: if an argument is another reader's and says something.
         TypeError: if it is nobody's.
     """
-    own = {name: _own_arguments(read) for name, read in (DRAWN | READ).items()}
+    own = own_arguments()
     takes, everybody = own.get(kind, {}), {name for arguments in own.values() for name in arguments}
     for name, value in given.items():
         owners = [other for other, arguments in own.items() if name in arguments]
@@ -61,10 +61,14 @@ def fitting(kind: str | None, given: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name in takes}
 
 
-def _own_arguments(read: Callable) -> dict[str, object]:
-    """What a reader takes by keyword, with the defaults."""
-    parameters = inspect.signature(read).parameters.values()
-    return {one.name: one.default for one in parameters if one.kind is one.KEYWORD_ONLY}
+def own_arguments() -> dict[str, dict[str, Any]]:
+    """Return for each kind of source what its reader takes by keyword, with the defaults."""
+    return {
+        kind: {
+            one.name: one.default for one in inspect.signature(read).parameters.values() if one.kind is one.KEYWORD_ONLY
+        }
+        for kind, read in (DRAWN | READ).items()
+    }
 
 
 def _listed(names: Iterable[str]) -> str:
