@@ -31,7 +31,7 @@ import numpy as np
 import pandas as pd
 
 from medr1kit.audits import audit
-from medr1kit.data.files import read_omnimedvqa
+from medr1kit.data.files import is_open, read_omnimedvqa
 from medr1kit.data.load import load_vqa
 from medr1kit.progress import progress
 from medr1kit.vqa import LETTERS, MODALITIES, TASKS, DataError, modality_name, task_name
@@ -164,7 +164,7 @@ class _Files:
     def _crossing(self) -> dict[str | None, dict[str, float]]:
         """Modality x task of the open part; None: modality unknown."""
         records = read_omnimedvqa(self.folder).records
-        rows = [row for row in records if Path(row["file"]).parent.name == "Open-access"]
+        rows = [row for row in records if is_open(row["file"])]
         cells = Counter((name, row["task"]) for row in rows for name in (row["modality"], "all"))
         totals = Counter(name for row in rows for name in (row["modality"], "all"))
         names = (*MODALITIES, None, "all")

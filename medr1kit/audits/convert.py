@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from medr1kit.audits.repair import rows_to_test
-from medr1kit.data.files import read_json_source, read_omnimedvqa
+from medr1kit.data.files import is_open, read_json_source, read_omnimedvqa
 from medr1kit.data.load import DroppedRows
 from medr1kit.vqa import DataError, modality_name, task_name
 
@@ -117,8 +117,8 @@ def _read(folder: Path, check: str) -> tuple[list[dict], dict[str, int], dict[st
     if check not in ("error", "drop"):
         raise DataError(f"unknown check {check!r}; use 'error' or 'drop'")
     source = read_omnimedvqa(folder)
-    records = [record for record in source.records if Path(record["file"]).parent.name == "Open-access"]
-    refused = [row for row in source.refused if Path(row.file).parent.name == "Open-access"]
+    records = [record for record in source.records if is_open(record["file"])]
+    refused = [row for row in source.refused if is_open(row.file)]
     if refused and check == "error":
         raise DataError(f"{refused[0]} (check='drop' leaves this and {len(refused) - 1} other rows out)")
     if not records:

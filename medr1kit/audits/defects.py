@@ -33,8 +33,8 @@ def find_defects(train: Questions, test: Questions) -> Found:
         if side.images and side.problems:
             copies = found.count("duplicate_rows", "duplicate row", _duplicates(side), side.name)
             counted["are copies of an earlier row"].append(copies)
-    for what in sorted(counted, key=lambda what: what != _GOLD_TWICE):  # of equals this one is the worst
-        found.say_of_both(counted[what] if what else [], what)
+    for what in sorted(filter(None, counted), key=lambda what: what != _GOLD_TWICE):  # of equals this one is the worst
+        found.say_of_both(counted[what], what)
     if train.images and test.images and train.stems and test.stems:
         _between(found, train, test)
     return found

@@ -93,7 +93,7 @@ class Flagged:
 
     def flags_of(self, number: int) -> list[str]:
         """Return the flags of a row."""
-        return [name for name, rows in self.flags.items() if _holds(rows, number)]
+        return [name for name, rows in self.flags.items() if number in rows]
 
     def ids(self, rows: Sequence[int]) -> list[str]:
         """Return the ids of some rows."""
@@ -129,11 +129,6 @@ class Flagged:
                 + (" with other ids" if n == len(self.ds) else "")
                 + "; pass the data that was audited, with side='train' if it was the training side"
             )
-
-
-def _holds(rows: np.ndarray, number: int) -> bool:
-    place = int(np.searchsorted(rows, number))
-    return place < len(rows) and rows[place] == number
 
 
 def _labels(values: list) -> np.ndarray:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 
@@ -75,21 +74,13 @@ class Measure:
         return f"{self.value:.1f} % [{self.low:.1f}, {self.high:.1f}]"
 
 
-class Finding(NamedTuple):
-    """A sentence, its rank, and the share of the test that it concerns, in percent."""
-
-    rank: int
-    share: float
-    sentence: str
-
-
 class Found(list[Measure]):
     """What one part of an audit measured, in the order of the report; ``findings`` are what it says about it."""
 
     def __init__(self, section: str) -> None:
         super().__init__()
         self.section = section
-        self.findings: list[Finding] = []
+        self.findings: list[tuple[int, float, str]] = []  # rank, share of the test in percent, sentence
 
     def add(self, name: str, value: float, unit: str, n: int, *limits: float, section="", **more) -> Measure:
         """Write down a measure, of this section if no other is named, and return it."""
@@ -108,7 +99,7 @@ class Found(list[Measure]):
 
     def say(self, rank: int, share: float, sentence: str) -> None:
         """Say what was found; the ranks stand at the top of this module."""
-        self.findings.append(Finding(rank, share, sentence))
+        self.findings.append((rank, share, sentence))
 
     def say_of(self, measure: Measure, rank: int, what: str) -> None:
         """Say what the counted test rows do, if there are any."""
@@ -125,5 +116,5 @@ class Found(list[Measure]):
 
 def worst_first(parts: Iterable[Found]) -> list[str]:
     """Return the sentences of all parts in the order of a report."""
-    found = sorted((finding for part in parts for finding in part.findings), key=lambda one: (one.rank, -one.share))
-    return [finding.sentence for finding in found]
+    found = [finding for part in parts for finding in part.findings]
+    return [sentence for _, _, sentence in sorted(found, key=lambda finding: (finding[0], -finding[1]))]

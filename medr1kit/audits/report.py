@@ -23,7 +23,7 @@ import pandas as pd
 from medr1kit.audits.balance import find_balance
 from medr1kit.audits.blind import find_floors
 from medr1kit.audits.defects import find_defects
-from medr1kit.audits.floors import Floors, all_floors
+from medr1kit.audits.floors import all_floors
 from medr1kit.audits.hashes import hash_data
 from medr1kit.audits.leaks import image_leaks, shared_rows, text_leaks
 from medr1kit.audits.measures import Found, Measure, worst_first
@@ -93,9 +93,9 @@ def audit(
         if images is not None and side.images is None:
             raise DataError(f"{name} has neither image_id nor image paths; leave images= out")
     hashed = [hash_data(data, rows[name].images, images) for name, data in (("train", train), ("test", test))]
-    floors = all_floors(*rows.values(), shared_rows(*rows.values()))
-    parts = list(progress(_parts(*rows.values(), floors, clusters, hashed, distance), "audit", total=6, unit="part"))
-    about = {"cluster": cluster, "distance": distance, "train_letter_used": floors.train_letter}
+    total = 5 if None in hashed else 6
+    parts = list(progress(_parts(*rows.values(), clusters, hashed, distance), "audit", total=total, unit="part"))
+    about = {"cluster": cluster, "distance": distance, "train_letter_used": rows["train"].commonest_letter}
     measures = tuple(measure for part in parts for measure in part)
     report = AuditReport(measures, worst_first(parts), about, rows["test"].ids)
     if len(report.rows.get("test_rows_in_train", ())) == len(rows["test"]):
@@ -103,13 +103,11 @@ def audit(
     return report
 
 
-def _parts(
-    train: Questions, test: Questions, floors: Floors, clusters: list | None, hashed: list, distance: int
-) -> Iterator[Found]:
+def _parts(train: Questions, test: Questions, clusters: list | None, hashed: list, distance: int) -> Iterator[Found]:
     """The parts of an audit, in the order of the report."""
     yield _sizes(train, test)
-    blind = find_floors(floors, test, clusters)
-    yield blind
+    floors = find_floors(all_floors(train, test, shared_rows(train, test)), test, clusters)
+    yield floors
     leaks = text_leaks(train, test)
     if None in hashed:
         leaks.say(3, 0, "The images themselves were not compared: give the image folder to find copies among them.")
@@ -117,7 +115,7 @@ def _parts(
     if None not in hashed:
         by_path = next((leak.value for leak in leaks if leak.name == "test_rows_with_train_image"), 0)
         yield image_leaks(*hashed, distance, by_path)
-    yield find_balance(train, test, [rule for rule in blind if rule.section == "blind_options_by_modality"])
+    yield find_balance(train, test, [rule for rule in floors if rule.section == "blind_options_by_modality"])
     yield find_defects(train, test)
 
 

@@ -74,6 +74,11 @@ class Questions:
         """The gold letter, a row."""
         return [LETTERS[place] for place in self.gold]
 
+    @cached_property
+    def commonest_letter(self) -> str:
+        """The letter that is gold most often; of equals the first."""
+        return max(LETTERS, key=self.gold_letters().count)
+
 
 def read_questions(data: Any, name: str) -> Questions:
     """Read one side of an audit.

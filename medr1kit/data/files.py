@@ -104,16 +104,19 @@ def read_omnimedvqa(path: str | os.PathLike, *, images: str | os.PathLike | None
             "unpack OmniMedVQA again"
         )
     for file in files:
-        access = "" if file.parent.name == "Open-access" else f"{file.parent.name}-"
         stem = _stem(file)
-        source.read(
-            read_json(file),
-            os.fspath(file),
-            lambda item, row, prefix=f"{access}{stem}", stem=stem: make_record(
-                _from_omni(item), f"{prefix}-{row}", stem
-            ),
-        )
+        prefix = stem if is_open(file) else f"{file.parent.name}-{stem}"
+
+        def convert(item: object, row: int, prefix: str = prefix, stem: str = stem) -> dict:
+            return make_record(_from_omni(item), f"{prefix}-{row}", stem)
+
+        source.read(read_json(file), os.fspath(file), convert)
     return source
+
+
+def is_open(file: str | os.PathLike) -> bool:
+    """Return whether a file of OmniMedVQA is of its open part."""
+    return Path(file).parent.name == "Open-access"
 
 
 def image_folder(images: str | os.PathLike | None) -> Path | None:
