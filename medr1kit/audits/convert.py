@@ -90,8 +90,9 @@ def convert_omnimedvqa(
     manifest = {"questions": read, "dropped": dropped, "split": split, "files": [], "unplaced": {}, "leaks": {}}
     for family, placed in places.items():
         manifest["unplaced"][family] = placed.count(None)
-        manifest["leaks"][family] = _leaks(records, placed)
-        for (name, side), rows in sorted(_grouped(records, placed).items()):
+        groups = _grouped(records, placed)
+        manifest["leaks"][family] = _leaks(groups)
+        for (name, side), rows in groups.items():
             theirs = files.get((family, name, side))
             entry = _write(out, family, name, side, rows if theirs is None else _in_order_of(theirs, rows))
             if theirs is not None:
@@ -127,10 +128,9 @@ def _read(folder: Path, check: str) -> tuple[list[dict], dict[str, int], dict[st
         )
     if refused:
         warnings.warn(DroppedRows(refused, len(records) + len(refused)), stacklevel=3)
-    for record in records:
-        record["image"] = record["image_id"]
     by_file = defaultdict(list)
     for record in records:
+        record["image"] = record["image_id"]
         by_file[Path(record["file"]).name].append(record)
     read = {name: {"rows": len(rows), "sha256": fingerprint(rows)} for name, rows in by_file.items()}
     records.sort(key=lambda record: (record["image"], record["problem"], record["solution"]))
@@ -191,14 +191,10 @@ def _as_published(
             exact = [i for i in free if records[i]["problem"] == row["problem"]]
             places[family][(exact or free)[0]] = (name, side)
     for family, placed in places.items():
-        there = defaultdict(set)
-        for known, name, side in files:
-            if known == family:
-                there[name].add(side)
-        for i, record in enumerate(records):
-            missing = set(_SIDES) - there[record[_COLUMN[family]]]
+        for i, name in enumerate(record[_COLUMN[family]] for record in records):
+            missing = [side for side in _SIDES if (family, name, side) not in files]
             if placed[i] is None and len(missing) == 1:
-                placed[i] = (record[_COLUMN[family]], missing.pop())
+                placed[i] = (name, missing[0])
     return places, not_found
 
 
@@ -207,7 +203,7 @@ def _grouped(records: list[dict], placed: list[tuple[str, str] | None]) -> dict[
     for record, place in zip(records, placed):
         if place is not None:
             groups[place].append(record)
-    return groups
+    return dict(sorted(groups.items()))
 
 
 def _in_order_of(published: list[dict], rows: list[dict]) -> list[dict]:
@@ -216,15 +212,11 @@ def _in_order_of(published: list[dict], rows: list[dict]) -> list[dict]:
     return sorted(rows, key=lambda row: order.get((row["image"], row["problem"]), len(order)))
 
 
-def _leaks(records: list[dict], placed: list[tuple[str, str] | None]) -> dict[str, int]:
+def _leaks(groups: dict[tuple[str, str], list[dict]]) -> dict[str, int]:
     """For each name, the test rows whose image is in the training file of that name."""
-    groups = _grouped(records, placed)
-    images = {place: {record["image"] for record in rows} for place, rows in groups.items()}
-    return {
-        name: sum(record["image"] in images.get((name, "train"), ()) for record in rows)
-        for (name, side), rows in sorted(groups.items())
-        if side == "test"
-    }
+    images = {name: {record["image"] for record in rows} for (name, side), rows in groups.items() if side == "train"}
+    tests = {name: rows for (name, side), rows in groups.items() if side == "test"}
+    return {name: sum(row["image"] in images.get(name, ()) for row in rows) for name, rows in tests.items()}
 
 
 def _write(out: Path, family: str, name: str, side: str, rows: list[dict]) -> dict:

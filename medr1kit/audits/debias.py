@@ -37,10 +37,9 @@ from itertools import combinations
 import datasets
 import numpy as np
 import pandas as pd
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from medr1kit.audits.meanings import named_modality, same_meaning, yes_or_no
+from medr1kit.audits.repair import linked
 from medr1kit.audits.rows import column, plain, read_questions
 from medr1kit.data.blocks import exchangeable_blocks, lay_out
 from medr1kit.progress import no_bars_of_datasets, progress
@@ -169,9 +168,7 @@ class _Asked:
         """Rows that hang together through equal stems and equal golds."""
         stems, stem_names = pd.factorize(pd.Series([self.stems[row] for row in cell], dtype=object))
         golds, gold_names = pd.factorize(pd.Series([self.golds[row] for row in cell], dtype=object))
-        n = len(stem_names) + len(gold_names)
-        graph = coo_array((np.ones(len(cell), dtype=bool), (stems, len(stem_names) + golds)), shape=(n, n))
-        labels = connected_components(graph, directed=False)[1][stems]
+        labels = linked(stems, golds)
         if len(stem_names) > 0.9 * len(cell) and len(pd.unique(labels)) == len(gold_names):
             return [cell]  # stems that never repeat tell no kinds apart
         return [[cell[i] for i in np.flatnonzero(labels == label)] for label in pd.unique(labels)]

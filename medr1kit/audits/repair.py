@@ -71,21 +71,34 @@ def rows_to_test(rows: Any, test_size: float, seed: int, by: str = "image") -> n
 
 def _components(rows: Any, by: str) -> np.ndarray:
     """The component number of each row: connected over equal image, patient and, if wanted, source."""
-    names = ["image_id", "patient_id", *(["source"] if by == "source" else [])]
     needed = {"image": ("image_id",), "patient": ("image_id", "patient_id"), "source": ("image_id", "source")}[by]
-    n, starts, ends, nodes = len(rows), [], [], 0
-    for name in names:
-        values = column(rows, name, "the data set" if name in needed else None) or []
-        known = pd.Series(values, dtype=object).replace("", None)
-        codes, uniques = pd.factorize(known)  # -1 where unknown
-        if name in needed and (codes < 0).any():
-            row = np.flatnonzero(codes < 0)[0]
+    codes = []
+    for name in dict.fromkeys(("image_id", "patient_id", *needed)):
+        values = column(rows, name, "the data set" if name in needed else None) or [None] * len(rows)
+        codes.append(pd.factorize(pd.Series(values, dtype=object).replace("", None))[0])  # -1 where unknown
+        if name in needed and (codes[-1] < 0).any():
+            row = np.flatnonzero(codes[-1] < 0)[0]
             raise DataError(f"row {row} has no {name}; without it nobody can tell which rows share it")
-        starts.append(np.flatnonzero(codes >= 0))
-        ends.append(n + nodes + codes[codes >= 0])  # one extra node for each image, each patient, each source
-        nodes += len(uniques)
+    return linked(*codes)
+
+
+def linked(*codes: np.ndarray) -> np.ndarray:
+    """Return the number of each row's component: rows that share a value, directly or through others, have one.
+
+    Args:
+        codes: a column each, (n,) whole numbers, equal where the value is; -1 is no value.
+
+    >>> linked(np.array([0, 0, 1, -1]), np.array([0, 1, 1, -1])).tolist()
+    [0, 0, 0, 1]
+    """
+    n, starts, ends, nodes = len(codes[0]), [], [], len(codes[0])
+    for column_codes in codes:
+        known = np.flatnonzero(column_codes >= 0)
+        starts.append(known)
+        ends.append(nodes + column_codes[known])  # beside the rows, a node for each value
+        nodes += 1 + column_codes.max(initial=-1)
     start, end = np.concatenate(starts), np.concatenate(ends)
-    graph = coo_array((np.ones(len(start), dtype=bool), (start, end)), shape=(n + nodes, n + nodes))
+    graph = coo_array((np.ones(len(start), dtype=bool), (start, end)), shape=(nodes, nodes))
     return pd.factorize(connected_components(graph, directed=False)[1][:n])[0]
 
 

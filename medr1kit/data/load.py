@@ -15,7 +15,7 @@ import os
 import random
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable
+from functools import partial
 from numbers import Integral
 from typing import Any
 
@@ -136,7 +136,7 @@ def load_vqa(
     records = _label_or_choose(records, "task", task)
     if loaded.records and not records:
         raise DataError(_none_chosen(loaded, modality, task))
-    records, bad_images = _take(records, n, seed, _image_check(loaded), check)
+    records, bad_images = _take(loaded, records, n, seed, check)
     refused = loaded.refused + bad_images
     if not records:
         raise DataError(f"{loaded.name}: no row is left, {len(refused)} are refused; the first: {refused[0]}")
@@ -169,38 +169,21 @@ def _label_or_choose(records: list[dict], column: str, value: str | None) -> lis
     return [record for record in records if record[column] == value]
 
 
-def _image_check(loaded: Source) -> Callable[[Iterable[dict]], dict[object, str]] | None:
-    """Return a function that gives, for records, the reason of each image that is refused; None without images."""
-    if loaded.folder is not None:
-        return lambda records: check_images(
-            [r["image_id"] for r in records], lambda key: check_image(find_image(loaded.folder, key), key)
-        )
-    if loaded.pictures is not None:
-        return lambda records: check_images([r["position"] for r in records], lambda key: _check_stored(loaded, key))
-    return None
-
-
-def _check_stored(loaded: Source, position: int) -> None:
-    stored = loaded.pictures[position]["image"]
-    if stored is None or (stored["bytes"] is None and stored["path"] is None):
-        raise DataError("image missing: the row has none; remove the row")
-    check_image(stored["bytes"] if stored["bytes"] is not None else stored["path"], stored["path"])
-
-
 def _take(
-    records: list[dict], n: int | None, seed: int, image_check: Callable | None, check: str
+    loaded: Source, records: list[dict], n: int | None, seed: int, check: str
 ) -> tuple[list[dict], list[Refused]]:
     """Take n records at random; a record whose image is refused makes room for the next one."""
     waiting = list(range(len(records)))
     if n is not None and n < len(records):
         random.Random(seed).shuffle(waiting)
     n = len(records) if n is None else n
+    pictured = loaded.folder is not None or loaded.pictures is not None
     taken, refused = [], []
     while waiting and len(taken) < n:
-        batch, waiting = waiting[: n - len(taken)], waiting[n - len(taken) :]
-        reasons = image_check([records[i] for i in batch]) if image_check else {}
-        for i in sorted(batch):
-            key = records[i]["image_id"] if records[i]["position"] is None else records[i]["position"]
+        batch, waiting = sorted(waiting[: n - len(taken)]), waiting[n - len(taken) :]
+        keys = [_image_key(records[i]) for i in batch]
+        reasons = check_images(keys, partial(_check_image, loaded)) if pictured else {}
+        for i, key in zip(batch, keys):
             if key in reasons:
                 refused.append(Refused(records[i]["file"], records[i]["row"], reasons[key]))
             else:
@@ -208,6 +191,20 @@ def _take(
         if check == "error":
             _raise_first(refused)
     return [records[i] for i in sorted(taken)], refused
+
+
+def _image_key(record: dict) -> object:
+    """What tells the image of a record: its place among the stored images, else its path."""
+    return record["image_id"] if record["position"] is None else record["position"]
+
+
+def _check_image(loaded: Source, key: Any) -> None:
+    if loaded.folder is not None:
+        return check_image(find_image(loaded.folder, key), key)
+    stored = loaded.pictures[key]["image"]
+    if stored is None or (stored["bytes"] is None and stored["path"] is None):
+        raise DataError("image missing: the row has none; remove the row")
+    check_image(stored["bytes"] if stored["bytes"] is not None else stored["path"], stored["path"])
 
 
 def _raise_first(refused: list[Refused]) -> None:

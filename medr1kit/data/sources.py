@@ -63,12 +63,11 @@ def fitting(kind: str | None, given: dict[str, Any]) -> dict[str, Any]:
 
 def own_arguments() -> dict[str, dict[str, Any]]:
     """Return for each kind of source what its reader takes by keyword, with the defaults."""
-    return {
-        kind: {
-            one.name: one.default for one in inspect.signature(read).parameters.values() if one.kind is one.KEYWORD_ONLY
-        }
-        for kind, read in (DRAWN | READ).items()
-    }
+    own = {}
+    for kind, read in (DRAWN | READ).items():
+        parameters = inspect.signature(read).parameters.values()
+        own[kind] = {one.name: one.default for one in parameters if one.kind is one.KEYWORD_ONLY}
+    return own
 
 
 def _listed(names: Iterable[str]) -> str:
