@@ -49,13 +49,13 @@ def _open(path: Path, split: str | None) -> datasets.Dataset:
     return saved
 
 
-def read_hub(name: str, *, split: str | None = None, images: str | os.PathLike | None = None) -> Source:
+def read_hub(name: str | os.PathLike, *, split: str | None = None, images: str | os.PathLike | None = None) -> Source:
     """Read one split (default "train") of a data set on the hub, ``"owner/name"``.
 
     Raises:
         DataError: if that fails, with the hub's own words.
     """
-    split = split or "train"
+    name, split = os.fspath(name), split or "train"
     try:
         table = datasets.load_dataset(name, split=split)
     except Exception as error:  # no network, no such data set, no such split, no access: the hub has its own errors
