@@ -151,23 +151,18 @@ def _place(folder: Path, name: str) -> Path | None:
 
 def _hash_stored(pictures: datasets.Dataset) -> list[Hashed]:
     """Hash a column of images that are not decoded: bytes as they come, files through the cache."""
-    found: list[Hashed] = []
+    found: dict[int, Hashed] = {}
     paths: dict[int, str] = {}
     for start in range(0, len(pictures), _CHUNK):  # a part at a time, for bytes fill the memory
-        part = [picture or {"bytes": None, "path": None} for picture in pictures[start : start + _CHUNK]["image"]]
-        contents = {start + row: picture["bytes"] for row, picture in enumerate(part) if picture["bytes"] is not None}
-        hashed = {row: one for one, row in zip(_hash_all(list(contents.values())), contents)}
-        found += [hashed.get(start + row, UNREADABLE) for row in range(len(part))]
-        paths |= {
-            start + row: picture["path"]
-            for row, picture in enumerate(part)
-            if picture["bytes"] is None and picture["path"]
-        }
+        part = {row: picture for row, picture in enumerate(pictures[start : start + _CHUNK]["image"], start) if picture}
+        contents = {row: picture["bytes"] for row, picture in part.items() if picture["bytes"] is not None}
+        found |= {row: hashed for hashed, row in zip(_hash_all(list(contents.values())), contents)}
+        left = {row: picture["path"] for row, picture in part.items() if row not in contents and picture["path"]}
+        paths |= {row: os.path.abspath(path) for row, path in left.items()}
     if paths:
         of_file = hash_files(paths.values())
-        for row, path in paths.items():
-            found[row] = of_file[os.path.abspath(path)]
-    return found
+        found |= {row: of_file[path] for row, path in paths.items()}
+    return [found.get(row, UNREADABLE) for row in range(len(pictures))]
 
 
 def _hash_all(sources: Sequence[str | bytes]) -> Iterator[Hashed]:

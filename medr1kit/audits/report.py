@@ -43,7 +43,7 @@ _STYLE = (
 )
 _SHOWN = {"%": "{:.1f}", "Cramér's V": "{:.2f}"}  # the others are counts
 _FEW = 100  # rows below which a test is called small
-_FLAT = ("size", "floors", "leaks", "images", "balance", "defects")  # sections whose measures are top-level JSON keys
+_FLAT = ("size", "floors", "leaks", "balance", "defects")  # sections whose measures are top-level JSON keys
 
 
 def audit(

@@ -79,25 +79,22 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _draw_phantoms(
-    *choice: Any, split: str | None = None, scanner="A", shortcut=0.0, difficulty=None, imbalance=0.0
+    modality, task, n, seed, size, *, split=None, scanner="A", shortcut=0.0, difficulty=None, imbalance=0.0
 ) -> datasets.Dataset:
     from medr1kit.data.phantoms import phantom_rows
 
     axes = {"scanner": scanner, "shortcut": shortcut, "difficulty": difficulty, "imbalance": imbalance}
-    rows = phantom_rows(split, *choice, **axes)
+    rows = phantom_rows(split, modality, task, n, seed, size, **axes)
     pictures = [_stored(to_png(row["image"])) for row in progress(rows, "storing phantoms", unit="image")]
     whole, text = datasets.Value("int64"), datasets.Value("string")
     truth = {name: datasets.List(whole) if name == "box" else text for name in rows[0]["truth"]}
     return _dataset(rows, pictures, image=datasets.Image(), n_facts=whole, truth=truth)
 
 
-def _read_medmnist(
-    *choice: Any, split: str | None = None, max_pixels: int | None = None, data_dir: str | os.PathLike | None = None
-) -> datasets.Dataset:
+def _read_medmnist(modality, task, n, seed, size, *, split=None, max_pixels=None, data_dir=None) -> datasets.Dataset:
     from medr1kit.data.medmnist import medmnist_rows
 
-    *choice, size = choice
-    rows = medmnist_rows(data_dir, split, *choice)
+    rows = medmnist_rows(data_dir, split, modality, task, n, seed)
     image = MedicalImage(size=size, max_pixels=max_pixels)
     return _dataset(rows, [_stored(row["image"]) for row in rows], image=image)
 
