@@ -132,9 +132,10 @@ class _Asked:
         self.options, self.shown, self.letters = read.options, read.gold_texts, read.gold_letters()
         self.golds = [plain(text) for text in read.gold_texts]
         self.stems = [plain(stem) for stem in read.stems or [""] * len(read)]
-        self.ids, self.images = read.ids or none, read.images or none
-        self.modalities, self.tasks = read.modalities, read.tasks
+        self.modalities, self.tasks, self.images = read.modalities, read.tasks, read.images or none
         self.sources = column(ds, "source", None) or none
+        self.about = {"id": read.ids or none, "gold": self.shown, "source": self.sources}
+        self.about |= {"modality": self.modalities, "task": self.tasks}
         self.golds_of: dict[str, set[str]] = defaultdict(set)  # by image
         for image, gold in zip(self.images, self.golds):
             self.golds_of[image].add(gold)
@@ -143,14 +144,7 @@ class _Asked:
         return len(self.options)
 
     def summary(self, row: int) -> dict[str, object]:
-        return {
-            "id": self.ids[row],
-            "row": row,
-            "modality": self.modalities[row],
-            "task": self.tasks[row],
-            "source": self.sources[row],
-            "gold": self.shown[row],
-        }
+        return {"row": row} | {name: values[row] for name, values in self.about.items()}
 
     def kinds(self) -> list[list[int]]:
         """The rows, sorted into kinds of question."""
