@@ -127,6 +127,24 @@ def test_findings_put_the_worst_first():
     assert "20 of 120 (16.7 %)" in images
 
 
+def test_what_was_counted_says_its_side_and_what_its_rows_are_called():
+    train, test = files()
+    measures = [measure for measure in audit(train, test).measures if measure.rows is not None]
+    assert {measure.side for measure in measures} == {"train", "test"} and all(measure.flag for measure in measures)
+    assert len({(measure.side, measure.flag) for measure in measures}) == len(measures)
+    shared = next(measure for measure in measures if measure.flag == "image in training")
+    assert (shared.name, shared.side, shared.counted) == ("test_rows_with_train_image", "test", "20 of 120 (16.7 %)")
+
+
+def test_of_defects_in_equally_many_rows_a_right_answer_offered_twice_comes_first():
+    train, test = files()
+    twice = [row | {"options": ["cyst", "Cyst."], "answer": "A"} for row in test[:10]]
+    findings = audit(train, twice + test[10:]).findings
+    (gold,) = [text for text in findings if "offer their right answer twice" in text]
+    (options,) = [text for text in findings if "two options that are one text" in text]
+    assert gold.startswith("10 of 120 (8.3 %) test rows offer") and findings.index(gold) + 1 == findings.index(options)
+
+
 def test_a_test_that_was_trained_on_is_named_first():
     train, test = files()
     with pytest.warns(UserWarning, match="every test row is a training row"):

@@ -9,6 +9,7 @@ from PIL import Image
 
 from medr1kit.__main__ import main
 from medr1kit.commands.flags import DataFlags, PredictFlags, fit_to_machine, modernise, parse_flags
+from medr1kit.commands.loading import refuse_unused
 from medr1kit.vqa import DataError
 
 
@@ -111,6 +112,18 @@ def test_bad_input_ends_with_one_sentence_and_status_2(argv, message, capsys, tm
     assert main(argv) == 2
     error = capsys.readouterr().err
     assert message in error and len(error.strip().splitlines()) == 1
+
+
+def test_every_flag_of_trls_models_is_read_or_refused():
+    from trl import ModelConfig
+
+    read = {"model_name_or_path", "dtype", "attn_implementation", "use_peft", "lora_r", "lora_alpha", "lora_dropout"}
+    refuse_unused(dict.fromkeys(read, 1))
+    for name in {*ModelConfig.__dataclass_fields__, "trust_remote_code"} - read:
+        with pytest.raises(DataError, match=f"--{name} is not supported"):
+            refuse_unused({name: 1})
+    with pytest.raises(DataError, match="--use_peft is not supported"):
+        refuse_unused({"use_peft": True}, ("use_peft",))
 
 
 def test_only_flags_that_were_given_override_the_preset():

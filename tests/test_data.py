@@ -596,3 +596,54 @@ def test_phantoms_refuse_what_they_have_not():
 def test_other_sources_refuse_the_axes_of_the_phantoms(isic, axis):
     with pytest.raises(DataError, match=f"{next(iter(axis))}= does not go with any source but phantoms"):
         load_vqa(isic, **axis)
+
+
+# --- what only one source takes --------------------------------------------------------------------------------------
+
+
+def test_a_refused_argument_is_answered_with_what_the_source_takes(isic, tmp_path):
+    with pytest.raises(
+        DataError, match=r"scanner= does not go with any source but phantoms; a JSON file takes images= an"
+    ):
+        load_vqa(isic, scanner="B")
+    with pytest.raises(
+        DataError, match=r"images= does not go with phantoms; phantoms takes split=, scanner=, shortcut="
+    ):
+        load_vqa("phantoms", images=tmp_path)
+    with pytest.raises(DataError, match="data_dir= does not go with any source but medmnist; phantoms takes"):
+        load_vqa("phantoms", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("typo", "meant"), [("scaner", "scanner"), ("imbalence", "imbalance"), ("modalities", "modality")]
+)
+def test_a_misspelt_argument_is_answered_with_the_nearest_one(isic, typo, meant):
+    for source in ("phantoms", isic):
+        with pytest.raises(TypeError, match=rf"no argument '{typo}'; did you mean {meant}=\?"):
+            load_vqa(source, **{typo: 1})
+
+
+def test_an_argument_like_no_other_is_answered_with_those_that_exist(isic):
+    with pytest.raises(
+        TypeError, match=r"no argument 'shuffle'; there are split=, modality=, .* max_pixels= and check=$"
+    ):
+        load_vqa(isic, shuffle=True)
+    with pytest.raises(TypeError, match=r"no argument 'shuffle'; there are split=, modality=, .* and imbalance=$"):
+        load_vqa("phantoms", shuffle=True)
+
+
+def test_what_only_repeats_a_default_is_taken_by_every_source(isic):
+    silent = {"scanner": "A", "shortcut": 0.0, "difficulty": None, "imbalance": 0.0, "data_dir": None}
+    assert load_vqa(isic, **silent)["id"] == load_vqa(isic)["id"]
+    with pytest.raises(DataError, match="scanner= does not go"):
+        load_vqa(isic, scanner=None)
+
+
+def test_a_source_that_is_not_there_is_named_before_arguments_that_files_do_not_take():
+    with pytest.raises(DataError, match="file not found: 'phantom'; give 'phantoms'"):
+        load_vqa("phantom", split="train")
+
+
+def test_help_names_what_each_source_takes_of_its_own():
+    text = load_vqa.__doc__.partition("of_source:")[2]
+    assert all(f"``{name}``" in text for name in ("scanner", "shortcut", "difficulty", "imbalance", "data_dir"))

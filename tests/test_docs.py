@@ -21,6 +21,7 @@ from PIL import Image
 import medr1kit as mk
 from medr1kit.__main__ import COMMANDS, main
 from medr1kit.data.medmnist import SETS
+from medr1kit.data.sources import own_arguments
 
 ROOT = Path(__file__).parent.parent
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -117,6 +118,8 @@ def check_keywords(call, where):
         from trl import GRPOConfig, SFTConfig
 
         known |= set((GRPOConfig if call.func.attr == "train_grpo" else SFTConfig).__dataclass_fields__)
+    if call.func.attr == "load_vqa":
+        known |= {name for arguments in own_arguments().values() for name in arguments}
     for keyword in call.keywords:
         assert keyword.arg is None or keyword.arg in known, f"{where}: {call.func.attr}({keyword.arg}=)"
 

@@ -283,6 +283,32 @@ def test_a_saved_column_names_the_module_to_import_where_it_is_not_known(column,
         datasets.load_from_disk(tmp_path / "saved")
 
 
+@pytest.mark.parametrize("kind", ["saved", "parquet"])
+def test_a_column_saved_by_version_0_1_0_loads_and_is_saved_under_its_new_name(column, tmp_path, kind, monkeypatch):
+    def save(ds, folder):
+        if kind == "saved":
+            ds.save_to_disk(folder)
+        else:
+            folder.mkdir()
+            ds.to_parquet(folder / "rows.parquet")
+
+    def load(folder):
+        if kind == "saved":
+            return datasets.load_from_disk(folder)
+        return datasets.Dataset.from_parquet(str(folder / "rows.parquet"), cache_dir=str(tmp_path / "cache"))
+
+    new, old = b"medr1kit.data.images.MedicalImage", b"medr1kit.images.MedicalImage"
+    with monkeypatch.context() as patch:
+        patch.setattr(MedicalImage, "_type", old.decode())
+        save(column, tmp_path / "old")
+    assert shades(load(tmp_path / "old"))
+    save(load(tmp_path / "old"), tmp_path / "again")
+    files = {
+        folder: b"".join(path.read_bytes() for path in (tmp_path / folder).iterdir()) for folder in ("old", "again")
+    }
+    assert old in files["old"] and new not in files["old"] and new in files["again"] and old not in files["again"]
+
+
 def test_adding_a_column_or_choosing_rows_decodes_no_image(column, monkeypatch):
     def refuse(self, *args, **kwargs):
         raise AssertionError("decoded")

@@ -7,7 +7,7 @@ import pytest
 
 from medr1kit.audits import blind_floor
 from medr1kit.data.load import load_vqa
-from medr1kit.data.medmnist import SETS, medmnist_rows
+from medr1kit.data.medmnist import SETS, medmnist_rows, read_sets
 from medr1kit.vqa import MODALITIES, TASKS, DataError, parse_problem
 
 SIDE = 8
@@ -52,6 +52,37 @@ def test_the_sets_cover_seven_modalities_and_their_texts_survive_the_problem_for
             one.classes[-1],
             one.classes[0],
         ]
+
+
+def test_the_facts_of_the_twelve_sets_are_those_of_the_collection():
+    assert list(SETS) == [
+        *("pathmnist", "chestmnist", "dermamnist", "octmnist", "pneumoniamnist", "retinamnist", "breastmnist"),
+        *("bloodmnist", "tissuemnist", "organamnist", "organcmnist", "organsmnist"),
+    ]
+    assert [len(one.classes) for one in SETS.values()] == [9, 14, 7, 4, 2, 5, 2, 8, 8, 11, 11, 11]
+    assert SETS["breastmnist"].classes == ("malignant", "normal, benign")
+    assert SETS["chestmnist"].classes[12] == "pleural thickening"
+    assert SETS["octmnist"].question == "What does this OCT image of the retina show?"
+    assert (SETS["retinamnist"].modality, SETS["retinamnist"].task) == ("Fundus", "Lesion Grading")
+    planes = {name: SETS[name].question.split()[4] for name in SETS if name.startswith("organ")}
+    assert planes == {"organamnist": "axial", "organcmnist": "coronal", "organsmnist": "sagittal"}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "octmnist,OCT,Disease Diagnosis,What is it?,drusen",
+        "octmnist,OCT,Disease Diagnosis,What is it?,drusen|drusen",
+        "octmnist,OCT,Disease Diagnosis,What is it,drusen|normal",
+        "octmnist,PET,Disease Diagnosis,What is it?,drusen|normal",
+        "octmnist,OCT,Disease Diagnosis,What is it?,drusen|normal\noctmnist,OCT,Disease Diagnosis,What?,drusen|normal",
+    ],
+)
+def test_a_bad_row_of_the_table_of_sets_is_refused(tmp_path, row):
+    path = tmp_path / "medmnist.csv"
+    path.write_text(f"name,modality,task,question,classes\n{row}\n")
+    with pytest.raises(DataError, match=r"octmnist|unknown modality 'PET'"):
+        read_sets(path)
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])

@@ -7,74 +7,116 @@ task only, "generalises to ultrasound" cannot be told from "answers anatomy ques
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from scipy.stats.contingency import association
 
-from medr1kit.audits.measures import Measure
+from medr1kit.audits.measures import SIDES, Found, Measure
 from medr1kit.audits.rows import Questions, plain
 from medr1kit.vqa import LETTERS, MODALITIES, TASKS
 
 
-def find_balance(train: Questions, test: Questions) -> list[Measure]:
-    """Return letters, numbers of options, vocabularies, modalities, and modality x task of both sides."""
-    found = []
+def find_balance(train: Questions, test: Questions, lookups: Sequence[Measure] = ()) -> Found:
+    """Return letters, numbers of options, vocabularies, modalities, and modality x task of both sides.
+
+    Args:
+        train, test: the two sides.
+        lookups: the blind floor of each modality of a mixed test, to say how far they are apart.
+    """
+    found, two, cells = Found("balance"), [], {}
     for side in (train, test):
-        found += _counts(side, "letters", Counter(side.gold_letters()), LETTERS)
-        found += _counts(side, "options", Counter(len(options) for options in side.options), range(1, len(LETTERS) + 1))
-        found += _counts(side, "modalities", Counter(side.modalities), MODALITIES)
-        found += _vocabulary(side)
-        found += _two_options(side)
-        found += _crossing(side)
+        _counts(found, side, "letters", Counter(side.gold_letters()), LETTERS)
+        _counts(found, side, "options", Counter(len(options) for options in side.options), range(1, len(LETTERS) + 1))
+        _counts(found, side, "modalities", Counter(side.modalities), MODALITIES)
+        for name, number in zip(("gold_texts", "never_gold_texts"), side.vocabulary):
+            found.add(f"{side.name}_{name}", number, "texts", len(side))
+        two += _two_options(found, side)
+        cells[side.name] = _crossing(found, side)
+    _say_first_words(found, two, len(test))
+    _say_mixture(found, *({name for name in side.modalities if name is not None} for side in (train, test)))
+    if lookups:
+        _say_lookups(found, lookups)
+    if unknown := [SIDES[side] for side, there in cells.items() if not there]:
+        found.say(4, 0, f"Modality x task was not counted in {' and '.join(unknown)}: the rows do not say both.")
+    _say_confounded(found, cells["test"])
     return found
 
 
-def _counts(side: Questions, name: str, counts: Counter, order) -> list[Measure]:
-    section = f"{name}_{side.name}"
-    return [Measure(section, str(key), counts[key], "rows", len(side)) for key in order if counts[key]]
+def _counts(found: Found, side: Questions, name: str, counts: Counter, order) -> None:
+    for key in order:
+        if counts[key]:
+            found.add(str(key), counts[key], "rows", len(side), section=f"{name}_{side.name}")
 
 
-def _vocabulary(side: Questions) -> list[Measure]:
-    """Distinct right texts, and distinct wrong ones that are right nowhere on this side."""
-    gold = {plain(text) for text in set(side.gold_texts)}
-    every = {plain(text) for text in {text for options in side.options for text in options}}
-    never = len(every - gold)
-    return [
-        Measure("balance", f"{side.name}_gold_texts", len(gold), "texts", len(side)),
-        Measure("balance", f"{side.name}_never_gold_texts", never, "texts", len(side)),
-    ]
-
-
-def _two_options(side: Questions) -> list[Measure]:
+def _two_options(found: Found, side: Questions) -> list[Measure]:
     """Among the questions with two options: the share whose right text alone begins with the commonest such word."""
     rows = [(options, place) for options, place in zip(side.options, side.gold) if len(options) == 2]
     if not rows:
         return []
     pairs = [(_first_word(options[place]), _first_word(options[1 - place])) for options, place in rows]
     times = max(Counter(right for right, wrong in pairs if right != wrong).values(), default=0)
-    return [Measure("balance", f"{side.name}_two_option_commonest_gold", 100 * times / len(pairs), "%", len(pairs))]
+    name = f"{side.name}_two_option_commonest_gold"
+    return [found.add(name, 100 * times / len(pairs), "%", len(pairs), side=side.name)]
 
 
 def _first_word(text: str) -> str:
     return plain(text).partition(" ")[0]
 
 
-def _crossing(side: Questions) -> list[Measure]:
+def _crossing(found: Found, side: Questions) -> list[Measure]:
     """Counts of modality x task, its empty cells, and how much one tells about the other (Cramér's V, 0..1)."""
     pairs = [(m, t) for m, t in zip(side.modalities, side.tasks) if m is not None and t is not None]
     if not pairs:
         return []
-    cells, n = Counter(pairs), len(pairs)
-    modalities = [name for name in MODALITIES if any(name == m for m, _ in cells)]
-    found = [
-        Measure(f"cells_{side.name}", f"{modality} x {task}", cells[modality, task], "rows", n)
-        for modality in modalities
-        for task in TASKS
+    counts, n = Counter(pairs), len(pairs)
+    modalities = [name for name in MODALITIES if any(name == m for m, _ in counts)]
+    cells = [
+        found.add(f"{m} x {t}", counts[m, t], "rows", n, section=f"cells_{side.name}")
+        for m in modalities
+        for t in TASKS
     ]
-    empty = sum(measure.value == 0 for measure in found)
-    found.append(Measure("balance", f"{side.name}_empty_cells", empty, "cells", len(modalities) * len(TASKS)))
+    found.add(f"{side.name}_empty_cells", sum(cell.value == 0 for cell in cells), "cells", len(cells))
     table = pd.crosstab(*(np.array(names, dtype=object) for names in zip(*pairs)))
     if min(table.shape) > 1:
-        found.append(Measure("balance", f"{side.name}_modality_task_v", float(association(table)), "Cramér's V", n))
-    return found
+        found.add(f"{side.name}_modality_task_v", float(association(table)), "Cramér's V", n)
+    return cells
+
+
+def _say_first_words(found: Found, sides: list[Measure], n_test: int) -> None:
+    told = [side for side in reversed(sides) if side.value > 75 and side.n >= 10]  # the test first
+    if told:
+        parts = " and ".join(f"{side.value:.1f} % of {side.n:,} {SIDES[side.side]} rows" for side in told)
+        share = told[0].value * told[0].n / n_test if told[0].side == "test" else 0
+        sentence = "With two options, the right one, and not the other, begins with one and the same word in"
+        found.say(2, share, f"{sentence} {parts}.")
+
+
+def _say_mixture(found: Found, trained: set[str], tested: set[str]) -> None:
+    there, asked = (", ".join(sorted(names)) for names in (trained, tested))
+    if trained and tested and not trained & tested:
+        found.say(2, 100, f"Training holds {there}, the test {asked}: the floors are for transfer.")
+    elif len(trained) > len(tested) == 1:
+        sentence = f"Training holds {len(trained)} modalities, the test {asked} only"
+        found.say(2, 100, f"{sentence}: a floor from {asked} alone may differ.")
+
+
+def _say_lookups(found: Found, lookups: Sequence[Measure]) -> None:
+    low, high = (chosen(lookups, key=lambda one: one.value) for chosen in (min, max))
+    range_ = f"run from {low.value:.1f} % ({low.name}) to {high.value:.1f} % ({high.name})"
+    if low.value == high.value:
+        range_ = f"all answer {low.value:.1f} %"
+    sentence = f"The test mixes {len(lookups)} modalities, whose option lookups {range_}"
+    found.say(2, 100, f"{sentence}: audit each by itself.")
+
+
+def _say_confounded(found: Found, cells: list[Measure]) -> None:
+    empty = sum(cell.value == 0 for cell in cells)
+    if empty:
+        largest = max(cells, key=lambda cell: cell.value)
+        sentence = (
+            f"{empty} of the test's {len(cells)} modality x task cells are empty, and the largest, {largest.name}, "
+            f"holds {largest.part:.0f} % of the rows: modality and task cannot be told apart."
+        )
+        found.say(2, largest.part / 2, sentence)

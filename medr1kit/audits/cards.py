@@ -27,10 +27,11 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from medr1kit.audits import audit
-from medr1kit.data.files import read_omnimedvqa
+from medr1kit.data.files import is_open, read_omnimedvqa
 from medr1kit.data.load import load_vqa
 from medr1kit.progress import progress
 from medr1kit.vqa import LETTERS, MODALITIES, TASKS, DataError, modality_name, task_name
@@ -126,7 +127,8 @@ def _line(card: str, kind: str, name: str, measure: str, cell: str, found: dict[
         return name, measure, cell, float("nan"), "not there"
     measure_key = task_name(measure) if kind == "modality" and measure != "rows" else measure
     if measure_key not in found:
-        if measure_key.partition(".")[0] + "." in found:  # a part of the audit without this entry, say a short curve
+        part = measure_key.partition(".")[0]  # of the audit, without this entry; small files have no curve at all
+        if part == "curve" or any(key.startswith(f"{part}.") for key in found):
             return name, measure, cell, float("nan"), "not there"
         known = textwrap.shorten(", ".join(map(str, found)), 200, placeholder=" …")
         raise DataError(f"{card}, row {name!r}: {measure!r} is not measured; known are {known}")
@@ -161,8 +163,8 @@ class _Files:
     @cached_property
     def _crossing(self) -> dict[str | None, dict[str, float]]:
         """Modality x task of the open part; None: modality unknown."""
-        records = read_omnimedvqa(self.folder, None).records
-        rows = [row for row in records if Path(row["file"]).parent.name == "Open-access"]
+        records = read_omnimedvqa(self.folder).records
+        rows = [row for row in records if is_open(row["file"])]
         cells = Counter((name, row["task"]) for row in rows for name in (row["modality"], "all"))
         totals = Counter(name for row in rows for name in (row["modality"], "all"))
         names = (*MODALITIES, None, "all")
@@ -189,11 +191,6 @@ def _count_rows(path: Path, load: Any) -> dict[str, float]:
 
 
 def _flat(summary: dict[str, Any]) -> dict[str, float]:
-    """The numbers of an audit, those inside a part under ``part.name``; ``part.`` is nan and says that there is one."""
-    found = {}
-    for key, value in summary.items():
-        parts = {key: value}
-        if isinstance(value, dict):
-            parts = {f"{key}.": float("nan")} | {f"{key}.{name}": inner for name, inner in value.items()}
-        found |= {name: number for name, number in parts.items() if isinstance(number, int | float)}
-    return found | {"curve.": float("nan")}  # which the audit leaves out below 30 training rows
+    """The numbers of an audit, those inside a part under ``part.name``."""
+    flat = pd.json_normalize(summary).iloc[0]
+    return {name: number for name, number in flat.items() if isinstance(number, int | float | np.number)}

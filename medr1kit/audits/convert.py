@@ -25,10 +25,10 @@ from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 
-import datasets
+import numpy as np
 
-from medr1kit.audits.repair import image_disjoint_split
-from medr1kit.data.files import make_record, read_json, read_omnimedvqa
+from medr1kit.audits.repair import rows_to_test
+from medr1kit.data.files import is_open, read_json_source, read_omnimedvqa
 from medr1kit.data.load import DroppedRows
 from medr1kit.vqa import DataError, modality_name, task_name
 
@@ -77,7 +77,7 @@ def convert_omnimedvqa(
         raise DataError(f"{os.fspath(out)!r} is not an empty folder; give a new one")
     records, dropped, read = _read(Path(folder), check)
     if published is None:
-        sides = _image_disjoint(records, test_size, seed)
+        sides = np.where(rows_to_test(records, test_size, seed), "test", "train").tolist()
         places = {
             family: [(record[_COLUMN[family]] or "unknown", side) for record, side in zip(records, sides)]
             for family in FAMILIES
@@ -90,8 +90,9 @@ def convert_omnimedvqa(
     manifest = {"questions": read, "dropped": dropped, "split": split, "files": [], "unplaced": {}, "leaks": {}}
     for family, placed in places.items():
         manifest["unplaced"][family] = placed.count(None)
-        manifest["leaks"][family] = _leaks(records, placed)
-        for (name, side), rows in sorted(_grouped(records, placed).items()):
+        groups = _grouped(records, placed)
+        manifest["leaks"][family] = _leaks(groups)
+        for (name, side), rows in groups.items():
             theirs = files.get((family, name, side))
             entry = _write(out, family, name, side, rows if theirs is None else _in_order_of(theirs, rows))
             if theirs is not None:
@@ -116,9 +117,9 @@ def _read(folder: Path, check: str) -> tuple[list[dict], dict[str, int], dict[st
     """The sound rows in a fixed order, the number of the others by reason, and what was read."""
     if check not in ("error", "drop"):
         raise DataError(f"unknown check {check!r}; use 'error' or 'drop'")
-    source = read_omnimedvqa(folder, None)
-    records = [record for record in source.records if Path(record["file"]).parent.name == "Open-access"]
-    refused = [row for row in source.refused if Path(row.file).parent.name == "Open-access"]
+    source = read_omnimedvqa(folder)
+    records = [record for record in source.records if is_open(record["file"])]
+    refused = [row for row in source.refused if is_open(row.file)]
     if refused and check == "error":
         raise DataError(f"{refused[0]} (check='drop' leaves this and {len(refused) - 1} other rows out)")
     if not records:
@@ -127,23 +128,13 @@ def _read(folder: Path, check: str) -> tuple[list[dict], dict[str, int], dict[st
         )
     if refused:
         warnings.warn(DroppedRows(refused, len(records) + len(refused)), stacklevel=3)
-    for record in records:
-        record["image"] = record["image_id"]
     by_file = defaultdict(list)
     for record in records:
+        record["image"] = record["image_id"]
         by_file[Path(record["file"]).name].append(record)
     read = {name: {"rows": len(rows), "sha256": fingerprint(rows)} for name, rows in by_file.items()}
     records.sort(key=lambda record: (record["image"], record["problem"], record["solution"]))
     return records, dict(Counter(row.kind for row in refused)), read
-
-
-def _image_disjoint(records: list[dict], test_size: float, seed: int) -> list[str]:
-    columns = {name: [record[name] for record in records] for name in ("image_id", "modality", "task")}
-    text = dict.fromkeys(columns, datasets.Value("string"))
-    rows = {**columns, "row": list(range(len(records)))}
-    ds = datasets.Dataset.from_dict(rows, datasets.Features({**text, "row": datasets.Value("int64")}))
-    in_test = set(image_disjoint_split(ds, test_size, seed)[1]["row"])
-    return ["test" if row in in_test else "train" for row in range(len(records))]
 
 
 def _published(folder: Path) -> dict[tuple[str, str, str], list[dict]]:
@@ -153,13 +144,10 @@ def _published(folder: Path) -> dict[tuple[str, str, str], list[dict]]:
         place = _place(path.relative_to(folder))
         if place in files:
             raise DataError(f"{os.fspath(path)} is a second file for {' '.join(place)}; leave one of them out")
-        files[place] = []
-        for row, item in enumerate(read_json(path)):
-            try:
-                record = make_record(item, "", "")
-            except DataError as error:
-                raise DataError(f"{os.fspath(path)}, row {row}: {error}") from error
-            files[place].append({**record, "image": record["image_id"]})
+        source = read_json_source(path)
+        if source.refused:
+            raise DataError(str(source.refused[0]))
+        files[place] = [{**record, "image": record["image_id"]} for record in source.records]
     if not files:
         raise DataError(f"{os.fspath(folder)!r} has no .json or .json.gz file; give the folder with Med-R1's splits")
     return files
@@ -203,14 +191,10 @@ def _as_published(
             exact = [i for i in free if records[i]["problem"] == row["problem"]]
             places[family][(exact or free)[0]] = (name, side)
     for family, placed in places.items():
-        there = defaultdict(set)
-        for known, name, side in files:
-            if known == family:
-                there[name].add(side)
-        for i, record in enumerate(records):
-            missing = set(_SIDES) - there[record[_COLUMN[family]]]
+        for i, name in enumerate(record[_COLUMN[family]] for record in records):
+            missing = [side for side in _SIDES if (family, name, side) not in files]
             if placed[i] is None and len(missing) == 1:
-                placed[i] = (record[_COLUMN[family]], missing.pop())
+                placed[i] = (name, missing[0])
     return places, not_found
 
 
@@ -219,7 +203,7 @@ def _grouped(records: list[dict], placed: list[tuple[str, str] | None]) -> dict[
     for record, place in zip(records, placed):
         if place is not None:
             groups[place].append(record)
-    return groups
+    return dict(sorted(groups.items()))
 
 
 def _in_order_of(published: list[dict], rows: list[dict]) -> list[dict]:
@@ -228,15 +212,11 @@ def _in_order_of(published: list[dict], rows: list[dict]) -> list[dict]:
     return sorted(rows, key=lambda row: order.get((row["image"], row["problem"]), len(order)))
 
 
-def _leaks(records: list[dict], placed: list[tuple[str, str] | None]) -> dict[str, int]:
+def _leaks(groups: dict[tuple[str, str], list[dict]]) -> dict[str, int]:
     """For each name, the test rows whose image is in the training file of that name."""
-    groups = _grouped(records, placed)
-    images = {place: {record["image"] for record in rows} for place, rows in groups.items()}
-    return {
-        name: sum(record["image"] in images.get((name, "train"), ()) for record in rows)
-        for (name, side), rows in sorted(groups.items())
-        if side == "test"
-    }
+    images = {name: {record["image"] for record in rows} for (name, side), rows in groups.items() if side == "train"}
+    tests = {name: rows for (name, side), rows in groups.items() if side == "test"}
+    return {name: sum(row["image"] in images.get(name, ()) for row in rows) for name, rows in tests.items()}
 
 
 def _write(out: Path, family: str, name: str, side: str, rows: list[dict]) -> dict:

@@ -1,9 +1,8 @@
 """Repair of the wording: distractors redrawn so that the options alone tell nothing.
 
 OmniMedVQA's wrong options were made up question by question, so they come from another vocabulary than the right ones.
-Whoever knows which texts are ever right scores 99 % on Med-R1's CT test without an image, where chance is 31 %. Drawing
-the distractors from the gold texts is not enough: "airspace opacity" is gold 318 times and "soft tissue mass" 9 times,
-so among texts drawn alike the frequent one is the best guess, and the lookup still has 63 %.
+Drawing the distractors from the gold texts is not enough: "airspace opacity" is gold 318 times and "soft tissue mass" 9
+times, so among texts drawn alike the frequent one is the best guess.
 
 What works is :mod:`medr1kit.data.blocks`: k questions with k different golds share one option set. Every text is then
 gold in exactly 1/k of the rows in which it appears, and a lookup, whatever it was trained on, scores exactly chance.
@@ -14,25 +13,12 @@ this finds grades, stages, organs, findings and yes-or-no questions without bein
 exclude each other only within one label set ("malignant epidermal" of one source is "basal cell carcinoma" of another),
 and because otherwise recognising the source would give the answer.
 
-It has a price, counted by reason in :class:`DroppedQuestions`. A text that is gold too often ("benign image", 225 of
-258 golds of ISIC2020) is asked only as often as the others let it; a question whose kind has one meaning ("CT" in
-Modality Recognition of CT, "no" in every RadImageNet CT) has no honest distractor at all. On Med-R1's tests:
+It has a price, counted by reason in :class:`DroppedQuestions`: a text that is gold too often is asked only as often as
+the others let it, and a question whose kind has one meaning has no honest distractor at all. What this leaves of
+Med-R1's tests stands in ``docs/your_own_data.md``. Golds that overlap without sharing words are not recognised.
 
-    ==========  =====  ====  ===========  ============  ===========  ========================
-    test         rows  kept  one meaning  too frequent  lookup, was  lookup, now = chance
-    ==========  =====  ====  ===========  ============  ===========  ========================
-    CT           3241  1895         1334            12       99.0 %  26.2 % (24.2 to 28.2)
-    Ultrasound   2074  1888          186             0       83.4 %  25.0 % (23.1 to 27.0)
-    Dermoscopy   1306   654          380           272       95.1 %  30.0 % (26.6 to 33.6)
-    LG            436   271            9           156       96.1 %  31.4 % (26.1 to 37.1)
-    OBA           704   680            2            22      100.0 %  35.6 % (32.1 to 39.3)
-    ==========  =====  ====  ===========  ============  ===========  ========================
-
-Golds that overlap without sharing words are not recognised: in OBA "accumulation of fluid in the central retina" is
-offered beside "fluid accumulation in the macula due to diabetic macular edema".
-
-The stem can still tell: "which stage?" has other golds than "which organ?", and some wordings were used for one finding
-only. Stem and options together score 55 % on the CT test above; ``strict=True`` closes this too and keeps less.
+The stem can still tell: "which stage?" has other golds than "which organ?"; ``strict=True`` closes this too and keeps
+less.
 
 Debias *after* splitting, each side alone. In a table that is balanced exactly, one part says what the rest must hold:
 a lookup fitted on half of the rows comes out *below* chance on the other half. Cross-fitting has to keep the rows with
@@ -51,10 +37,9 @@ from itertools import combinations
 import datasets
 import numpy as np
 import pandas as pd
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from medr1kit.audits.meanings import named_modality, same_meaning, yes_or_no
+from medr1kit.audits.repair import linked
 from medr1kit.audits.rows import column, plain, read_questions
 from medr1kit.data.blocks import exchangeable_blocks, lay_out
 from medr1kit.progress import no_bars_of_datasets, progress
@@ -147,9 +132,10 @@ class _Asked:
         self.options, self.shown, self.letters = read.options, read.gold_texts, read.gold_letters()
         self.golds = [plain(text) for text in read.gold_texts]
         self.stems = [plain(stem) for stem in read.stems or [""] * len(read)]
-        self.ids, self.images = read.ids or none, read.images or none
-        self.modalities, self.tasks = read.modalities, read.tasks
+        self.modalities, self.tasks, self.images = read.modalities, read.tasks, read.images or none
         self.sources = column(ds, "source", None) or none
+        self.about = {"id": read.ids or none, "gold": self.shown, "source": self.sources}
+        self.about |= {"modality": self.modalities, "task": self.tasks}
         self.golds_of: dict[str, set[str]] = defaultdict(set)  # by image
         for image, gold in zip(self.images, self.golds):
             self.golds_of[image].add(gold)
@@ -158,14 +144,7 @@ class _Asked:
         return len(self.options)
 
     def summary(self, row: int) -> dict[str, object]:
-        return {
-            "id": self.ids[row],
-            "row": row,
-            "modality": self.modalities[row],
-            "task": self.tasks[row],
-            "source": self.sources[row],
-            "gold": self.shown[row],
-        }
+        return {"row": row} | {name: values[row] for name, values in self.about.items()}
 
     def kinds(self) -> list[list[int]]:
         """The rows, sorted into kinds of question."""
@@ -183,9 +162,7 @@ class _Asked:
         """Rows that hang together through equal stems and equal golds."""
         stems, stem_names = pd.factorize(pd.Series([self.stems[row] for row in cell], dtype=object))
         golds, gold_names = pd.factorize(pd.Series([self.golds[row] for row in cell], dtype=object))
-        n = len(stem_names) + len(gold_names)
-        graph = coo_array((np.ones(len(cell), dtype=bool), (stems, len(stem_names) + golds)), shape=(n, n))
-        labels = connected_components(graph, directed=False)[1][stems]
+        labels = linked(stems, golds)
         if len(stem_names) > 0.9 * len(cell) and len(pd.unique(labels)) == len(gold_names):
             return [cell]  # stems that never repeat tell no kinds apart
         return [[cell[i] for i in np.flatnonzero(labels == label)] for label in pd.unique(labels)]

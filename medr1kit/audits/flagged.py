@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from medr1kit.audits.blind import HARD
+from medr1kit.audits.rows import column
 from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
@@ -22,26 +24,6 @@ if TYPE_CHECKING:
 
 NONE = "no flag"
 ANY = "any flag"
-HARD = "hard subset"
-
-_NAMES = {
-    "rows_with_train_image": "image in training",
-    "rows_with_train_image_and_answer": "image and answer in training",
-    "rows_with_train_problem": "problem in training",
-    "rows_with_train_stem": "stem in training",
-    "rows_in_train": "whole row in training",
-    "rows_with_train_image_content": "same file in training",
-    "rows_with_train_image_lookalike": "lookalike in training",
-    "rows_with_answer_in_path": "answer in path",
-    "rows_with_unreadable_image": "unreadable image",
-    "repeated_options": "repeated options",
-    "near_duplicate_options": "near-duplicate options",
-    "repeated_gold": "gold twice",
-    "malformed_options": "malformed options",
-    "uneven_full_stops": "uneven full stops",
-    "duplicate_rows": "duplicate row",
-    "hard_subset_n": HARD,
-}
 
 
 class Flagged:
@@ -62,15 +44,16 @@ class Flagged:
     def __init__(self, ds: Dataset, report: AuditReport | None = None, side: str = "test"):
         if not hasattr(ds, "column_names") or isinstance(ds.column_names, dict):
             raise DataError(f"the data is a {type(ds).__name__}; pass one split of what load_vqa returned")
-        if missing := [column for column in ("id", "question", "options", "answer") if column not in ds.column_names]:
+        if missing := [name for name in ("id", "question", "options", "answer") if name not in ds.column_names]:
             raise DataError(f"the data has no column {missing[0]!r}; load it with load_vqa")
         if side not in ("test", "train"):
             raise DataError(f"side={side!r}: the questions were the 'test' or the 'train' side of the audit")
         self.ds = ds
         self._columns: dict[str, list] = {}
         self._check(report, side)
-        self.flags = {} if report is None else _flags(report, side)
-        self.names = {column: _labels(self._read(column), len(ds)) for column in ("modality", "task")}
+        measures = [] if report is None else report.measures
+        self.flags = {one.flag: one.rows for one in measures if one.flag and one.side == side and len(one.rows)}
+        self.names = {name: _labels(column(ds, name, None) or [None] * len(ds)) for name in ("modality", "task")}
 
     def __len__(self) -> int:
         return len(self.ds)
@@ -84,9 +67,9 @@ class Flagged:
             text: what question, options or id must contain; case does not count.
         """
         keep = np.ones(len(self), dtype=bool)
-        for column, name in (("modality", modality), ("task", task)):
+        for label, name in (("modality", modality), ("task", task)):
             if name != "all":
-                keep &= self.names[column] == name
+                keep &= self.names[label] == name
         if flag != "all":
             keep &= self._has(flag)
         rows = np.flatnonzero(keep)
@@ -110,7 +93,7 @@ class Flagged:
 
     def flags_of(self, number: int) -> list[str]:
         """Return the flags of a row."""
-        return [name for name, rows in self.flags.items() if _holds(rows, number)]
+        return [name for name, rows in self.flags.items() if number in rows]
 
     def ids(self, rows: Sequence[int]) -> list[str]:
         """Return the ids of some rows."""
@@ -125,24 +108,20 @@ class Flagged:
         return ~has if flag == NONE else has
 
     def _contain(self, rows: np.ndarray, text: str) -> np.ndarray:
-        ids, stems, options = (self._read(column) for column in ("id", "question", "options"))
+        ids, stems, options = (self._read(name) for name in ("id", "question", "options"))
         texts = ("\n".join([str(ids[row]), str(stems[row]), *map(str, options[row] or ())]) for row in rows)
         return np.array([text in whole.casefold() for whole in texts], dtype=bool)
 
-    def _read(self, column: str) -> list:
+    def _read(self, name: str) -> list:
         """A column of texts, kept once it was asked for; images are never decoded."""
-        if column not in self._columns:
-            there = column in self.ds.column_names
-            read = self.ds.select_columns([column]).with_format(None)[:][column] if there else [None] * len(self)
-            if column in ("modality", "task"):
-                return read
-            self._columns[column] = read
-        return self._columns[column]
+        if name not in self._columns:
+            self._columns[name] = column(self.ds, name, None) or [None] * len(self)
+        return self._columns[name]
 
     def _check(self, report: AuditReport | None, side: str) -> None:
         if report is None:
             return
-        n = int(report.frame.loc[report.frame["measure"] == f"n_{side}", "value"].iloc[0])
+        n = next(measure.n for measure in report.measures if measure.section == "size" and measure.side == side)
         other_ids = side == "test" and report.test_ids is not None and list(report.test_ids) != list(self._read("id"))
         if n != len(self.ds) or other_ids:
             raise DataError(
@@ -152,21 +131,5 @@ class Flagged:
             )
 
 
-def _flags(report: AuditReport, side: str) -> dict[str, np.ndarray]:
-    other = {"test": "train", "train": "test"}[side]
-    found = {}
-    for measure, rows in report.rows.items():
-        if not len(rows) or measure.startswith(f"{other}_") or (side == "train" and not measure.startswith("train_")):
-            continue
-        plain = measure.removeprefix(f"{side}_")
-        found[_NAMES.get(plain, plain.replace("_", " "))] = np.asarray(rows)
-    return found
-
-
-def _holds(rows: np.ndarray, number: int) -> bool:
-    place = int(np.searchsorted(rows, number))
-    return place < len(rows) and rows[place] == number
-
-
-def _labels(values: list, n: int) -> np.ndarray:
-    return np.array(["unknown" if value is None else str(value) for value in values], dtype=object).reshape(n)
+def _labels(values: list) -> np.ndarray:
+    return np.array(["unknown" if value is None else str(value) for value in values], dtype=object)

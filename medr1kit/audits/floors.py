@@ -22,9 +22,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t
 
+from medr1kit.audits.measures import interval
 from medr1kit.audits.rows import Questions, Wording, encode, read_questions
-from medr1kit.results.stats import cluster_interval, wilson
-from medr1kit.vqa import LETTERS, MODALITIES, TASKS, DataError
+from medr1kit.vqa import MODALITIES, TASKS, DataError
 
 _PRIOR, _WEIGHT, _STEM_WEIGHT = 0.25, 1.0, 3.0
 CURVE = (30, 100, 300, 1000)  # training rows of the learning curve
@@ -107,13 +107,11 @@ def all_floors(train: Questions, test: Questions, shared: np.ndarray) -> Floors:
     """
     seen, asked = encode(train, test)
     new_stem = ~np.isin(seen.stems, asked.stems)
-    letters = [side.gold_letters() for side in (train, test)]
-    train_letter, best_letter = (max(LETTERS, key=side.count) for side in letters)
-    is_letter = [np.array([letter == chosen for letter in letters[1]], float) for chosen in (best_letter, train_letter)]
+    letters = np.array(test.gold_letters())
     credits = {
         "chance": 1 / asked.counts,
-        "best_letter": is_letter[0],
-        "train_letter": is_letter[1],
+        "best_letter": (letters == test.commonest_letter).astype(float),
+        "train_letter": (letters == train.commonest_letter).astype(float),
         "longest_option": pick(asked.lengths.astype(float), asked),
         "blind_options": lookup(seen, asked),
     }
@@ -123,14 +121,7 @@ def all_floors(train: Questions, test: Questions, shared: np.ndarray) -> Floors:
     credits["blind_disjoint"] = lookup(seen, asked, use=~shared)
     curve = learning_curve(seen, asked)
     left = int(new_stem.sum()), int((~shared).sum())
-    return Floors(credits, curve, train_letter, len(train), *left)
-
-
-def interval(credits: np.ndarray, clusters: Sequence[Hashable] | None = None) -> tuple[float, float]:
-    """Return the 95 % interval of a mean credit: Wilson's, or that of clusters where there are at least two."""
-    if clusters is not None and len(set(clusters)) > 1:
-        return cluster_interval(credits, clusters)
-    return wilson(float(credits.sum()), len(credits))
+    return Floors(credits, curve, train.commonest_letter, len(train), *left)
 
 
 def curve_interval(draws: np.ndarray, clusters: Sequence[Hashable] | None = None) -> tuple[float, float]:

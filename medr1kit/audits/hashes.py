@@ -21,10 +21,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import sys
-import warnings
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from hashlib import sha256
 from io import BytesIO
@@ -36,14 +33,18 @@ import datasets
 import imagehash
 import numpy as np
 import PIL.Image
+from platformdirs import user_cache_path
 
 from medr1kit.data.files import image_folder
-from medr1kit.data.images import find_image, to_rgb
-from medr1kit.progress import progress
+from medr1kit.data.images import find_image, in_threads, to_rgb
 from medr1kit.vqa import DataError
 
 _CACHE_FILE = "image_hashes_1.sqlite"  # the number changes with the hash
 _DRAFT = (256, 256)  # a JPEG is decoded at the smallest of its own scales that is at least this large
+_TABLE = (
+    "CREATE TABLE IF NOT EXISTS hashes (path TEXT PRIMARY KEY, size INTEGER, changed INTEGER, content TEXT, look TEXT)"
+)
+_KNOWN = "SELECT content, look FROM hashes WHERE path = ? AND size = ? AND changed = ?"
 _CHUNK = 500
 
 
@@ -78,15 +79,7 @@ def hash_image(source: str | os.PathLike | bytes) -> Hashed:
 
 def cache_folder() -> Path:
     """Return the folder in which hashes are kept: MEDR1KIT_CACHE, or medr1kit in the user's cache folder."""
-    if "MEDR1KIT_CACHE" in os.environ:
-        return Path(os.environ["MEDR1KIT_CACHE"])
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "medr1kit"
+    return Path(os.environ.get("MEDR1KIT_CACHE") or user_cache_path("medr1kit", appauthor=False, opinion=False))
 
 
 def hash_files(paths: Iterable[str | os.PathLike]) -> dict[str, Hashed]:
@@ -158,29 +151,22 @@ def _place(folder: Path, name: str) -> Path | None:
 
 def _hash_stored(pictures: datasets.Dataset) -> list[Hashed]:
     """Hash a column of images that are not decoded: bytes as they come, files through the cache."""
-    found: list[Hashed] = []
+    found: dict[int, Hashed] = {}
     paths: dict[int, str] = {}
     for start in range(0, len(pictures), _CHUNK):  # a part at a time, for bytes fill the memory
-        part = [picture or {"bytes": None, "path": None} for picture in pictures[start : start + _CHUNK]["image"]]
-        contents = {start + row: picture["bytes"] for row, picture in enumerate(part) if picture["bytes"] is not None}
-        hashed = {row: one for one, row in zip(_hash_all(list(contents.values())), contents)}
-        found += [hashed.get(start + row, UNREADABLE) for row in range(len(part))]
-        paths |= {
-            start + row: picture["path"]
-            for row, picture in enumerate(part)
-            if picture["bytes"] is None and picture["path"]
-        }
+        part = {row: picture for row, picture in enumerate(pictures[start : start + _CHUNK]["image"], start) if picture}
+        contents = {row: picture["bytes"] for row, picture in part.items() if picture["bytes"] is not None}
+        found |= {row: hashed for hashed, row in zip(_hash_all(list(contents.values())), contents)}
+        left = {row: picture["path"] for row, picture in part.items() if row not in contents and picture["path"]}
+        paths |= {row: os.path.abspath(path) for row, path in left.items()}
     if paths:
         of_file = hash_files(paths.values())
-        for row, path in paths.items():
-            found[row] = of_file[os.path.abspath(path)]
-    return found
+        found |= {row: of_file[path] for row, path in paths.items()}
+    return [found.get(row, UNREADABLE) for row in range(len(pictures))]
 
 
 def _hash_all(sources: Sequence[str | bytes]) -> Iterator[Hashed]:
-    with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        warnings.simplefilter("ignore")  # Pillow's, about odd files
-        yield from progress(pool.map(hash_image, sources), "hashing images", total=len(sources), unit="image")
+    return in_threads(hash_image, sources, "hashing images")
 
 
 def _open_cache() -> sqlite3.Connection:
@@ -195,19 +181,11 @@ def _open_cache() -> sqlite3.Connection:
     return cache
 
 
-_TABLE = (
-    "CREATE TABLE IF NOT EXISTS hashes (path TEXT PRIMARY KEY, size INTEGER, changed INTEGER, content TEXT, look TEXT)"
-)
-
-
 def _cached(cache: sqlite3.Connection, stamps: dict[str, tuple[int, int]]) -> dict[str, Hashed]:
-    paths, found = list(stamps), {}
-    for start in range(0, len(paths), 500):
-        part = paths[start : start + 500]
-        marks = ",".join("?" * len(part))
-        for path, size, changed, content, look in cache.execute(f"SELECT * FROM hashes WHERE path IN ({marks})", part):
-            if (size, changed) == stamps[path]:
-                found[path] = Hashed(content, None if look is None else int(look, 16))
+    found = {}
+    for path, stamp in stamps.items():
+        for content, look in cache.execute(_KNOWN, (path, *stamp)):
+            found[path] = Hashed(content, None if look is None else int(look, 16))
     return found
 
 

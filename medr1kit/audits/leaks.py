@@ -11,7 +11,7 @@ import re
 import numpy as np
 
 from medr1kit.audits.hashes import Hashed, near_any
-from medr1kit.audits.measures import Measure, count
+from medr1kit.audits.measures import SIDES, Found
 from medr1kit.audits.rows import Questions, loose, plain, seen_in
 
 
@@ -25,7 +25,7 @@ def shared_rows(train: Questions, test: Questions) -> np.ndarray:
     return found
 
 
-def text_leaks(train: Questions, test: Questions) -> list[Measure]:
+def text_leaks(train: Questions, test: Questions) -> Found:
     """Return what test rows share with training rows, from paths and texts alone.
 
     Image paths are compared as strings; gold texts as in the lookup (:func:`medr1kit.audits.rows.plain`); stems and
@@ -34,22 +34,40 @@ def text_leaks(train: Questions, test: Questions) -> list[Measure]:
 
     Source: Med-R1 facts, section 1.6.
     """
-    found = []
-    if train.images and test.images:
-        found.append(count("leaks", "test_rows_with_train_image", seen_in(test.images, train.images)))
-        gold = [side.about_images(list(map(plain, side.gold_texts))) for side in (test, train)]
-        found.append(count("leaks", "test_rows_with_train_image_and_answer", seen_in(*gold)))
-    if train.problems and test.problems:
-        problems = [loose(side.problems) for side in (test, train)]
-        found.append(count("leaks", "test_rows_with_train_problem", seen_in(*problems)))
-        if train.images and test.images:
-            rows = [side.about_images(texts, side.gold) for side, texts in zip((test, train), problems)]
-            found.append(count("leaks", "test_rows_in_train", seen_in(*rows)))
-    if train.stems and test.stems:
-        found.append(count("leaks", "test_rows_with_train_stem", seen_in(loose(test.stems), loose(train.stems))))
-    for side in (train, test):
-        if side.images:
-            found.append(count("leaks", f"{side.name}_rows_with_answer_in_path", _answer_in_path(side)))
+    found, sides = Found("leaks"), (test, train)
+    images, problems, stems = (all(getattr(side, name) for side in sides) for name in ("images", "problems", "stems"))
+    if images:
+        golds = [side.about_images(list(map(plain, side.gold_texts))) for side in sides]
+        image = found.count("rows_with_train_image", "image in training", seen_in(test.images, train.images))
+        answer = found.count("rows_with_train_image_and_answer", "image and answer in training", seen_in(*golds))
+        more = f", {answer.value:,} of them with the same answer" if answer.value else ""
+        found.say_of(image, 1, f"ask about an image that is also in training{more}")
+    if problems:
+        texts = [loose(side.problems) for side in sides]
+        problem = found.count("rows_with_train_problem", "problem in training", seen_in(*texts))
+        found.say_of(problem, 1, "have a problem text (question and options) that is also in training")
+    if problems and images:
+        rows = [side.about_images(problem, side.gold) for side, problem in zip(sides, texts)]
+        same = found.count("rows_in_train", "whole row in training", seen_in(*rows))
+        if same.value < same.n:
+            found.say_of(same, 0, "are training rows, with image, problem and answer")
+        else:
+            sentence = f"Every test row is a training row ({same.n:,} of {same.n:,}): a score here measures memory only"
+            found.say(0, 100, f"{sentence}. Was one file given as both?")
+    if stems:
+        asked = seen_in(loose(test.stems), loose(train.stems))
+        stem = found.count("rows_with_train_stem", "stem in training", asked)
+        found.say_of(stem, 2, "ask a question that was also asked in training")
+    in_path = [
+        found.count("rows_with_answer_in_path", "answer in path", _answer_in_path(side), side.name)
+        for side in (train, test)
+        if side.images
+    ]
+    found.say_of_both(in_path, "have their answer in the image path; a path must never reach a prompt")
+    if not problems:
+        found.say(4, 0, "Questions were not compared: a side has no column question or problem.")
+    if not images:
+        found.say(4, 0, "Shared images could not be counted: a side has neither image_id nor image paths.")
     return found
 
 
@@ -59,18 +77,29 @@ def _answer_in_path(side: Questions) -> np.ndarray:
     return np.array([gold != "" and gold in path for gold, path in pairs], dtype=bool)
 
 
-def image_leaks(train: list[Hashed], test: list[Hashed], distance: int) -> list[Measure]:
+def image_leaks(train: list[Hashed], test: list[Hashed], distance: int, by_path: float = 0) -> Found:
     """Return what test rows share with training rows, from the images themselves.
 
     Args:
         train, test: one :class:`~medr1kit.audits.hashes.Hashed` a row.
         distance: perceptual hashes that differ in at most so many of their 64 bits count as the same picture.
+        by_path: test rows whose image path is in training; not more rows with the same file are not worth a sentence.
     """
+    found = Found("leaks")
+    broken = {"train": [image.content is None for image in train], "test": [image.content is None for image in test]}
+    unread = [
+        found.count("rows_with_unreadable_image", "unreadable image", rows, side) for side, rows in broken.items()
+    ]
     exact = seen_in([image.content for image in test], [image.content for image in train])
     near = near_any([image.look for image in test], [image.look for image in train], distance)
-    return [
-        count("leaks", "train_rows_with_unreadable_image", np.array([image.content is None for image in train])),
-        count("leaks", "test_rows_with_unreadable_image", np.array([image.content is None for image in test])),
-        count("leaks", "test_rows_with_train_image_content", exact),
-        count("leaks", "test_rows_with_train_image_lookalike", exact | near),
-    ]
+    content = found.count("rows_with_train_image_content", "same file in training", exact)
+    alike = found.count("rows_with_train_image_lookalike", "lookalike in training", exact | near)
+    found.say_of_both(unread, "have an image that is missing or unreadable")
+    for name in (SIDES[one.side] for one in unread if one.value == one.n):
+        found.say(0, 0, f"No {name} image could be read: is it the folder that the paths start from?")
+    if content.value > by_path:
+        found.say_of(content, 1, "show an image whose file is also in training")
+    if alike.value > content.value:
+        hashes = f"perceptual hashes differ in at most {distance} of 64 bits"
+        found.say_of(alike, 1, f"show an image that has a twin or lookalike in training ({hashes})")
+    return found

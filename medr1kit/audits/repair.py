@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -42,16 +42,22 @@ def image_disjoint_split(
         DataError: if ``image_id`` (or what ``by`` names) is missing somewhere, or everything hangs together so that one
             side would be empty.
     """
+    in_test = rows_to_test(ds, test_size, seed, by)
+    return ds.select(np.flatnonzero(~in_test)), ds.select(np.flatnonzero(in_test))
+
+
+def rows_to_test(rows: Any, test_size: float, seed: int, by: str = "image") -> np.ndarray:
+    """Return for each row of a Dataset, frame or list whether :func:`image_disjoint_split` puts it in the test set."""
     if not 0 < test_size < 1:
         raise DataError(f"test_size is {test_size}; it must lie between 0 and 1")
-    if len(ds) == 0:
+    if len(rows) == 0:
         raise DataError("the data set has no rows; pass data with questions in it")
     if by not in ("image", "patient", "source"):
         raise DataError(f"unknown by={by!r}; use 'image', 'patient' or 'source'")
-    components = _components(ds, by)
+    components = _components(rows, by)
     absent = [None] * len(components)
     cells, _ = pd.factorize(
-        pd.Series(list(zip(*(column(ds, name, None) or absent for name in ("modality", "task")))), dtype=object)
+        pd.Series(list(zip(*(column(rows, name, None) or absent for name in ("modality", "task")))), dtype=object)
     )
     in_test = _draw(components, cells, test_size, np.random.default_rng(seed))[components]
     if in_test.all() or not in_test.any():
@@ -60,26 +66,39 @@ def image_disjoint_split(
             f"group(s) through shared images, patients{' or sources' if by == 'source' else ''}; too few or too large "
             "for this test_size"
         )
-    return ds.select(np.flatnonzero(~in_test)), ds.select(np.flatnonzero(in_test))
+    return in_test
 
 
-def _components(ds: Dataset, by: str) -> np.ndarray:
+def _components(rows: Any, by: str) -> np.ndarray:
     """The component number of each row: connected over equal image, patient and, if wanted, source."""
-    names = ["image_id", "patient_id", *(["source"] if by == "source" else [])]
     needed = {"image": ("image_id",), "patient": ("image_id", "patient_id"), "source": ("image_id", "source")}[by]
-    n, starts, ends, nodes = len(ds), [], [], 0
-    for name in names:
-        values = column(ds, name, "the data set" if name in needed else None) or []
-        known = pd.Series(values, dtype=object).replace("", None)
-        codes, uniques = pd.factorize(known)  # -1 where unknown
-        if name in needed and (codes < 0).any():
-            row = np.flatnonzero(codes < 0)[0]
+    codes = []
+    for name in dict.fromkeys(("image_id", "patient_id", *needed)):
+        values = column(rows, name, "the data set" if name in needed else None) or [None] * len(rows)
+        codes.append(pd.factorize(pd.Series(values, dtype=object).replace("", None))[0])  # -1 where unknown
+        if name in needed and (codes[-1] < 0).any():
+            row = np.flatnonzero(codes[-1] < 0)[0]
             raise DataError(f"row {row} has no {name}; without it nobody can tell which rows share it")
-        starts.append(np.flatnonzero(codes >= 0))
-        ends.append(n + nodes + codes[codes >= 0])  # one extra node for each image, each patient, each source
-        nodes += len(uniques)
+    return linked(*codes)
+
+
+def linked(*codes: np.ndarray) -> np.ndarray:
+    """Return the number of each row's component: rows that share a value, directly or through others, have one.
+
+    Args:
+        codes: a column each, (n,) whole numbers, equal where the value is; -1 is no value.
+
+    >>> linked(np.array([0, 0, 1, -1]), np.array([0, 1, 1, -1])).tolist()
+    [0, 0, 0, 1]
+    """
+    n, starts, ends, nodes = len(codes[0]), [], [], len(codes[0])
+    for column_codes in codes:
+        known = np.flatnonzero(column_codes >= 0)
+        starts.append(known)
+        ends.append(nodes + column_codes[known])  # beside the rows, a node for each value
+        nodes += 1 + column_codes.max(initial=-1)
     start, end = np.concatenate(starts), np.concatenate(ends)
-    graph = coo_array((np.ones(len(start), dtype=bool), (start, end)), shape=(n + nodes, n + nodes))
+    graph = coo_array((np.ones(len(start), dtype=bool), (start, end)), shape=(nodes, nodes))
     return pd.factorize(connected_components(graph, directed=False)[1][:n])[0]
 
 

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import StringIO
@@ -20,15 +21,16 @@ import numpy as np
 import pandas as pd
 
 from medr1kit.audits.balance import find_balance
+from medr1kit.audits.blind import find_floors
 from medr1kit.audits.defects import find_defects
-from medr1kit.audits.findings import write_findings
-from medr1kit.audits.floors import Floors, all_floors, curve_interval
+from medr1kit.audits.floors import all_floors
 from medr1kit.audits.hashes import hash_data
 from medr1kit.audits.leaks import image_leaks, shared_rows, text_leaks
-from medr1kit.audits.measures import Measure, count, share
+from medr1kit.audits.measures import Found, Measure, worst_first
 from medr1kit.audits.rows import Questions, column, read_questions
 from medr1kit.progress import progress
-from medr1kit.vqa import MODALITIES, TASKS, DataError
+from medr1kit.results.stats import wilson
+from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,8 +42,8 @@ _STYLE = (
     "th:nth-child(-n+2),td:nth-child(-n+2),th:nth-child(4),td:nth-child(4){text-align:left}"
 )
 _SHOWN = {"%": "{:.1f}", "Cramér's V": "{:.2f}"}  # the others are counts
-_EXACT = ("chance", "best_letter")  # facts about the test file, not estimates
-_FLAT = ("size", "floors", "leaks", "images", "balance", "defects")  # sections whose measures are top-level JSON keys
+_FEW = 100  # rows below which a test is called small
+_FLAT = ("size", "floors", "leaks", "balance", "defects")  # sections whose measures are top-level JSON keys
 
 
 def audit(
@@ -90,46 +92,43 @@ def audit(
     for name, side in rows.items():
         if images is not None and side.images is None:
             raise DataError(f"{name} has neither image_id nor image paths; leave images= out")
-    parts = progress((_floors, text_leaks, find_balance, find_defects), "audit", unit="part")
-    floors, leaks, balance, defects = [part(rows["train"], rows["test"]) for part in parts]
-    measures = [Measure("size", f"n_{name}", len(side), "rows", len(side)) for name, side in rows.items()]
-    measures += [*_floor_measures(floors, rows["test"], clusters), *leaks]
     hashed = [hash_data(data, rows[name].images, images) for name, data in (("train", train), ("test", test))]
-    if None not in hashed:
-        measures += image_leaks(*hashed, distance)
-    measures += [*balance, *defects]
-    if any(m.name == "test_rows_in_train" and m.value == m.n for m in measures):
+    total = 5 if None in hashed else 6
+    parts = list(progress(_parts(*rows.values(), clusters, hashed, distance), "audit", total=total, unit="part"))
+    about = {"cluster": cluster, "distance": distance, "train_letter_used": rows["train"].commonest_letter}
+    measures = tuple(measure for part in parts for measure in part)
+    report = AuditReport(measures, worst_first(parts), about, rows["test"].ids)
+    if len(report.rows.get("test_rows_in_train", ())) == len(rows["test"]):
         warnings.warn("every test row is a training row: a score on this test measures memory only", stacklevel=2)
-    about = {"cluster": cluster, "distance": distance, "train_letter_used": floors.train_letter}
-    return AuditReport(tuple(measures), about, rows["test"].ids)
+    return report
 
 
-def _floors(train: Questions, test: Questions) -> Floors:
-    return all_floors(train, test, shared_rows(train, test))
+def _parts(train: Questions, test: Questions, clusters: list | None, hashed: list, distance: int) -> Iterator[Found]:
+    """The parts of an audit, in the order of the report."""
+    yield _sizes(train, test)
+    floors = find_floors(all_floors(train, test, shared_rows(train, test)), test, clusters)
+    yield floors
+    leaks = text_leaks(train, test)
+    if None in hashed:
+        leaks.say(3, 0, "The images themselves were not compared: give the image folder to find copies among them.")
+    yield leaks
+    if None not in hashed:
+        by_path = next((leak.value for leak in leaks if leak.name == "test_rows_with_train_image"), 0)
+        yield image_leaks(*hashed, distance, by_path)
+    yield find_balance(train, test, [rule for rule in floors if rule.section == "blind_options_by_modality"])
+    yield find_defects(train, test)
 
 
-def _floor_measures(floors: Floors, test: Questions, clusters: list | None) -> list[Measure]:
-    found = [share("floors", name, credits, clusters, exact=name in _EXACT) for name, credits in floors.credits.items()]
-    for size, draws in floors.curve.items():
-        low, high = curve_interval(draws, clusters)
-        found.append(Measure("curve", str(size), 100 * float(draws.mean()), "%", len(test), 100 * low, 100 * high))
-    blind, n_train = floors.credits["blind_options"], floors.train_rows
-    found.append(Measure("floors", "stem_disjoint_train_rows", floors.stem_disjoint_rows, "rows", n_train))
-    found.append(Measure("floors", "disjoint_train_rows", floors.disjoint_rows, "rows", n_train))
-    hard = blind < 1
-    found.append(count("floors", "hard_subset_n", hard))
-    if hard.any():
-        found.append(share("floors", "hard_subset_chance", floors.credits["chance"][hard], exact=True))
-    for by, names, values in (("modality", MODALITIES, test.modalities), ("task", TASKS, test.tasks)):
-        if len(set(values)) > 1:
-            for name in (*names, None):
-                chosen = np.array([value == name for value in values])
-                if chosen.any():
-                    within = None if clusters is None else [c for c, is_in in zip(clusters, chosen) if is_in]
-                    found.append(share(f"blind_options_by_{by}", name or "unknown", blind[chosen], within))
-                    found.append(
-                        share(f"chance_by_{by}", name or "unknown", floors.credits["chance"][chosen], exact=True)
-                    )
+def _sizes(train: Questions, test: Questions) -> Found:
+    found, n = Found("size"), len(test)
+    for side in (train, test):
+        found.add(f"n_{side.name}", len(side), "rows", len(side), side=side.name)
+    if len(train) < n:
+        found.say(2, 100, f"The test has more rows ({n:,}) than training ({len(train):,}): are they swapped?")
+    if n < _FEW:
+        low, high = (100 * limit for limit in wilson(n / 2, n))
+        at_half = f"at 50 % accuracy the 95 % interval is {low:.0f} to {high:.0f} %"
+        found.say(0, 1, f"The test has only {n} row{'s' if n > 1 else ''}: {at_half}.")
     return found
 
 
@@ -139,11 +138,13 @@ class AuditReport:
 
     Attributes:
         measures: every number, with the rows behind it.
+        findings: what the measures mean, in plain sentences, the worst first.
         about: the settings it was made with.
         test_ids: the ids of the test rows, or None.
     """
 
     measures: tuple[Measure, ...]
+    findings: list[str]
     about: dict[str, Any]
     test_ids: list[str] | None = field(default=None)
 
@@ -154,11 +155,6 @@ class AuditReport:
         return pd.DataFrame(
             [(m.section, m.name, m.value, m.unit, m.low, m.high, m.n) for m in self.measures], columns=names
         )
-
-    @cached_property
-    def findings(self) -> list[str]:
-        """What the measures mean, in plain sentences, the worst first."""
-        return write_findings(self.measures, self.about)
 
     @cached_property
     def rows(self) -> dict[str, np.ndarray]:
@@ -257,8 +253,10 @@ class AuditReport:
         return page
 
     def _repr_html_(self) -> str:
-        n_train, n_test = (f"{self.summary[f'n_{side}']:,}" for side in ("train", "test"))
-        head = f"<p>{n_train} training and {n_test} test questions. The worst first; 95 % intervals in brackets.</p>"
+        n_train, n_test = (measure.n for measure in self.measures if measure.section == "size")
+        head = (
+            f"<p>{n_train:,} training and {n_test:,} test questions. The worst first; 95 % intervals in brackets.</p>"
+        )
         items = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in self.findings)
         details = f"<details><summary>All numbers</summary>{_table(self.frame)}</details>"
         return f"{head}<ol>{items}</ol>{self._figure()}{details}"

@@ -58,6 +58,13 @@ class Questions:
         """The gold option's text, a row."""
         return [options[place] for options, place in zip(self.options, self.gold)]
 
+    @cached_property
+    def vocabulary(self) -> tuple[int, int]:
+        """How many distinct texts are right, and how many others are right in no row; see :func:`plain`."""
+        gold = {plain(text) for text in set(self.gold_texts)}
+        every = {plain(text) for text in {text for options in self.options for text in options}}
+        return len(gold), len(every - gold)
+
     def about_images(self, *others: Sequence[Hashable]) -> list[tuple | None]:
         """The image together with other things, a row; None in a row without image."""
         rows = zip(self.images or [None] * len(self), *others)
@@ -66,6 +73,11 @@ class Questions:
     def gold_letters(self) -> list[str]:
         """The gold letter, a row."""
         return [LETTERS[place] for place in self.gold]
+
+    @cached_property
+    def commonest_letter(self) -> str:
+        """The letter that is gold most often; of equals the first."""
+        return max(LETTERS, key=self.gold_letters().count)
 
 
 def read_questions(data: Any, name: str) -> Questions:

@@ -9,27 +9,25 @@ from typing import Any
 from medr1kit.formats import ResponseFormat, format_named
 from medr1kit.vqa import DataError
 
-# Flags of TRL's ModelConfig that nothing here reads.
-_UNSUPPORTED = (
-    "model_revision",
-    "trust_remote_code",
-    "load_in_4bit",
-    "load_in_8bit",
-    "lora_target_modules",
-    "lora_target_parameters",
-    "lora_modules_to_save",
-    "lora_task_type",
-    "use_rslora",
-    "use_dora",
-    "bnb_4bit_quant_type",
-    "use_bnb_nested_quant",
-    "bnb_4bit_quant_storage",
-)
+# Flags of TRL's ModelConfig that something here reads.
+_MODEL_FLAGS = {
+    "model_name_or_path",
+    "dtype",
+    "attn_implementation",
+    "use_peft",
+    "lora_r",
+    "lora_alpha",
+    "lora_dropout",
+}
 
 
 def refuse_unused(flags: dict[str, Any], more: tuple[str, ...] = ()) -> None:
-    for name in (*_UNSUPPORTED, *more):
-        if name in flags:
+    """Refuse flags of TRL's models that nothing here reads, and those of ``more``."""
+    from trl import ModelConfig
+
+    unread = {"trust_remote_code", *ModelConfig.__dataclass_fields__} - _MODEL_FLAGS | {*more}
+    for name in flags:
+        if name in unread:
             raise DataError(f"--{name} is not supported by this command; leave it out")
 
 

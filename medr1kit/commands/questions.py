@@ -33,8 +33,6 @@ def convert(argv: list[str]) -> None:
 
 def audit(argv: list[str]) -> None:
     """Say what a score on a test file would mean: blind floors, leaks, balance, defects."""
-    from medr1kit.audits import audit
-
     parser = argparse.ArgumentParser(prog="medr1kit audit", description=audit.__doc__.splitlines()[0])
     sources = "'phantoms', a Med-R1 .json or .json.gz, a folder, or a hub name"
     parser.add_argument("--train", help=f"questions to train on: {sources}")
@@ -51,10 +49,17 @@ def audit(argv: list[str]) -> None:
     parser.add_argument("--data", help="folder that the card's file names start from")
     flags = parser.parse_args(argv)
     given = [name for name in ("train", "test", "check_card", "data") if getattr(flags, name) is not None]
-    if given == ["check_card", "data"]:
-        return _check_card(flags.check_card, flags.data)
-    if given != ["train", "test"]:
+    if given not in (["train", "test"], ["check_card", "data"]):
         parser.error("give --train and --test, or --check-card and --data")
+    if flags.check_card is not None:
+        _check_card(flags.check_card, flags.data)
+    else:
+        _audit_files(flags)
+
+
+def _audit_files(flags: argparse.Namespace) -> None:
+    from medr1kit.audits import audit
+
     for path in (flags.json, flags.html):
         if path is not None and not path.resolve().parent.is_dir():
             raise DataError(f"{str(path)!r} cannot be written: there is no such folder; make it first")

@@ -77,8 +77,11 @@ class Source:
                 self.refused.append(Refused(file, row, str(error)))
 
 
-def read_json_source(path: Path, images: str | os.PathLike | None, meta: str | os.PathLike | None) -> Source:
+def read_json_source(
+    path: str | os.PathLike, *, images: str | os.PathLike | None = None, meta: str | os.PathLike | None = None
+) -> Source:
     """Read a Med-R1 file: an array of objects with image, problem and solution."""
+    path = Path(path)
     source = Source(os.fspath(path), image_folder(images))
     items = read_json(path)
     if meta is not None:
@@ -88,8 +91,9 @@ def read_json_source(path: Path, images: str | os.PathLike | None, meta: str | o
     return source
 
 
-def read_omnimedvqa(path: Path, images: str | os.PathLike | None) -> Source:
+def read_omnimedvqa(path: str | os.PathLike, *, images: str | os.PathLike | None = None) -> Source:
     """Read OmniMedVQA's folder: ``QA_information/Open-access/*.json`` and ``Restricted-access``, as far as there."""
+    path = Path(path)
     if images is None and (path / "Images").is_dir():
         images = path
     source = Source(os.fspath(path), image_folder(images))
@@ -100,16 +104,19 @@ def read_omnimedvqa(path: Path, images: str | os.PathLike | None) -> Source:
             "unpack OmniMedVQA again"
         )
     for file in files:
-        access = "" if file.parent.name == "Open-access" else f"{file.parent.name}-"
         stem = _stem(file)
-        source.read(
-            read_json(file),
-            os.fspath(file),
-            lambda item, row, prefix=f"{access}{stem}", stem=stem: make_record(
-                _from_omni(item), f"{prefix}-{row}", stem
-            ),
-        )
+        prefix = stem if is_open(file) else f"{file.parent.name}-{stem}"
+
+        def convert(item: object, row: int, prefix: str = prefix, stem: str = stem) -> dict:
+            return make_record(_from_omni(item), f"{prefix}-{row}", stem)
+
+        source.read(read_json(file), os.fspath(file), convert)
     return source
+
+
+def is_open(file: str | os.PathLike) -> bool:
+    """Return whether a file of OmniMedVQA is of its open part."""
+    return Path(file).parent.name == "Open-access"
 
 
 def image_folder(images: str | os.PathLike | None) -> Path | None:

@@ -16,12 +16,12 @@ import math
 import os
 import stat
 import warnings
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path, PureWindowsPath
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import datasets
 import numpy as np
@@ -33,6 +33,7 @@ from medr1kit.progress import progress
 from medr1kit.vqa import DataError
 
 DEFAULT_SIZE = 384  # Med-R1 facts, section 1.1: images are stated to be resized to 384 x 384 beforehand
+_TYPE_IN_0_1_0 = "medr1kit.images.MedicalImage"  # how data sets name the column that version 0.1.0 saved
 Key = TypeVar("Key", bound=Hashable)
 
 
@@ -152,12 +153,25 @@ def check_images(keys: Iterable[Key], check: Callable[[Key], None]) -> dict[Key,
         return None
 
     keys = list(dict.fromkeys(keys))
-    # The filter is set here once, because changing it inside the threads would be a race.
+    reasons = in_threads(reason, keys, "checking images")
+    return {key: why for key, why in zip(keys, reasons, strict=True) if why is not None}
+
+
+def in_threads(work: Callable[[Any], Any], images: Sequence[Any], what: str) -> Iterator[Any]:
+    """Do some work on each image in a pool of threads (decoding lets others run), with a bar if it takes long.
+
+    Pillow's warnings about odd files are dropped. The filter is set once, because inside the threads it were a race.
+    """
     with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         warnings.simplefilter("ignore")
-        reasons = pool.map(reason, keys)
-        bar = progress(reasons, "checking images", total=len(keys), unit="image")
-        return {key: why for key, why in zip(keys, bar, strict=True) if why is not None}
+        yield from progress(pool.map(work, images), what, total=len(images), unit="image")
+
+
+def to_png(image: PIL.Image.Image) -> bytes:
+    """Return an image as a PNG file, packed fast rather than small."""
+    buffer = BytesIO()
+    image.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
 
 
 def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
@@ -224,4 +238,5 @@ class MedicalImage(datasets.Image):
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # "register_feature is experimental"; the tests pin what we need of it
-    register_feature(MedicalImage, MedicalImage._type)
+    for name in (MedicalImage._type, _TYPE_IN_0_1_0):
+        register_feature(MedicalImage, name)

@@ -13,26 +13,18 @@ from __future__ import annotations
 
 import os
 import random
-import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable
-from hashlib import sha1
-from io import BytesIO
+from functools import partial
 from numbers import Integral
-from pathlib import Path
+from typing import Any
 
 import datasets
 
-from medr1kit.data.files import Refused, Source, read_json_source, read_omnimedvqa
+from medr1kit.data.files import Refused, Source
 from medr1kit.data.images import DEFAULT_SIZE, MedicalImage, check_image, check_images, find_image
-from medr1kit.data.medmnist import medmnist_rows
-from medr1kit.data.saved import open_hub, open_saved, read_table
-from medr1kit.progress import progress
+from medr1kit.data.sources import DRAWN, READ, fitting, kind_of, read_dataset
 from medr1kit.vqa import DataError, modality_name, task_name
-
-TEXT_COLUMNS = ("problem", "solution", "question", "options", "answer", "modality", "task", "source", "image_id")
-EXTRA_COLUMNS = ("patient_id", "rationale", "n_facts", "truth")  # where a source has them; the last two: phantoms only
 
 
 class DroppedRows(UserWarning):
@@ -69,11 +61,7 @@ def load_vqa(
     size: int | None = None,
     max_pixels: int | None = None,
     check: str = "error",
-    data_dir: str | os.PathLike | None = None,
-    scanner: str = "A",
-    shortcut: float = 0.0,
-    difficulty: float | None = None,
-    imbalance: float = 0.0,
+    **of_source: Any,
 ) -> datasets.Dataset:
     """Load medical multiple-choice questions, with or without their images.
 
@@ -110,34 +98,37 @@ def load_vqa(
         max_pixels: instead of ``size``: shrink images of more pixels than this and keep their aspect.
         check: "error" refuses bad rows, "drop" leaves them out and lists them in a :class:`DroppedRows` warning. Of
             the images only those of the rows that are taken are checked, each once.
-        data_dir: medmnist: the folder with its ``.npz`` files.
-        scanner: phantoms: "A", or "B", which sees a narrower field, blurred, flatter and noisier.
-        shortcut: phantoms: probability that a marker in the image and the wording of the wrong options give the answer
-            away, 0 to 1; meant for training data.
-        difficulty: phantoms: how faint lesions are, 0 to 1; None: each image its own, up to a half.
-        imbalance: phantoms: how unequal the classes are, 0 to below 1; see :class:`medr1kit.data.phantoms.ImageId`.
+        **of_source: what one kind of source takes beside these; any other source refuses it.
+
+            * phantoms: ``scanner`` "A" (default), or "B", which sees a narrower field, blurred, flatter and noisier;
+              ``shortcut``, the probability that a marker in the image and the wording of the wrong options give the
+              answer away, 0 (default) to 1, meant for training data; ``difficulty``, how faint lesions are, 0 to 1,
+              default each image its own, up to a half; ``imbalance``, how unequal the classes are, 0 (default) to
+              below 1, see :class:`medr1kit.data.phantoms.ImageId`;
+            * medmnist: ``data_dir``, the folder with its ``.npz`` files.
 
     Raises:
-        DataError: if the source cannot be read, a row is bad (see ``check``), or no row is left.
+        DataError: if the source cannot be read, does not take an argument, a row is bad (see ``check``), or no row is
+            left.
+        TypeError: if no source has an argument of that name.
 
     Source: Med-R1 facts, sections 1.1 (files, size of images) and 1.6 (their defects).
     """
     _check_arguments(check, n, size, max_pixels)
     modality = None if modality is None else modality_name(modality)
     task = None if task is None else task_name(task)
-    axes = {"scanner": scanner, "shortcut": shortcut, "difficulty": difficulty, "imbalance": imbalance}
-    if source == "phantoms":
-        _refuse("phantoms", images=images, meta=meta, max_pixels=max_pixels, data_dir=data_dir)
-        return _load_phantoms(split, modality, task, n, seed, size, axes)
-    _refuse("any source but phantoms", **{name: value for name, value in axes.items() if value != _NO_AXES[name]})
-
-    if source == "medmnist":
-        _refuse("medmnist", images=images, meta=meta)
-        rows = medmnist_rows(data_dir, split, modality, task, n, seed)
-        return _drawn(rows, [row["image"] for row in rows], {"image": MedicalImage(size=size, max_pixels=max_pixels)})
-    _refuse("any source but medmnist", data_dir=data_dir)
-
-    loaded = _open_source(source, split, images, meta)
+    given = {"split": split, "images": images, "meta": meta}
+    kind = kind_of(source)
+    if kind is None:
+        fitting(kind, of_source)  # what only other kinds take is named first
+        raise DataError(
+            f"file not found: {os.fspath(source)!r}; give 'phantoms', 'medmnist', a .json or .json.gz file, "
+            "OmniMedVQA's folder, a folder written by save_to_disk, or the hub name 'owner/name' of a data set"
+        )
+    if kind in DRAWN:
+        fit = fitting(kind, {**given, "max_pixels": max_pixels, **of_source})
+        return DRAWN[kind](modality, task, n, seed, size, **fit)
+    loaded = READ[kind](source, **fitting(kind, {**given, **of_source}))
     total = len(loaded.records) + len(loaded.refused)
     if check == "error":
         _raise_first(loaded.refused)
@@ -145,7 +136,7 @@ def load_vqa(
     records = _label_or_choose(records, "task", task)
     if loaded.records and not records:
         raise DataError(_none_chosen(loaded, modality, task))
-    records, bad_images = _take(records, n, seed, _image_check(loaded), check)
+    records, bad_images = _take(loaded, records, n, seed, check)
     refused = loaded.refused + bad_images
     if not records:
         raise DataError(f"{loaded.name}: no row is left, {len(refused)} are refused; the first: {refused[0]}")
@@ -153,8 +144,8 @@ def load_vqa(
         warnings.warn(DroppedRows(refused, total), stacklevel=2)
     if n is not None and len(records) < n:
         warnings.warn(f"{loaded.name}: only {len(records)} of the {n} rows asked for are there; took all", stacklevel=2)
-    shape = {"size": None if max_pixels else size or DEFAULT_SIZE, "max_pixels": max_pixels}
-    return _dataset(records, loaded, MedicalImage(**shape))
+    size = None if max_pixels else size or DEFAULT_SIZE
+    return read_dataset(records, loaded, MedicalImage(size=size, max_pixels=max_pixels))
 
 
 def _check_arguments(check: str, n: int | None, size: int | None, max_pixels: int | None) -> None:
@@ -165,66 +156,6 @@ def _check_arguments(check: str, n: int | None, size: int | None, max_pixels: in
             raise DataError(f"{name}={value!r} is not a whole number of at least 1")
     if size is not None and max_pixels is not None:
         raise DataError("size= and max_pixels= exclude each other; give one")
-
-
-def _refuse(kind: str, **arguments: object) -> None:
-    for name, value in arguments.items():
-        if value is not None:
-            raise DataError(f"{name}= does not go with {kind}; leave it out")
-
-
-# --- sources ---------------------------------------------------------------------------------------------------------
-
-
-_NO_AXES = {"scanner": "A", "shortcut": 0.0, "difficulty": None, "imbalance": 0.0}
-
-
-def _load_phantoms(split, modality, task, n, seed, size, axes: dict[str, object]) -> datasets.Dataset:
-    from medr1kit.data.phantoms import phantom_rows
-
-    rows = phantom_rows(split, modality, task, n, seed, size, **axes)
-    pictures = []
-    for row in progress(rows, "storing phantoms", unit="image"):
-        buffer = BytesIO()
-        row["image"].save(buffer, "PNG", compress_level=1)
-        pictures.append(buffer.getvalue())
-    return _drawn(rows, pictures, {"image": datasets.Image(), **_phantom_features(rows[0])})
-
-
-def _drawn(rows: list[dict], pictures: list[bytes], features: dict[str, object]) -> datasets.Dataset:
-    """A data set that holds its images itself."""
-    columns = _columns(rows)
-    features = datasets.Features({**_features(columns), **features})
-    columns["image"] = [{"bytes": picture, "path": None} for picture in pictures]
-    return datasets.Dataset.from_dict(columns, features=features).select_columns(_order(features))
-
-
-def _phantom_features(row: dict) -> dict[str, object]:
-    whole = datasets.Value("int64")
-    truth = {name: datasets.List(whole) if name == "box" else datasets.Value("string") for name in row["truth"]}
-    return {"n_facts": whole, "truth": truth}
-
-
-def _open_source(
-    source: str | os.PathLike, split: str | None, images: str | os.PathLike | None, meta: str | os.PathLike | None
-) -> Source:
-    path = Path(source)
-    if path.is_file():
-        _refuse("a JSON file", split=split)
-        return read_json_source(path, images, meta)
-    if (path / "QA_information").is_dir():
-        _refuse("OmniMedVQA's folder", split=split, meta=meta)
-        return read_omnimedvqa(path, images)
-    if path.is_dir():
-        _refuse("a saved data set", meta=meta)
-        return read_table(open_saved(path, split), os.fspath(source), images)
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)) and not re.search(r"\.(json|gz)$", str(source)):
-        _refuse("a data set on the hub", meta=meta)
-        return read_table(open_hub(str(source), split or "train"), str(source), images)
-    raise DataError(
-        f"file not found: {os.fspath(source)!r}; give 'phantoms', 'medmnist', a .json or .json.gz file, OmniMedVQA's "
-        "folder, a folder written by save_to_disk, or the hub name 'owner/name' of a data set"
-    )
 
 
 # --- rows ------------------------------------------------------------------------------------------------------------
@@ -238,38 +169,21 @@ def _label_or_choose(records: list[dict], column: str, value: str | None) -> lis
     return [record for record in records if record[column] == value]
 
 
-def _image_check(loaded: Source) -> Callable[[Iterable[dict]], dict[object, str]] | None:
-    """Return a function that gives, for records, the reason of each image that is refused; None without images."""
-    if loaded.folder is not None:
-        return lambda records: check_images(
-            [r["image_id"] for r in records], lambda key: check_image(find_image(loaded.folder, key), key)
-        )
-    if loaded.pictures is not None:
-        return lambda records: check_images([r["position"] for r in records], lambda key: _check_stored(loaded, key))
-    return None
-
-
-def _check_stored(loaded: Source, position: int) -> None:
-    stored = loaded.pictures[position]["image"]
-    if stored is None or (stored["bytes"] is None and stored["path"] is None):
-        raise DataError("image missing: the row has none; remove the row")
-    check_image(stored["bytes"] if stored["bytes"] is not None else stored["path"], stored["path"])
-
-
 def _take(
-    records: list[dict], n: int | None, seed: int, image_check: Callable | None, check: str
+    loaded: Source, records: list[dict], n: int | None, seed: int, check: str
 ) -> tuple[list[dict], list[Refused]]:
     """Take n records at random; a record whose image is refused makes room for the next one."""
     waiting = list(range(len(records)))
     if n is not None and n < len(records):
         random.Random(seed).shuffle(waiting)
     n = len(records) if n is None else n
+    pictured = loaded.folder is not None or loaded.pictures is not None
     taken, refused = [], []
     while waiting and len(taken) < n:
-        batch, waiting = waiting[: n - len(taken)], waiting[n - len(taken) :]
-        reasons = image_check([records[i] for i in batch]) if image_check else {}
-        for i in sorted(batch):
-            key = records[i]["image_id"] if records[i]["position"] is None else records[i]["position"]
+        batch, waiting = sorted(waiting[: n - len(taken)]), waiting[n - len(taken) :]
+        keys = [_image_key(records[i]) for i in batch]
+        reasons = check_images(keys, partial(_check_image, loaded)) if pictured else {}
+        for i, key in zip(batch, keys):
             if key in reasons:
                 refused.append(Refused(records[i]["file"], records[i]["row"], reasons[key]))
             else:
@@ -279,61 +193,29 @@ def _take(
     return [records[i] for i in sorted(taken)], refused
 
 
+def _image_key(record: dict) -> object:
+    """What tells the image of a record: its place among the stored images, else its path."""
+    return record["image_id"] if record["position"] is None else record["position"]
+
+
+def _check_image(loaded: Source, key: Any) -> None:
+    if loaded.folder is not None:
+        return check_image(find_image(loaded.folder, key), key)
+    stored = loaded.pictures[key]["image"]
+    if stored is None or (stored["bytes"] is None and stored["path"] is None):
+        raise DataError("image missing: the row has none; remove the row")
+    check_image(stored["bytes"] if stored["bytes"] is not None else stored["path"], stored["path"])
+
+
 def _raise_first(refused: list[Refused]) -> None:
     if refused:
         more = f"; {len(refused) - 1} more rows are refused" if len(refused) > 1 else ""
         raise DataError(f"{refused[0]} (check='drop' loads the other rows{more})")
 
 
-def _wanted(modality: str | None, task: str | None) -> str:
-    wanted = {"modality": modality, "task": task}
-    return " and ".join(f"{name} {value}" for name, value in wanted.items() if value) or "no filter"
-
-
 def _none_chosen(loaded: Source, modality: str | None, task: str | None) -> str:
     there = Counter((r["modality"] or "unknown", r["task"] or "unknown") for r in loaded.records)
     known = ", ".join(f"{m} x {t} ({count})" for (m, t), count in sorted(there.items()))
+    wanted = " and ".join(f"{name} {one}" for name, one in (("modality", modality), ("task", task)) if one)
     refused = f"; {len(loaded.refused)} rows are refused, the first: {loaded.refused[0]}" if loaded.refused else ""
-    return f"{loaded.name}: no row has {_wanted(modality, task)}; it has {known[:600]}{refused}"
-
-
-# --- the data set ----------------------------------------------------------------------------------------------------
-
-
-def _columns(records: list[dict]) -> dict[str, list]:
-    extra = [name for name in EXTRA_COLUMNS if any(name in record for record in records)]
-    return {name: [record.get(name) for record in records] for name in ("id", *TEXT_COLUMNS, *extra)}
-
-
-def _features(columns: Iterable[str]) -> dict[str, object]:
-    text = datasets.Value("string")
-    return {name: datasets.List(text) if name == "options" else text for name in columns}
-
-
-def _order(names: Iterable[str]) -> list[str]:
-    return [name for name in ("id", "image", *TEXT_COLUMNS, *EXTRA_COLUMNS) if name in names]
-
-
-def _dataset(records: list[dict], loaded: Source, image: MedicalImage) -> datasets.Dataset:
-    if loaded.pictures is not None:
-        return _beside_pictures(records, loaded.pictures, image)
-    columns = _columns(records)
-    features = _features(columns)
-    if loaded.folder is not None:
-        folder = os.path.abspath(loaded.folder)
-        columns["image"] = [{"path": os.path.join(folder, r["image_id"]), "bytes": None} for r in records]
-        features["image"] = image
-    return datasets.Dataset.from_dict(columns, features=datasets.Features(features)).select_columns(_order(features))
-
-
-def _beside_pictures(records: list[dict], pictures: datasets.Dataset, image: MedicalImage) -> datasets.Dataset:
-    """Put the columns beside a stored image column without copying it: rows that were not taken stay empty, unseen."""
-    for record in records:
-        if record["image_id"] is None:
-            stored = pictures[record["position"]]["image"]
-            record["image_id"] = stored["path"] if stored["bytes"] is None else sha1(stored["bytes"]).hexdigest()[:16]
-    at = {record["position"]: record for record in records}
-    columns = _columns([at.get(position, {}) for position in range(len(pictures))])
-    text = datasets.Dataset.from_dict(columns, features=datasets.Features(_features(columns)))
-    both = datasets.concatenate_datasets([pictures.cast_column("image", image), text], axis=1)
-    return both.select_columns(_order(both.column_names)).select(sorted(at))
+    return f"{loaded.name}: no row has {wanted}; it has {known[:600]}{refused}"

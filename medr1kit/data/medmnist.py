@@ -17,11 +17,13 @@ here, this is for research and teaching, not for clinical use.
 
 Source: names of files, arrays and classes are those of the ``medmnist`` package 3.0.2, ``INFO`` in its ``info.py``.
 Changed are RetinaMNIST's classes "0" to "4", named after the five grades they stand for, and ChestMNIST's "pleural",
-which is pleural thickening in NIH ChestX-ray14. The stems, and which of our tasks a set belongs to, are ours.
+which is pleural thickening in NIH ChestX-ray14. The stems, and which of our tasks a set belongs to, are ours. All of
+it stands in ``medmnist.csv`` beside this file.
 """
 
 from __future__ import annotations
 
+import csv
 import math
 import os
 import random
@@ -32,7 +34,6 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import IO
 
@@ -40,16 +41,11 @@ import numpy as np
 import PIL.Image
 
 from medr1kit.data.blocks import exchangeable_blocks, lay_out, most_blocks
+from medr1kit.data.images import to_png
 from medr1kit.progress import progress
-from medr1kit.vqa import LETTERS, DataError, format_problem, format_solution
+from medr1kit.vqa import LETTERS, DataError, format_problem, format_solution, modality_name, task_name
 
 SPLITS = ("train", "val", "test")
-_AI, _DD, _LG = "Anatomy Identification", "Disease Diagnosis", "Lesion Grading"
-_OBA = "Other Biological Attributes"
-_ORGANS = (
-    *("bladder", "femur-left", "femur-right", "heart", "kidney-left", "kidney-right"),
-    *("liver", "lung-left", "lung-right", "pancreas", "spleen"),
-)
 
 
 @dataclass(frozen=True)
@@ -62,78 +58,23 @@ class MedMNIST:
     classes: tuple[str, ...]
 
 
-SETS = {
-    "pathmnist": MedMNIST(
-        "Microscopy",
-        _AI,
-        "What kind of tissue does this histology image of the colon show?",
-        (
-            *("adipose", "background", "debris", "lymphocytes", "mucus", "smooth muscle", "normal colon mucosa"),
-            *("cancer-associated stroma", "colorectal adenocarcinoma epithelium"),
-        ),
-    ),
-    "chestmnist": MedMNIST(
-        "X-Ray",
-        _DD,
-        "Which finding does this chest X-ray show?",
-        (
-            *("atelectasis", "cardiomegaly", "effusion", "infiltration", "mass", "nodule", "pneumonia"),
-            *("pneumothorax", "consolidation", "edema", "emphysema", "fibrosis", "pleural thickening", "hernia"),
-        ),
-    ),
-    "dermamnist": MedMNIST(
-        "Dermoscopy",
-        _DD,
-        "Which skin lesion does this dermoscopic image show?",
-        (
-            *("actinic keratoses and intraepithelial carcinoma", "basal cell carcinoma"),
-            *("benign keratosis-like lesions", "dermatofibroma", "melanoma", "melanocytic nevi", "vascular lesions"),
-        ),
-    ),
-    "octmnist": MedMNIST(
-        "OCT",
-        _DD,
-        "What does this OCT image of the retina show?",
-        ("choroidal neovascularization", "diabetic macular edema", "drusen", "normal"),
-    ),
-    "pneumoniamnist": MedMNIST("X-Ray", _DD, "What does this chest X-ray of a child show?", ("normal", "pneumonia")),
-    "retinamnist": MedMNIST(
-        "Fundus",
-        _LG,
-        "Which grade of diabetic retinopathy does this fundus image show?",
-        (
-            *("no diabetic retinopathy", "mild diabetic retinopathy", "moderate diabetic retinopathy"),
-            *("severe diabetic retinopathy", "proliferative diabetic retinopathy"),
-        ),
-    ),
-    "breastmnist": MedMNIST(
-        "Ultrasound", _DD, "What does this ultrasound image of the breast show?", ("malignant", "normal, benign")
-    ),
-    "bloodmnist": MedMNIST(
-        "Microscopy",
-        _OBA,
-        "What kind of blood cell does this microscopy image show?",
-        (
-            *("basophil", "eosinophil", "erythroblast"),
-            "immature granulocytes(myelocytes, metamyelocytes and promyelocytes)",
-            *("lymphocyte", "monocyte", "neutrophil", "platelet"),
-        ),
-    ),
-    "tissuemnist": MedMNIST(
-        "Microscopy",
-        _OBA,
-        "What kind of kidney cell does this fluorescence microscopy image show?",
-        (
-            *("Collecting Duct, Connecting Tubule", "Distal Convoluted Tubule", "Glomerular endothelial cells"),
-            *("Interstitial endothelial cells", "Leukocytes", "Podocytes", "Proximal Tubule Segments"),
-            "Thick Ascending Limb",
-        ),
-    ),
-    **{
-        f"organ{letter}mnist": MedMNIST("CT", _AI, f"Which organ does this {plane} CT slice show?", _ORGANS)
-        for letter, plane in (("a", "axial"), ("c", "coronal"), ("s", "sagittal"))
-    },
-}
+def read_sets(path: Path) -> dict[str, MedMNIST]:
+    """Return the sets of a table by name; classes stand between bars.
+
+    Raises:
+        DataError: if a name comes twice, or a row has no question, classes that repeat, or an unknown modality or task.
+    """
+    sets = {}
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            name, classes = row["name"], tuple(row["classes"].split("|"))
+            if name in sets or not row["question"].endswith("?") or not 2 <= len(set(classes)) == len(classes):
+                raise DataError(f"{path.name}, {name}: named twice, no question, or classes that repeat; mend the row")
+            sets[name] = MedMNIST(modality_name(row["modality"]), task_name(row["task"]), row["question"], classes)
+    return sets
+
+
+SETS = read_sets(Path(__file__).with_suffix(".csv"))
 
 
 def medmnist_rows(
@@ -183,7 +124,7 @@ def medmnist_rows(
     if not rows:
         raise DataError(f"{', '.join(chosen)}: {split} has images of fewer than two classes; there is nothing to ask")
     if n is not None and len(rows) < n:
-        warnings.warn(f"medmnist: only {len(rows)} of the {n} rows asked for are there; took all", stacklevel=3)
+        warnings.warn(f"medmnist: only {len(rows)} of the {n} rows asked for are there; took all", stacklevel=4)
     return rows
 
 
@@ -325,8 +266,4 @@ def _pictures(path: Path, split: str, images: list[int], n_labels: int) -> Itera
         for image in images:
             file.seek((image - place) * length, os.SEEK_CUR)
             pixels, place = file.read(length), image + 1
-            buffer = BytesIO()
-            PIL.Image.fromarray(np.frombuffer(pixels, np.uint8).reshape(shape[1:])).save(
-                buffer, "PNG", compress_level=1
-            )
-            yield buffer.getvalue()
+            yield to_png(PIL.Image.fromarray(np.frombuffer(pixels, np.uint8).reshape(shape[1:])))

@@ -17,12 +17,18 @@ READ_KEYS = (
 )
 
 
-def open_saved(path: Path, split: str | None) -> datasets.Dataset:
-    """Open a folder written by ``save_to_disk``; ``split`` (default "train") if it holds several.
+def read_saved(
+    folder: str | os.PathLike, *, split: str | None = None, images: str | os.PathLike | None = None
+) -> Source:
+    """Read a folder written by ``save_to_disk``; ``split`` (default "train") if it holds several.
 
     Raises:
         DataError: if it is no such folder, is damaged, or has no such split.
     """
+    return _read_table(_open(Path(folder), split), os.fspath(folder), images)
+
+
+def _open(path: Path, split: str | None) -> datasets.Dataset:
     if path.name == "QA_information":
         raise DataError(f"{os.fspath(path)!r} is a part of OmniMedVQA; give its parent folder")
     if not (path / "dataset_dict.json").is_file() and not (path / "state.json").is_file():
@@ -43,22 +49,24 @@ def open_saved(path: Path, split: str | None) -> datasets.Dataset:
     return saved
 
 
-def open_hub(name: str, split: str) -> datasets.Dataset:
-    """Load one split of a data set on the hub, ``"owner/name"``.
+def read_hub(name: str | os.PathLike, *, split: str | None = None, images: str | os.PathLike | None = None) -> Source:
+    """Read one split (default "train") of a data set on the hub, ``"owner/name"``.
 
     Raises:
         DataError: if that fails, with the hub's own words.
     """
+    name, split = os.fspath(name), split or "train"
     try:
-        return datasets.load_dataset(name, split=split)
+        table = datasets.load_dataset(name, split=split)
     except Exception as error:  # no network, no such data set, no such split, no access: the hub has its own errors
         raise DataError(
             f"{name!r} is no file or folder here, and loading split {split!r} of it from the hub failed "
             f"({type(error).__name__}: {str(error).strip()[:200]}); check the name, the split and the network"
         ) from error
+    return _read_table(table, name, images)
 
 
-def read_table(table: datasets.Dataset, name: str, images: str | os.PathLike | None) -> Source:
+def _read_table(table: datasets.Dataset, name: str, images: str | os.PathLike | None) -> Source:
     """Read a data set of the `datasets` library with the columns image, problem and solution, or all of ours."""
     missing = [column for column in ("image", "problem", "solution") if column not in table.column_names]
     if missing:
