@@ -1,6 +1,6 @@
 """How the cost of a GRPO step grows, stock TRL against the shared prefix: writes `benchmarks/speed/growth.csv`.
 
-    python benchmarks/growth.py [--repeats 1]     # about ten minutes
+    python -m benchmarks.growth [--repeats 1]     # about ten minutes
 
 One thing is changed at a time; the rest is four prompts of 16 image tokens, groups of 8, 64 new tokens in every row, a
 LoRA adapter on the built-in model, no reference model, no gradient checkpointing. Completions of one length are the
@@ -18,8 +18,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from medr1kit.benchmark.even import fixed_length
-from medr1kit.benchmark.grpo import Case, measure
+from benchmarks.cases.even import fixed_length
+from benchmarks.cases.grpo import Case, measure
 from medr1kit.models.load import TINY, load_model, load_processor
 
 OUTPUT = Path(__file__).parent / "speed" / "growth.csv"

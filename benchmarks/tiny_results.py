@@ -1,8 +1,8 @@
 """What training does to the built-in model: the runs behind `medr1kit/results/recorded/`.
 
-    python benchmarks/tiny_results.py tune      # presets, on the validation split
-    python benchmarks/tiny_results.py run       # every cell, on the test split; finished cells are skipped
-    python benchmarks/tiny_results.py tables    # medr1kit/results/recorded/*.csv from the cells
+    python -m benchmarks.tiny_results tune      # presets, on the validation split
+    python -m benchmarks.tiny_results run       # every cell, on the test split; finished cells are skipped
+    python -m benchmarks.tiny_results tables    # medr1kit/results/recorded/*.csv from the cells
 
 A cell is one training: modality x format x method x seed. Every cell answers the same test questions, so before and
 after are compared question by question. Seeds change the training images, the adapter's start and the sampling.

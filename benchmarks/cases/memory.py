@@ -17,13 +17,14 @@ import tempfile
 import warnings
 from pathlib import Path
 
-from medr1kit.benchmark.even import distinct_reward, fixed_length
+from benchmarks.cases.even import distinct_reward, fixed_length
 from medr1kit.training.telemetry import peak_memory
 
 VOCABULARY = 151_936  # Qwen2-VL's
 NEW_TOKENS = 128
 PROMPTS, GROUP = 4, 8
 MiB = 2**20
+ROOT = Path(__file__).resolve().parents[2]
 _GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": str(10**6)}
 
 
@@ -31,8 +32,9 @@ def measure_memory(vocabulary: int = VOCABULARY, new_tokens: int = NEW_TOKENS) -
     """Return the case ``loss_memory``: ``stock_mib``, ``fast_mib`` and their ``memory_ratio``; it has no seconds."""
     found = {}
     for name in ("stock", "fast"):
-        command = [sys.executable, "-m", "medr1kit.benchmark.memory", name, str(vocabulary), str(new_tokens)]
-        result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **_GIVE_BACK})
+        command = [sys.executable, "-m", "benchmarks.cases.memory", name, str(vocabulary), str(new_tokens)]
+        environment = {**os.environ, **_GIVE_BACK}
+        result = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
         if result.returncode:
             raise RuntimeError(f"the {name} side of loss_memory failed:\n{result.stderr[-2000:]}")
         found[name] = json.loads(result.stdout.splitlines()[-1])
