@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ COLUMNS = {"name": "case", "stock_s": "stock s", "fast_s": "fast s", "ratio": "r
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; bad input ends with one sentence and exit status 2."""
+    warnings.filterwarnings("ignore", category=FutureWarning)  # upstream's own, about its next version
     try:
         command(argv)
     except DataError as error:

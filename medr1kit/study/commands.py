@@ -8,19 +8,21 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medr1kit.progress import progress
-from medr1kit.study.folder import STUDY_FILE, State, cell_folder, note_start, state_of, study_lock
+from medr1kit.study.folder import STUDY_FILE, State, note_start, state_of
 from medr1kit.study.grid import Cell, Study, check_settings, read_study, select
 from medr1kit.study.status import describe, duration, headline, seconds_left, status_table
-from medr1kit.study.workers import run_cells, serve
+from medr1kit.study.workers import run_cells
 from medr1kit.vqa import DataError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 
 def command(argv: list[str]) -> None:
     """Run a grid of trainings and tests from a YAML file, say how far it is, and write its tables."""
-    if argv == ["worker"]:  # what `run` starts
-        return serve()
     parser = argparse.ArgumentParser(prog="medr1kit study", description=command.__doc__)
     commands = parser.add_subparsers(required=True, metavar="run | status | tables")
     run = commands.add_parser("run", help="train and test every cell that is not finished; repeat to go on")
@@ -53,19 +55,18 @@ def _run(flags: argparse.Namespace) -> None:
     if shard is not None:
         cells = [cell for cell in cells if cell.in_shard(*shard)]
     check_settings(grid)
-    with study_lock(root, shard):
-        note_start(root, grid)
-        states = {cell.name: state_of(root, cell) for cell in cells}
-        for line in _plan(cells, states, root, grid):
-            print(line)
-        due = [cell for cell in cells if states[cell.name].state != "done"]
-        try:
-            with _Bar(grid.name, root, cells, workers) as bar:
-                run_cells(due, root, workers, tick=bar.show)
-        except KeyboardInterrupt:
-            print(f"stopped; {headline(grid.name, status_table(root, grid.cells))}. The same command goes on.")
-            raise SystemExit(130) from None
-        _finish(grid, root, cells, flags)
+    note_start(root, grid)
+    states = {cell.name: state_of(root, cell) for cell in cells}
+    for line in _plan(cells, states, root, grid):
+        print(line)
+    due = [cell for cell in cells if states[cell.name].state != "done"]
+    try:
+        with progress(None, grid.name, total=len(cells), unit="cell", delay=0) as bar:
+            run_cells(due, root, workers, tick=lambda: _move_on(bar, root, cells, workers))
+    except KeyboardInterrupt:
+        print(f"stopped; {headline(grid.name, status_table(root, grid.cells))}. The same command goes on.")
+        raise SystemExit(130) from None
+    _finish(grid, root, cells, flags)
 
 
 def read_shard(text: str | None) -> tuple[int, int] | None:
@@ -113,31 +114,15 @@ def _plan(cells: Sequence[Cell], states: dict[str, State], root: Path, grid: Stu
     return lines
 
 
-class _Bar:
-    """One progress bar over cells; silent in CI."""
-
-    def __init__(self, name: str, root: Path, cells: Sequence[Cell], workers: int):
-        self.root, self.cells, self.workers, self.shown = root, cells, workers, 0.0
-        self.bar = progress(None, name, total=len(cells), unit="cell", delay=0)
-
-    def __enter__(self) -> _Bar:
-        self.show()
-        return self
-
-    def show(self) -> None:
-        if self.bar.disable or time.monotonic() - self.shown < 2:
-            return
-        self.shown = time.monotonic()
-        table = status_table(self.root, self.cells)
-        self.bar.n = int(table["state"].isin(("done", "failed")).sum())
-        left = seconds_left(table, self.workers)
-        names = ", ".join(table.loc[table["state"] == "running", "name"][:2])
-        self.bar.set_postfix_str(names + (f"; {duration(left)} left" if left else ""))
-
-    def __exit__(self, *_: object) -> None:
-        self.shown = 0.0
-        self.show()
-        self.bar.close()
+def _move_on(bar: tqdm, root: Path, cells: Sequence[Cell], workers: int) -> None:
+    """Show how many cells have ended, which are running, and how long it will take."""
+    if bar.disable:
+        return
+    table = status_table(root, cells)
+    bar.n = int(table["state"].isin(("done", "failed")).sum())
+    left = seconds_left(table, workers)
+    names = ", ".join(table.loc[table["state"] == "running", "name"][:2])
+    bar.set_postfix_str(names + (f"; {duration(left)} left" if left else ""))
 
 
 def _finish(grid: Study, root: Path, cells: Sequence[Cell], flags: argparse.Namespace) -> None:
@@ -146,18 +131,22 @@ def _finish(grid: Study, root: Path, cells: Sequence[Cell], flags: argparse.Name
 
     table = status_table(root, grid.cells)
     print(headline(grid.name, table))
-    if flags.shard and not (table["state"] == "done").all():
+    ours = table[table["name"].isin([cell.name for cell in cells])]
+    elsewhere = ours.loc[~ours["state"].isin(("done", "failed")), "name"].tolist()
+    if elsewhere:
+        print(f"  {len(elsewhere)} skipped, being run by another `medr1kit study run`: {', '.join(elsewhere[:5])}")
+    if (elsewhere or flags.shard) and not (table["state"] == "done").all():
         print(f"when all parts are done: medr1kit study tables {root}")
     elif (table["state"] == "done").any():
         print("writing tables; of hundreds of cells this takes a minute", flush=True)
         print(f"tables in {write_tables(grid, root)}")
-    failed = [cell for cell in cells if state_of(root, cell).state == "failed"]
-    if not failed:
+    failed = ours[ours["state"] == "failed"]
+    if failed.empty:
         return
     output = "" if flags.output is None else f" --output {flags.output}"
-    for cell in failed:
-        print(f"\n{cell.name}: {state_of(root, cell).record['error']}")
-        print(f"  traceback: {cell_folder(root, cell) / 'error.txt'}")
+    for cell in failed.itertuples(index=False):
+        print(f"\n{cell.name}: {cell.error}")
+        print(f"  traceback: {root / 'cells' / cell.name / 'error.txt'}")
         print(f"  repeat:    medr1kit study run {flags.file}{output} --only name={cell.name}")
     raise DataError(f"{len(failed)} of {len(cells)} cells failed; see above")
 
