@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import Timeout
+from tqdm import tqdm
 
 from medr1kit.study.cell import mark_failed, run_cell
 from medr1kit.study.folder import cell_folder, cell_lock, read_record
@@ -143,6 +144,7 @@ def _serve(pipe: Connection, run: Callable[[Cell, Path], Any]) -> None:
     """Be a worker: run the cells that come through the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the study, which then ends its workers
     os.environ |= _ENVIRONMENT  # before anything imports numpy or torch
+    tqdm.set_lock(threading.RLock())  # its own is one between processes, which a killed worker would leave behind
     threading.Thread(target=_end_with_the_study, daemon=True).start()
     with suppress(EOFError):
         while True:
