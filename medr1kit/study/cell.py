@@ -10,7 +10,7 @@ import json
 import time
 import traceback
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,7 @@ def _timed(record: dict[str, Any], what: str, work: Callable, cell: Cell, folder
     record["cpu_seconds"][what] = round(time.process_time() - cpu, 1)
 
 
+@cache
 def _versions() -> dict[str, str]:
     from importlib.metadata import version
     from platform import python_version

@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medr1kit.progress import progress
-from medr1kit.study.folder import STUDY_FILE, State, note_start, state_of
+from medr1kit.study.folder import STUDY_FILE, note_start
 from medr1kit.study.grid import Cell, Study, check_settings, read_study, select
 from medr1kit.study.status import describe, duration, headline, seconds_left, status_table
 from medr1kit.study.workers import run_cells
 from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
+    import pandas as pd
     from tqdm import tqdm
+
+_WHOLE = "1/1"  # the shard that is all of it
 
 
 def command(argv: list[str]) -> None:
@@ -30,7 +33,7 @@ def command(argv: list[str]) -> None:
     run.add_argument("--output", type=Path, help="the study's folder (default: runs/NAME)")
     run.add_argument("--workers", type=int, help="cells at a time (default: one a core for the tiny model, else 1)")
     run.add_argument("--only", default="", help="some cells: 'method=grpo seed=0,1', keys as in the study")
-    run.add_argument("--shard", help="i/n: the i-th of n parts, 1 to n; 'slurm': as the job array says")
+    run.add_argument("--shard", default=_WHOLE, help="i/n: the i-th of n parts, 1 to n; 'slurm': as the job array says")
     run.set_defaults(run=_run)
     status = commands.add_parser("status", help="cells done, running, failed and waiting; the expected end")
     status.add_argument("output", type=Path, help="the study's folder")
@@ -47,19 +50,16 @@ def command(argv: list[str]) -> None:
 def _run(flags: argparse.Namespace) -> None:
     grid = read_study(flags.file)
     root = flags.output or Path("runs") / grid.name
-    shard = read_shard(flags.shard)
     workers = flags.workers if flags.workers is not None else _default_workers(grid)
     if workers < 1:
         raise DataError(f"--workers {workers}: at least one is needed")
-    cells = select(grid.cells, flags.only)
-    if shard is not None:
-        cells = [cell for cell in cells if cell.in_shard(*shard)]
+    shard = read_shard(flags.shard)
+    cells = [cell for cell in select(grid.cells, flags.only) if cell.in_shard(*shard)]
     check_settings(grid)
     note_start(root, grid)
-    states = {cell.name: state_of(root, cell) for cell in cells}
-    for line in _plan(cells, states, root, grid):
-        print(line)
-    due = [cell for cell in cells if states[cell.name].state != "done"]
+    table = status_table(root, cells)
+    _say_what_is_due(table, root, grid)
+    due = [cell for cell, state in zip(cells, table["state"]) if state != "done"]
     try:
         with progress(None, grid.name, total=len(cells), unit="cell", delay=0) as bar:
             run_cells(due, root, workers, tick=lambda: _move_on(bar, root, cells, workers))
@@ -69,14 +69,12 @@ def _run(flags: argparse.Namespace) -> None:
     _finish(grid, root, cells, flags)
 
 
-def read_shard(text: str | None) -> tuple[int, int] | None:
+def read_shard(text: str) -> tuple[int, int]:
     """Return (number from 1, how many) from "2/8", or from the variables of a Slurm job array.
 
     >>> read_shard("2/8")
     (2, 8)
     """
-    if text is None:
-        return None
     if text == "slurm":
         names = ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_COUNT")
         if missing := [name for name in names if not os.environ.get(name, "").isdigit()]:
@@ -99,19 +97,19 @@ def _default_workers(grid: Study) -> int:
     return cores if grid.settings["model"] == "tiny" else 1
 
 
-def _plan(cells: Sequence[Cell], states: dict[str, State], root: Path, grid: Study) -> list[str]:
-    """What will be done, and why anything is done again."""
-    done = sum(state.state == "done" for state in states.values())
-    lines = [f"{grid.name}: {len(cells)} cells, {done} finished, {len(cells) - done} to run, in {root}"]
+def _say_what_is_due(table: pd.DataFrame, root: Path, grid: Study) -> None:
+    """How many cells will be run, and why any is run again."""
+    done = int((table["state"] == "done").sum())
+    print(f"{grid.name}: {len(table)} cells, {done} finished, {len(table) - done} to run, in {root}")
     for why, what in (("changed", "changed since it was run, and is run again"), ("interrupted", "goes on")):
-        names = [name for name, state in states.items() if state.why == why]
-        lines += [f"  {name} {what}" for name in names[:5]]
-        lines += [f"  ... and {len(names) - 5} more {why}"] if len(names) > 5 else []
+        names = table.loc[table["why"] == why, "name"].tolist()
+        print("".join(f"  {name} {what}\n" for name in names[:5]), end="")
+        if len(names) > 5:
+            print(f"  ... and {len(names) - 5} more {why}")
     known = {cell.name for cell in grid.cells}
     there = sorted(path.parent.name for path in (root / "cells").glob("*/cell.json"))
     if gone := [name for name in there if name not in known]:
-        lines.append(f"  {len(gone)} on disk are not in the file any more and are left alone: {gone[0]}, ...")
-    return lines
+        print(f"  {len(gone)} on disk are not in the file any more and are left alone: {gone[0]}, ...")
 
 
 def _move_on(bar: tqdm, root: Path, cells: Sequence[Cell], workers: int) -> None:
@@ -135,7 +133,7 @@ def _finish(grid: Study, root: Path, cells: Sequence[Cell], flags: argparse.Name
     elsewhere = ours.loc[~ours["state"].isin(("done", "failed")), "name"].tolist()
     if elsewhere:
         print(f"  {len(elsewhere)} skipped, being run by another `medr1kit study run`: {', '.join(elsewhere[:5])}")
-    if (elsewhere or flags.shard) and not (table["state"] == "done").all():
+    if (elsewhere or flags.shard != _WHOLE) and not (table["state"] == "done").all():
         print(f"when all parts are done: medr1kit study tables {root}")
     elif (table["state"] == "done").any():
         print("writing tables; of hundreds of cells this takes a minute", flush=True)

@@ -18,7 +18,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -56,7 +56,7 @@ def now() -> str:
 def note_start(root: Path, study: Study) -> None:
     """Keep the study's file, and the command line that it is started with."""
     root.mkdir(parents=True, exist_ok=True)
-    (root / STUDY_FILE).write_text(study.text, encoding="utf-8")
+    replace_file(root / STUDY_FILE, study.text)
     with (root / _COMMANDS).open("a", encoding="utf-8") as file:
         file.write(f"{now()} {shlex.join(['medr1kit', *sys.argv[1:]])}\n")
 
@@ -80,9 +80,22 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     """Write cell.json, replaced as a whole."""
-    beside = folder / f"{_RECORD}.part"
-    beside.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(beside, folder / _RECORD)
+    replace_file(folder / _RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+
+
+def replace_file(file: Path, content: str | Callable[[Path], Any]) -> None:
+    """Write a file as a whole: beside its place, and then moved there.
+
+    Args:
+        file: where it goes.
+        content: its text, or what writes it to a path.
+    """
+    beside = file.with_name(f"{file.name}.{os.getpid()}.part")  # two runs of one study may write the same tables
+    if callable(content):
+        content(beside)
+    else:
+        beside.write_text(content, encoding="utf-8")
+    os.replace(beside, file)
 
 
 def state_of(root: Path, cell: Cell) -> State:
