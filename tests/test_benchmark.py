@@ -1,6 +1,7 @@
 """`python -m benchmarks`: shapes, names and agreement; how long anything takes is no test."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -130,6 +131,24 @@ def test_the_command_prints_a_table_and_writes_json(tmp_path, capsys, monkeypatc
     assert [case["name"] for case in written["cases"]] == ["load_questions", "load_images"]
     assert all(case["repeats"] == 2 and case["name"] in out for case in written["cases"])
     assert written["machine"]["cpu"] in out and describe(written) in out
+
+
+class Asked(Exception):
+    """The command line was read to its end."""
+
+
+def test_every_command_line_of_the_docs_is_understood(monkeypatch, tmp_path):
+    def asked(what, **_):
+        raise Asked(what)
+
+    monkeypatch.setattr("benchmarks.__main__.run_benchmark", asked)
+    monkeypatch.chdir(tmp_path)
+    pages = "".join((ROOT / page).read_text() for page in ("README.md", "docs/speed.md"))
+    lines = re.findall(r"^python -m benchmarks ([^#\n]+)", pages, re.MULTILINE)
+    assert {line.split()[0] for line in lines} == {"grpo", "predict", "load", "audit"}
+    for line in lines:
+        with pytest.raises(Asked, match=line.split()[0]):
+            main(line.split())
 
 
 @pytest.mark.parametrize(
