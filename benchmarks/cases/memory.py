@@ -15,7 +15,9 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from benchmarks.cases.even import distinct_reward, fixed_length
 from medr1kit.training.telemetry import peak_memory
@@ -111,14 +113,18 @@ def _step(model, processor, questions, fast: bool, new_tokens: int, rows: int = 
 
 
 def _wide_model(vocabulary: int):
-    """The built-in model's sizes with a larger vocabulary and random weights, and the built-in processor."""
+    return random_model(lambda config: setattr(config.text_config, "vocab_size", vocabulary))
+
+
+def random_model(change: Callable[[Any], None]) -> tuple[Any, Any]:
+    """Return a model of the built-in one's config, changed, with random weights, and the built-in processor."""
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
 
     from medr1kit.models.load import TINY, load_processor
 
     config = AutoConfig.from_pretrained(TINY)
-    config.text_config.vocab_size = vocabulary
+    change(config)
     torch.manual_seed(0)
     model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
     processor = load_processor(TINY, config.model_type)
