@@ -16,7 +16,6 @@ answers of 25 tokens take 1.5 MB.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from medr1kit.progress import progress
 from medr1kit.results.compare import transfer_table
 from medr1kit.results.runs import load_run
 from medr1kit.results.tables import PREDICTIONS, score
-from medr1kit.study.folder import State, cell_folder, commands_so_far, now, replace_file, state_of
+from medr1kit.study.folder import cell_folder, commands_so_far, now, replace_file, state_of
 from medr1kit.study.grid import Cell, Study
 from medr1kit.vqa import DataError
 
@@ -73,7 +72,6 @@ def write_tables(study: Study, root: Path, folder: Path | None = None) -> Path:
     Raises:
         DataError: if no cell is finished.
     """
-    states = {cell.name: state_of(root, cell) for cell in study.cells}
     preds = read_predictions(study, root)
     replace_file(root / "predictions.parquet", lambda path: preds.to_parquet(path, index=False))
     apart, folder = folder is not None, Path(folder or root / "tables")
@@ -87,9 +85,9 @@ def write_tables(study: Study, root: Path, folder: Path | None = None) -> Path:
         _write_csv(score(preds, by=keys, cluster="id"), folder / f"scores_{by}.csv")
     if (curves := _curves(study, root)) is not None:
         _write_csv(curves, folder / "curves.csv")
-    _write_csv(_runs(study, states), folder / "runs.csv")
-    known = _provenance(study, root, states) | {"questions": int(preds["id"].nunique())}
-    replace_file(folder / "provenance.json", json.dumps(known, indent=2, ensure_ascii=False) + "\n")
+    _write_csv(_runs(study, root), folder / "runs.csv")
+    text = json.dumps(provenance(study, root, preds), indent=2, ensure_ascii=False)
+    replace_file(folder / "provenance.json", text + "\n")
     return folder
 
 
@@ -121,17 +119,19 @@ def _curves(study: Study, root: Path) -> pd.DataFrame | None:
     return pd.concat(frames, ignore_index=True) if frames else None
 
 
-def _runs(study: Study, states: Mapping[str, State]) -> pd.DataFrame:
+def _runs(study: Study, root: Path) -> pd.DataFrame:
     rows = []
     for cell in study.cells:
-        state = states[cell.name]
+        state = state_of(root, cell)
         record = state.record if state.state == "done" else {}
         timed = {f"{what}_{kind}": record.get(kind, {}).get(what) for what in _PARTS for kind in _CLOCKS}
         rows.append(_who(cell) | {"state": state.state} | timed)
     return pd.DataFrame(rows).astype({"seed": "Int64"})
 
 
-def _provenance(study: Study, root: Path, states: Mapping[str, State]) -> dict[str, Any]:
+def provenance(study: Study, root: Path, preds: pd.DataFrame) -> dict[str, Any]:
+    """Return what made the predictions of a study's finished cells, as provenance.json holds it."""
+    states = {cell.name: state_of(root, cell) for cell in study.cells}
     done = [state.record for state in states.values() if state.state == "done"]
     versions = pd.DataFrame([record["versions"] for record in done])
     return {
@@ -143,9 +143,10 @@ def _provenance(study: Study, root: Path, states: Mapping[str, State]) -> dict[s
         "cells": len(study.cells),
         "finished": len(done),
         "missing": [name for name, state in states.items() if state.state != "done"],
+        "questions": int(preds["id"].nunique()),
         "versions": {name: sorted(versions[name].dropna().unique()) for name in versions},
         "started": min(record["started"] for record in done),
         "ended": max(record["ended"] for record in done),
         "written": now(),
-        **{kind: round(sum(sum(record[kind].values()) for record in done)) for kind in _CLOCKS},
+        **{kind: round(sum(sum(record.get(kind, {}).values()) for record in done)) for kind in _CLOCKS},
     }
