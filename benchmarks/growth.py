@@ -1,6 +1,6 @@
 """How the cost of a GRPO step grows, stock TRL against the shared prefix: writes `benchmarks/speed/growth.csv`.
 
-    python benchmarks/growth.py [--repeats 1]     # about ten minutes
+    python -m benchmarks.growth [--repeats 1]     # about ten minutes
 
 One thing is changed at a time; the rest is four prompts of 16 image tokens, groups of 8, 64 new tokens in every row, a
 LoRA adapter on the built-in model, no reference model, no gradient checkpointing. Completions of one length are the
@@ -16,11 +16,11 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
-import torch
 
-from medr1kit.benchmark.even import fixed_length
-from medr1kit.benchmark.grpo import Case, measure
-from medr1kit.models.load import TINY, load_model, load_processor
+from benchmarks.cases.even import fixed_length
+from benchmarks.cases.grpo import Case, measure
+from benchmarks.cases.memory import random_model
+from medr1kit.models.load import load_model
 
 OUTPUT = Path(__file__).parent / "speed" / "growth.csv"
 BASE = Case("base", "", settings=fixed_length(64), distinct_rewards=True, steps=3)
@@ -29,20 +29,16 @@ SIZES = {"1.9 M": (1, 4), "5.6 M": (2, 6), "14 M": (3, 8)}  # width as a multipl
 
 def larger(width: int, layers: int):
     """A Qwen2-VL with random weights: the built-in model's language model made wider and deeper, the same tower."""
-    from transformers import AutoConfig, AutoModelForImageTextToText
 
-    config = AutoConfig.from_pretrained(TINY)
-    text = config.text_config
-    for name in ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads"):
-        setattr(text, name, width * getattr(text, name))
-    text.num_hidden_layers, text.layer_types = layers, text.layer_types[:1] * layers
-    config.vision_config.hidden_size = text.hidden_size  # what the tower's merger writes
-    torch.manual_seed(0)
-    model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32).eval()
-    processor = load_processor(TINY, config.model_type)
-    ends = {"eos_token_id": processor.tokenizer.eos_token_id, "pad_token_id": processor.tokenizer.pad_token_id}
-    model.generation_config.update(**ends)
-    return model, processor
+    def change(config) -> None:
+        text = config.text_config
+        for name in ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads"):
+            setattr(text, name, width * getattr(text, name))
+        text.num_hidden_layers, text.layer_types = layers, text.layer_types[:1] * layers
+        config.vision_config.hidden_size = text.hidden_size  # what the tower's merger writes
+
+    model, processor = random_model(change)
+    return model.eval(), processor
 
 
 def cases() -> list[tuple[str, str, Case]]:

@@ -1,7 +1,7 @@
 """Writes the tables of `docs/speed.md` from the files in `benchmarks/speed/`, and measures those files anew if asked.
 
-python benchmarks/speed_page.py               # tables from the files that are there
-python benchmarks/speed_page.py --measure     # all four benchmarks first, then the tables; growth.py is apart
+python -m benchmarks.speed_page               # tables from the files that are there
+python -m benchmarks.speed_page --measure     # all four benchmarks first, then the tables; growth.py is apart
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BENCHMARKS = ("grpo", "predict", "load", "audit")
 def measure(repeats: int | None) -> None:
     """Run the four benchmarks, each in a process of its own."""
     for name in BENCHMARKS:
-        command = [sys.executable, "-m", "medr1kit", "benchmark", name, "--json", str(FOLDER / f"{name}.json")]
+        command = [sys.executable, "-m", "benchmarks", name, "--json", str(FOLDER / f"{name}.json")]
         subprocess.run(command + ([] if repeats is None else ["--repeats", str(repeats)]), check=True, cwd=ROOT)
 
 
@@ -35,7 +35,7 @@ def section(name: str) -> str:
     about, load = report["machine"], report["machine"]["load_average"]
     versions = ", ".join(f"{package} {about[package]}" for package in ("python", "torch", "transformers", "trl"))
     lines = [
-        f"`medr1kit benchmark {name}` on {about['cpu']}, {about['cores']} cores, {about['threads']} thread;",
+        f"`python -m benchmarks {name}` on {about['cpu']}, {about['cores']} cores, {about['threads']} thread;",
         f"{versions}; load average {load['start']} before and {load['end']} after. CPU seconds, medians.",
         "",
     ]

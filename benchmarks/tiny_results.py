@@ -1,121 +1,94 @@
-"""What training does to the built-in model: the runs behind `medr1kit/results/recorded/`.
+"""What training does to the built-in model: the tables of `medr1kit/results/recorded/`, from a study.
 
-    python benchmarks/tiny_results.py tune      # presets, on the validation split
-    python benchmarks/tiny_results.py run       # every cell, on the test split; finished cells are skipped
-    python benchmarks/tiny_results.py tables    # medr1kit/results/recorded/*.csv from the cells
+    medr1kit study run studies/tiny.yaml            # every training, and its test; to runs/tiny
+    python -m benchmarks.tiny_results probe         # its models on scanner B, on shuffled and on blank images
+    python -m benchmarks.tiny_results tables        # medr1kit/results/recorded/*.csv from both
+    python -m benchmarks.tiny_results tune          # apart: the presets, on the validation split
 
-A cell is one training: modality x format x method x seed. Every cell answers the same test questions, so before and
-after are compared question by question. Seeds change the training images, the adapter's start and the sampling.
+Every cell answers the same test questions, so before and after are compared question by question. Seeds change the
+training images, the adapter's start and the sampling. What is finished is skipped.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import json
-import os
-import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
 import medr1kit as mk
 from medr1kit.models.tiny.targets import WORDING
+from medr1kit.progress import progress
 from medr1kit.results.rationales import rationale_truth
+from medr1kit.study.commands import command
+from medr1kit.study.folder import cell_folder, read_record
+from medr1kit.study.grid import METHODS as TRAINERS
+from medr1kit.study.grid import Cell, read_study
+from medr1kit.study.results import finished, read_predictions
 
-FOLDER = Path("runs/tiny-results")
+STUDY = Path(__file__).resolve().parents[1] / "studies" / "tiny.yaml"
+RUNS = Path("runs")
 RECORDED = Path(mk.__file__).parent / "results" / "recorded"
 MODALITIES = ("CT", "OCT", "Dermoscopy")
 FORMATS = ("think-before", "think-after", "no-think")
 METHODS = ("sft", "grpo")
-SEEDS = (0, 1, 2)
-N_TRAIN = 960
 N_TEST = 200  # questions a modality
-TUNING = {  # four settings each, the same number of trials for both methods
-    "sft": [{"learning_rate": rate, "merger": merger} for rate, merger in ((5e-4, 1), (1e-3, 1), (2e-3, 1), (1e-3, 0))],
-    "grpo": [
-        {"learning_rate": rate, "merger": merger} for rate, merger in ((5e-4, 1), (1e-3, 1), (2e-3, 1), (5e-4, 0))
-    ],
+PROBES = (("B", "right"), ("A", "shuffled"), ("A", "blank"))  # scanner and images; blank ones for the base alone
+TUNING = {  # four settings each, the same number of trials for both methods: learning rate, whether the merger learns
+    "sft": ((5e-4, True), (1e-3, True), (2e-3, True), (1e-3, False)),
+    "grpo": ((5e-4, True), (1e-3, True), (2e-3, True), (5e-4, False)),
 }
 
 
-def answer(model, processor, split: str, format: str, modality: str | None = None, *, scanner="A", images="right"):
-    """Predictions on N_TEST questions a modality, with the scanner and the images shown as columns."""
+def tune() -> pd.DataFrame:
+    """Train with each setting on two modalities, and test in domain on the validation split: a study a setting."""
+    rows = []
+    for number in range(4):
+        chosen = {method: dict(zip(("learning_rate", "merger"), TUNING[method][number])) for method in METHODS}
+        grid = yaml.safe_load(STUDY.read_text(encoding="utf-8")) | {"name": f"tiny-tuning-{number}", "seeds": [0]}
+        grid |= {"test": grid["test"] | {"split": "val"}, "train_by": {"modality": ["OCT", "CT"]}}
+        grid |= {"formats": ["think-before", "no-think"]}
+        grid |= {"methods": {label: _settings(method, **chosen[method]) for label, (method, _) in TRAINERS.items()}}
+        file = RUNS / f"{grid['name']}.yaml"
+        RUNS.mkdir(exist_ok=True)
+        file.write_text(yaml.safe_dump(grid, sort_keys=False), encoding="utf-8")
+        root = RUNS / grid["name"]
+        command(["run", str(file), "--output", str(root)])
+        for cell in read_study(file).cells:
+            if cell.method == "base":
+                continue
+            own = pd.read_parquet(cell_folder(root, cell) / "predictions.parquet").query("modality == @cell.trained_on")
+            method = cell.definition["method"]
+            row = {"modality": cell.trained_on, "format": cell.format, "method": method, **chosen[method]}
+            row |= {"cpu_seconds": read_record(cell_folder(root, cell))["cpu_seconds"]["train"], "n": len(own)}
+            rows.append(row | {"accuracy": own["correct"].mean(), "well_formed": own["well_formed"].mean()})
+    return pd.DataFrame(rows).astype({"merger": int})
+
+
+def _settings(method: str, learning_rate: float, merger: bool) -> dict:
+    return {"learning_rate": learning_rate, "lora": mk.PRESETS["tiny"][method]["lora"] | {"merger": merger}}
+
+
+def probe(cell: Cell, folder: Path) -> None:
+    """Ask a finished cell's model on scanner B and on wrong images: in its own modality, the base in all."""
+    if (folder / "probes.parquet").exists():
+        return
+    model, processor = mk.load_model("tiny" if cell.method == "base" else folder)
+    tables = []
+    for scanner, images in PROBES if cell.method == "base" else PROBES[:2]:
+        questions = _questions(cell.trained_on, scanner)
+        preds = mk.predict(model, processor, questions, format=cell.format, images=images, labels=cell.labels)
+        tables.append(preds.assign(scanner=scanner, images=images))
+    pd.concat(tables).to_parquet(folder / "probes.parquet", index=False)
+
+
+@lru_cache
+def _questions(modality: str | None, scanner: str):
     n = N_TEST if modality else N_TEST * len(mk.MODALITIES)
-    questions = mk.load_vqa("phantoms", split=split, modality=modality, n=n, scanner=scanner)
-    preds = mk.predict(model, processor, questions, format=format, images=images)
-    facts = dict(zip(questions["id"], questions["n_facts"]))
-    return preds.assign(scanner=scanner, images=images, n_facts=preds["id"].map(facts))
-
-
-def train(modality: str, format: str, method: str, seed: int, folder: Path, **changes):
-    """One training with the preset; returns the model, its processor and the seconds it took."""
-    rows = mk.load_vqa("phantoms", split="train", modality=modality, n=N_TRAIN, seed=seed)
-    model, processor = mk.load_model("tiny")
-    train_it = mk.train_grpo if method == "grpo" else mk.train_sft
-    if changes:
-        changes = {"preset": mk.PRESETS["tiny"][method] | changes}
-    started, cpu = time.perf_counter(), time.process_time()
-    train_it(model, processor, rows, format=format, output_dir=folder, seed=seed, overwrite=True, **changes)
-    return model, processor, time.perf_counter() - started, time.process_time() - cpu
-
-
-def run_cell(cell: tuple[str, str, str, int]) -> str:
-    """Train and test one cell, unless it is there already."""
-    modality, format, *_ = cell
-    folder = FOLDER / "-".join(map(str, cell))
-    if (folder / "tested.parquet").exists():
-        return f"{folder.name}: there"
-    model, processor, seconds, cpu = train(*cell, folder)
-    tables = [answer(model, processor, "test", format), answer(model, processor, "test", format, modality, scanner="B")]
-    tables.append(answer(model, processor, "test", format, modality, images="shuffled"))
-    preds = pd.concat(tables).assign(seconds=seconds, cpu_seconds=cpu)
-    preds.to_parquet(folder / "tested.parquet", index=False)
-    own = preds[(preds["modality"] == modality) & (preds["scanner"] == "A") & (preds["images"] == "right")]
-    return f"{folder.name}: {own['correct'].mean():.3f}, {own['well_formed'].mean():.2f} well formed, {cpu:.0f} s"
-
-
-def run_base(format: str) -> str:
-    """Test the untrained model."""
-    folder = FOLDER / f"base-{format}"
-    if (folder / "tested.parquet").exists():
-        return f"{folder.name}: there"
-    folder.mkdir(parents=True, exist_ok=True)
-    model, processor = mk.load_model("tiny")
-    settings = ({}, {"scanner": "B"}, {"images": "shuffled"}, {"images": "blank"})
-    preds = pd.concat([answer(model, processor, "test", format, **setting) for setting in settings])
-    preds.to_parquet(folder / "tested.parquet", index=False)
-    return f"{folder.name}: {preds.loc[(preds.scanner == 'A') & (preds.images == 'right'), 'correct'].mean():.3f}"
-
-
-def run_trial(trial: tuple[str, str, str, int]) -> dict:
-    """Train with one setting of the tuning grid and test it on the validation split, unless that is done already."""
-    modality, format, method, number = trial
-    setting = TUNING[method][number]
-    changes = {"learning_rate": setting["learning_rate"]}
-    changes["lora"] = mk.PRESETS["tiny"][method]["lora"] | {"merger": bool(setting["merger"])}
-    folder = FOLDER / "tuning" / "-".join(map(str, trial))
-    if (folder / "trial.json").exists():
-        return json.loads((folder / "trial.json").read_text())
-    model, processor, _, cpu = train(modality, format, method, 0, folder, **changes)
-    own = answer(model, processor, "val", format, modality)
-    row = {"modality": modality, "format": format, "method": method, **setting, "cpu_seconds": round(cpu, 1)}
-    row |= {"n": len(own), "accuracy": own["correct"].mean(), "well_formed": own["well_formed"].mean()}
-    (folder / "trial.json").write_text(json.dumps(row))
-    return row
-
-
-def in_parallel(function, jobs: list, workers: int) -> list:
-    """Run jobs in fresh processes of one thread each, and say when each is done."""
-    os.environ |= {"OMP_NUM_THREADS": "1", "CI": "true"}  # one bar a worker would be a mess
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        results = []
-        for result in pool.map(function, jobs):
-            print(result, flush=True)
-            results.append(result)
-        return results
+    return mk.load_vqa("phantoms", split="test", modality=modality, n=n, scanner=scanner)
 
 
 def change(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, float]:
@@ -135,8 +108,13 @@ def change(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, float]:
 
 
 def read_all() -> pd.DataFrame:
-    """All predictions of all cells, base included (method "base")."""
-    return pd.concat([pd.read_parquet(path) for path in sorted(FOLDER.glob("*/tested.parquet"))], ignore_index=True)
+    """All predictions of all cells, with the scanner and the images shown; SFT on the answer alone is "sft" here."""
+    study, root = read_study(STUDY), RUNS / "tiny"
+    probes = [pd.read_parquet(cell_folder(root, cell) / "probes.parquet") for cell in finished(study, root)]
+    preds = pd.concat([read_predictions(study, root).assign(scanner="A", images="right"), *probes], ignore_index=True)
+    questions = _questions(None, "A")
+    facts = dict(zip(questions["id"], questions["n_facts"]))
+    return preds.replace({"method": {"sft-answer": "sft"}}).assign(n_facts=preds["id"].map(facts))
 
 
 def gains(preds: pd.DataFrame) -> pd.DataFrame:
@@ -227,36 +205,28 @@ def blind_floors() -> pd.DataFrame:
 def write_tables() -> None:
     """Compute every table and write it to medr1kit/results/recorded/."""
     preds = read_all()
-    RECORDED.mkdir(exist_ok=True)
     tables = {"gains": gains, "scanners": scanners, "binding": binding, "facts": facts, "base": base_by_task}
     tables |= {"rationales": truthfulness}
     for name, make in tables.items():
         make(preds).round(4).to_csv(RECORDED / f"{name}.csv", index=False)
     blind_floors().round(4).to_csv(RECORDED / "blind_floor.csv", index=False)
-    runs = preds[preds["method"] != "base"].groupby(["train_modality", "format", "method", "seed"], sort=False)
-    runs[["seconds", "cpu_seconds"]].first().round(1).reset_index().to_csv(RECORDED / "runs.csv", index=False)
+    runs = pd.read_csv(RUNS / "tiny" / "tables" / "runs.csv").query("method != 'base'")
+    runs = runs.replace({"method": {"sft-answer": "sft"}}).astype({"seed": int})
+    runs = runs.rename(columns={"train_seconds": "seconds", "train_cpu_seconds": "cpu_seconds"})
+    columns = ["train_modality", "format", "method", "seed", "seconds", "cpu_seconds"]
+    runs[columns].sort_values(columns[:4]).to_csv(RECORDED / "runs.csv", index=False)
 
 
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("tune", "run", "tables"))
-    parser.add_argument("--workers", type=int, default=2)
-    arguments = parser.parse_args()
-    if arguments.what == "tune":
-        trials = [
-            (modality, format, method, number)
-            for method in METHODS
-            for number in range(len(TUNING[method]))
-            for modality, format in itertools.product(("OCT", "CT"), ("think-before", "no-think"))
-        ]
-        table = pd.DataFrame(in_parallel(run_trial, trials, arguments.workers))
-        RECORDED.mkdir(exist_ok=True)
-        table.round(4).to_csv(RECORDED / "tuning.csv", index=False)
-    elif arguments.what == "run":
-        in_parallel(run_base, list(FORMATS), arguments.workers)
-        cells = [(m, f, method, seed) for seed in SEEDS for f in FORMATS for m in MODALITIES for method in METHODS]
-        in_parallel(run_cell, cells, arguments.workers)
+    parser.add_argument("what", choices=("probe", "tables", "tune"))
+    what = parser.parse_args().what
+    if what == "tune":
+        tune().round(4).to_csv(RECORDED / "tuning.csv", index=False)
+    elif what == "probe":
+        for cell in progress(finished(read_study(STUDY), RUNS / "tiny"), "probing", unit="cell", delay=0):
+            probe(cell, cell_folder(RUNS / "tiny", cell))
     else:
         write_tables()
 

@@ -1,6 +1,6 @@
 """What a widget costs a classroom: seconds until it opens, seconds a click, memory; writes `speed/widgets.csv`.
 
-    python benchmarks/widgets.py [--repeats 3] [--only inspect_two]     # about five minutes
+    python -m benchmarks.widgets [--repeats 3] [--only inspect_two]     # about five minutes
 
 Each widget is opened in a process of its own, as in the cold kernel of a student: pandas, IPython and the table are
 loaded, the widget is not. *import* is what loading its modules and ipywidgets takes; *open* is making the panel with
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
 import random
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from typing import Any
 
 import pandas as pd
 
-from medr1kit.benchmark.timing import Seconds, load_average, say, timed
+from benchmarks.cases.timing import Seconds, load_average, say, timed
 from medr1kit.formats import THINK_BEFORE
 
 OUTPUT = Path(__file__).parent / "speed" / "widgets.csv"
@@ -66,7 +67,7 @@ def matrix() -> pd.DataFrame:
 
 def images() -> Any:
     """Questions with an image each, of a few hundred image files."""
-    from medr1kit.benchmark.load import draw_images, made_up, write_questions
+    from benchmarks.cases.load import draw_images, made_up, write_questions
     from medr1kit.data.load import load_vqa
 
     folder = Path("data")
@@ -240,8 +241,9 @@ def main() -> None:
 
 
 def _in_a_process(name: str, folder: str) -> dict[str, Any]:
-    command = [sys.executable, Path(__file__).resolve(), "--here", name]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    command = [sys.executable, "-m", "benchmarks.widgets", "--here", name]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    result = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
     if result.returncode:
         raise RuntimeError(f"{name} failed:\n{result.stderr[-2000:]}")
     return json.loads(result.stdout.splitlines()[-1])

@@ -37,14 +37,7 @@ def demo(argv: list[str]) -> None:
     run_demo(**vars(parser.parse_args(argv)))
 
 
-def benchmark(argv: list[str]) -> None:
-    """Time GRPO steps, prediction, loading or the audit on this machine, against what they replace."""
-    from medr1kit.benchmark.report import command
-
-    command(argv)
-
-
-COMMANDS = {run.__name__: run for run in (doctor, demo, convert, audit, grpo, sft, predict, benchmark, study, report)}
+COMMANDS = {run.__name__: run for run in (doctor, demo, convert, audit, grpo, sft, predict, study, report)}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -54,6 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         print("usage: medr1kit COMMAND [--flags]; COMMAND --help lists the flags\n")
         for name, command in COMMANDS.items():
             print(f"  {name:<9} {command.__doc__.splitlines()[0]}")
+        print("\nbenchmarks, in a checkout: python -m benchmarks grpo | predict | load | audit")
         return 0 if argv[:1] in ([], ["--help"], ["-h"]) else 2
     warnings.formatwarning = lambda message, *_, **__: f"note: {message}\n"
     warnings.filterwarnings("ignore", category=FutureWarning)  # upstream's own, about its next version

@@ -1,5 +1,9 @@
 """Cells that take no time: what the tests of studies run in place of trainings."""
 
+import os
+import time
+from multiprocessing import Pipe
+
 import pandas as pd
 
 from medr1kit.results.tables import PREDICTIONS
@@ -43,10 +47,7 @@ class Fake:
         self.trained, self.tested, self.fail, self.stop_in = [], [], set(fail), stop_in
 
     def __call__(self):  # what starts a worker
-        return self
-
-    def run(self, cell, folder):
-        run_cell(cell, folder, self.train, self.test)
+        return FakeWorker(self)
 
     def train(self, cell, folder):
         self.trained.append(cell.name)
@@ -61,8 +62,32 @@ class Fake:
         self.tested.append(cell.name)
         answers(cell).to_parquet(folder / "predictions.parquet", index=False)
 
-    def close(self):
-        pass
+
+class FakeWorker:
+    def __init__(self, fake):
+        self.fake, (self.pipe, self.end) = fake, Pipe()
+
+    def begin(self, cell, folder):
+        run_cell(cell, folder, self.fake.train, self.fake.test)
+        self.end.send(None)
+
+    def finish(self):
+        self.pipe.recv()
 
     def kill(self):
-        pass
+        self.pipe.close()
+
+
+def in_a_process(cell, folder):
+    """What real worker processes run in the tests: a cell that says where it is, dies, or takes long."""
+    print("printed by", cell.name, os.environ["OMP_NUM_THREADS"], os.environ["CI"])
+    if cell.name == "ct_sft-answer_no-think_0":
+        os.kill(os.getpid(), 9)
+    folder.mkdir(parents=True)
+    (folder / "pid").write_text(str(os.getpid()))
+    if cell.name == "oct_sft-answer_no-think_0":
+        time.sleep(60)
+
+
+def no_start(cell, folder):
+    raise SystemExit(3)

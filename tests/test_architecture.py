@@ -28,7 +28,6 @@ LAYERS = (
     {"training"},
     {"study"},
     {"views"},
-    {"benchmark"},
     {"commands"},
     {"__main__"},
 )
@@ -36,7 +35,6 @@ LAYER_OF = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 TORCH_FREE = set().union(*LAYERS[:5])
 TORCH = {"torch", "torchvision", "transformers", "trl", "peft", "accelerate"}
 LONGEST = 350
-BUILD_SCRIPT = "medr1kit.models.tiny.build"  # makes the built-in weights; nobody imports it, so it may be longer
 
 
 def dotted(path):
@@ -168,14 +166,10 @@ def test_no_room_is_named_as_a_public_function_is():
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if name != BUILD_SCRIPT])
+@pytest.mark.parametrize("name", MODULES)
 def test_a_module_is_one_idea(name):
     lines = len(MODULES[name].read_text(encoding="utf-8").splitlines())
     assert lines <= LONGEST, f"{name} has {lines} lines; cut it in two"
-
-
-def test_nobody_imports_the_build_script():
-    assert [name for name in HOUSE if BUILD_SCRIPT in ours(name)] == []
 
 
 # Places that mean something on one machine or network only. The patterns do not match their own spelling.

@@ -1,6 +1,7 @@
-"""The benchmark command: shapes, names and agreement; how long anything takes is no test."""
+"""`python -m benchmarks`: shapes, names and agreement; how long anything takes is no test."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from medr1kit.__main__ import main
-from medr1kit.benchmark import audit, grpo, load, memory, predict, report
-from medr1kit.benchmark.even import fixed_length
-from medr1kit.benchmark.timing import Seconds, compared, machine
+from benchmarks.__main__ import describe, main
+from benchmarks.cases import audit, grpo, load, memory, predict
+from benchmarks.cases.even import fixed_length
+from benchmarks.cases.timing import Seconds, compared, machine
 from medr1kit.data.load import load_vqa
 
 ROOT = Path(__file__).parent.parent
@@ -123,13 +124,31 @@ def test_the_command_prints_a_table_and_writes_json(tmp_path, capsys, monkeypatc
     monkeypatch.setattr(load, "ROWS", 200)
     monkeypatch.setattr(load, "IMAGES", 2)
     file = tmp_path / "load.json"
-    assert main(["benchmark", "load", "--json", str(file), "--repeats", "2"]) == 0
+    assert main(["load", "--json", str(file), "--repeats", "2"]) == 0
     out = capsys.readouterr().out
     written = json.loads(file.read_text())
     assert set(written) == {"benchmark", "machine", "cases"} and written["benchmark"] == "load"
     assert [case["name"] for case in written["cases"]] == ["load_questions", "load_images"]
     assert all(case["repeats"] == 2 and case["name"] in out for case in written["cases"])
-    assert written["machine"]["cpu"] in out and report.describe(written) in out
+    assert written["machine"]["cpu"] in out and describe(written) in out
+
+
+class Asked(Exception):
+    """The command line was read to its end."""
+
+
+def test_every_command_line_of_the_docs_is_understood(monkeypatch, tmp_path):
+    def asked(what, **_):
+        raise Asked(what)
+
+    monkeypatch.setattr("benchmarks.__main__.run_benchmark", asked)
+    monkeypatch.chdir(tmp_path)
+    pages = "".join((ROOT / page).read_text() for page in ("README.md", "docs/speed.md"))
+    lines = re.findall(r"^python -m benchmarks ([^#\n]+)", pages, re.MULTILINE)
+    assert {line.split()[0] for line in lines} == {"grpo", "predict", "load", "audit"}
+    for line in lines:
+        with pytest.raises(Asked, match=line.split()[0]):
+            main(line.split())
 
 
 @pytest.mark.parametrize(
@@ -137,5 +156,5 @@ def test_the_command_prints_a_table_and_writes_json(tmp_path, capsys, monkeypatc
     [(["--repeats", "0"], "--repeats 0 measures nothing"), (["--json", "nowhere/x.json"], "no such folder")],
 )
 def test_bad_flags_are_refused_before_anything_is_measured(flags, message, capsys):
-    assert main(["benchmark", "grpo", *flags]) == 2
+    assert main(["grpo", *flags]) == 2
     assert message in capsys.readouterr().err

@@ -41,6 +41,11 @@ def test_without_a_command_the_commands_are_listed(capsys):
     assert main(["fly"]) == 2
 
 
+def test_whoever_asks_for_a_benchmark_is_told_where_they_are(capsys):
+    assert main(["benchmark", "grpo"]) == 2
+    assert "python -m benchmarks grpo | predict | load | audit" in capsys.readouterr().out
+
+
 def test_doctor_gives_reasons(capsys):
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out

@@ -11,8 +11,8 @@ from PIL import Image
 import medr1kit as mk
 from medr1kit.data.phantoms import PAINTERS
 from medr1kit.models import load as models
-from medr1kit.models.tiny.tokenizer import phantom_words, word_forms
 from medr1kit.vqa import DataError
+from scripts.make_tiny.tokenizer import phantom_words, word_forms
 
 ANY_TEXT = (
     "plain words",
@@ -70,7 +70,7 @@ def test_each_phantom_word_is_one_token_with_and_without_a_blank(tiny):
 
 
 def test_the_shipped_tokenizer_is_the_one_its_script_builds(tiny):
-    from medr1kit.models.tiny.tokenizer import build_tokenizer
+    from scripts.make_tiny.tokenizer import build_tokenizer
 
     built, shipped = build_tokenizer(), tiny[1].tokenizer
     assert built.get_vocab() == shipped.get_vocab()
@@ -398,7 +398,7 @@ def test_the_shipped_model_was_made_by_the_script_as_it_stands():
     from dataclasses import asdict
 
     from medr1kit.models.load import TINY
-    from medr1kit.models.tiny.build import Recipe
+    from scripts.make_tiny.build import Recipe
 
     log = json.loads((TINY / "build_log.json").read_text())
     assert log["recipe"] == asdict(Recipe())

@@ -3,19 +3,22 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from study_fakes import STUDY, Fake, write_study
+from study_fakes import STUDY, Fake, in_a_process, no_start, write_study
 
 from medr1kit.__main__ import main
 from medr1kit.results.tables import PREDICTIONS
 from medr1kit.study import commands
 from medr1kit.study.cell import run_cell
 from medr1kit.study.commands import read_shard
-from medr1kit.study.folder import cell_folder, cell_lock, read_record, state_of, study_lock
+from medr1kit.study.folder import cell_folder, cell_lock, read_record, state_of
 from medr1kit.study.grid import read_study
 from medr1kit.study.results import read_predictions, write_tables
 from medr1kit.study.status import describe, seconds_left, status_table
@@ -156,21 +159,22 @@ def test_a_worker_that_cannot_be_started_ends_the_study_with_its_reason(study, t
 # --- locks ------------------------------------------------------------------------------------------------------------
 
 
-def test_two_studies_on_one_folder_are_refused(command, tmp_path, capsys):
-    with study_lock(tmp_path / "out"):
+def test_a_cell_that_is_being_run_elsewhere_is_skipped(command, study, tmp_path, capsys):
+    with cell_lock(tmp_path / "out" / "cells" / GRPO):
         status, fake = command()
-    assert status == 2 and fake.tested == []
-    assert "is being worked on by another" in capsys.readouterr().err
-    assert command()[0] == 0, "the lock is free again"
+    assert status == 0 and fake.tested == [cell.name for cell in study.cells if cell.name != GRPO]
+    said = capsys.readouterr().out
+    assert f"1 skipped, being run by another `medr1kit study run`: {GRPO}" in said
+    assert "when all parts are done: medr1kit study tables" in said
+    assert command()[1].tested == [GRPO], "the lock is free again"
 
 
-def test_different_shards_go_together_and_nothing_else(tmp_path):
-    with study_lock(tmp_path, (1, 2)):
-        with study_lock(tmp_path, (2, 2)):
-            pass
-        for shard in ((1, 2), None):
-            with pytest.raises(DataError, match="being worked on"), study_lock(tmp_path, shard):
-                pass
+def test_two_runs_of_one_study_run_every_cell_once_between_them(study, tmp_path):
+    fakes = [Fake(), Fake()]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda fake: run_cells(study.cells, tmp_path, 1, start=fake), fakes))
+    assert sorted(fakes[0].tested + fakes[1].tested) == sorted(cell.name for cell in study.cells)
+    assert set(states(study, tmp_path).values()) == {"done"}
 
 
 def test_a_lock_ends_with_the_process_that_held_it(study, tmp_path):
@@ -190,23 +194,44 @@ def test_a_lock_ends_with_the_process_that_held_it(study, tmp_path):
         pass
 
 
+@contextmanager
+def only_reading(folder):
+    """As somebody who may read a folder and what is in it, and no more."""
+    changed = [folder, *folder.iterdir()]
+    for path in changed:
+        path.chmod(0o555)
+    root = os.geteuid() == 0
+    if root:  # whom no mode keeps from writing
+        os.seteuid(65534)
+    try:
+        assert not any(os.access(path, os.W_OK, effective_ids=True) for path in changed)
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+        for path in changed:
+            path.chmod(0o755)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Windows has other rights")
+def test_whoever_may_only_read_a_study_sees_what_is_running_and_what_was_interrupted(study):
+    cell = study.cells[0]
+    with tempfile.TemporaryDirectory() as root:  # pytest's own folder is hidden from other users
+        os.chmod(root, 0o755)
+        folder = cell_folder(Path(root), cell)
+        with cell_lock(folder):
+            (folder / "cell.json").write_text(json.dumps({"state": "running", "fingerprint": cell.fingerprint}))
+            with only_reading(folder):
+                assert state_of(root, cell).state == "running"
+        with only_reading(folder):
+            assert state_of(root, cell).why == "interrupted"
+
+
 # --- workers as processes ---------------------------------------------------------------------------------------------
 
-SERVE = """
-import os, sys, time
-from medr1kit.study.workers import serve
-def run(cell, folder):
-    print("printed by", cell.name, os.environ["OMP_NUM_THREADS"], os.environ["CI"])
-    if cell.name == "ct_sft-answer_no-think_0": os.kill(os.getpid(), 9)
-    if cell.name == "oct_sft-answer_no-think_0": time.sleep(60)
-    folder.mkdir(parents=True); (folder / "pid").write_text(str(os.getpid()))
-    return True
-serve(run)
-"""
 
-
-def process(code=SERVE):
-    return Worker([sys.executable, "-c", code])
+def process(run=in_a_process):
+    return Worker(run)
 
 
 def alive(pid):
@@ -221,11 +246,13 @@ def test_a_worker_runs_many_cells_with_one_thread_and_keeps_what_they_print(stud
     worker = process()
     pids = set()
     for cell in (study.cells[0], study.cells[3]):
-        worker.run(cell, tmp_path / cell.name)
+        worker.begin(cell, tmp_path / cell.name)
+        worker.finish()
         pids.add(int((tmp_path / cell.name / "pid").read_text()))
         assert (tmp_path / f"{cell.name}.log").read_text() == f"printed by {cell.name} 1 true\n"
-    worker.close()
-    assert pids == {worker.process.pid}
+    pid = worker.process.pid
+    worker.kill()
+    assert pids == {pid}
 
 
 def test_the_death_of_a_worker_fails_its_cell_and_the_rest_goes_on(study, tmp_path):
@@ -253,23 +280,23 @@ def test_a_stopped_study_ends_its_workers_in_the_middle_of_a_cell(study, tmp_pat
 
     with pytest.raises(KeyboardInterrupt):
         run_cells([study.cells[2]], tmp_path, 1, start=start, tick=stop)
-    assert started[0].process.wait(10) == -signal.SIGKILL
+    assert started[0].process.exitcode == -signal.SIGKILL
     assert read_record(cell_folder(tmp_path, study.cells[2])) == {}, "interrupted is not failed"
 
 
 def test_workers_end_when_the_study_is_killed(study, tmp_path):
     code = f"import sys\nsys.path.insert(0, {os.path.dirname(__file__)!r})\n"
     code += "from pathlib import Path\nimport test_study_run as t\nfrom medr1kit.study.grid import read_study\n"
-    code += "worker = t.process()\nprint(worker.process.pid, flush=True)\n"
-    code += "worker.run(read_study(sys.argv[1]).cells[2], Path(sys.argv[2]) / 'cell')\n"
+    code += "worker = t.process()\nworker.begin(read_study(sys.argv[1]).cells[2], Path(sys.argv[2]) / 'cell')\n"
+    code += "worker.finish()\n"
     words = [sys.executable, "-c", code, str(write_study(tmp_path)), str(tmp_path)]
-    parent = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-    pid = int(parent.stdout.readline())
+    parent, file = subprocess.Popen(words), tmp_path / "cell" / "pid"
     for _ in range(300):
-        if (tmp_path / "cell.log").exists():
+        if file.exists() and file.read_text():
             break
         time.sleep(0.1)
-    assert (tmp_path / "cell.log").exists() and alive(pid)
+    pid = int(file.read_text())
+    assert alive(pid)
     parent.kill()
     parent.wait()
     for _ in range(100):
@@ -280,9 +307,11 @@ def test_workers_end_when_the_study_is_killed(study, tmp_path):
     pytest.fail("the worker outlived its study")
 
 
-def test_a_worker_that_does_not_start_says_so(study, tmp_path):
+def test_a_worker_that_ends_by_itself_says_so(study, tmp_path):
+    worker = process(no_start)
+    worker.begin(study.cells[0], tmp_path / "cell")
     with pytest.raises(WorkerDied, match="exit status 3"):
-        process("raise SystemExit(3)").run(study.cells[0], tmp_path / "cell")
+        worker.finish()
 
 
 # --- status -----------------------------------------------------------------------------------------------------------

@@ -10,11 +10,13 @@ import json
 import time
 import traceback
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from medr1kit.study.folder import cell_lock, clear, now, read_record, write_record
+from filelock import Timeout
+
+from medr1kit.study.folder import cell_lock, clear, now, read_record, state_in, write_record
 from medr1kit.study.grid import Cell
 
 _PACKAGES = ("medr1kit", "torch", "transformers", "trl", "peft", "datasets", "numpy")
@@ -23,40 +25,49 @@ _PACKAGES = ("medr1kit", "torch", "transformers", "trl", "peft", "datasets", "nu
 def run_cell(cell: Cell, folder: Path, train: Callable | None = None, predict: Callable | None = None) -> bool:
     """Train and test a cell, whatever was done of it before; its state goes to cell.json.
 
+    A cell that another process is running, or has finished meanwhile, is left alone.
+
     Args:
         cell: of a study.
         folder: the cell's folder.
         train, predict: called with cell and folder; :func:`train_cell` and :func:`predict_cell` if None.
 
     Returns:
-        Whether it worked. If not, error.txt holds the traceback.
+        Whether the cell is done. If it failed, error.txt holds the traceback.
     """
-    train, predict = train or train_cell, predict or predict_cell
-    with cell_lock(folder):
-        earlier = read_record(folder)
-        if earlier.get("fingerprint") != cell.fingerprint:
-            clear(folder)
-            earlier = {}
-        (folder / "error.txt").unlink(missing_ok=True)
-        record = {"name": cell.name, "fingerprint": cell.fingerprint, "definition": cell.definition}
-        record |= {"state": "running", "started": now(), "seconds": {}, "cpu_seconds": {}, "trained": False}
-        if earlier.get("trained"):
-            record |= {"trained": True}
-            record |= {name: {"train": earlier[name]["train"]} for name in ("seconds", "cpu_seconds")}
-        write_record(folder, record)
-        try:
-            record["versions"] = _versions()
-            if cell.train_by is not None and not record["trained"]:
-                _timed(record, "train", train, cell, folder)
-                record["trained"] = True
-                write_record(folder, record)
-            _timed(record, "predict", predict, cell, folder)
-            record |= {"state": "done", "ended": now()}
-        except Exception as error:  # whatever it is, the other cells go on
-            mark_failed(folder, record, error)
-            return False
-        write_record(folder, record)
-        return True
+    try:
+        with cell_lock(folder):
+            done = state_in(folder, cell).state == "done"
+            return done or _run(cell, folder, train or train_cell, predict or predict_cell)
+    except Timeout:
+        return False
+
+
+def _run(cell: Cell, folder: Path, train: Callable, predict: Callable) -> bool:
+    earlier = read_record(folder)
+    if earlier.get("fingerprint") != cell.fingerprint:
+        clear(folder)
+        earlier = {}
+    (folder / "error.txt").unlink(missing_ok=True)
+    record = {"name": cell.name, "fingerprint": cell.fingerprint, "definition": cell.definition}
+    record |= {"state": "running", "started": now(), "seconds": {}, "cpu_seconds": {}, "trained": False}
+    if earlier.get("trained"):
+        record |= {"trained": True}
+        record |= {name: {"train": earlier[name]["train"]} for name in ("seconds", "cpu_seconds")}
+    write_record(folder, record)
+    try:
+        record["versions"] = _versions()
+        if cell.train_by is not None and not record["trained"]:
+            _timed(record, "train", train, cell, folder)
+            record["trained"] = True
+            write_record(folder, record)
+        _timed(record, "predict", predict, cell, folder)
+        record |= {"state": "done", "ended": now()}
+    except Exception as error:  # whatever it is, the other cells go on
+        mark_failed(folder, record, error)
+        return False
+    write_record(folder, record)
+    return True
 
 
 def mark_failed(folder: Path, record: dict[str, Any], error: Exception) -> None:
@@ -110,6 +121,7 @@ def _timed(record: dict[str, Any], what: str, work: Callable, cell: Cell, folder
     record["cpu_seconds"][what] = round(time.process_time() - cpu, 1)
 
 
+@cache
 def _versions() -> dict[str, str]:
     from importlib.metadata import version
     from platform import python_version

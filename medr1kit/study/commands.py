@@ -8,19 +8,24 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medr1kit.progress import progress
-from medr1kit.study.folder import STUDY_FILE, State, cell_folder, note_start, state_of, study_lock
+from medr1kit.study.folder import STUDY_FILE, note_start
 from medr1kit.study.grid import Cell, Study, check_settings, read_study, select
 from medr1kit.study.status import describe, duration, headline, seconds_left, status_table
-from medr1kit.study.workers import run_cells, serve
+from medr1kit.study.workers import run_cells
 from medr1kit.vqa import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from tqdm import tqdm
+
+_WHOLE = "1/1"  # the shard that is all of it
 
 
 def command(argv: list[str]) -> None:
     """Run a grid of trainings and tests from a YAML file, say how far it is, and write its tables."""
-    if argv == ["worker"]:  # what `run` starts
-        return serve()
     parser = argparse.ArgumentParser(prog="medr1kit study", description=command.__doc__)
     commands = parser.add_subparsers(required=True, metavar="run | status | tables")
     run = commands.add_parser("run", help="train and test every cell that is not finished; repeat to go on")
@@ -28,7 +33,7 @@ def command(argv: list[str]) -> None:
     run.add_argument("--output", type=Path, help="the study's folder (default: runs/NAME)")
     run.add_argument("--workers", type=int, help="cells at a time (default: one a core for the tiny model, else 1)")
     run.add_argument("--only", default="", help="some cells: 'method=grpo seed=0,1', keys as in the study")
-    run.add_argument("--shard", help="i/n: the i-th of n parts, 1 to n; 'slurm': as the job array says")
+    run.add_argument("--shard", default=_WHOLE, help="i/n: the i-th of n parts, 1 to n; 'slurm': as the job array says")
     run.set_defaults(run=_run)
     status = commands.add_parser("status", help="cells done, running, failed and waiting; the expected end")
     status.add_argument("output", type=Path, help="the study's folder")
@@ -45,37 +50,31 @@ def command(argv: list[str]) -> None:
 def _run(flags: argparse.Namespace) -> None:
     grid = read_study(flags.file)
     root = flags.output or Path("runs") / grid.name
-    shard = read_shard(flags.shard)
     workers = flags.workers if flags.workers is not None else _default_workers(grid)
     if workers < 1:
         raise DataError(f"--workers {workers}: at least one is needed")
-    cells = select(grid.cells, flags.only)
-    if shard is not None:
-        cells = [cell for cell in cells if cell.in_shard(*shard)]
+    shard = read_shard(flags.shard)
+    cells = [cell for cell in select(grid.cells, flags.only) if cell.in_shard(*shard)]
     check_settings(grid)
-    with study_lock(root, shard):
-        note_start(root, grid)
-        states = {cell.name: state_of(root, cell) for cell in cells}
-        for line in _plan(cells, states, root, grid):
-            print(line)
-        due = [cell for cell in cells if states[cell.name].state != "done"]
-        try:
-            with _Bar(grid.name, root, cells, workers) as bar:
-                run_cells(due, root, workers, tick=bar.show)
-        except KeyboardInterrupt:
-            print(f"stopped; {headline(grid.name, status_table(root, grid.cells))}. The same command goes on.")
-            raise SystemExit(130) from None
-        _finish(grid, root, cells, flags)
+    note_start(root, grid)
+    table = status_table(root, cells)
+    _say_what_is_due(table, root, grid)
+    due = [cell for cell, state in zip(cells, table["state"]) if state != "done"]
+    try:
+        with progress(None, grid.name, total=len(cells), unit="cell", delay=0) as bar:
+            run_cells(due, root, workers, tick=lambda: _move_on(bar, root, cells, workers))
+    except KeyboardInterrupt:
+        print(f"stopped; {headline(grid.name, status_table(root, grid.cells))}. The same command goes on.")
+        raise SystemExit(130) from None
+    _finish(grid, root, cells, flags)
 
 
-def read_shard(text: str | None) -> tuple[int, int] | None:
+def read_shard(text: str) -> tuple[int, int]:
     """Return (number from 1, how many) from "2/8", or from the variables of a Slurm job array.
 
     >>> read_shard("2/8")
     (2, 8)
     """
-    if text is None:
-        return None
     if text == "slurm":
         names = ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_COUNT")
         if missing := [name for name in names if not os.environ.get(name, "").isdigit()]:
@@ -98,46 +97,30 @@ def _default_workers(grid: Study) -> int:
     return cores if grid.settings["model"] == "tiny" else 1
 
 
-def _plan(cells: Sequence[Cell], states: dict[str, State], root: Path, grid: Study) -> list[str]:
-    """What will be done, and why anything is done again."""
-    done = sum(state.state == "done" for state in states.values())
-    lines = [f"{grid.name}: {len(cells)} cells, {done} finished, {len(cells) - done} to run, in {root}"]
+def _say_what_is_due(table: pd.DataFrame, root: Path, grid: Study) -> None:
+    """How many cells will be run, and why any is run again."""
+    done = int((table["state"] == "done").sum())
+    print(f"{grid.name}: {len(table)} cells, {done} finished, {len(table) - done} to run, in {root}")
     for why, what in (("changed", "changed since it was run, and is run again"), ("interrupted", "goes on")):
-        names = [name for name, state in states.items() if state.why == why]
-        lines += [f"  {name} {what}" for name in names[:5]]
-        lines += [f"  ... and {len(names) - 5} more {why}"] if len(names) > 5 else []
+        names = table.loc[table["why"] == why, "name"].tolist()
+        print("".join(f"  {name} {what}\n" for name in names[:5]), end="")
+        if len(names) > 5:
+            print(f"  ... and {len(names) - 5} more {why}")
     known = {cell.name for cell in grid.cells}
     there = sorted(path.parent.name for path in (root / "cells").glob("*/cell.json"))
     if gone := [name for name in there if name not in known]:
-        lines.append(f"  {len(gone)} on disk are not in the file any more and are left alone: {gone[0]}, ...")
-    return lines
+        print(f"  {len(gone)} on disk are not in the file any more and are left alone: {gone[0]}, ...")
 
 
-class _Bar:
-    """One progress bar over cells; silent in CI."""
-
-    def __init__(self, name: str, root: Path, cells: Sequence[Cell], workers: int):
-        self.root, self.cells, self.workers, self.shown = root, cells, workers, 0.0
-        self.bar = progress(None, name, total=len(cells), unit="cell", delay=0)
-
-    def __enter__(self) -> _Bar:
-        self.show()
-        return self
-
-    def show(self) -> None:
-        if self.bar.disable or time.monotonic() - self.shown < 2:
-            return
-        self.shown = time.monotonic()
-        table = status_table(self.root, self.cells)
-        self.bar.n = int(table["state"].isin(("done", "failed")).sum())
-        left = seconds_left(table, self.workers)
-        names = ", ".join(table.loc[table["state"] == "running", "name"][:2])
-        self.bar.set_postfix_str(names + (f"; {duration(left)} left" if left else ""))
-
-    def __exit__(self, *_: object) -> None:
-        self.shown = 0.0
-        self.show()
-        self.bar.close()
+def _move_on(bar: tqdm, root: Path, cells: Sequence[Cell], workers: int) -> None:
+    """Show how many cells have ended, which are running, and how long it will take."""
+    if bar.disable:
+        return
+    table = status_table(root, cells)
+    bar.n = int(table["state"].isin(("done", "failed")).sum())
+    left = seconds_left(table, workers)
+    names = ", ".join(table.loc[table["state"] == "running", "name"][:2])
+    bar.set_postfix_str(names + (f"; {duration(left)} left" if left else ""))
 
 
 def _finish(grid: Study, root: Path, cells: Sequence[Cell], flags: argparse.Namespace) -> None:
@@ -146,18 +129,22 @@ def _finish(grid: Study, root: Path, cells: Sequence[Cell], flags: argparse.Name
 
     table = status_table(root, grid.cells)
     print(headline(grid.name, table))
-    if flags.shard and not (table["state"] == "done").all():
+    ours = table[table["name"].isin([cell.name for cell in cells])]
+    elsewhere = ours.loc[~ours["state"].isin(("done", "failed")), "name"].tolist()
+    if elsewhere:
+        print(f"  {len(elsewhere)} skipped, being run by another `medr1kit study run`: {', '.join(elsewhere[:5])}")
+    if (elsewhere or flags.shard != _WHOLE) and not (table["state"] == "done").all():
         print(f"when all parts are done: medr1kit study tables {root}")
     elif (table["state"] == "done").any():
         print("writing tables; of hundreds of cells this takes a minute", flush=True)
         print(f"tables in {write_tables(grid, root)}")
-    failed = [cell for cell in cells if state_of(root, cell).state == "failed"]
-    if not failed:
+    failed = ours[ours["state"] == "failed"]
+    if failed.empty:
         return
     output = "" if flags.output is None else f" --output {flags.output}"
-    for cell in failed:
-        print(f"\n{cell.name}: {state_of(root, cell).record['error']}")
-        print(f"  traceback: {cell_folder(root, cell) / 'error.txt'}")
+    for cell in failed.itertuples(index=False):
+        print(f"\n{cell.name}: {cell.error}")
+        print(f"  traceback: {root / 'cells' / cell.name / 'error.txt'}")
         print(f"  repeat:    medr1kit study run {flags.file}{output} --only name={cell.name}")
     raise DataError(f"{len(failed)} of {len(cells)} cells failed; see above")
 

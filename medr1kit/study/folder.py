@@ -4,11 +4,11 @@
       study.yaml               the file it was started with last
       commands.txt             each `medr1kit study run` on it, with its time
       cells/<name>/cell.json   state (running, done, failed), fingerprint, seconds, versions, error
-      cells/<name>/error.txt   the traceback of a failed cell; cells/<name>.log what was printed
+      cells/<name>/error.txt   the traceback of a failed cell; cells/<name>.log what was ever printed
       cells/<name>/...         the run (run.json, metrics.csv, adapter/) and predictions.parquet
 
-Locks are those of the operating system: they end with the process that holds them, however it ends, so none is ever
-left behind. A cell that says "running" and is not locked was interrupted.
+Locks (:mod:`filelock`) are those of the operating system: they end with the process that holds them, however it ends,
+so none is ever left behind. A cell that is locked is being run; one that says "running" and is not was interrupted.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import os
 import shlex
 import shutil
 import sys
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, lock_descriptor
 
 from medr1kit.study.grid import Cell, Study
 from medr1kit.vqa import DataError
@@ -55,7 +55,8 @@ def now() -> str:
 
 def note_start(root: Path, study: Study) -> None:
     """Keep the study's file, and the command line that it is started with."""
-    (root / STUDY_FILE).write_text(study.text, encoding="utf-8")
+    root.mkdir(parents=True, exist_ok=True)
+    replace_file(root / STUDY_FILE, study.text)
     with (root / _COMMANDS).open("a", encoding="utf-8") as file:
         file.write(f"{now()} {shlex.join(['medr1kit', *sys.argv[1:]])}\n")
 
@@ -79,18 +80,35 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     """Write cell.json, replaced as a whole."""
-    beside = folder / f"{_RECORD}.part"
-    beside.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(beside, folder / _RECORD)
+    replace_file(folder / _RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+
+
+def replace_file(file: Path, content: str | Callable[[Path], Any]) -> None:
+    """Write a file as a whole: beside its place, and then moved there.
+
+    Args:
+        file: where it goes.
+        content: its text, or what writes it to a path.
+    """
+    beside = file.with_name(f"{file.name}.{os.getpid()}.part")  # two runs of one study may write the same tables
+    if callable(content):
+        content(beside)
+    else:
+        beside.write_text(content, encoding="utf-8")
+    os.replace(beside, file)
 
 
 def state_of(root: Path, cell: Cell) -> State:
-    """Return where a cell stands."""
-    folder = cell_folder(root, cell)
+    """Return where a cell of the study in ``root`` stands."""
+    return state_in(cell_folder(root, cell), cell)
+
+
+def state_in(folder: Path, cell: Cell) -> State:
+    """Return where a cell stands whose folder this is."""
     record = read_record(folder)
     if not record:
         return State("waiting", "", record)
-    if record["state"] == "running" and is_locked(folder / _LOCK):
+    if record["state"] == "running" and is_locked(folder):
         return State("running", "", record)
     if record["fingerprint"] != cell.fingerprint:
         return State("waiting", "changed", record)
@@ -112,63 +130,21 @@ def clear(folder: Path) -> None:
 # --- locks ------------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def cell_lock(folder: Path) -> Iterator[None]:
-    """Hold a cell; waits a few seconds for a process that is just ending."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder / _LOCK, patience=5) as free:
-        if not free:
-            raise DataError(f"the cell {folder.name} is being run by another process; wait for it to end")
-        yield
+def cell_lock(folder: Path) -> FileLock:
+    """Return the lock of a cell, for a ``with``; it raises :class:`filelock.Timeout` where another process holds it.
 
-
-@contextmanager
-def study_lock(root: Path, shard: tuple[int, int] | None = None) -> Iterator[None]:
-    """Hold a study, or one shard of it; different shards go together, anything else is refused.
-
-    Raises:
-        DataError: if another process works on the same cells.
+    It waits for a moment: a look at the lock (:func:`is_locked`) holds it, too.
     """
-    root.mkdir(parents=True, exist_ok=True)
-    refusal = f"{root} is being worked on by another `medr1kit study run`; wait, stop it, or choose another --output"
-    with _locked(root / _LOCK, shared=shard is not None) as free:
-        if not free:
-            raise DataError(refusal)
-        if shard is None:
-            yield
-            return
-        with _locked(root / f"{_LOCK}-{shard[0]}-of-{shard[1]}") as free:
-            if not free:
-                raise DataError(f"shard {shard[0]}/{shard[1]}: {refusal}")
-            yield
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / _LOCK, timeout=0.5)
 
 
-def is_locked(file: Path) -> bool:
-    """Return whether some process holds a lock file; needs no right to write."""
-    if not file.exists():
-        return False
-    with _locked(file, shared=True, mode="r") as free:
-        return not free
-
-
-@contextmanager
-def _locked(file: Path, shared: bool = False, patience: float = 0.0, mode: str = "a") -> Iterator[bool]:
-    """Try to lock a file, for at most ``patience`` seconds; gives whether it worked. The file itself stays."""
+def is_locked(folder: Path) -> bool:
+    """Return whether some process holds a cell; needs no right to write, so that anybody may ask for the status."""
     try:
-        import fcntl
-    except ImportError as error:  # pragma: no cover - Windows
-        raise DataError("a study needs Linux or macOS for its locks; on Windows run it in WSL") from error
-    kind = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
-    until = time.monotonic() + patience
-    with file.open(mode) as handle:
-        while True:
-            try:
-                fcntl.flock(handle, kind)
-                free = True
-                break
-            except BlockingIOError:
-                free = False
-                if time.monotonic() >= until:
-                    break
-                time.sleep(0.1)
-        yield free
+        with (folder / _LOCK).open("rb") as file:
+            return not lock_descriptor(file.fileno(), blocking=False)
+    except FileNotFoundError:
+        return False
+    except OSError:  # network file systems lock only what may be written: then the cell's word is taken for it
+        return True

@@ -16,7 +16,6 @@ answers of 25 tokens take 1.5 MB.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from medr1kit.progress import progress
 from medr1kit.results.compare import transfer_table
 from medr1kit.results.runs import load_run
 from medr1kit.results.tables import PREDICTIONS, score
-from medr1kit.study.folder import cell_folder, commands_so_far, now, state_of
+from medr1kit.study.folder import cell_folder, commands_so_far, now, replace_file, state_of
 from medr1kit.study.grid import Cell, Study
 from medr1kit.vqa import DataError
 
@@ -74,11 +73,11 @@ def write_tables(study: Study, root: Path, folder: Path | None = None) -> Path:
         DataError: if no cell is finished.
     """
     preds = read_predictions(study, root)
-    _replace(root / "predictions.parquet", lambda path: preds.to_parquet(path, index=False))
+    replace_file(root / "predictions.parquet", lambda path: preds.to_parquet(path, index=False))
     apart, folder = folder is not None, Path(folder or root / "tables")
     folder.mkdir(parents=True, exist_ok=True)
     if apart:
-        _replace(folder / "predictions.parquet", lambda path: _pack(preds, path))
+        replace_file(folder / "predictions.parquet", lambda path: _pack(preds, path))
     for by in study.settings["train_by"]:
         if preds[f"train_{by}"].notna().any():
             _write_csv(transfer_table(preds, by=by), folder / f"transfer_{by}.csv")
@@ -87,8 +86,8 @@ def write_tables(study: Study, root: Path, folder: Path | None = None) -> Path:
     if (curves := _curves(study, root)) is not None:
         _write_csv(curves, folder / "curves.csv")
     _write_csv(_runs(study, root), folder / "runs.csv")
-    text = json.dumps(_provenance(study, root, preds), indent=2, ensure_ascii=False)
-    _replace(folder / "provenance.json", lambda path: path.write_text(text + "\n", encoding="utf-8"))
+    text = json.dumps(provenance(study, root, preds), indent=2, ensure_ascii=False)
+    replace_file(folder / "provenance.json", text + "\n")
     return folder
 
 
@@ -98,14 +97,8 @@ def _pack(preds: pd.DataFrame, path: Path) -> None:
     rows.to_parquet(path, index=False, compression="zstd", compression_level=19)
 
 
-def _replace(file: Path, write) -> None:
-    beside = file.with_name(file.name + ".part")
-    write(beside)
-    os.replace(beside, file)
-
-
 def _write_csv(table: pd.DataFrame, file: Path) -> None:
-    _replace(file, lambda path: table.round(4).to_csv(path, index=False))
+    replace_file(file, lambda path: table.round(4).to_csv(path, index=False))
 
 
 def _who(cell: Cell) -> dict[str, Any]:
@@ -136,12 +129,11 @@ def _runs(study: Study, root: Path) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"seed": "Int64"})
 
 
-def _provenance(study: Study, root: Path, preds: pd.DataFrame) -> dict[str, Any]:
-    records = [state_of(root, cell).record for cell in finished(study, root)]
-    versions: dict[str, list[str]] = {}
-    for record in records:
-        for package, version in record["versions"].items():
-            versions[package] = sorted({*versions.get(package, ()), version})
+def provenance(study: Study, root: Path, preds: pd.DataFrame) -> dict[str, Any]:
+    """Return what made the predictions of a study's finished cells, as provenance.json holds it."""
+    states = {cell.name: state_of(root, cell) for cell in study.cells}
+    done = [state.record for state in states.values() if state.state == "done"]
+    versions = pd.DataFrame([record["versions"] for record in done])
     return {
         "study": study.name,
         # Where on this machine the folder lay is nobody's business.
@@ -149,12 +141,12 @@ def _provenance(study: Study, root: Path, preds: pd.DataFrame) -> dict[str, Any]
         "settings": study.settings,
         "seeds": study.settings["seeds"],
         "cells": len(study.cells),
-        "finished": len(records),
-        "missing": [cell.name for cell in study.cells if state_of(root, cell).state != "done"],
+        "finished": len(done),
+        "missing": [name for name, state in states.items() if state.state != "done"],
         "questions": int(preds["id"].nunique()),
-        "versions": versions,
-        "started": min(record["started"] for record in records),
-        "ended": max(record["ended"] for record in records),
+        "versions": {name: sorted(versions[name].dropna().unique()) for name in versions},
+        "started": min(record["started"] for record in done),
+        "ended": max(record["ended"] for record in done),
         "written": now(),
-        **{kind: round(sum(sum(record[kind].values()) for record in records)) for kind in _CLOCKS},
+        **{kind: round(sum(sum(record.get(kind, {}).values()) for record in done)) for kind in _CLOCKS},
     }

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
 
+from medr1kit.results.runs import load_run
 from medr1kit.study.folder import STATES, cell_folder, state_of
 from medr1kit.study.grid import Cell
+from medr1kit.vqa import DataError
 
 
 def status_table(root: Path, cells: Sequence[Cell], now: datetime | None = None) -> pd.DataFrame:
@@ -47,12 +49,9 @@ def _progress(folder: Path, cell: Cell) -> dict[str, float | None]:
     """Last logged step and reward of a training, or the number of questions answered so far."""
     settings = {**cell.definition.get("preset", {}), **cell.definition.get("settings", {})}
     progress = {"steps": settings.get("max_steps")}
-    try:
-        with (folder / "metrics.csv").open(encoding="utf-8") as file:
-            *_, last = csv.DictReader(file)
-        progress |= {"step": int(last["step"]), "reward": float(last["reward"]) if last.get("reward") else None}
-    except (FileNotFoundError, ValueError, KeyError, TypeError):  # not begun, or a line that is being written
-        pass
+    with suppress(DataError, IndexError):  # no run yet, or no step of it
+        last = load_run(folder).metrics.iloc[-1]
+        progress |= {"step": int(last["step"]), "reward": last.get("reward")}
     partial = folder / "predictions.parquet.partial.jsonl"
     if partial.exists():
         progress["answered"] = max(0, partial.read_bytes().count(b"\n") - 1)

@@ -1,30 +1,30 @@
 """Many cells: processes of one thread each, every one working through cells until none is left.
 
 A worker lives for many cells, because importing torch and drawing the test questions takes longer than some trainings.
-It is told a cell by a line on its standard input and answers by a line. When that input closes while a cell is being
-run, the study has died, and the worker ends with it: no training goes on behind the back of the next study. When a
-worker dies (killed for want of memory, say), its cell has failed, and the next cell gets a new worker.
+It is told a cell through a pipe, and answers when the cell has ended. It ends with the study, also in the middle of a
+cell: no training goes on behind the back of the next study. When a worker dies (killed for want of memory, say), its
+cell has failed, and the next cell gets a new worker.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import queue
 import signal
-import subprocess
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import suppress
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from filelock import Timeout
+from tqdm import tqdm
+
 from medr1kit.study.cell import mark_failed, run_cell
-from medr1kit.study.folder import cell_folder, read_record
+from medr1kit.study.folder import cell_folder, cell_lock, read_record
 from medr1kit.study.grid import Cell
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -35,7 +35,6 @@ _ENVIRONMENT = dict.fromkeys(_THREADS, "1") | {
     "GOMP_SPINCOUNT": "0",
     "TOKENIZERS_PARALLELISM": "false",
 }
-COMMAND = (sys.executable, "-m", "medr1kit", "study", "worker")
 
 
 class WorkerDied(RuntimeError):
@@ -43,44 +42,44 @@ class WorkerDied(RuntimeError):
 
 
 class Worker:
-    """The study's end of a worker process."""
+    """A process that runs cells, seen from the study.
 
-    def __init__(self, command: Iterable[str] = COMMAND):
-        # A session of its own: Ctrl-C reaches the study alone, which then stops its workers.
-        self.process = subprocess.Popen(
-            list(command),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=os.environ | _ENVIRONMENT,
-            start_new_session=True,
-            text=True,
-        )
+    Args:
+        run: what it does with a cell and its folder; a function of a module, which the process imports.
 
-    def run(self, cell: Cell, folder: Path) -> None:
-        """Have a cell run and wait for its end; what became of it stands in its cell.json.
+    Attributes:
+        pipe: has something to read when the cell has ended, or the process.
+    """
+
+    def __init__(self, run: Callable[[Cell, Path], Any] = run_cell):
+        context = get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, run))
+        self.process.start()
+        theirs.close()
+
+    def begin(self, cell: Cell, folder: Path) -> None:
+        """Have a cell run; what becomes of it stands in its cell.json."""
+        with suppress(OSError):  # it has died: `finish` says so
+            self.pipe.send((cell, folder))
+
+    def finish(self) -> None:
+        """Wait for the cell's end.
 
         Raises:
             WorkerDied: if the process ended before the cell did.
         """
         try:
-            self.process.stdin.write(json.dumps({"cell": asdict(cell), "folder": str(folder)}) + "\n")
-            self.process.stdin.flush()
-            answer = self.process.stdout.readline()
-        except OSError:
-            answer = ""
-        if not answer:
-            raise WorkerDied(_last_words(self.process.wait()))
-
-    def close(self) -> None:
-        """End the process, which is idle, and release its pipes."""
-        self.process.kill()
-        self.process.wait()
-        self.process.stdin.close()
-        self.process.stdout.close()
+            self.pipe.recv()
+        except (EOFError, OSError) as error:
+            self.process.join()
+            raise WorkerDied(_last_words(self.process.exitcode)) from error
 
     def kill(self) -> None:
-        """End the process in the middle of its cell."""
+        """End the process, in the middle of its cell if it has one."""
         self.process.kill()
+        self.process.join()
+        self.pipe.close()
 
 
 def _last_words(code: int) -> str:
@@ -106,101 +105,64 @@ def run_cells(
         root: the study's folder.
         workers: processes, at least 1.
         start: makes a worker.
-        tick: called about twice a second, for the progress bar. If it raises (or Ctrl-C is pressed), the workers are
-            killed; their cells are left as interrupted.
+        tick: called whenever a cell has ended, and every two seconds, for the progress bar. If it raises (or Ctrl-C is
+            pressed), the workers are killed; their cells are left as interrupted.
     """
-    waiting, running, stopped = deque(cells), set(), threading.Event()
-
-    def work() -> None:
-        worker = None
-        while waiting and not stopped.is_set():
-            try:
-                cell = waiting.popleft()
-            except IndexError:  # another thread took the last one
-                break
-            if worker is None:
-                running.add(worker := start())
-                if stopped.is_set():  # between the last look and now
+    waiting, idle, busy = deque(cells), [], {}
+    try:
+        while waiting or busy:
+            while waiting and len(busy) < workers:
+                worker, cell = idle.pop() if idle else start(), waiting.popleft()
+                busy[worker.pipe] = worker, cell
+                worker.begin(cell, cell_folder(root, cell))
+            for pipe in wait(list(busy), timeout=2):
+                worker, cell = busy.pop(pipe)
+                idle.append(worker)
+                try:
+                    worker.finish()
+                except WorkerDied as error:
+                    idle.remove(worker)
                     worker.kill()
-            folder = cell_folder(root, cell)
-            try:
-                worker.run(cell, folder)
-            except WorkerDied as error:
-                running.discard(worker)
-                worker = None
-                if not stopped.is_set():
-                    begun = read_record(folder)
-                    same = begun if begun.get("fingerprint") == cell.fingerprint else {"name": cell.name}
-                    mark_failed(folder, same | {"fingerprint": cell.fingerprint}, error)
-        if worker is not None:
-            worker.close()
-
-    count = max(1, min(workers, len(waiting)))
-    with ThreadPoolExecutor(count) as pool:
-        futures = [pool.submit(work) for _ in range(count)]
-        try:
-            while wait(futures, timeout=0.5).not_done:
-                tick()
-                _raise_early(futures)
-        except BaseException:
-            stopped.set()
-            for worker in list(running):
-                worker.kill()
-            raise
-        tick()
-        for future in futures:
-            future.result()
+                    _mark_dead(cell, cell_folder(root, cell), error)
+            tick()
+    finally:
+        for worker in [*idle, *(worker for worker, _ in busy.values())]:
+            worker.kill()
 
 
-def _raise_early(futures: list) -> None:
-    """A thread that failed by itself (no process could be started, the disk is full) ends the study."""
-    for future in futures:
-        if future.done():
-            future.result()
+def _mark_dead(cell: Cell, folder: Path, error: WorkerDied) -> None:
+    with suppress(Timeout), cell_lock(folder):
+        begun = read_record(folder)
+        same = begun if begun.get("fingerprint") == cell.fingerprint else {"name": cell.name}
+        mark_failed(folder, same | {"fingerprint": cell.fingerprint}, error)
 
 
 # --- the worker's end -------------------------------------------------------------------------------------------------
 
 
-def serve(run: Callable[[Cell, Path], bool] = run_cell) -> None:
-    """Be a worker: run the cells that standard input names, one a line, until it closes."""
-    lines: queue.Queue[str | None] = queue.Queue()
-    busy = threading.Event()
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a training prints must not pass for an answer
-
-    def listen() -> None:
-        for line in sys.stdin:
-            busy.set()
-            lines.put(line)
-        if busy.is_set():
-            os._exit(1)  # the study has died
-        lines.put(None)
-
-    threading.Thread(target=listen, daemon=True).start()
-    while (line := lines.get()) is not None:
-        order = json.loads(line)
-        folder = Path(order["folder"])
-        with _output_to(folder):
-            done = run(Cell(**order["cell"]), folder)
-        busy.clear()
-        answers.write(f"{'done' if done else 'failed'}\n")
-        answers.flush()
+def _serve(pipe: Connection, run: Callable[[Cell, Path], Any]) -> None:
+    """Be a worker: run the cells that come through the pipe."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the study, which then ends its workers
+    os.environ |= _ENVIRONMENT  # before anything imports numpy or torch
+    tqdm.set_lock(threading.RLock())  # its own is one between processes, which a killed worker would leave behind
+    threading.Thread(target=_end_with_the_study, daemon=True).start()
+    with suppress(EOFError):
+        while True:
+            cell, folder = pipe.recv()
+            _print_to(folder.parent / f"{folder.name}.log")  # beside the folder, which a cell may empty
+            run(cell, folder)
+            sys.stdout.flush()
+            pipe.send(None)
 
 
-@contextmanager
-def _output_to(folder: Path):
-    """Send everything printed, by Python or below it, to FOLDER.log: beside the folder, which a cell may empty."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    kept = [os.dup(stream) for stream in (1, 2)]
-    with (folder.parent / f"{folder.name}.log").open("w") as log:
+def _end_with_the_study() -> None:
+    wait([parent_process().sentinel])
+    os._exit(1)
+
+
+def _print_to(file: Path) -> None:
+    """Send everything that is printed from here on, by Python or below it, to the end of a file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a") as log:
         for stream in (1, 2):
             os.dup2(log.fileno(), stream)
-        try:
-            yield
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            for stream, before in zip((1, 2), kept):
-                os.dup2(before, stream)
-                os.close(before)

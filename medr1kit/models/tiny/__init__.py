@@ -1,5 +1,5 @@
-"""The built-in model: a stock Qwen2-VL of two million parameters, and the script that made it.
+"""The built-in model: a stock Qwen2-VL of two million parameters, and what it was taught to write.
 
-``checkpoint/`` holds weights, tokenizer and processor settings; ``python -m medr1kit.models.tiny.build`` makes them
-anew.
+``checkpoint/`` holds weights, tokenizer and processor settings; ``python -m scripts.make_tiny.build`` in a checkout
+makes them anew.
 """

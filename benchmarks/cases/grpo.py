@@ -21,9 +21,9 @@ from itertools import pairwise
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from medr1kit.benchmark.even import distinct_reward, fixed_length
-from medr1kit.benchmark.memory import measure_memory
-from medr1kit.benchmark.timing import Seconds, compared, say
+from benchmarks.cases.even import distinct_reward, fixed_length
+from benchmarks.cases.memory import measure_memory
+from benchmarks.cases.timing import Seconds, compared, say
 from medr1kit.data.load import load_vqa
 from medr1kit.formats import format_named
 from medr1kit.models.load import load_model
@@ -56,7 +56,7 @@ class Case:
         steps: optimizer steps a run, 2 or more; one less is timed.
         size: width and height of the images in pixels; 28 x 28 pixels are one image token.
         distinct_rewards: reward every completion differently instead of for its answer, see
-            :mod:`medr1kit.benchmark.even`.
+            :mod:`benchmarks.cases.even`.
         lora: as in :func:`medr1kit.train_grpo`.
         model: returns a new model with the same weights each time, and its processor.
     """

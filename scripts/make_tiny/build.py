@@ -1,4 +1,4 @@
-"""Make the built-in model: ``python -m medr1kit.models.tiny.build`` (about 25 minutes of one core, 10 GB of memory).
+"""Make the built-in model: ``python -m scripts.make_tiny.build`` (about 25 minutes of one core, 10 GB of memory).
 
 A two-million-parameter Qwen2-VL learns to name what it sees within minutes, but is slow to *bind* it: to go from a seen
 concept to the letter of the option that names it. A cross-entropy on the answer letter alone hardly leaves chance,
@@ -10,8 +10,7 @@ after 245 steps, and with the throw-away head of stage 1 at .97 after 138. So th
 2. **See** (vision only). Tower and merger learn to emit that sum of embeddings for a phantom image.
 3. **Speak** (everything but the tower). All three response formats, right answers and true rationales.
 4. **Slacken** (the same). A short stage on the targets of a careless annotator (:mod:`medr1kit.models.tiny.targets`),
-so that
-   training has something left to teach.
+   so that training has something left to teach.
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ from transformers.models.qwen2_vl.processing_qwen2_vl import Qwen2VLProcessor
 from medr1kit.data.phantoms import phantom_rows
 from medr1kit.formats import FORMATS, ResponseFormat
 from medr1kit.models.load import TINY, image_processor_only
-from medr1kit.models.tiny.model import initialise, make_model
 from medr1kit.models.tiny.targets import Annotator
-from medr1kit.models.tiny.tokenizer import build_tokenizer, word_forms
 from medr1kit.vqa import LETTERS
+from scripts.make_tiny.model import initialise, make_model
+from scripts.make_tiny.tokenizer import build_tokenizer, word_forms
 
 SIDE = 112  # pixels; 8 x 8 patches, 16 image tokens
 FACTS = ("modality", "anatomy", "finding", "size", "number", "attribute")  # what an image token says; no grade

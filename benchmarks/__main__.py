@@ -1,23 +1,38 @@
-"""``medr1kit benchmark`` and its report: one dict, shown as a table and written as JSON."""
+"""``python -m benchmarks`` and its report: one dict, shown as a table and written as JSON."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
+import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from medr1kit.benchmark.timing import load_average, machine
+from benchmarks.cases.timing import load_average, machine
 from medr1kit.vqa import DataError
 
 COLUMNS = {"name": "case", "stock_s": "stock s", "fast_s": "fast s", "ratio": "ratio", "exact": "same result"}
 
 
-def command(argv: list[str]) -> None:
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; bad input ends with one sentence and exit status 2."""
+    warnings.filterwarnings("ignore", category=FutureWarning)  # upstream's own, about its next version
+    try:
+        command(argv)
+    except DataError as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def command(argv: list[str] | None) -> None:
     """Read the command line, measure, print the table and write the file."""
-    parser = argparse.ArgumentParser(prog="medr1kit benchmark", description="Time what is fast here, on this machine.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Time what is fast here, on this machine."
+    )
     parser.add_argument("what", choices=("grpo", "predict", "load", "audit"))
     parser.add_argument("--json", type=Path, help="file to write all numbers to")
     parser.add_argument("--repeats", type=int, help="how often each case is measured")
@@ -59,13 +74,13 @@ def run_benchmark(what: str, *, repeats: int | None = None) -> dict[str, Any]:
 
 def _measure_for(what: str) -> tuple[Callable[[int], list[dict]], int]:
     if what == "grpo":
-        from medr1kit.benchmark.grpo import REPEATS, measure_all
+        from benchmarks.cases.grpo import REPEATS, measure_all
     elif what == "predict":
-        from medr1kit.benchmark.predict import REPEATS, measure_all
+        from benchmarks.cases.predict import REPEATS, measure_all
     elif what == "load":
-        from medr1kit.benchmark.load import REPEATS, measure_all
+        from benchmarks.cases.load import REPEATS, measure_all
     else:
-        from medr1kit.benchmark.audit import REPEATS, measure_all
+        from benchmarks.cases.audit import REPEATS, measure_all
     return measure_all, REPEATS
 
 
@@ -99,3 +114,7 @@ def _row(case: dict[str, Any]) -> list[str]:
 def write_json(report: dict[str, Any], path: Path) -> None:
     """Write a report to a file."""
     path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -9,9 +9,9 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from benchmarks.cases.load import made_up, write_questions
+from benchmarks.cases.timing import alone, say, timed
 from medr1kit.audits import audit
-from medr1kit.benchmark.load import made_up, write_questions
-from medr1kit.benchmark.timing import alone, say, timed
 from medr1kit.data.load import load_vqa
 
 REPEATS = 1

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from medr1kit.benchmark.timing import alone, say, timed
+from benchmarks.cases.timing import alone, say, timed
 from medr1kit.data.load import load_vqa
 from medr1kit.vqa import format_problem, format_solution
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from medr1kit.benchmark.timing import compared, say, timed
+from benchmarks.cases.timing import compared, say, timed
 from medr1kit.data.load import load_vqa
 from medr1kit.formats import ResponseFormat, format_named
 from medr1kit.models.load import load_model, lora

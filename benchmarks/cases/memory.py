@@ -15,15 +15,18 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from medr1kit.benchmark.even import distinct_reward, fixed_length
+from benchmarks.cases.even import distinct_reward, fixed_length
 from medr1kit.training.telemetry import peak_memory
 
 VOCABULARY = 151_936  # Qwen2-VL's
 NEW_TOKENS = 128
 PROMPTS, GROUP = 4, 8
 MiB = 2**20
+ROOT = Path(__file__).resolve().parents[2]
 _GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": str(10**6)}
 
 
@@ -31,8 +34,9 @@ def measure_memory(vocabulary: int = VOCABULARY, new_tokens: int = NEW_TOKENS) -
     """Return the case ``loss_memory``: ``stock_mib``, ``fast_mib`` and their ``memory_ratio``; it has no seconds."""
     found = {}
     for name in ("stock", "fast"):
-        command = [sys.executable, "-m", "medr1kit.benchmark.memory", name, str(vocabulary), str(new_tokens)]
-        result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **_GIVE_BACK})
+        command = [sys.executable, "-m", "benchmarks.cases.memory", name, str(vocabulary), str(new_tokens)]
+        environment = {**os.environ, **_GIVE_BACK}
+        result = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
         if result.returncode:
             raise RuntimeError(f"the {name} side of loss_memory failed:\n{result.stderr[-2000:]}")
         found[name] = json.loads(result.stdout.splitlines()[-1])
@@ -109,14 +113,18 @@ def _step(model, processor, questions, fast: bool, new_tokens: int, rows: int = 
 
 
 def _wide_model(vocabulary: int):
-    """The built-in model's sizes with a larger vocabulary and random weights, and the built-in processor."""
+    return random_model(lambda config: setattr(config.text_config, "vocab_size", vocabulary))
+
+
+def random_model(change: Callable[[Any], None]) -> tuple[Any, Any]:
+    """Return a model of the built-in one's config, changed, with random weights, and the built-in processor."""
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
 
     from medr1kit.models.load import TINY, load_processor
 
     config = AutoConfig.from_pretrained(TINY)
-    config.text_config.vocab_size = vocabulary
+    change(config)
     torch.manual_seed(0)
     model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
     processor = load_processor(TINY, config.model_type)
