@@ -24,16 +24,16 @@ LAYERS = (
     {"data"},
     {"results"},
     {"audits"},
+    {"views"},
     {"models"},
     {"training"},
     {"study"},
-    {"views"},
     {"benchmark"},
     {"commands"},
     {"__main__"},
 )
 LAYER_OF = {name: i for i, layer in enumerate(LAYERS) for name in layer}
-TORCH_FREE = set().union(*LAYERS[:5])
+TORCH_FREE = set().union(*LAYERS[:6])
 TORCH = {"torch", "torchvision", "transformers", "trl", "peft", "accelerate"}
 LONGEST = 350
 BUILD_SCRIPT = "medr1kit.models.tiny.build"  # makes the built-in weights; nobody imports it, so it may be longer

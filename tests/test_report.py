@@ -23,7 +23,8 @@ from medr1kit.study.folder import cell_folder, write_record
 from medr1kit.study.grid import read_study
 from medr1kit.views.page import write_report
 from medr1kit.views.page.page import embed, pack, page_of
-from medr1kit.views.page.sample import Gallery, sample_ids
+from medr1kit.views.page.reader import sample_ids
+from medr1kit.views.pictures import Gallery
 from medr1kit.views.widgets.question import answer_html
 from medr1kit.views.widgets.transfer import explore_transfer
 from medr1kit.vqa import DataError

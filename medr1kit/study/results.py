@@ -87,7 +87,7 @@ def write_tables(study: Study, root: Path, folder: Path | None = None) -> Path:
     if (curves := _curves(study, root)) is not None:
         _write_csv(curves, folder / "curves.csv")
     _write_csv(_runs(study, root), folder / "runs.csv")
-    text = json.dumps(_provenance(study, root, preds), indent=2, ensure_ascii=False)
+    text = json.dumps(provenance(study, root, preds), indent=2, ensure_ascii=False)
     _replace(folder / "provenance.json", lambda path: path.write_text(text + "\n", encoding="utf-8"))
     return folder
 
@@ -136,7 +136,8 @@ def _runs(study: Study, root: Path) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"seed": "Int64"})
 
 
-def _provenance(study: Study, root: Path, preds: pd.DataFrame) -> dict[str, Any]:
+def provenance(study: Study, root: Path, preds: pd.DataFrame) -> dict[str, Any]:
+    """Return what made the predictions of a study's finished cells, as provenance.json holds it."""
     records = [state_of(root, cell).record for cell in finished(study, root)]
     versions: dict[str, list[str]] = {}
     for record in records:
@@ -156,5 +157,5 @@ def _provenance(study: Study, root: Path, preds: pd.DataFrame) -> dict[str, Any]
         "started": min(record["started"] for record in records),
         "ended": max(record["ended"] for record in records),
         "written": now(),
-        **{kind: round(sum(sum(record[kind].values()) for record in records)) for kind in _CLOCKS},
+        **{kind: round(sum(sum(record.get(kind, {}).values()) for record in records)) for kind in _CLOCKS},
     }

@@ -5,10 +5,10 @@ show, made by the same functions (:mod:`medr1kit.views.widgets`); a short script
 pieces::
 
     source.py    what a folder holds: a study, a run, or answers alone
-    sample.py    which questions go into the page with their texts: a study answers more than a page can hold
     scores.py    tables of scores
     cells.py     transfer maps, and what is behind each cell
-    reader.py    answers side by side
+    reader.py    answers side by side, of a stated sample of questions: a study answers more than a page can hold
+    worksheet.py errors for a human reader, to annotate: a page with the reader alone, or a CSV file
     steps.py     curves of a training, and its groups of completions
     page.py      the frame: style, script, what is embedded how
     page.css, script/*.js
@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING
 
 from medr1kit.results.answers import Answers
 from medr1kit.views.page.cells import maps_section
-from medr1kit.views.page.page import GENERATOR, page_of
-from medr1kit.views.page.reader import reader_section
-from medr1kit.views.page.sample import Gallery, sample_ids
+from medr1kit.views.page.page import generator, page_of
+from medr1kit.views.page.reader import answers_section, sample_ids
 from medr1kit.views.page.scores import scores_section
-from medr1kit.views.page.source import facts_section, read_source
+from medr1kit.views.page.source import Source, facts_section, read_source
 from medr1kit.views.page.steps import steps_section
+from medr1kit.views.pictures import Gallery
 from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ def write_report(
     """Write a run or a study as one HTML page that needs neither Python nor a network.
 
     Args:
-        path: a run folder, a study's folder, a folder of its tables, or a predictions file (.parquet).
+        path: a run folder, a study's folder (as of its tables: ``medr1kit study tables``), a folder of such tables, or
+            a predictions file (.parquet).
         output: the page; ``report.html`` in the folder, or beside the file, if None. An earlier report is replaced.
         questions: how many questions to embed with image and answers, spread evenly over modalities and tasks; and at
             most how many groups of completions of a run, spread evenly over its steps.
@@ -66,12 +67,17 @@ def write_report(
         DataError: if there is no run and no study, nothing in it is finished, ``questions`` is below 1, or the page
             cannot be written or would replace a file of another kind.
     """
-    if questions < 1:
-        raise DataError(f"--questions {questions}: at least one is needed")
     path = Path(path)
     output = Path(output) if output is not None else (path if path.is_dir() else path.parent) / "report.html"
+    return write_page(read_source(path), output, questions=questions, seed=seed, data=data)
+
+
+def write_page(source: Source, output: Path, *, questions: int, seed: int = 0, data: Dataset | None = None) -> Path:
+    """Write what was read as one HTML page; everything else is as for :func:`write_report`."""
+    if questions < 1:
+        raise DataError(f"--questions {questions}: at least one is needed")
     _check_output(output)
-    source, gallery = read_source(path), Gallery(data)
+    gallery = Gallery(data)
     sections, embedded = [facts_section(source)], {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of compare and score: what they say of n is seen in the tables
@@ -83,7 +89,7 @@ def write_report(
             ids = sample_ids(preds, questions, seed)
             answers = Answers([preds[preds["id"].isin(ids)].reset_index(drop=True)])
             maps, embedded["maps"] = maps_section(preds, answers)
-            reader, embedded["reader"], embedded["questions"] = reader_section(answers, gallery, preds["id"].nunique())
+            reader, embedded["reader"], embedded["questions"] = answers_section(answers, gallery, preds["id"].nunique())
             sections += [scores_section(preds), maps, reader]
     embedded["images"] = gallery.images
     _write(output, page_of(source.title, source.identity, sections, embedded))
@@ -100,7 +106,7 @@ def _check_output(output: Path) -> None:
         return
     except OSError as error:
         raise DataError(f"{str(output)!r} cannot be written: {error.strerror}; give another file") from error
-    if GENERATOR.encode() not in begins:
+    if generator("report").encode() not in begins:
         raise DataError(f"{str(output)!r} exists and is no report of this command; give another name with --output")
 
 
