@@ -1,17 +1,15 @@
 """The report: what stands in the page is what the widgets show, and nothing in it can act."""
 
 import base64
-import gzip
 import hashlib
 import json
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from report_fakes import QUESTIONS, hostile_answers, small_study, write_run
+from report_fakes import QUESTIONS, Page, hostile_answers, small_study, unpack, write_run
 from study_fakes import answers as fake_answers
 from study_fakes import write_study
 from widget_fakes import HOSTILE, check_safe
@@ -28,38 +26,6 @@ from medr1kit.views.pictures import Gallery
 from medr1kit.views.widgets.question import answer_html
 from medr1kit.views.widgets.transfer import explore_transfer
 from medr1kit.vqa import DataError
-
-
-class Page(HTMLParser):
-    """A report as a browser reads it: elements, and what is embedded."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.text = path.read_text(encoding="utf-8")
-        self.scripts, self.elements, self.inside = {}, [], None
-        self.feed(self.text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        self.inside = dict(attrs).get("id", "script") if tag == "script" else None
-
-    def handle_data(self, data):
-        if self.inside:
-            self.scripts[self.inside] = self.scripts.get(self.inside, "") + data
-
-    def handle_endtag(self, tag):
-        self.inside = None
-
-    def held(self, name):
-        return json.loads(self.scripts[f"mk-{name}"])
-
-    def section(self, name):
-        return re.search(rf'<section id="{name}">(.*?)</section>', self.text, re.DOTALL).group(1)
-
-
-def unpack(packed):
-    return json.loads(gzip.decompress(base64.b64decode(packed)))
 
 
 def write_preds(frame, folder):

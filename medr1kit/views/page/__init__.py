@@ -6,6 +6,7 @@ pieces::
 
     source.py    what a folder holds: a study, a run, or answers alone
     scores.py    tables of scores
+    gains.py     what each training changed, as form and as answers
     cells.py     transfer maps, and what is behind each cell
     reader.py    answers side by side, of a stated sample of questions: a study answers more than a page can hold
     worksheet.py errors for a human reader, to annotate: a page with the reader alone, or a CSV file
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 QUESTIONS = 200
 """Questions whose texts and images a page holds, unless told otherwise; and groups of completions of a run."""
+
+_OLD_DEMO = b"<title>medr1kit demo</title>"  # a page that the demo once wrote under the report's name
 
 
 def write_report(
@@ -76,7 +79,7 @@ def write_page(source: Source, output: Path, *, questions: int, seed: int = 0, d
     """Write what was read as one HTML page; everything else is as for :func:`write_report`."""
     if questions < 1:
         raise DataError(f"--questions {questions}: at least one is needed")
-    _check_output(output)
+    check_output(output)
     gallery = Gallery(data)
     sections, embedded = [facts_section(source)], {}
     with warnings.catch_warnings():
@@ -96,7 +99,7 @@ def write_page(source: Source, output: Path, *, questions: int, seed: int = 0, d
     return output
 
 
-def _check_output(output: Path) -> None:
+def check_output(output: Path) -> None:
     """Refuse before the work what would be refused after it; a page of another kind is not replaced."""
     if not output.resolve().parent.is_dir():
         raise DataError(f"{str(output)!r} cannot be written: there is no such folder; make it first")
@@ -106,7 +109,9 @@ def _check_output(output: Path) -> None:
         return
     except OSError as error:
         raise DataError(f"{str(output)!r} cannot be written: {error.strerror}; give another file") from error
-    if generator("report").encode() not in begins:
+    if not any(
+        mark.encode() in begins for mark in (generator("report"), "<title>medr1kit demo</title>")
+    ):  # 2nd: of 0.1.0
         raise DataError(f"{str(output)!r} exists and is no report of this command; give another name with --output")
 
 
