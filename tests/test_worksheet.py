@@ -130,7 +130,7 @@ def test_the_page_saves_the_columns_of_the_csv(errors, tmp_path):
         saved = dict(zip(ready["heads"], unpack(packed)["line"]))
         assert saved["key"] == key == row["key"] and saved["completion"] == row["completion"]
     for field in READER:
-        assert page.text.count(f'data-mk="{field}"') == 1
+        assert page.text.count(f' name="{field}"') == 1
 
 
 def test_the_page_tells_whose_errors_they_are_where_there_are_several_models(tmp_path):

@@ -25,7 +25,7 @@ def write_csv(sheet: pd.DataFrame, path: str | os.PathLike) -> Path:
 
     Args:
         sheet: all cells texts. What looks like a formula, headings too, gets an apostrophe in front; a null byte is
-            written [U+0000].
+            written [U+0000], and half of a pair of characters, which no file takes, by its number.
         path: a file that does not exist yet: it may hold what a reader wrote.
 
     Returns:
@@ -40,11 +40,12 @@ def write_csv(sheet: pd.DataFrame, path: str | os.PathLike) -> Path:
 
 def as_texts(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table with all cells as texts; what is missing is an empty one."""
-    return table.astype(object).where(table.notna(), "").astype(str)
+    columns = {name: ["" if pd.isna(cell) else str(cell) for cell in table[name]] for name in table}
+    return pd.DataFrame(columns, table.index, dtype=object)
 
 
 def _harmless(text: str) -> str:
-    text = text.replace("\0", "[U+0000]")
+    text = text.replace("\0", "[U+0000]").encode("utf-8", "backslashreplace").decode("utf-8")
     return f"'{text}" if _FORMULA.match(text) else text
 
 
@@ -58,13 +59,13 @@ def as_written(cell: str) -> str:
 
 
 def write_new(content: str, path: str | os.PathLike, encoding: str = "utf-8") -> Path:
-    """Write a file that does not exist yet, and return its path; half of a character pair is spelled out.
+    """Write a file that does not exist yet, and return its path.
 
     Raises:
         DataError: if the file exists or cannot be written.
     """
     try:
-        with open(path, "x", encoding=encoding, newline="", errors="backslashreplace") as file:
+        with open(path, "x", encoding=encoding, newline="") as file:
             file.write(content)
     except FileExistsError as error:
         raise DataError(f"{str(path)!r} exists, and may hold notes; give a new name or remove it") from error

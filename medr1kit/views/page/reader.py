@@ -55,7 +55,8 @@ def answers_section(answers: Answers, gallery: Gallery, n_all: int) -> tuple[str
         f"{len(answers):,} of {n_all:,} questions are in this page, the same for every answerer, spread evenly over "
         "modalities and tasks; the tables above are over all. Keys ← and → go back and on."
     )
-    return reader_section(answers, gallery, sheet, said, {"note": '<textarea data-mk="note" rows="2"></textarea>'})
+    note = '<textarea name="note" data-mk="note" rows="2"></textarea>'
+    return reader_section(answers, gallery, sheet, said, {"note": note})
 
 
 def reader_section(

@@ -45,9 +45,9 @@ _SUGGESTED = "".join(f"<option>{verdict}</option>" for verdict in VERDICTS)
 _NEEDED = ("id", "image_id", "question", "options", "answer", "predicted", "text", "kind", "reason")
 _LABELS = ("modality", "task", "method", "format", "seed")
 _FIELDS = (
-    '<input data-mk="reader" autocomplete="off">',
-    f'<input data-mk="verdict" list="verdicts" autocomplete="off"><datalist id="verdicts">{_SUGGESTED}</datalist>',
-    '<textarea data-mk="comment" rows="3"></textarea>',
+    '<input name="reader" autocomplete="off">',
+    f'<input name="verdict" list="verdicts" autocomplete="off"><datalist id="verdicts">{_SUGGESTED}</datalist>',
+    '<textarea name="comment" rows="3"></textarea>',
 )
 
 

@@ -4,16 +4,18 @@
 
 function startReader(root, ready, packed) {
   const {names, right, malformed, letters, rows, keys} = ready, n = packed.length, numbers = [...keys.keys()];
-  const part = name => find(name, root), [kind, search, number, who] = ['kind', 'search', 'number', 'reader'].map(part);
+  const part = name => find(name, root);
+  const [kind, search, number, asked, answered] = ['kind', 'search', 'number', 'question', 'answers'].map(part);
   const places = ['first', 'second', 'third'].map(part).filter(Boolean);
-  const filters = ready.filters.map(part), fields = ready.fields.map(part);
+  const filters = ready.filters.map(part), fields = ready.fields.map(name => root.querySelector(`[name=${name}]`));
+  const who = fields.find(field => field.name === 'reader');
   const store = document.body.dataset.store;
   let notes = {}, selection = [], position = 0, turn = 0, choice = 0;
   try { notes = JSON.parse(localStorage.getItem(store)) ?? {}; } catch { /* private window, or nothing kept */ }
   for (const key in notes) if (typeof notes[key] === 'string') notes[key] = {note: notes[key]};  // of an earlier report
 
   const keyOf = (field, q = selection[position]) => field === who ? '' : keys[q];
-  const noted = (field, q) => notes[keyOf(field, q)]?.[field.dataset.mk] ?? '';
+  const noted = (field, q) => notes[keyOf(field, q)]?.[field.name] ?? '';
   const state = () => {
     const shown = places.map(place => Number(place.value)).filter(k => k >= 0);
     const by = Object.fromEntries(filters.map(filter => [filter.dataset.mk, filter.value]));
@@ -93,11 +95,11 @@ function startReader(root, ready, packed) {
       field.value = noted(field);
     }
     if (last < 0) {
-      part('question').replaceChildren(make('p', `No ${ready.unit.slice(0, -1)} is left; loosen the filters.`));
-      return part('answers').replaceChildren();
+      asked.replaceChildren(make('p', `No ${ready.unit.slice(0, -1)} is left; loosen the filters.`));
+      return answered.replaceChildren();
     }
     const held = await unpack(packed[q]);
-    if (mine === turn) draw(part('question'), part('answers'), q, held, state().shown);
+    if (mine === turn) draw(asked, answered, q, held, state().shown);
   }
   async function save() {
     const {shown} = state(), wanted = who ? numbers : selection;  // no annotation is lost to a filter
@@ -114,14 +116,14 @@ function startReader(root, ready, packed) {
   }
   async function putOnPaper() {
     const paper = await Promise.all(numbers.map(async q => {
-      const item = make('article'), asked = make('div'), answers = make('div', '', 'mk-cells');
-      draw(asked, answers, q, await unpack(packed[q]), ready.shown);
-      item.append(asked, answers, make('p'));
+      const item = make('article'), places = [make('div'), make('div', '', 'mk-cells')];
+      draw(...places, q, await unpack(packed[q]), ready.shown);
+      item.append(...places, make('p'));
       return item;
     }));
     part('paper').replaceChildren(...paper);
     window.addEventListener('beforeprint', () => paper.forEach((item, q) => {
-      say(item.lastChild, fields.map(field => `${field.dataset.mk}: ${noted(field, q) || '________'}`).join(' · '));
+      say(item.lastChild, fields.map(field => `${field.name}: ${noted(field, q) || '________'}`).join(' · '));
     }));
   }
 
@@ -134,7 +136,7 @@ function startReader(root, ready, packed) {
   part('save').onclick = save;
   for (const field of fields) {
     field.oninput = () => {
-      const note = {...notes[keyOf(field)], [field.dataset.mk]: field.value};
+      const note = {...notes[keyOf(field)], [field.name]: field.value};
       notes[keyOf(field)] = note;
       if (!Object.values(note).some(text => text.trim())) delete notes[keyOf(field)];
       count();
