@@ -12,7 +12,7 @@ from medr1kit.study.grid import read_study
 
 def report(argv: list[str]) -> None:
     """Write a run or a study as one HTML page: tables, maps and the reader, without Python and network."""
-    from medr1kit.views.page import QUESTIONS, write_page, write_report
+    from medr1kit.views.page import QUESTIONS, write_report
 
     parser = argparse.ArgumentParser(prog="medr1kit report", description=report.__doc__)
     parser.add_argument(
@@ -33,11 +33,8 @@ def report(argv: list[str]) -> None:
         data = load_data(named, "test" if has_splits(flags.dataset_name) else None)
     elif flags.image_folder is not None:
         parser.error("--image_folder needs --dataset_name, the questions that name the images")
-    chosen = {"questions": flags.questions, "seed": flags.seed, "data": data}
-    if (flags.path / STUDY_FILE).is_file():  # of what is finished now, whether or not its tables were written
-        page = write_page(_so_far(flags.path), flags.output or flags.path / "report.html", **chosen)
-    else:
-        page = write_report(flags.path, flags.output, **chosen)
+    source = _so_far(flags.path) if (flags.path / STUDY_FILE).is_file() else None  # of cells; its tables may be old
+    page = write_report(flags.path, flags.output, questions=flags.questions, seed=flags.seed, data=data, source=source)
     print(f"written to {page} ({page.stat().st_size / 1e6:.1f} MB)")
 
 

@@ -50,6 +50,7 @@ def write_report(
     questions: int = QUESTIONS,
     seed: int = 0,
     data: Dataset | None = None,
+    source: Source | None = None,
 ) -> Path:
     """Write a run or a study as one HTML page that needs neither Python nor a network.
 
@@ -62,6 +63,7 @@ def write_report(
         seed: decides which questions.
         data: the questions with their images. None: phantoms are redrawn from their image id, and of other images it is
             said that they are not given.
+        source: what ``path`` holds, where the caller has read it; the command does so for a study that is not finished.
 
     Returns:
         The path of the page.
@@ -70,16 +72,12 @@ def write_report(
         DataError: if there is no run and no study, nothing in it is finished, ``questions`` is below 1, or the page
             cannot be written or would replace a file of another kind.
     """
-    path = Path(path)
-    output = Path(output) if output is not None else (path if path.is_dir() else path.parent) / "report.html"
-    return write_page(read_source(path), output, questions=questions, seed=seed, data=data)
-
-
-def write_page(source: Source, output: Path, *, questions: int, seed: int = 0, data: Dataset | None = None) -> Path:
-    """Write what was read as one HTML page; everything else is as for :func:`write_report`."""
     if questions < 1:
         raise DataError(f"--questions {questions}: at least one is needed")
+    path = Path(path)
+    output = Path(output) if output is not None else (path if path.is_dir() else path.parent) / "report.html"
     check_output(output)
+    source = read_source(path) if source is None else source
     gallery = Gallery(data)
     sections, embedded = [facts_section(source)], {}
     with warnings.catch_warnings():

@@ -6,8 +6,7 @@ A gain is told apart twice: on what was trained and on everything else, and as f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
+import numpy as np
 import pandas as pd
 
 from medr1kit.progress import progress
@@ -17,8 +16,8 @@ from medr1kit.views.html import escape, table
 from medr1kit.vqa import DataError
 
 _COLUMNS = (
-    *("method", "format", "trained on", "tested on", "gain, points", "95 %", "from form", "from answers"),
-    *("before", "after", "fixed", "broken", "p", "questions", "seeds"),
+    *("method", "format", "trained on", "tested on", "gain, points", "95 %", "by form", "by answers"),
+    *("fixed", "broken", "questions", "seeds"),
 )
 
 
@@ -26,42 +25,27 @@ def gains_table(preds: pd.DataFrame) -> str:
     """Return a table of paired gains over the base of the same model and format; empty where there is none."""
     untrained, several = preds["method"].eq("base"), preds["model"].nunique() > 1
     bases = dict(list(preds[untrained].groupby(["model", "format"], observed=True)))
-    groups = preds[~untrained].groupby([*WHO], dropna=False, sort=False, observed=True) if bases else []
+    groups = preds[~untrained].groupby(list(WHO), dropna=False, sort=False, observed=True)
+    groups = [(who, after) for who, after in groups if (who[0], who[-1]) in bases]
     rows, refused = [], []
-    for (model, *trained, method, format), after in progress(list(groups), "comparing with the base", unit="model"):
-        named = [name for name in trained if isinstance(name, str) and name != "all"]
-        who = [*([model] if several else []), method, format, ", ".join(named) or "all"]
-        for place, some in _places(after, trained):
+    for (model, *trained, method, format), after in progress(groups, "comparing with the base", unit="model"):
+        names = {by: name for by, name in zip(("modality", "task"), trained) if isinstance(name, str) and name != "all"}
+        who = [*([model] if several else []), method, format, ", ".join(names.values()) or "all"]
+        inside = np.logical_and.reduce([after[by].eq(name) for by, name in names.items()]) if names else None
+        places = {"all": after} if inside is None else {"the same": after[inside], "all others": after[~inside]}
+        for place, some in places.items():
             try:
-                change = compare(bases[model, format], some)
-            except (DataError, KeyError) as error:
-                refused.append(
-                    f"{', '.join(who)}: {error if isinstance(error, DataError) else 'no base to compare with'}"
-                )
-                break
-            rows.append([*map(escape, (*who, place)), *_cells(change)])
-    said = "".join(f'<p class="mk-warn">{escape(sentence)}</p>' for sentence in refused)
-    return said + table(rows, [*(["model"] if several else []), *_COLUMNS], "gains") if rows else ""
-
-
-def _places(after: pd.DataFrame, trained: list) -> Iterator[tuple[str, pd.DataFrame]]:
-    """What was trained and everything else; all together where what was trained has no name."""
-    inside = pd.Series(True, index=after.index)
-    for column, name in zip(("modality", "task"), trained):
-        if isinstance(name, str) and name != "all":
-            inside &= after[column].eq(name)
-    if inside.all():
-        yield "all questions", after
-        return
-    if inside.any():
-        yield "the same", after[inside]
-    yield "all others", after[~inside]
+                if len(some):
+                    rows.append([*map(escape, (*who, place)), *_cells(compare(bases[model, format], some))])
+            except DataError as error:
+                refused.append(f'<p class="mk-warn">{escape(" ".join(who))}, {place}: {escape(error)}</p>')
+    head = [*(["model"] if several else []), *_COLUMNS]
+    return "".join(refused) + table(rows, head, "gains") if rows else ""
 
 
 def _cells(change: Comparison) -> list[str]:
+    gain, form, answers = (
+        f"{100 * share:+.1f}" for share in (change.difference, change.repaired_format, change.changed_answer)
+    )
     limits = "–" if pd.isna(change.low) else f"[{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
-    points = [f"{100 * share:+.1f}" for share in (change.difference, change.repaired_format, change.changed_answer)]
-    shares = [f"{100 * share:.1f} %" for share in (change.accuracy_before, change.accuracy_after)]
-    counts = [f"{n:,}" for n in (change.fixed, change.broken)]
-    p = "–" if pd.isna(change.p) else "< 0.001" if change.p < 0.001 else f"{change.p:.3f}"
-    return [points[0], limits, *points[1:], *shares, *counts, p, f"{change.n:,}", f"{change.seeds}"]
+    return [gain, limits, form, answers, *(f"{n:,}" for n in (change.fixed, change.broken, change.n, change.seeds))]

@@ -94,7 +94,7 @@ def reader_section(
     numbers = progress(range(len(answers)), f"rendering {ready['unit']}", unit=ready["unit"][:-1])
     rows = answers.answerers[0].frame.to_dict("records")  # they share one frame
     packed = [pack(_item(answers, rows, number, sheet.iloc[number], gallery)) for number in numbers]
-    return section("reader", ready["unit"].capitalize(), _controls(ready, said, fields)), ready, packed
+    return section("reader", "Errors" if annotated else "Reader", _controls(ready, said, fields)), ready, packed
 
 
 def _controls(ready: Mapping[str, Any], said: str, fields: Mapping[str, str]) -> str:

@@ -119,9 +119,10 @@ def _option(texts: list[str], letter: object) -> str:
 def _page(sheet: pd.DataFrame, rows: pd.DataFrame, gallery: Gallery) -> str:
     if not gallery.has_any(rows):
         raise DataError(f"no id of the errors is in data=; the first is {rows['id'].iloc[0]!r}")
-    whose = [rows[name].iloc[0] for name in ("model", *_LABELS[2:]) if name in rows and rows[name].nunique() == 1]
+    same = [name for name in ("model", *_LABELS[2:]) if name in rows and rows[name].nunique() == 1]
+    whose = ", ".join(f"seed {rows[name].iloc[0]}" if name == "seed" else rows[name].iloc[0] for name in same)
     said = (
-        f"{len(rows):,} errors ({', '.join(map(str, whose))}). A verdict is one of a few words that the readers agree "
+        f"{len(rows):,} errors ({whose}). A verdict is one of a few words that the readers agree "
         "on. What is typed stays in this browser until it is saved: all rows, whatever the filters leave. Keys ← and → "
         "go back and on."
     )
