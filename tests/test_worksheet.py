@@ -140,7 +140,7 @@ def test_the_page_tells_whose_errors_they_are_where_there_are_several_models(tmp
     whose = [[ready["names"][k] for k, place in enumerate(one["places"]) if place >= 0] for one in held]
     assert whose == [["think-before · seed 0"], ["think-before · seed 1"], ["no-think · seed 1"]]
     assert ["q0" in one["html"] for one in held] == [True, True, False], "the id is shown, not the key of the row"
-    assert "3 errors (m, grpo)" in page.section("reader")
+    assert "3 errors (grpo). A verdict" in page.section("reader")
 
 
 def test_a_thumbnail_takes_half_the_room_where_it_is_grey(tmp_path):

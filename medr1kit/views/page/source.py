@@ -174,13 +174,9 @@ def facts_section(source: Source) -> str:
 def _value(value: Any) -> str:
     """A setting as HTML, however deep; what is long gets lines of its own."""
     if isinstance(value, Mapping):
-        joint = (
-            "<br>"
-            if any(isinstance(inner, Mapping | list | tuple) and len(inner) > 1 for inner in value.values())
-            else " · "
-        )
-        return joint.join(f"{escape(name)}: {_value(inner)}" for name, inner in value.items())
-    if isinstance(value, list | tuple):
-        joint = "<br>" if any(len(str(inner)) > 40 for inner in value) else ", "
-        return joint.join(_value(inner) for inner in value)
-    return escape(value)
+        parts = [f"{escape(name)}: {_value(inner)}" for name, inner in value.items()]
+    elif isinstance(value, list | tuple):
+        parts = [_value(inner) for inner in value]
+    else:
+        return escape(value)
+    return ("<br>" if any(len(part) > 40 for part in parts) else ", ").join(parts)

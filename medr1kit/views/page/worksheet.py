@@ -119,12 +119,12 @@ def _option(texts: list[str], letter: object) -> str:
 def _page(sheet: pd.DataFrame, rows: pd.DataFrame, gallery: Gallery) -> str:
     if not gallery.has_any(rows):
         raise DataError(f"no id of the errors is in data=; the first is {rows['id'].iloc[0]!r}")
-    same = [name for name in ("model", *_LABELS[2:]) if name in rows and rows[name].nunique() == 1]
-    whose = ", ".join(f"seed {rows[name].iloc[0]}" if name == "seed" else rows[name].iloc[0] for name in same)
+    same = [name for name in _LABELS[2:] if name in sheet and sheet[name].nunique() == 1 and sheet[name].iloc[0]]
+    whose = ", ".join(f"seed {sheet[name].iloc[0]}" if name == "seed" else sheet[name].iloc[0] for name in same)
     said = (
-        f"{len(rows):,} errors ({whose}). A verdict is one of a few words that the readers agree "
-        "on. What is typed stays in this browser until it is saved: all rows, whatever the filters leave. Keys ← and → "
-        "go back and on."
+        f"{len(rows):,} errors{f' ({whose})' * bool(whose)}. A verdict is one of a few words that the readers agree on. "
+        "What is typed stays in this browser until it is saved: all rows, whatever the filters leave. Keys ← and → go "
+        "back and on."
     )
     answers = Answers([rows.assign(id=sheet["key"])])  # an item an error, not one a question
     fixed = sheet.drop(columns=list(READER))
