@@ -15,6 +15,10 @@ from medr1kit.results.errors.kinds import WHO
 from medr1kit.views.html import escape, table
 from medr1kit.vqa import DataError
 
+_LEGEND = (
+    "Each model against the untrained base, on the questions that both answered: points gained, by form where the "
+    "letter stayed (leniently read), by answers where it changed. An interval is for its own row, not corrected for many."
+)
 _COLUMNS = (
     *("method", "format", "trained on", "tested on", "gain, points", "95 %", "by form", "by answers"),
     *("fixed", "broken", "questions", "seeds"),
@@ -40,7 +44,8 @@ def gains_table(preds: pd.DataFrame) -> str:
             except DataError as error:
                 refused.append(f'<p class="mk-warn">{escape(" ".join(who))}, {place}: {escape(error)}</p>')
     head = [*(["model"] if several else []), *_COLUMNS]
-    return "".join(refused) + table(rows, head, "gains") if rows else ""
+    said = f"<p><small>{escape(_LEGEND)}</small></p>{''.join(refused)}"
+    return said + table(rows, head, "gains") if rows else ""
 
 
 def _cells(change: Comparison) -> list[str]:

@@ -122,9 +122,9 @@ def _page(sheet: pd.DataFrame, rows: pd.DataFrame, gallery: Gallery) -> str:
     same = [name for name in _LABELS[2:] if name in sheet and sheet[name].nunique() == 1 and sheet[name].iloc[0]]
     whose = ", ".join(f"seed {sheet[name].iloc[0]}" if name == "seed" else sheet[name].iloc[0] for name in same)
     said = (
-        f"{len(rows):,} errors{f' ({whose})' * bool(whose)}. A verdict is one of a few words that the readers agree on. "
-        "What is typed stays in this browser until it is saved: all rows, whatever the filters leave. Keys ← and → go "
-        "back and on."
+        f"{len(rows):,} errors{f' ({whose})' * bool(whose)}. A verdict is one of a few words that the readers agree "
+        "on. What is typed stays in this browser until it is saved: all rows, whatever the filters leave. Keys ← and → "
+        "go back and on."
     )
     answers = Answers([rows.assign(id=sheet["key"])])  # an item an error, not one a question
     fixed = sheet.drop(columns=list(READER))
