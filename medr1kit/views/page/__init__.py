@@ -78,8 +78,7 @@ def write_report(
     output = Path(output) if output is not None else (path if path.is_dir() else path.parent) / "report.html"
     check_output(output)
     source = read_source(path) if source is None else source
-    gallery = Gallery(data)
-    sections, embedded = [facts_section(source)], {}
+    gallery, sections, embedded = Gallery(data), [facts_section(source)], {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of compare and score: what they say of n is seen in the tables
         if source.run is not None:
@@ -107,9 +106,7 @@ def check_output(output: Path) -> None:
         return
     except OSError as error:
         raise DataError(f"{str(output)!r} cannot be written: {error.strerror}; give another file") from error
-    if not any(
-        mark.encode() in begins for mark in (generator("report"), "<title>medr1kit demo</title>")
-    ):  # 2nd: of 0.1.0
+    if generator("report").encode() not in begins and _OLD_DEMO not in begins:
         raise DataError(f"{str(output)!r} exists and is no report of this command; give another name with --output")
 
 

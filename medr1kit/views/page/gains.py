@@ -17,7 +17,7 @@ from medr1kit.vqa import DataError
 
 _LEGEND = (
     "Each model against the untrained base, on the questions that both answered: points gained, by form where the "
-    "letter stayed (leniently read), by answers where it changed. An interval is for its own row, not corrected for many."
+    "letter stayed (leniently read), by answers where it changed. An interval is for its own row, uncorrected."
 )
 _COLUMNS = (
     *("method", "format", "trained on", "tested on", "gain, points", "95 %", "by form", "by answers"),
