@@ -23,8 +23,22 @@ from medr1kit.views.pictures import Gallery
 from medr1kit.views.widgets.base import ALL, in_order
 from medr1kit.views.widgets.question import answer_html, question_html
 
-NOTED, UNNOTED = "with a note", "without a note"
-_KINDS, _FILTERS, _TOLD = ("paired", "single"), ("modality", "task", "error"), ("predicted", "correct", "well_formed")
+NOTED = "with a note"
+_FILTERS, _TOLD = ("modality", "task", "error"), ("predicted", "correct", "well_formed")
+_REPORT = {
+    "title": "Reader",
+    "unit": "questions",
+    "kinds": {"paired": (*PAIRED, NOTED), "single": (*SINGLE, NOTED)},
+    "told": (*_TOLD, "completion"),  # of each answer that is shown, in the file
+    "save": "save the selection as CSV",
+}
+_WORKSHEET = {
+    "title": "Errors",
+    "unit": "errors",
+    "kinds": dict.fromkeys(("paired", "single"), (ALL, NOTED, "without a note")),
+    "told": (),
+    "save": "Save as CSV",
+}
 
 
 def sample_ids(preds: pd.DataFrame, n: int, seed: int) -> list[str]:
@@ -74,55 +88,49 @@ def reader_section(
             worksheet: of each item that one answer is shown, and all rows are saved.
     """
     annotated, names = "reader" in fields, [one.name for one in answers.answerers]
-    kinds = [dict.fromkeys(_KINDS, (ALL, NOTED, UNNOTED)), dict(zip(_KINDS, ((*PAIRED, NOTED), (*SINGLE, NOTED))))]
     ready = {
-        "unit": "errors" if annotated else "questions",
-        "keys": answers.ids.tolist(),
+        **(_WORKSHEET if annotated else _REPORT),
         "names": names,
         "formats": [one.format.name for one in answers.answerers],
         "right": ["".join("-01"[right + 1] for right in one.right) for one in answers.answerers],
         "malformed": ["".join("01"[int(bad)] for bad in one.malformed) for one in answers.answerers],
         "letters": [["" if letter is None else letter for letter in one.letters] for one in answers.answerers],
-        "kinds": kinds[not annotated],
+        "keys": answers.ids.tolist(),
         "rows": {name: sheet[name].tolist() for name in ("id", *_FILTERS) if name in sheet},
         "filters": [name for name in _FILTERS if name in sheet],
         "shown": list(range(len(names))) if annotated else _first_shown(answers),
         "heads": list(sheet),
-        "told": [] if annotated else [*_TOLD, "completion"],
         "fields": list(fields),
     }
     numbers = progress(range(len(answers)), f"rendering {ready['unit']}", unit=ready["unit"][:-1])
     rows = answers.answerers[0].frame.to_dict("records")  # they share one frame
     packed = [pack(_item(answers, rows, number, sheet.iloc[number], gallery)) for number in numbers]
-    return section("reader", "Errors" if annotated else "Reader", _controls(ready, said, fields)), ready, packed
+    return section("reader", ready["title"], _controls(ready, said, fields)), ready, packed
 
 
 def _controls(ready: Mapping[str, Any], said: str, fields: Mapping[str, str]) -> str:
     """The controls, and the places that the script fills."""
-    names, fields = (
-        ready["names"],
-        {name: f"<label class=note>{name} {field}</label>" for name, field in fields.items()},
-    )
+    names = ready["names"]
+    fields = {name: f'<label class="note">{name} {field}</label>' for name, field in fields.items()}
     places = [str(number) for number in range(len(names))]
     choosers = [
         select(label, label, names + ["none"] * (k > 0), places + ["-1"] * (k > 0))
         for k, label in enumerate(("first", "second", "third")[: len(names)])
     ]
     top = fields.pop("reader", "".join(choosers))
-    values = {name: [ALL, *in_order(name, filter(None, ready["rows"][name]))] for name in ready["filters"]}
-    filters = [select("kind", "show", ready["kinds"][_KINDS[len(names) == 1]])]
-    filters += [select(name, name, values[name]) for name in ready["filters"]]
+    filters = [select("kind", "show", ready["kinds"]["paired" if len(names) > 1 else "single"])]
+    for name in ready["filters"]:
+        filters.append(select(name, name, [ALL, *in_order(name, filter(None, ready["rows"][name]))]))
     search = '<label>text <input type="search" data-mk="search"></label>'
     number = f'<label>{ready["unit"][:-1]} <input type="number" data-mk="number" min="1" value="1"></label>'
     moves = [button("previous", "◀ previous"), button("next", "next ▶"), number]
-    save = "Save as CSV" if "reader" in ready["fields"] else "save the selection as CSV"
     return (
         f'<p data-mk="sampled"><small>{escape(said)}</small></p><div class="controls">{top}</div>'
         f'<div class="controls">{"".join(filters)}{search}</div>'
         f'<div class="controls">{"".join(moves)}<span data-mk="status" role="status"></span></div>'
         '<div class="paper" data-mk="paper"></div><div class="stage"><div data-mk="question"></div>'
         f'<div data-mk="answers" class="mk-cells"></div>{"".join(fields.values())}</div>'
-        f'<div class="controls">{button("save", save)}<span data-mk="said" role="status"></span></div>'
+        f'<div class="controls">{button("save", ready["save"])}<span data-mk="said" role="status"></span></div>'
     )
 
 
