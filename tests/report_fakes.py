@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import hashlib
 import json
 import re
 from functools import cache
@@ -13,7 +14,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
-from widget_fakes import HOSTILE, predictions
+from widget_fakes import HOSTILE, check_safe, predictions
 
 from medr1kit.results.recorded_tables import recorded
 from medr1kit.results.runs import RunWriter
@@ -99,3 +100,18 @@ class Page(HTMLParser):
 
 def unpack(packed):
     return json.loads(gzip.decompress(base64.b64decode(packed)))
+
+
+def check_page(page):
+    """One script runs, by its hash; nothing is fetched, nothing has a handler or an address."""
+    policy = next(attrs["content"] for tag, attrs in page.elements if attrs.get("http-equiv"))
+    digest = base64.b64encode(hashlib.sha256(page.scripts["script"].encode()).digest()).decode()
+    assert policy.startswith("default-src 'none'; ") and f"script-src 'sha256-{digest}';" in policy
+    for tag, attrs in page.elements:
+        assert tag not in ("link", "iframe", "object", "embed", "base", "form")
+        assert not [name for name in attrs if name.startswith("on")]
+        assert attrs.get("href", "#").startswith("#") and attrs.get("src", "data:image/").startswith("data:image/")
+        assert tag != "script" or attrs.get("type", "application/json") == "application/json"
+    assert not re.search(r"https?://(?!www\.w3\.org)", page.scripts["script"])
+    for image in page.held("images"):
+        check_safe(image)

@@ -4,7 +4,7 @@ import re
 import pandas as pd
 import pytest
 from errors_fakes import OPTIONS, answer, says, table
-from report_fakes import Page, unpack
+from report_fakes import Page, check_page, unpack
 from widget_fakes import check_safe
 
 import medr1kit as mk
@@ -117,6 +117,7 @@ def test_a_page_cannot_be_broken_by_what_a_model_writes(tmp_path):
     evil = "\"><script>alert(1)</script><b x='" + says("B")
     page = export_worksheet(mk.errors(table(answer(0, evil))), tmp_path / "s.html").read_text(encoding="utf-8")
     assert "<script>alert" not in page and page.count("<script>") == 1
+    check_page(Page(tmp_path / "s.html"))
     held = unpack(Page(tmp_path / "s.html").held("questions")[0])
     assert held["texts"] == [evil] and evil in held["line"]
     check_safe(re.sub(r'<span data-image="0"></span>', "", held["html"] + held["shown"][0]))
