@@ -1,12 +1,20 @@
-"""What the tests of the report show: a small study cut from the recorded one, and a run whose texts are hostile."""
+"""What the tests of the report show: a small study cut from the recorded one, a run whose texts are hostile, and the
+page as a browser reads it.
+"""
 
 from __future__ import annotations
 
+import base64
+import gzip
+import hashlib
+import json
+import re
 from functools import cache
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
-from widget_fakes import HOSTILE, predictions
+from widget_fakes import HOSTILE, check_safe, predictions
 
 from medr1kit.results.recorded_tables import recorded
 from medr1kit.results.runs import RunWriter
@@ -60,3 +68,50 @@ def write_run(folder: Path, steps: int = 6, texts: tuple[str, ...] = TEXTS) -> P
                 for i, text in enumerate(texts)
             )
     return folder
+
+
+class Page(HTMLParser):
+    """A report as a browser reads it: elements, and what is embedded."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.text = path.read_text(encoding="utf-8")
+        self.scripts, self.elements, self.inside = {}, [], None
+        self.feed(self.text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        self.inside = dict(attrs).get("id", "script") if tag == "script" else None
+
+    def handle_data(self, data):
+        if self.inside:
+            self.scripts[self.inside] = self.scripts.get(self.inside, "") + data
+
+    def handle_endtag(self, tag):
+        self.inside = None
+
+    def held(self, name):
+        return json.loads(self.scripts[f"mk-{name}"])
+
+    def section(self, name):
+        return re.search(rf'<section id="{name}">(.*?)</section>', self.text, re.DOTALL).group(1)
+
+
+def unpack(packed):
+    return json.loads(gzip.decompress(base64.b64decode(packed)))
+
+
+def check_page(page):
+    """One script runs, by its hash; nothing is fetched, nothing has a handler or an address."""
+    policy = next(attrs["content"] for tag, attrs in page.elements if attrs.get("http-equiv"))
+    digest = base64.b64encode(hashlib.sha256(page.scripts["script"].encode()).digest()).decode()
+    assert policy.startswith("default-src 'none'; ") and f"script-src 'sha256-{digest}';" in policy
+    for tag, attrs in page.elements:
+        assert tag not in ("link", "iframe", "object", "embed", "base", "form")
+        assert not [name for name in attrs if name.startswith("on")]
+        assert attrs.get("href", "#").startswith("#") and attrs.get("src", "data:image/").startswith("data:image/")
+        assert tag != "script" or attrs.get("type", "application/json") == "application/json"
+    assert not re.search(r"https?://(?!www\.w3\.org)", page.scripts["script"])
+    for image in page.held("images"):
+        check_safe(image)

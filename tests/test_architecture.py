@@ -24,15 +24,15 @@ LAYERS = (
     {"data"},
     {"results"},
     {"audits"},
+    {"views"},
     {"models"},
     {"training"},
     {"study"},
-    {"views"},
     {"commands"},
     {"__main__"},
 )
 LAYER_OF = {name: i for i, layer in enumerate(LAYERS) for name in layer}
-TORCH_FREE = set().union(*LAYERS[:5])
+TORCH_FREE = set().union(*LAYERS[:6])
 TORCH = {"torch", "torchvision", "transformers", "trl", "peft", "accelerate"}
 LONGEST = 350
 

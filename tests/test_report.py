@@ -1,64 +1,30 @@
 """The report: what stands in the page is what the widgets show, and nothing in it can act."""
 
-import base64
-import gzip
-import hashlib
 import json
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from report_fakes import QUESTIONS, hostile_answers, small_study, write_run
+from report_fakes import QUESTIONS, Page, check_page, hostile_answers, small_study, unpack, write_run
 from study_fakes import answers as fake_answers
 from study_fakes import write_study
 from widget_fakes import HOSTILE, check_safe
 
 from medr1kit.__main__ import main
 from medr1kit.results.answers import Answers
+from medr1kit.results.compare import compare
 from medr1kit.results.tables import score
 from medr1kit.study.folder import cell_folder, write_record
 from medr1kit.study.grid import read_study
 from medr1kit.views.page import write_report
 from medr1kit.views.page.page import embed, pack, page_of
-from medr1kit.views.page.sample import Gallery, sample_ids
+from medr1kit.views.page.reader import sample_ids
+from medr1kit.views.pictures import Gallery
 from medr1kit.views.widgets.question import answer_html
 from medr1kit.views.widgets.transfer import explore_transfer
 from medr1kit.vqa import DataError
-
-
-class Page(HTMLParser):
-    """A report as a browser reads it: elements, and what is embedded."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.text = path.read_text(encoding="utf-8")
-        self.scripts, self.elements, self.inside = {}, [], None
-        self.feed(self.text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        self.inside = dict(attrs).get("id", "script") if tag == "script" else None
-
-    def handle_data(self, data):
-        if self.inside:
-            self.scripts[self.inside] = self.scripts.get(self.inside, "") + data
-
-    def handle_endtag(self, tag):
-        self.inside = None
-
-    def held(self, name):
-        return json.loads(self.scripts[f"mk-{name}"])
-
-    def section(self, name):
-        return re.search(rf'<section id="{name}">(.*?)</section>', self.text, re.DOTALL).group(1)
-
-
-def unpack(packed):
-    return json.loads(gzip.decompress(base64.b64decode(packed)))
 
 
 def write_preds(frame, folder):
@@ -83,21 +49,6 @@ def test_what_is_embedded_cannot_end_its_element_and_comes_back_as_it_was():
     assert not set(inner) & set("<>&\u2028\u2029") and inner.isascii()
     assert json.loads(inner) == value == unpack(pack(value))
     assert pack(value) == pack(value)
-
-
-def check_page(page):
-    """One script runs, by its hash; nothing is fetched, nothing has a handler or an address."""
-    policy = next(attrs["content"] for tag, attrs in page.elements if attrs.get("http-equiv"))
-    digest = base64.b64encode(hashlib.sha256(page.scripts["script"].encode()).digest()).decode()
-    assert policy.startswith("default-src 'none'; ") and f"script-src 'sha256-{digest}';" in policy
-    for tag, attrs in page.elements:
-        assert tag not in ("link", "iframe", "object", "embed", "base", "form")
-        assert not [name for name in attrs if name.startswith("on")]
-        assert attrs.get("href", "#").startswith("#") and attrs.get("src", "data:image/").startswith("data:image/")
-        assert tag != "script" or attrs.get("type", "application/json") == "application/json"
-    assert not re.search(r"https?://(?!www\.w3\.org)", page.scripts["script"])
-    for image in page.held("images"):
-        check_safe(image)
 
 
 def test_the_page_is_one_file_that_asks_for_nothing_and_runs_one_script(study):
@@ -142,6 +93,35 @@ def test_scores_are_those_of_score_over_all_questions(study):
         assert cells[0] == wanted["method"] and cells[1] == wanted["format"]
         assert cells[3] == f"{100 * wanted['accuracy']:.1f} %" and cells[8] == str(QUESTIONS)
         assert cells[4] == f"[{100 * wanted['low']:.1f}, {100 * wanted['high']:.1f}]"
+
+
+def test_gains_are_those_of_compare_on_what_was_trained_and_on_all_else(study):
+    part = study.section("scores").split('data-table="gains over the untrained base"')[1]
+    rows = [re.sub(r"</?t[dr]>", "|", row).split("||") for row in re.findall(r"<tr><td>(.*?)</tr>", part)]
+    assert len(rows) == 8
+    for method, asked, trained, tested, gain, limits, form, answers, fixed, broken, n, _ in rows:
+        preds = small_study()[small_study()["format"].eq(asked)]
+        inside = preds["modality"].eq(trained) == (tested == "the same")
+        after = preds["method"].eq(method) & preds["train_modality"].eq(trained)
+        change = compare(preds[inside & preds["method"].eq("base")], preds[inside & after])
+        assert (gain, form) == (f"{100 * change.difference:+.1f}", f"{100 * change.repaired_format:+.1f}")
+        assert limits == f"[{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
+        assert answers == f"{100 * change.changed_answer:+.1f}"
+        assert (fixed, broken, n) == (str(change.fixed), str(change.broken), str(change.n))
+
+
+def test_a_gain_that_cannot_be_paired_says_why_and_leaves_the_others(tmp_path):
+    preds = small_study().copy()
+    other = preds["format"].eq("no-think") & preds["method"].eq("grpo") & preds["train_modality"].eq("CT")
+    preds.loc[other, "id"] = "other-" + preds.loc[other, "id"]
+    page = Page(write_report(write_preds(preds, tmp_path)))
+    assert "grpo no-think CT, the same: no question is in both frames" in page.section("scores")
+    assert page.section("scores").split("gains over")[-1].count("<tr><td>") == 6
+
+
+def test_without_a_base_there_are_no_gains(tmp_path):
+    page = Page(write_report(write_preds(small_study().query("method != 'base'"), tmp_path)))
+    assert "gains over" not in page.section("scores")
 
 
 def test_every_map_and_every_cell_says_what_the_widget_says(study):
@@ -236,7 +216,7 @@ def test_completions_that_cannot_be_read_are_not_said_to_be_none(tmp_path):
 
 
 def test_a_map_that_cannot_be_computed_says_why_and_leaves_the_others(tmp_path):
-    preds = small_study()
+    preds = small_study().copy()
     other = preds["format"].eq("no-think")
     preds.loc[other, "id"] = "other-" + preds.loc[other, "id"]
     page = Page(write_report(write_preds(preds, tmp_path)))
@@ -278,6 +258,33 @@ def test_a_study_s_folder_says_what_was_run_and_what_is_missing(tmp_path, capsys
     assert str(tmp_path) not in page.text and study.cells[-1].name in page.text
     assert page.held("reader")["names"][0] == "base" and len(page.held("maps")) == 2
     assert "report.html (" in capsys.readouterr().out
+
+
+def times_of_files(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.suffix != ".html"}
+
+
+def test_a_study_s_folder_is_read_from_its_tables_where_nobody_else_reads_its_cells(tmp_path, capsys):
+    study = read_study(write_study(tmp_path, name="study.yaml"))
+    with pytest.raises(DataError, match=f"no tables yet; write them: medr1kit study tables {tmp_path}"):
+        write_report(tmp_path)
+    for number, cell in enumerate(study.cells[:6]):
+        if number == 5:
+            assert main(["study", "tables", str(tmp_path)]) == 0
+        folder = write_run(cell_folder(tmp_path, cell), steps=2)
+        fake_answers(cell).to_parquet(folder / "predictions.parquet", index=False)
+        record = {"name": cell.name, "state": "done", "fingerprint": cell.fingerprint, "versions": {}}
+        record |= {"started": "2026-01-01T00:00:00+00:00", "ended": "2026-01-01T05:00:00+00:00"}
+        write_record(folder, record | {"seconds": {"predict": 360.0}, "cpu_seconds": {}})
+    of_tables = Page(write_report(tmp_path))
+    assert "study small" in of_tables.text and "5 of 9 finished" in of_tables.text
+    before = times_of_files(tmp_path)
+    assert main(["report", str(tmp_path)]) == 0
+    of_cells = Page(tmp_path / "report.html")
+    assert "6 of 9 finished" in of_cells.text, "the command reads the cells"
+    assert times_of_files(tmp_path) == before, "and writes nothing but the page"
+    rows = [page.section("facts").partition("<details>")[0].count("<tr>") for page in (of_tables, of_cells)]
+    assert rows[0] == rows[1] and study.cells[5].name in of_tables.text
 
 
 def test_images_of_one_s_own_questions_are_found_by_the_loader(tmp_path, capsys):

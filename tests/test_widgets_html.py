@@ -92,17 +92,25 @@ def contrast(one, other):
     return (high + 0.05) / (low + 0.05)
 
 
-@pytest.mark.parametrize("theme", [html._LIGHT, html._DARK])
+THEMES = re.findall(r"\{((?:--mk-own-[^;}]*;?)+)\}", html.STYLE)
+LIGHT, DARK = THEMES[:2]
+
+
+def test_jupyterlab_s_themes_have_the_colours_of_the_reader_s_preference():
+    assert THEMES == [LIGHT, DARK, LIGHT, DARK] and LIGHT != DARK
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK])
 def test_every_ink_can_be_read_on_every_ground(theme):
-    colours = dict(part.removeprefix("--").split(":") for part in theme.split(";"))
+    colours = dict(part.removeprefix("--mk-own-").split(":") for part in theme.split(";"))
     for ink in ("fg", "soft", "ok", "no", "hm"):
         for ground in ("bg", "tint"):
             assert contrast(colours[ink], colours[ground]) >= 4.5, (ink, ground)
 
 
-@pytest.mark.parametrize(("theme", "ground"), [(html._LIGHT, "#ffffff"), (html._DARK, "#111111")])
+@pytest.mark.parametrize(("theme", "ground"), [(LIGHT, "#ffffff"), (DARK, "#111111")])
 def test_every_ink_can_be_read_on_the_grounds_of_jupyterlab(theme, ground):
-    colours = dict(part.removeprefix("--").split(":") for part in theme.split(";"))
+    colours = dict(part.removeprefix("--mk-own-").split(":") for part in theme.split(";"))
     assert all(contrast(colours[ink], ground) >= 4.5 for ink in ("soft", "ok", "no", "hm"))
 
 

@@ -1,13 +1,16 @@
 import csv
-import json
 import re
 
 import pandas as pd
 import pytest
 from errors_fakes import OPTIONS, answer, says, table
+from report_fakes import Page, check_page, unpack
+from widget_fakes import check_safe
 
 import medr1kit as mk
+from medr1kit.views.page import write_report
 from medr1kit.views.page.worksheet import READER, export_worksheet, read_worksheet, reader_agreement
+from medr1kit.views.pictures import Pictures
 from medr1kit.vqa import DataError
 
 EVIL = ["=HYPERLINK(1)", "+1", "-1", "@SUM(A1)", "\tx", "'=x", "plain", "'plain"]
@@ -77,8 +80,10 @@ def test_a_sheet_is_never_overwritten(errors, tmp_path):
 
 
 def test_the_page_shows_phantoms_redrawn_and_asks_nothing_of_the_network(errors, tmp_path):
-    page = export_worksheet(errors, tmp_path / "sheet.html").read_text(encoding="utf-8")
-    assert page.count("<article ") == page.count('src="data:image/png;base64,') == 8
+    held = Page(export_worksheet(errors, tmp_path / "sheet.html"))
+    page = held.text
+    assert len(held.held("questions")) == len(held.held("images")) == 8
+    assert all('src="data:image/png;base64,' in image for image in held.held("images"))
     assert not re.search(r"(?:src|href)=.?(?:https?:)?//|@import|fetch\(|XMLHttp", page)
 
 
@@ -88,7 +93,7 @@ def test_the_page_takes_images_from_data_by_id_and_says_where_there_is_none(tmp_
     data = [{"id": "q1", "image": Image.new("RGB", (500, 250), "red")}]
     e = mk.errors(table(answer(0, says("B")), answer(1, says("B"))))
     page = export_worksheet(e, tmp_path / "a.html", data=FakeDataset(data)).read_text(encoding="utf-8")
-    assert page.count("image not given") == 1 and page.count("data:image/png") == 1
+    assert page.count("image not in data=") == 1 and page.count("data:image/png") == 1
     assert export_worksheet(e, tmp_path / "b.html").read_text(encoding="utf-8").count("image not given") == 2
     with pytest.raises(DataError, match=r"no id of the errors is in data=; the first is 'q0'"):
         export_worksheet(e, tmp_path / "c.html", data=FakeDataset([data[0] | {"id": "other"}]))
@@ -112,19 +117,45 @@ def test_a_page_cannot_be_broken_by_what_a_model_writes(tmp_path):
     evil = "\"><script>alert(1)</script><b x='" + says("B")
     page = export_worksheet(mk.errors(table(answer(0, evil))), tmp_path / "s.html").read_text(encoding="utf-8")
     assert "<script>alert" not in page and page.count("<script>") == 1
-    (stored,) = re.findall(r'<article data-row="([^"]*)"', page)
-    import html
-
-    assert json.loads(html.unescape(stored))["completion"] == evil
+    check_page(Page(tmp_path / "s.html"))
+    held = unpack(Page(tmp_path / "s.html").held("questions")[0])
+    assert held["texts"] == [evil] and evil in held["line"]
+    check_safe(re.sub(r'<span data-image="0"></span>', "", held["html"] + held["shown"][0]))
 
 
 def test_the_page_saves_the_columns_of_the_csv(errors, tmp_path):
-    import html
+    page = Page(export_worksheet(errors, tmp_path / "s.html"))
+    ready, rows = page.held("reader"), cells(export_worksheet(errors, tmp_path / "s.csv"))
+    assert [*ready["heads"], *ready["fields"]] == list(rows[0])
+    for packed, key, row in zip(page.held("questions"), ready["keys"], rows, strict=True):
+        saved = dict(zip(ready["heads"], unpack(packed)["line"]))
+        assert saved["key"] == key == row["key"] and saved["completion"] == row["completion"]
+    for field in READER:
+        assert page.text.count(f' name="{field}"') == 1
 
-    page = export_worksheet(errors, tmp_path / "s.html").read_text(encoding="utf-8")
-    (columns,) = re.findall(r'data-columns="([^"]*)"', page)
-    assert json.loads(html.unescape(columns)) == list(cells(export_worksheet(errors, tmp_path / "s.csv"))[0])
-    assert page.count("name='verdict'") == page.count("name='comment'") == 8
+
+def test_the_page_tells_whose_errors_they_are_where_there_are_several_models(tmp_path):
+    said = (answer(0, says("B")), answer(0, says("C"), seed=1), answer(1, "B", format="no-think", seed=1))
+    page = Page(export_worksheet(mk.errors(table(*said)), tmp_path / "s.html"))
+    ready, held = page.held("reader"), [unpack(packed) for packed in page.held("questions")]
+    whose = [[ready["names"][k] for k, place in enumerate(one["places"]) if place >= 0] for one in held]
+    assert whose == [["think-before · seed 0"], ["think-before · seed 1"], ["no-think · seed 1"]]
+    assert ["q0" in one["html"] for one in held] == [True, True, False], "the id is shown, not the key of the row"
+    assert "3 errors (grpo). A verdict" in page.section("reader")
+
+
+def test_a_thumbnail_takes_half_the_room_where_it_is_grey(tmp_path):
+    page = Page(export_worksheet(mk.errors(table(answer(0, says("B"), image_id="CT-test-0-0"))), tmp_path / "s.html"))
+    (image,) = page.held("images")
+    assert image == Pictures().html({"id": "q0", "image_id": "CT-test-0-0"}) and len(image) < 12_000
+
+
+def test_a_report_does_not_replace_a_worksheet(tmp_path):
+    rows = table(answer(0, says("B")))
+    rows.to_parquet(tmp_path / "predictions.parquet")
+    sheet = export_worksheet(mk.errors(rows), tmp_path / "sheet.html")
+    with pytest.raises(DataError, match="is no report of this command"):
+        write_report(tmp_path / "predictions.parquet", sheet)
 
 
 @pytest.mark.parametrize(

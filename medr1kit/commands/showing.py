@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 
 from medr1kit.commands.loading import has_splits, load_data
+from medr1kit.study.folder import STUDY_FILE
+from medr1kit.study.grid import read_study
 
 
 def report(argv: list[str]) -> None:
@@ -31,5 +33,16 @@ def report(argv: list[str]) -> None:
         data = load_data(named, "test" if has_splits(flags.dataset_name) else None)
     elif flags.image_folder is not None:
         parser.error("--image_folder needs --dataset_name, the questions that name the images")
-    page = write_report(flags.path, flags.output, questions=flags.questions, seed=flags.seed, data=data)
+    source = _so_far(flags.path) if (flags.path / STUDY_FILE).is_file() else None  # of cells; its tables may be old
+    page = write_report(flags.path, flags.output, questions=flags.questions, seed=flags.seed, data=data, source=source)
     print(f"written to {page} ({page.stat().st_size / 1e6:.1f} MB)")
+
+
+def _so_far(root: Path):
+    """What a study has finished, read from its cells."""
+    from medr1kit.study.results import provenance, read_predictions
+    from medr1kit.views.page.source import study_source
+
+    study = read_study(root / STUDY_FILE)
+    preds = read_predictions(study, root)
+    return study_source(preds, provenance(study, root, preds))

@@ -17,6 +17,7 @@ from medr1kit.views.html import attribute, escape
 from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
+    import pandas as pd
     from datasets import Dataset
     from PIL import Image
 
@@ -43,7 +44,10 @@ class Pictures:
 
     def __init__(self, data: Dataset | None = None, budget: int = BUDGET) -> None:
         if data is not None and (missing := [c for c in ("id", "image") if c not in data.column_names]):
-            raise DataError(f"data= has no column {missing[0]!r}; load it with images=, or leave data= out")
+            raise DataError(
+                f"data= has no images that can be found: there is no column {missing[0]!r}; load it with images=, or "
+                "leave data= out"
+            )
         self.data, self.budget = data, budget
         self.kept = 0
         """Bytes that are kept now."""
@@ -77,8 +81,7 @@ class Pictures:
     def _image(self, row_id: str, image_id: str) -> Image.Image:
         if self.data is None:
             return _phantom(image_id)
-        place = self._places()
-        if (found := place.get(row_id, place.get(image_id))) is None:
+        if (found := self._find(row_id, image_id)) is None:
             raise DataError("image not in data=")
         try:
             image = self.data[found]["image"]
@@ -88,12 +91,34 @@ class Pictures:
             raise DataError("image not given")
         return image
 
-    def _places(self) -> dict[str, int]:
-        """Where each id, and each image id, stands in the data; read from the two text columns at the first look-up."""
+    def has_any(self, rows: pd.DataFrame) -> bool:
+        """Return whether ``data`` holds one of some rows (``id``, ``image_id``) at least; True without ``data``."""
+        pairs = zip(rows["id"].astype(str), rows["image_id"].astype(str))
+        return self.data is None or any(self._find(*pair) is not None for pair in pairs)
+
+    def _find(self, row_id: str, image_id: str) -> int | None:
+        """Where a row stands in the data; its two text columns are read at the first look-up."""
         if self._place is None:
             columns = [column for column in ("image_id", "id") if column in self.data.column_names]
             self._place = {str(name): i for column in columns for i, name in enumerate(self.data[column])}
-        return self._place
+        return self._place.get(row_id, self._place.get(image_id))
+
+
+class Gallery(Pictures):
+    """Pictures that are kept once each, in ``images``; where one belongs, a page has its number."""
+
+    def __init__(self, data: Dataset | None = None) -> None:
+        super().__init__(data)
+        self.images: list[str] = []
+        self._numbers: dict[str, int] = {}
+
+    def html(self, row: Mapping, size: int = 224) -> str:
+        """Return the place of a row's image: ``<span data-image="7">``, to be filled with ``images[7]``."""
+        key = str(row["image_id"])
+        if key not in self._numbers:
+            self._numbers[key] = len(self.images)
+            self.images.append(super().html(row, size))
+        return f'<span data-image="{self._numbers[key]}"></span>'
 
 
 def encode(image: Image.Image, size: int) -> str:

@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 from report_fakes import TEXTS, hostile_answers, small_study, write_run
 
 from medr1kit.views.page import write_report
-from medr1kit.views.page.sample import sample_ids
+from medr1kit.views.page.reader import sample_ids
 from medr1kit.views.widgets.inspector import inspect_outputs
 
 RIGHT = {"fixed": (0, 1), "broken": (1, 0), "both wrong": (0, 0), "both right": (1, 1)}

@@ -5,10 +5,11 @@ show, made by the same functions (:mod:`medr1kit.views.widgets`); a short script
 pieces::
 
     source.py    what a folder holds: a study, a run, or answers alone
-    sample.py    which questions go into the page with their texts: a study answers more than a page can hold
     scores.py    tables of scores
+    gains.py     what each training changed, as form and as answers
     cells.py     transfer maps, and what is behind each cell
-    reader.py    answers side by side
+    reader.py    answers side by side, of a stated sample of questions: a study answers more than a page can hold
+    worksheet.py errors for a human reader, to annotate: a page with the reader alone, or a CSV file
     steps.py     curves of a training, and its groups of completions
     page.py      the frame: style, script, what is embedded how
     page.css, script/*.js
@@ -25,12 +26,12 @@ from typing import TYPE_CHECKING
 
 from medr1kit.results.answers import Answers
 from medr1kit.views.page.cells import maps_section
-from medr1kit.views.page.page import GENERATOR, page_of
-from medr1kit.views.page.reader import reader_section
-from medr1kit.views.page.sample import Gallery, sample_ids
+from medr1kit.views.page.page import generator, page_of
+from medr1kit.views.page.reader import answers_section, sample_ids
 from medr1kit.views.page.scores import scores_section
-from medr1kit.views.page.source import facts_section, read_source
+from medr1kit.views.page.source import Source, facts_section, read_source
 from medr1kit.views.page.steps import steps_section
+from medr1kit.views.pictures import Gallery
 from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 QUESTIONS = 200
 """Questions whose texts and images a page holds, unless told otherwise; and groups of completions of a run."""
+
+_OLD_DEMO = b"<title>medr1kit demo</title>"  # a page that the demo once wrote under the report's name
 
 
 def write_report(
@@ -47,17 +50,20 @@ def write_report(
     questions: int = QUESTIONS,
     seed: int = 0,
     data: Dataset | None = None,
+    source: Source | None = None,
 ) -> Path:
     """Write a run or a study as one HTML page that needs neither Python nor a network.
 
     Args:
-        path: a run folder, a study's folder, a folder of its tables, or a predictions file (.parquet).
+        path: a run folder, a study's folder (as of its tables: ``medr1kit study tables``), a folder of such tables, or
+            a predictions file (.parquet).
         output: the page; ``report.html`` in the folder, or beside the file, if None. An earlier report is replaced.
         questions: how many questions to embed with image and answers, spread evenly over modalities and tasks; and at
             most how many groups of completions of a run, spread evenly over its steps.
         seed: decides which questions.
         data: the questions with their images. None: phantoms are redrawn from their image id, and of other images it is
             said that they are not given.
+        source: what ``path`` holds, where the caller has read it; the command does so for a study that is not finished.
 
     Returns:
         The path of the page.
@@ -70,9 +76,9 @@ def write_report(
         raise DataError(f"--questions {questions}: at least one is needed")
     path = Path(path)
     output = Path(output) if output is not None else (path if path.is_dir() else path.parent) / "report.html"
-    _check_output(output)
-    source, gallery = read_source(path), Gallery(data)
-    sections, embedded = [facts_section(source)], {}
+    check_output(output)
+    source = read_source(path) if source is None else source
+    gallery, sections, embedded = Gallery(data), [facts_section(source)], {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of compare and score: what they say of n is seen in the tables
         if source.run is not None:
@@ -83,14 +89,14 @@ def write_report(
             ids = sample_ids(preds, questions, seed)
             answers = Answers([preds[preds["id"].isin(ids)].reset_index(drop=True)])
             maps, embedded["maps"] = maps_section(preds, answers)
-            reader, embedded["reader"], embedded["questions"] = reader_section(answers, gallery, preds["id"].nunique())
+            reader, embedded["reader"], embedded["questions"] = answers_section(answers, gallery, preds["id"].nunique())
             sections += [scores_section(preds), maps, reader]
     embedded["images"] = gallery.images
     _write(output, page_of(source.title, source.identity, sections, embedded))
     return output
 
 
-def _check_output(output: Path) -> None:
+def check_output(output: Path) -> None:
     """Refuse before the work what would be refused after it; a page of another kind is not replaced."""
     if not output.resolve().parent.is_dir():
         raise DataError(f"{str(output)!r} cannot be written: there is no such folder; make it first")
@@ -100,7 +106,7 @@ def _check_output(output: Path) -> None:
         return
     except OSError as error:
         raise DataError(f"{str(output)!r} cannot be written: {error.strerror}; give another file") from error
-    if GENERATOR.encode() not in begins:
+    if generator("report").encode() not in begins and _OLD_DEMO not in begins:
         raise DataError(f"{str(output)!r} exists and is no report of this command; give another name with --output")
 
 

@@ -19,9 +19,6 @@ from typing import Any
 
 from medr1kit.views.html import STYLE, attribute, escape
 
-GENERATOR = '<meta name="generator" content="medr1kit report">'
-"""By this a page is known as one of ours."""
-
 _FOLDER = Path(__file__).parent
 _SCRIPT = ("common", "scores", "maps", "reader", "steps", "start")
 _SPELLED = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
@@ -35,6 +32,11 @@ _FOOT = (
     "Research and teaching only. Not for clinical use. This page is one file: it asks for nothing and sends nothing. "
     "Notes stay in this browser."
 )
+
+
+def generator(kind: str) -> str:
+    """Return the element by which a page of a kind, "report" or "worksheet", is known as one of ours."""
+    return f'<meta name="generator" content="medr1kit {kind}">'
 
 
 def embed(value: Any, name: str) -> str:
@@ -77,7 +79,9 @@ def button(name: str, label: str) -> str:
     return f'<button type="button" data-mk="{name}">{escape(label)}</button>'
 
 
-def page_of(title: str, identity: str, sections: Iterable[str], embedded: Mapping[str, Any]) -> str:
+def page_of(
+    title: str, identity: str, sections: Iterable[str], embedded: Mapping[str, Any], kind: str = "report"
+) -> str:
     """Return the whole page.
 
     Args:
@@ -85,6 +89,7 @@ def page_of(title: str, identity: str, sections: Iterable[str], embedded: Mappin
         identity: under what a browser keeps the reader's notes.
         sections: their HTML; an empty one is left out.
         embedded: name -> what the script reads.
+        kind: "report", which may be written anew, or "worksheet", which may not.
     """
     sections = [one for one in sections if one]
     script = "\n".join((_FOLDER / "script" / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPT)
@@ -100,11 +105,11 @@ def page_of(title: str, identity: str, sections: Iterable[str], embedded: Mappin
     data = "".join(embed(value, name) for name, value in embedded.items())
     named = escape(title, 200)
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8">{GENERATOR}'
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8">{generator(kind)}'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{named} - medr1kit</title><style>{style}</style></head>"
-        f'<body class="mk" data-store="medr1kit-report-{identity}"><header><h1>{named}</h1><nav>{links}</nav></header>'
+        f'<body class="mk" data-store="medr1kit-{kind}-{identity}"><header><h1>{named}</h1><nav>{links}</nav></header>'
         f'{_NO_SCRIPT}<p id="trouble" class="mk-warn" role="alert"></p><main>{"".join(sections)}</main>'
         f"<footer><small>{_FOOT}</small></footer>{data}<script>{script}</script></body></html>\n"
     )

@@ -1,112 +1,163 @@
-"""Answers side by side: every answer of the embedded questions, as HTML that is ready to be shown.
+"""A reader: items one by one, as HTML that is ready to be shown, with fields to fill in and a file to save.
 
-Many models give one answer: of 81 models of the quick study asked one question, 24 different texts come back. So each
-text is rendered once a question and format, and each answerer points to its own.
+In a report an item is a question with all answers to it; on a worksheet it is one answer (:mod:`.worksheet`). Many
+models give one answer: of 81 models of the quick study asked one question, 24 different texts come back. So each text
+is rendered once a question and format, and each answerer points to its own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from medr1kit.progress import progress
 from medr1kit.results.answers import PAIRED, SINGLE, Answers
+from medr1kit.views.csv import as_texts, options_cell
 from medr1kit.views.html import escape
 from medr1kit.views.page.page import button, pack, section, select
-from medr1kit.views.page.sample import Gallery
+from medr1kit.views.pictures import Gallery
 from medr1kit.views.widgets.base import ALL, in_order
 from medr1kit.views.widgets.question import answer_html, question_html
 
 NOTED = "with a note"
+_FILTERS, _TOLD = ("modality", "task", "error"), ("predicted", "correct", "well_formed")
+_REPORT = {
+    "title": "Reader",
+    "unit": "questions",
+    "kinds": {"paired": (*PAIRED, NOTED), "single": (*SINGLE, NOTED)},
+    "told": (*_TOLD, "completion"),  # of each answer that is shown, in the file
+    "save": "save the selection as CSV",
+}
+_WORKSHEET = {
+    "title": "Errors",
+    "unit": "errors",
+    "kinds": dict.fromkeys(("paired", "single"), (ALL, NOTED, "without a note")),
+    "told": (),
+    "save": "Save as CSV",
+}
 
 
-def reader_section(answers: Answers, gallery: Gallery, n_all: int) -> tuple[str, dict[str, Any], list[str]]:
-    """Return the section of the reader, what its filters need, and the packed questions.
+def sample_ids(preds: pd.DataFrame, n: int, seed: int) -> list[str]:
+    """Return the ids of n questions, as many of each modality and task as of any other, as far as there are.
 
     Args:
-        answers: of the questions to embed.
-        gallery: where their images come from.
-        n_all: how many questions there are in all.
+        preds: predictions.
+        n: how many; all ids if there are no more.
+        seed: decides which; the same ids, whatever order the predictions come in.
+
+    >>> rows = pd.DataFrame({"id": ["a", "b", "c", "d"], "modality": ["CT", "CT", "CT", "MRI"], "task": None})
+    >>> len(sample_ids(rows, 2, seed=0)), "d" in sample_ids(rows, 2, seed=0)
+    (2, True)
     """
-    numbers = progress(range(len(answers)), "rendering answers", unit="question")
-    rows = answers.answerers[0].frame.to_dict("records")  # they share one frame
-    packed = [pack(_question(answers, rows, number, gallery)) for number in numbers]
-    kinds = PAIRED if len(answers.answerers) > 1 else SINGLE
+    asked = preds.drop_duplicates("id").sort_values("id")
+    order = np.random.default_rng(seed).permutation(len(asked))
+    mixed = asked.iloc[order]
+    turn = mixed.groupby(["modality", "task"], dropna=False, sort=False, observed=True).cumcount()
+    return mixed.loc[turn.sort_values(kind="stable").index, "id"].head(n).tolist()
+
+
+def answers_section(answers: Answers, gallery: Gallery, n_all: int) -> tuple[str, dict[str, Any], list[str]]:
+    """Return :func:`reader_section` of the questions that a report embeds, ``n_all`` being how many there are."""
+    columns = {name: answers.column(name) for name in ("id", "image_id", "modality", "task", "question")}
+    columns["options"] = [options_cell(options) for options in answers.column("options")]
+    sheet = as_texts(pd.DataFrame(columns | {"gold": answers.column("answer")}))
+    said = (
+        f"{len(answers):,} of {n_all:,} questions are in this page, the same for every answerer, spread evenly over "
+        "modalities and tasks; the tables above are over all. Keys ← and → go back and on."
+    )
+    note = '<textarea name="note" data-mk="note" rows="2"></textarea>'
+    return reader_section(answers, gallery, sheet, said, {"note": note})
+
+
+def reader_section(
+    answers: Answers, gallery: Gallery, sheet: pd.DataFrame, said: str, fields: Mapping[str, str]
+) -> tuple[str, dict[str, Any], list[str]]:
+    """Return the section of a reader, what its script needs, and the packed items.
+
+    Args:
+        answers: the items, and who answered them.
+        gallery: where their images come from.
+        sheet: a row an item, all cells texts: the file that is saved begins with these columns. ``id`` is shown and
+            finds the image; ``modality``, ``task`` and ``error`` are filters.
+        said: what the items are, in words.
+        fields: name -> the control that is filled in for each item. With one named "reader", for the page, it is a
+            worksheet: of each item that one answer is shown, and all rows are saved.
+    """
+    annotated, names = "reader" in fields, [one.name for one in answers.answerers]
     ready = {
-        "names": [one.name for one in answers.answerers],
+        **(_WORKSHEET if annotated else _REPORT),
+        "names": names,
         "formats": [one.format.name for one in answers.answerers],
         "right": ["".join("-01"[right + 1] for right in one.right) for one in answers.answerers],
         "malformed": ["".join("01"[int(bad)] for bad in one.malformed) for one in answers.answerers],
         "letters": [["" if letter is None else letter for letter in one.letters] for one in answers.answerers],
-        "kinds": {"paired": [*PAIRED, NOTED], "single": [*SINGLE, NOTED]},
-        "rows": {
-            name: [None if pd.isna(value) else str(value) for value in answers.column(name)]
-            for name in ("id", "image_id", "modality", "task", "answer")
-        },
-        "shown": _first_shown(answers),
+        "keys": answers.ids.tolist(),
+        "rows": {name: sheet[name].tolist() for name in ("id", *_FILTERS) if name in sheet},
+        "filters": [name for name in _FILTERS if name in sheet],
+        "shown": list(range(len(names))) if annotated else _first_shown(answers),
+        "heads": list(sheet),
+        "fields": list(fields),
     }
-    return section("reader", "Reader", _controls(answers, kinds, n_all)), ready, packed
+    numbers = progress(range(len(answers)), f"rendering {ready['unit']}", unit=ready["unit"][:-1])
+    rows = answers.answerers[0].frame.to_dict("records")  # they share one frame
+    packed = [pack(_item(answers, rows, number, sheet.iloc[number], gallery)) for number in numbers]
+    return section("reader", ready["title"], _controls(ready, said, fields)), ready, packed
 
 
-def _controls(answers: Answers, kinds: tuple[str, ...], n_all: int) -> str:
-    names = [one.name for one in answers.answerers]
+def _controls(ready: Mapping[str, Any], said: str, fields: Mapping[str, str]) -> str:
+    """The controls, and the places that the script fills."""
+    names = ready["names"]
+    fields = {name: f'<label class="note">{name} {field}</label>' for name, field in fields.items()}
     places = [str(number) for number in range(len(names))]
     choosers = [
         select(label, label, names + ["none"] * (k > 0), places + ["-1"] * (k > 0))
         for k, label in enumerate(("first", "second", "third")[: len(names)])
     ]
-    values = {column: [ALL, *in_order(column, answers.column(column))] for column in _BY}
-    filters = [select("kind", "show", [*kinds, NOTED]), *(select(name, name, values[name]) for name in _BY)]
+    top = fields.pop("reader", "".join(choosers))
+    filters = [select("kind", "show", ready["kinds"]["paired" if len(names) > 1 else "single"])]
+    for name in ready["filters"]:
+        filters.append(select(name, name, [ALL, *in_order(name, filter(None, ready["rows"][name]))]))
     search = '<label>text <input type="search" data-mk="search"></label>'
-    number = '<label>question <input type="number" data-mk="number" min="1" value="1"></label>'
+    number = f'<label>{ready["unit"][:-1]} <input type="number" data-mk="number" min="1" value="1"></label>'
     moves = [button("previous", "◀ previous"), button("next", "next ▶"), number]
-    said = (
-        f"{len(answers):,} of {n_all:,} questions are in this page, the same for every answerer, spread evenly over "
-        "modalities and tasks; the tables above are over all. Keys ← and → go back and on."
-    )
     return (
-        f'<p data-mk="sampled"><small>{escape(said)}</small></p><div class="controls">{"".join(choosers)}</div>'
+        f'<p data-mk="sampled"><small>{escape(said)}</small></p><div class="controls">{top}</div>'
         f'<div class="controls">{"".join(filters)}{search}</div>'
         f'<div class="controls">{"".join(moves)}<span data-mk="status" role="status"></span></div>'
-        '<div data-mk="question"></div><div data-mk="answers" class="mk-cells"></div>'
-        '<label class="note">note <textarea data-mk="note" rows="2"></textarea></label>'
-        f'<div class="controls">{button("save", "save the selection as CSV")}<span data-mk="said" role="status"></span>'
-        "</div>"
+        '<div class="paper" data-mk="paper"></div><div class="stage"><div data-mk="question"></div>'
+        f'<div data-mk="answers" class="mk-cells"></div>{"".join(fields.values())}</div>'
+        f'<div class="controls">{button("save", ready["save"])}<span data-mk="said" role="status"></span></div>'
     )
 
 
-_BY = ("modality", "task")
-
-
-def _question(answers: Answers, rows: list[dict], number: int, gallery: Gallery) -> dict[str, Any]:
+def _item(answers: Answers, rows: Sequence[dict], number: int, line: pd.Series, gallery: Gallery) -> dict[str, Any]:
     """A question with all its answers; each text once."""
     asked = answers.question(number)
     found: dict[tuple, int] = {}
-    texts, shown, places, formed = [], [], [], []
+    held: dict[str, list] = {"texts": [], "shown": [], "told": [], "places": []}
     for one in answers.answerers:
         if one.rows[number] < 0:
-            places.append(-1)
-            formed.append("")
+            held["places"].append(-1)
             continue
         reply = rows[one.rows[number]]
         text = reply["text"] if isinstance(reply["text"], str) else ""
-        key = (one.format.name, text, str(reply["predicted"]), str(reply["well_formed"]))
+        told = ["" if pd.isna(reply[name]) else str(reply[name]) for name in _TOLD]
+        key = (one.format.name, text, *told)
         if key not in found:
-            found[key] = len(texts)
-            texts.append(text)
-            shown.append(answer_html(replace(one, name=""), reply))
-        places.append(found[key])
-        formed.append("" if pd.isna(reply["well_formed"]) else str(bool(reply["well_formed"])))
+            found[key] = len(found)
+            held["texts"].append(text)
+            held["shown"].append(answer_html(replace(one, name=""), reply))
+            held["told"].append([*told, text])
+        held["places"].append(found[key])
     return {
-        "question": str(asked["question"]),
-        "options": [str(option) for option in asked["options"]],
-        "html": question_html(asked, {}, gallery),
-        "texts": texts,
-        "shown": shown,
-        "places": places,
-        "formed": formed,
+        "line": line.tolist(),
+        "words": [str(asked["question"]), *map(str, asked["options"])],
+        "html": question_html(asked | {"id": line["id"]}, {}, gallery),
+        **held,
     }
 
 

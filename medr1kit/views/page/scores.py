@@ -6,6 +6,7 @@ import pandas as pd
 
 from medr1kit.results.tables import score
 from medr1kit.views.html import escape, table
+from medr1kit.views.page.gains import gains_table
 from medr1kit.views.page.page import section, select
 
 _LEGEND = (
@@ -15,17 +16,20 @@ _LEGEND = (
 
 
 def scores_section(preds: pd.DataFrame) -> str:
-    """Return the section of scores: a table over all questions, one by modality and one by task."""
-    tables = {"all questions": None}
-    tables |= {f"by {by}": by for by in ("modality", "task") if preds[by].nunique() > 1}
+    """Return the section of scores: over all questions, by modality, by task, and as gains over the base."""
+    tables = {"all questions": _table(preds, None)}
+    tables |= {f"by {by}": _table(preds, by) for by in ("modality", "task") if preds[by].nunique() > 1}
+    if gains := gains_table(preds):
+        tables["gains over the untrained base"] = gains
     shown = "".join(
-        f'<div data-table="{name}"{" hidden" if by else ""}>{_table(preds, by)}</div>' for name, by in tables.items()
+        f'<div data-table="{name}"{" hidden" if number else ""}>{one}</div>'
+        for number, (name, one) in enumerate(tables.items())
     )
     search = '<label>rows with <input type="search" data-mk="filter" placeholder="grpo think-before CT"></label>'
     return section(
         "scores",
         "Scores",
-        f'<p><small>{escape(_LEGEND)}</small></p><div class="controls">{select("tested", "tested on", tables)}{search}'
+        f'<p><small>{escape(_LEGEND)}</small></p><div class="controls">{select("tested", "table", tables)}{search}'
         f'<span data-mk="filtered" role="status"></span></div>{shown}',
     )
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -14,16 +15,17 @@ import pandas as pd
 
 from medr1kit.results.runs import Run, load_run
 from medr1kit.results.tables import check_predictions
-from medr1kit.study.folder import STUDY_FILE, commands_so_far, now, state_of
-from medr1kit.study.grid import read_study
-from medr1kit.study.results import read_predictions
 from medr1kit.views.html import escape, table
 from medr1kit.views.page.page import section
 from medr1kit.views.widgets.run import metrics_of
 from medr1kit.vqa import DataError
 
-_PREDICTIONS, _PROVENANCE = "predictions.parquet", "provenance.json"
+_PREDICTIONS, _PROVENANCE, _STUDY = "predictions.parquet", "provenance.json", "study.yaml"
 _SHOWN = ("method", "model", "format", "seed", "labels", "continued_from", "data", "rewards", "summary", "versions")
+_OF_STUDY = (
+    *("commands", "cells", "model", "methods", "formats", "seeds", "answers", "questions", "blind floor"),
+    *("versions", "started", "ended", "hours of training and testing", "wall clock"),
+)
 
 
 @dataclass(frozen=True)
@@ -64,45 +66,23 @@ def read_source(path: Path) -> Source:
         raise DataError(
             f"no run or study at {str(path)!r}: there is no such folder; pass one that a training or a study wrote"
         )
-    if (path / STUDY_FILE).is_file():
-        return _study(path)
     if (path / "run.json").is_file():
         return _run(path)
     if (path / _PREDICTIONS).is_file():
         return _tables(path)
+    if (path / _STUDY).is_file():
+        raise DataError(f"the study in {str(path)!r} has no tables yet; write them: medr1kit study tables {path}")
     raise DataError(
-        f"no run or study in {str(path)!r}: it has no run.json, no {STUDY_FILE} and no {_PREDICTIONS}; pass the "
+        f"no run or study in {str(path)!r}: it has no run.json, no {_STUDY} and no {_PREDICTIONS}; pass the "
         "output_dir of a training, or the folder that `medr1kit study run` wrote to"
     )
 
 
-def _study(root: Path) -> Source:
-    study = read_study(root / STUDY_FILE)
-    preds = _plain(read_predictions(study, root))
-    states = [state_of(root, cell) for cell in study.cells]
-    done = [state.record for state in states if state.state == "done"]
-    settings = study.settings
-    facts = {
-        "commands": [line.replace(str(root.resolve()), root.name) for line in commands_so_far(root)],
-        "cells": f"{len(done)} of {len(study.cells)} finished",
-        "model": settings["model"],
-        "methods": list(settings["methods"]),
-        "formats": settings["formats"],
-        "seeds": settings["seeds"],
-        **_counts(preds),
-        "versions": _versions([record["versions"] for record in done]),
-        "started": min(record["started"] for record in done),
-        "ended": max(record["ended"] for record in done),
-        "hours of training and testing": round(sum(sum(record["seconds"].values()) for record in done) / 3600, 1),
-    }
-    missing = [cell.name for cell, state in zip(study.cells, states) if state.state != "done"]
-    return Source(f"study {study.name}", facts, preds, details={**settings, "not finished": missing})
-
-
 def _tables(folder: Path) -> Source:
-    """Recorded tables, or whatever else has predictions: the untrained base of a study, the demo."""
-    preds, file = _read(folder / _PREDICTIONS), folder / _PROVENANCE
-    if not file.is_file():
+    """A study's tables, in its folder or recorded; or whatever else has predictions, such as its untrained base."""
+    preds = _read(folder / _PREDICTIONS)
+    file = next((file for file in (folder / "tables" / _PROVENANCE, folder / _PROVENANCE) if file.is_file()), None)
+    if file is None:
         return Source(f"answers in {folder.resolve().name}", _counts(preds), preds)
     try:
         known = json.loads(file.read_text(encoding="utf-8"))
@@ -110,10 +90,24 @@ def _tables(folder: Path) -> Source:
         raise DataError(f"{file} is not JSON ({error}); write the tables again: medr1kit study tables") from error
     if not isinstance(known, dict):
         raise DataError(f"{file} holds a {type(known).__name__}; write the tables again: medr1kit study tables")
-    facts = {name: known[name] for name in ("commands", "seeds", "versions", "started", "ended") if name in known}
+    return study_source(preds, known)
+
+
+def study_source(preds: pd.DataFrame, known: Mapping[str, Any]) -> Source:
+    """Return what a page says of a study.
+
+    Args:
+        preds: predictions of its finished cells.
+        known: what its tables' provenance.json says of it.
+    """
+    every = {**known.get("settings", {}), **known, **_counts(preds)}
     if {"finished", "cells"} <= known.keys():
-        facts["cells"] = f"{known['finished']} of {known['cells']} finished"
-    return Source(f"study {known.get('study', '')}", facts | _counts(preds), preds, details=known.get("settings", {}))
+        every["cells"] = f"{known['finished']} of {known['cells']} finished"
+    every["methods"] = list(every.get("methods", ()))
+    every["hours of training and testing"] = round(every.get("seconds", 0) / 3600, 1)
+    facts = {name: every[name] for name in _OF_STUDY if every.get(name)}
+    details = {**known.get("settings", {}), "not finished": known.get("missing")}
+    return Source(f"study {known.get('study', '')}", facts, _plain(preds), details=details)
 
 
 def _run(folder: Path) -> Source:
@@ -164,14 +158,10 @@ def _counts(preds: pd.DataFrame) -> dict[str, str]:
     return {"answers": f"{len(preds):,}", "questions": f"{preds['id'].nunique():,}"}
 
 
-def _versions(records: list[Mapping[str, str]]) -> dict[str, list[str]]:
-    names = dict.fromkeys(name for record in records for name in record)
-    return {name: sorted({record[name] for record in records if name in record}) for name in names}
-
-
 def facts_section(source: Source) -> str:
     """Return the section that says what was run, with what."""
-    facts = {**source.facts, "this page": f"written {now()} by medr1kit {version('medr1kit')}"}
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    facts = {**source.facts, "this page": f"written {now} by medr1kit {version('medr1kit')}"}
     shown = table(
         [(escape(name.replace("_", " ")), _value(value)) for name, value in facts.items()], ["", "value"], "facts"
     )
@@ -184,13 +174,9 @@ def facts_section(source: Source) -> str:
 def _value(value: Any) -> str:
     """A setting as HTML, however deep; what is long gets lines of its own."""
     if isinstance(value, Mapping):
-        joint = (
-            "<br>"
-            if any(isinstance(inner, Mapping | list | tuple) and len(inner) > 1 for inner in value.values())
-            else " · "
-        )
-        return joint.join(f"{escape(name)}: {_value(inner)}" for name, inner in value.items())
-    if isinstance(value, list | tuple):
-        joint = "<br>" if any(len(str(inner)) > 40 for inner in value) else ", "
-        return joint.join(_value(inner) for inner in value)
-    return escape(value)
+        parts = [f"{escape(name)}: {_value(inner)}" for name, inner in value.items()]
+    elif isinstance(value, list | tuple):
+        parts = [_value(inner) for inner in value]
+    else:
+        return escape(value)
+    return ("<br>" if any(len(part) > 40 for part in parts) else ", ").join(parts)

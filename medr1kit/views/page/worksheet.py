@@ -8,16 +8,14 @@ of a few words that the readers agree on, such as "model wrong", "gold wrong", "
     one = read_worksheet("ann.csv", errors)                 # the annotations, joined with the errors
     reader_agreement(one, read_worksheet("ben.csv"))        # Cohen's kappa
 
-What a model writes is not to be trusted with a spreadsheet: a cell that begins with ``=``, ``+``, ``-`` or ``@`` would
-be run as a formula. Such cells get an apostrophe in front, and lose it when they are read back.
+The page is the reader of the report with these fields. What is typed is also kept in the browser's own storage, so that
+a closed tab loses nothing.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import os
-import re
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -26,9 +24,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from medr1kit.results.answers import Answers
 from medr1kit.results.errors import Errors
 from medr1kit.results.errors.kinds import WHO
-from medr1kit.views.page.sheet_page import images_of, write_page
+from medr1kit.views.csv import as_texts, as_written, options_cell, write_csv, write_new
+from medr1kit.views.page.page import page_of
+from medr1kit.views.page.reader import reader_section
+from medr1kit.views.pictures import Gallery
 from medr1kit.vqa import LETTERS, DataError
 
 if TYPE_CHECKING:
@@ -36,10 +38,17 @@ if TYPE_CHECKING:
 
 READER = ("reader", "verdict", "comment")
 """The columns a reader fills."""
+VERDICTS = ("model wrong", "gold wrong", "question unclear", "image unclear", "right, form only")
+"""Verdicts that the page suggests; readers may agree on others."""
+_SUGGESTED = "".join(f"<option>{verdict}</option>" for verdict in VERDICTS)
 
 _NEEDED = ("id", "image_id", "question", "options", "answer", "predicted", "text", "kind", "reason")
 _LABELS = ("modality", "task", "method", "format", "seed")
-_FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
+_FIELDS = (
+    '<input name="reader" autocomplete="off">',
+    f'<input name="verdict" list="verdicts" autocomplete="off"><datalist id="verdicts">{_SUGGESTED}</datalist>',
+    '<textarea name="comment" rows="3"></textarea>',
+)
 
 
 def export_worksheet(errors: Errors | pd.DataFrame, path: str | os.PathLike, data: Dataset | None = None) -> Path:
@@ -67,7 +76,7 @@ def export_worksheet(errors: Errors | pd.DataFrame, path: str | os.PathLike, dat
         raise DataError(f"{path.name!r}: a worksheet is a .csv or a .html file")
     if path.suffix == ".csv":
         return write_csv(sheet, path)
-    return _write_new(write_page(sheet, images_of(rows, data), READER), path, "utf-8")
+    return write_new(_page(sheet, rows, Gallery(data)), path)
 
 
 def _sheet(errors: Errors | pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -82,13 +91,13 @@ def _sheet(errors: Errors | pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         if column in rows:
             sheet[column] = rows[column]
     sheet["question"] = rows["question"]
-    sheet["options"] = [" | ".join(f"{a}) {text}" for a, text in zip(LETTERS, texts)) for texts in rows["options"]]
+    sheet["options"] = rows["options"].map(options_cell)
     for column, letters in (("gold", rows["answer"]), ("predicted", rows["predicted"])):
         sheet[column] = [_option(texts, letter) for texts, letter in zip(rows["options"], letters)]
     sheet["completion"], sheet["error"], sheet["reason"] = rows["text"], rows["kind"], rows["reason"]
     for column in READER:
         sheet[column] = ""
-    return sheet.astype(object).where(sheet.notna(), "").astype(str), rows
+    return as_texts(sheet), rows
 
 
 def _keys(rows: pd.DataFrame) -> list[str]:
@@ -107,38 +116,22 @@ def _option(texts: list[str], letter: object) -> str:
     return f"{letter}) {texts[LETTERS.index(letter)]}" if isinstance(letter, str) else "(not read)"
 
 
-def write_csv(sheet: pd.DataFrame, path: str | os.PathLike) -> Path:
-    """Write a table of texts to a new CSV file in which a spreadsheet takes no cell for a formula.
-
-    Args:
-        sheet: all cells texts. What looks like a formula, headings too, gets an apostrophe in front; a null byte is
-            written [U+0000].
-        path: a file that does not exist yet: it may hold what a reader wrote.
-
-    Returns:
-        The path.
-
-    Raises:
-        DataError: if the file exists or cannot be written.
-    """
-    safe = sheet.map(_harmless).rename(columns=_harmless)
-    return _write_new(safe.to_csv(index=False, quoting=csv.QUOTE_ALL, lineterminator="\r\n"), path, "utf-8-sig")
-
-
-def _harmless(text: str) -> str:
-    text = text.replace("\0", "[U+0000]")
-    return f"'{text}" if _FORMULA.match(text) else text
-
-
-def _write_new(content: str, path: str | os.PathLike, encoding: str) -> Path:
-    try:
-        with open(path, "x", encoding=encoding, newline="", errors="backslashreplace") as file:
-            file.write(content)
-    except FileExistsError as error:
-        raise DataError(f"{str(path)!r} exists, and may hold notes; give a new name or remove it") from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"{str(path)!r} cannot be written: {error}; give another file") from error
-    return Path(path)
+def _page(sheet: pd.DataFrame, rows: pd.DataFrame, gallery: Gallery) -> str:
+    if not gallery.has_any(rows):
+        raise DataError(f"no id of the errors is in data=; the first is {rows['id'].iloc[0]!r}")
+    same = [name for name in _LABELS[2:] if name in sheet and sheet[name].nunique() == 1 and sheet[name].iloc[0]]
+    whose = ", ".join(f"seed {sheet[name].iloc[0]}" if name == "seed" else sheet[name].iloc[0] for name in same)
+    said = (
+        f"{len(rows):,} errors{f' ({whose})' * bool(whose)}. A verdict is one of a few words that the readers agree "
+        "on. What is typed stays in this browser until it is saved: all rows, whatever the filters leave. Keys ← and → "
+        "go back and on."
+    )
+    answers = Answers([rows.assign(id=sheet["key"])])  # an item an error, not one a question
+    fixed = sheet.drop(columns=list(READER))
+    section, ready, packed = reader_section(answers, gallery, fixed, said, dict(zip(READER, _FIELDS)))
+    identity = hashlib.sha256("".join(sheet["key"]).encode()).hexdigest()[:12]
+    embedded = {"reader": ready, "questions": packed, "images": gallery.images}
+    return page_of("worksheet of errors", identity, [section], embedded, kind="worksheet")
 
 
 def read_worksheet(path: str | os.PathLike, errors: Errors | pd.DataFrame | None = None) -> pd.DataFrame:
@@ -172,7 +165,7 @@ def read_worksheet(path: str | os.PathLike, errors: Errors | pd.DataFrame | None
         raise DataError(f"{path.name!r} is not a table: {str(error).strip()}") from error
     if missing := [column for column in ("key", *READER) if column not in sheet]:
         raise DataError(f"{path.name!r} has no column {missing[0]!r}; it is no worksheet, or a column was removed")
-    sheet = sheet.map(lambda cell: cell[1:] if cell[:1] == "'" and _FORMULA.match(cell) else cell)
+    sheet = sheet.map(as_written)
     for column in READER:
         sheet[column] = sheet[column].str.strip()
     filled = sheet[(sheet["verdict"] != "") | (sheet["comment"] != "")].reset_index(drop=True)

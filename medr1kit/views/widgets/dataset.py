@@ -20,8 +20,8 @@ import numpy as np
 import pandas as pd
 
 from medr1kit.audits.flagged import ANY, HARD, NONE, Flagged
+from medr1kit.views.csv import write_csv
 from medr1kit.views.html import badge, badges, escape, page, table
-from medr1kit.views.page.worksheet import write_csv
 from medr1kit.views.pictures import Pictures
 from medr1kit.views.widgets.base import ALL, Panel, choose, in_order, press, row, shows, stack, write
 from medr1kit.views.widgets.question import question_html

@@ -20,8 +20,8 @@ import numpy as np
 import pandas as pd
 
 from medr1kit.results.answers import PAIRED, SINGLE, Answers
+from medr1kit.views.csv import write_csv
 from medr1kit.views.html import escape, page, side_by_side
-from medr1kit.views.page.worksheet import write_csv
 from medr1kit.views.pictures import Pictures
 from medr1kit.views.widgets.base import ALL, Panel, choose, in_order, number, press, row, shows, slide, stack, write
 from medr1kit.views.widgets.question import answer_html, question_html

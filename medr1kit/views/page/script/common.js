@@ -26,3 +26,19 @@ function unpack(packed) {
   }
   return opened.get(packed);
 }
+
+// A table as CSV, written as medr1kit/views/csv.py writes it: no cell is a formula to a spreadsheet.
+function csv(lines) {
+  const cell = text => {
+    const safe = text.replaceAll('\0', '[U+0000]').replace(/\p{Surrogate}/gu, half => '\\u' + half.charCodeAt().toString(16));
+    return '"' + (/^'*[=+\-@\t\r\n]/.test(safe) ? "'" + safe : safe).replaceAll('"', '""') + '"';
+  };
+  return '\ufeff' + lines.map(line => line.map(cell).join(',') + '\r\n').join('');
+}
+function download(text, name) {
+  const link = document.createElement('a');
+  link.href = URL.createObjectURL(new Blob([text], {type: 'text/csv'}));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+}

@@ -5,7 +5,7 @@ const ARROWS = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRi
 function startMaps(root, maps, reader) {
   const which = find('map', root), draw = find('draw', root), panel = find('cell', root);
   const examples = find('examples', root);
-  let chosen = null;
+  let chosen = null, wanted = '';
   for (const cell of root.querySelectorAll('table[data-mk="map"] td')) {
     const button = make('button', cell.textContent, 'cell');
     button.type = 'button';
@@ -13,7 +13,7 @@ function startMaps(root, maps, reader) {
     button.setAttribute('aria-label', `${cell.title}: ${cell.textContent}`);
     button.setAttribute('aria-pressed', 'false');
     button.style.color = cell.style.color;
-    button.onclick = () => open(cell.title);
+    button.onclick = () => open(wanted = cell.title);
     cell.replaceChildren(button);
   }
   const drawn = () => root.querySelector(`[data-map="${which.value}"]`);
@@ -42,14 +42,10 @@ function startMaps(root, maps, reader) {
   const show = () => {
     for (const map of root.querySelectorAll('[data-map]')) map.hidden = map.dataset.map !== which.value;
     for (const one of root.querySelectorAll('[data-draw]')) one.hidden = one.dataset.draw !== draw.value;
-    const first = drawn().querySelector('button.cell');
-    const same = [...drawn().querySelectorAll('button.cell')].find(button => button.dataset.cell === panel.dataset.cell);
-    if (first) open((same ?? first).dataset.cell);
+    const cells = [...drawn().querySelectorAll('button.cell')];
+    const one = cells.find(button => button.dataset.cell === wanted) ?? cells[0];
+    if (one) open(one.dataset.cell);
   };
-  root.addEventListener('click', event => {
-    const name = event.target.closest('button.cell')?.dataset.cell;
-    if (name) panel.dataset.cell = name;
-  });
   root.addEventListener('keydown', event => {
     const cell = event.target.closest('button.cell')?.parentElement, [down, across] = ARROWS[event.key] ?? [];
     if (!cell || down === undefined) return;

@@ -1,7 +1,7 @@
 // --- training ---------------------------------------------------------------------------------------------------------
 
 function startSteps(root, run) {
-  const slider = find('step', root), group = find('group', root);
+  const slider = find('step', root), group = find('group', root), table = find('step-numbers', root);
   const marks = [...root.querySelectorAll('img.mk-curve')].map(picture => {
     const frame = make('div', '', 'curve'), mark = make('i');
     picture.replaceWith(frame);
@@ -17,10 +17,9 @@ function startSteps(root, run) {
     for (const mark of marks) mark.style.left = run.places[place] + '%';
     const numbers = await unpack(run.numbers);
     if (mine !== turn) return;
-    const unfolded = find('step-numbers', root).querySelector('details')?.open ?? true;
-    fill(find('step-numbers', root), numbers[place]);
-    const details = find('step-numbers', root).querySelector('details');
-    if (details) details.open = unfolded;
+    const folded = table.querySelector('details:not([open])');
+    fill(table, numbers[place]);
+    table.querySelector('details')?.toggleAttribute('open', !folded);
     if (!group) return;
     const earlier = run.sampled.filter(one => one <= step), from = earlier.length ? earlier.at(-1) : run.sampled[0];
     say(find('group-from', root), from === step ? '' : `Completions of step ${step} are not in this page; these are of step ${from}.`);
