@@ -1,14 +1,12 @@
 """Heat maps of transfer: which maps a set of predictions holds, their numbers, and the answers behind a cell.
 
 A map has a row for what was trained on and a column for what was tested. Its numbers are those of
-:func:`medr1kit.results.compare.transfer_table` or :func:`medr1kit.results.modes.compare_modes`. What each cell needs at
-once, its difference and whether that may be chance, is computed here for all cells together, because a reader waits for
-it; the intervals of a cell are computed when it is chosen.
+:func:`medr1kit.results.compare.transfer_table` or :func:`medr1kit.results.compare.compare_modes`, corrected for this
+map.
 """
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -16,10 +14,7 @@ import numpy as np
 import pandas as pd
 
 from medr1kit.formats import FORMATS
-from medr1kit.results.compare import compare
-from medr1kit.results.modes import compare_modes
-from medr1kit.results.multiplicity import max_t
-from medr1kit.results.stats import NAN, cluster_interval, wilson
+from medr1kit.results.compare import compare_modes, gains
 from medr1kit.results.tables import VERDICT, check_predictions
 from medr1kit.vqa import DataError
 
@@ -109,52 +104,36 @@ def map_table(preds: pd.DataFrame, chosen: Map) -> pd.DataFrame:
         chosen: one of :func:`maps_of`.
 
     Returns:
-        A row a cell: ``train_<by>``, ``<by>``, ``n`` (questions), ``accuracy``, ``before`` (of the base, or in the
-        second format), ``difference``, ``p_corrected`` (for the whole map, by max-T); where two formats are compared
-        also what :func:`medr1kit.results.modes.compare_modes` says.
+        A row a cell, with the numbers of :func:`medr1kit.results.compare.transfer_table` or
+        :func:`medr1kit.results.compare.compare_modes` under the same names for both: ``train_<by>``, ``<by>``, ``n``
+        (questions), ``seeds``, ``accuracy``, ``before`` (of the base, or in the second format), ``difference``,
+        ``low``, ``high``, ``low_seeds``, ``high_seeds``, ``p``, ``p_corrected`` (for the whole map, by max-T); gains
+        also ``accuracy_low``, ``accuracy_high`` and ``fault``, why a cell cannot be compared.
     """
     if chosen.compares_formats:
         rows = preds[preds["method"].isin([chosen.method, "base"]) & preds["model"].eq(chosen.model)]
         rows = rows[_belongs(rows, chosen) & rows["format"].isin(chosen.formats)]
         table = compare_modes(rows, *chosen.formats, by=chosen.by)
         return table.rename(columns={"accuracy_one": "accuracy", "accuracy_other": "before"})
-    return _gains(*_sides(preds, chosen), chosen)
+    table = gains(pd.concat(_sides(preds, chosen)), chosen.by)
+    names = {"low": "accuracy_low", "high": "accuracy_high", "base_accuracy": "before"}
+    names |= {f"difference_{name}": name for name in ("low", "high", "low_seeds", "high_seeds")}
+    return table.rename(columns=names)
 
 
-def cell_numbers(preds: pd.DataFrame, chosen: Map, table: pd.DataFrame, train: str, test: str) -> dict | None:
-    """Return what is known of a cell, with its intervals; None if the map has no such cell.
+def cell_numbers(table: pd.DataFrame, chosen: Map, train: str, test: str) -> dict | None:
+    """Return the numbers of one cell of :func:`map_table`; None if the map has no such cell.
 
-    Args:
-        preds, chosen: as in :func:`map_table`.
-        table: from :func:`map_table`.
-        train, test: the cell.
-
-    Returns:
-        ``n``, ``seeds``, ``accuracy``, ``before``, ``difference``, ``low``, ``high``, ``low_seeds``, ``high_seeds``,
-        ``p``, ``p_corrected``; gains also ``accuracy_low`` and ``accuracy_high``.
+    Raises:
+        DataError: if the cell cannot be compared.
     """
     found = table[(table[chosen.train] == train) & (table[chosen.by] == test)]
     if found.empty:
         return None
-    if chosen.compares_formats:
-        return found.iloc[0].to_dict()
-    rows, base = _sides(preds, chosen)
-    rows = rows[(rows[chosen.train] == train) & (rows[chosen.by] == test)]
-    base = base[base["id"].isin(rows["id"])]
-    if base["id"].duplicated().any():
-        base = base[base["seed"].isin(rows["seed"])]
-    right, seeds = rows["correct"].astype(int), rows["seed"].nunique(dropna=False)
-    limits = wilson(right.sum(), len(rows)) if seeds == 1 else cluster_interval(right, rows["id"])
-    known = {"n": rows["id"].nunique(), "seeds": seeds, "accuracy": right.mean(), "before": NAN, "difference": NAN}
-    known |= dict.fromkeys(("low", "high", "low_seeds", "high_seeds", "p", "p_corrected"), NAN)
-    known |= dict(zip(("accuracy_low", "accuracy_high"), limits))
-    if base.empty:
-        return known
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # how many questions have no base is seen from n
-        pair = compare(base, rows)
-    known |= {name: getattr(pair, name) for name in ("difference", "low", "high", "low_seeds", "high_seeds", "p")}
-    return known | {"before": pair.accuracy_before, "p_corrected": found["p_corrected"].iloc[0]}
+    cell = found.iloc[0].to_dict()
+    if fault := cell.pop("fault", ""):
+        raise DataError(fault)
+    return cell
 
 
 def cell_answers(preds: pd.DataFrame, chosen: Map, train: str, test: str) -> tuple[list[np.ndarray], list[str], object]:
@@ -197,27 +176,3 @@ def _sides(preds: pd.DataFrame, chosen: Map) -> tuple[pd.DataFrame, pd.DataFrame
     base = preds[same & preds["method"].eq("base")]
     named = base[base["model"].eq(chosen.model)]  # as transfer_table chooses it
     return rows, named if len(named) or base["model"].nunique(dropna=False) > 1 else base
-
-
-def _gains(rows: pd.DataFrame, base: pd.DataFrame, chosen: Map) -> pd.DataFrame:
-    """transfer_table's differences and corrected p-values, of one model, for all cells in one go."""
-    keys = [chosen.train, chosen.by]
-    pair = ["id", "seed"] if base["id"].duplicated().any() else ["id"]
-    both = rows[[*keys, *pair, *({"seed"} - set(pair)), "correct"]].merge(
-        base[[*pair, "correct"]], on=pair, how="left", suffixes=("", "_base")
-    )
-    right = both["correct"].to_numpy(float)
-    was = pd.to_numeric(both["correct_base"].astype(object), errors="coerce").to_numpy(float)
-    codes, cells, changes, ids = both["id"].factorize()[0], [], [], []
-    for values, place in both.groupby(keys, sort=False, dropna=False, observed=True).indices.items():
-        seeds = both["seed"].iloc[place].nunique(dropna=False)
-        paired = place[~np.isnan(was[place])]
-        paired = paired[np.bincount(codes[paired], minlength=len(codes))[codes[paired]] == seeds]
-        before = was[paired].mean() if len(paired) else float("nan")
-        gain = (right[paired] - was[paired]).mean() if len(paired) else float("nan")
-        n = len(np.unique(codes[place]))
-        cells.append((*values, n, right[place].mean(), before, gain))
-        changes.append(right[paired] - was[paired])
-        ids.append(codes[paired])
-    table = pd.DataFrame(cells, columns=[*keys, "n", "accuracy", "before", "difference"])
-    return table.assign(p_corrected=max_t(changes, ids).corrected)

@@ -176,6 +176,13 @@ def same_letter(one: pd.Series, other: pd.Series) -> np.ndarray:
     return np.array([a == b if isinstance(a, str) else False for a, b in zip(one, other)], dtype=bool)
 
 
+def rows_of_groups(frame: pd.DataFrame, columns: Sequence[str]) -> list[np.ndarray]:
+    """Return the places of the rows of each group, in the order in which groups appear; a missing name is one, too."""
+    group = frame.groupby(list(columns), dropna=False, sort=False, observed=True).ngroup().to_numpy()
+    order = np.argsort(group, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(group[order])) + 1) if len(order) else []
+
+
 def in_canonical_order(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """Return the rows sorted by columns, each in its canonical order: known names, then others, missing values last."""
 

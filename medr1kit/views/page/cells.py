@@ -1,8 +1,7 @@
 """Transfer maps, and what is behind each cell: its numbers, what was taken for what, and whose answers to open.
 
-The numbers are those of :func:`medr1kit.explore_transfer`, which computes a cell when it is chosen. Here all cells of
-all maps are computed at once, so each map is given its own answers only, and the confusions of its cells are counted in
-one go.
+The numbers are those of :func:`medr1kit.explore_transfer`, which opens one cell at a time. Here all cells of all maps
+are opened at once, so each map is given its own answers only, and the confusions of its cells are counted in one go.
 """
 
 from __future__ import annotations
@@ -112,7 +111,7 @@ def _cells(preds: pd.DataFrame, own: pd.DataFrame, one: Map, table: pd.DataFrame
     confusions = _confusions(preds, [places[-1] if places else [] for places, _, _ in sides.values()])
     found = {}
     for number, ((train, test), (places, names, seed)) in enumerate(sides.items()):
-        facts = cell_numbers(tested[test], one, table, train, test)
+        facts = cell_numbers(table, one, train, test)
         confusion = confusions[confusions["cell"] == number].head(CONFUSIONS)
         who = [numbers.get(_who(preds.iloc[side[0]]), -1) for side in places]
         html = cell_html(train, test, facts, confusion, one.formats, seed)
