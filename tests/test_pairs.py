@@ -35,7 +35,9 @@ def test_the_quick_study_has_the_numbers_it_had_when_each_table_was_paired_by_it
 @pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
 @pytest.mark.parametrize("by", ["modality", "task"])
 def test_a_map_holds_every_number_of_the_transfer_table(seeds, by):
-    frame = study(seeds, formats=["no-think"], by=by, trained={"modality": ["CT", "MRI"], "task": ["Lesion Grading"]}[by])
+    frame = study(
+        seeds, formats=["no-think"], by=by, trained={"modality": ["CT", "MRI"], "task": ["Lesion Grading"]}[by]
+    )
     table, whole = mk.explore_transfer(frame).table, mk.transfer_table(frame, by=by)
     names = {"base_accuracy": "before", "low": "accuracy_low", "high": "accuracy_high"}
     whole = whole.rename(columns=names | {f"difference_{limit}": limit for limit in LIMITS})

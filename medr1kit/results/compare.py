@@ -23,8 +23,7 @@ from medr1kit.formats import format_named
 from medr1kit.results.multiplicity import holm
 from medr1kit.results.pairs import DIFFERENCE, NO_PAIRS, Pairs, Rows, codes, corrected, count, match, numbers, pair
 from medr1kit.results.stats import cluster_interval, wilson
-from medr1kit.results.tables import VERDICT, check_clusters, check_predictions, in_canonical_order
-from medr1kit.results.tables import rows_of_groups, same_letter
+from medr1kit.results.tables import VERDICT, check_clusters, check_predictions, in_canonical_order, rows_by, same_letter
 from medr1kit.vqa import DataError
 
 
@@ -186,7 +185,7 @@ def gains(preds: pd.DataFrame, by: str, cluster: str | None = None) -> pd.DataFr
     rows, untrained = Rows([preds], ["id"], cluster), np.flatnonzero(base)
     who = [codes([preds], [column])[0] for column in ("format", "model")]
     found, cells = [], []
-    for part in rows_of_groups(labels, keys):
+    for part in rows_by(labels, keys):
         cell, names, fault, pairs = trained[part], labels.iloc[part[0]], "", NO_PAIRS
         try:
             rows.check_once(
@@ -282,7 +281,7 @@ def compare_modes(
     if not len(after):
         raise DataError(f"no question is answered in both {names[0]} and {names[1]} by one method, model and seed")
     rows.check_gold(before, after, "two formats")
-    parts = rows_of_groups(who.iloc[after], keys)
+    parts = rows_by(who.iloc[after], keys)
     cells = [Pairs(before[part], after[part], rows.seed[after[part]]) for part in parts]
     table = pd.DataFrame([tuple(who.iloc[after[part[0]]]) for part in parts], columns=keys)
     found = numbers(rows, cells)[["n", "seeds", "after", "before", *DIFFERENCE]]

@@ -176,7 +176,7 @@ def same_letter(one: pd.Series, other: pd.Series) -> np.ndarray:
     return np.array([a == b if isinstance(a, str) else False for a, b in zip(one, other)], dtype=bool)
 
 
-def rows_of_groups(frame: pd.DataFrame, columns: Sequence[str]) -> list[np.ndarray]:
+def rows_by(frame: pd.DataFrame, columns: Sequence[str]) -> list[np.ndarray]:
     """Return the places of the rows of each group, in the order in which groups appear; a missing name is one, too."""
     group = frame.groupby(list(columns), dropna=False, sort=False, observed=True).ngroup().to_numpy()
     order = np.argsort(group, kind="stable")

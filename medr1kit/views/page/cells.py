@@ -15,8 +15,8 @@ from medr1kit.progress import progress
 from medr1kit.results.answers import Answers
 from medr1kit.results.errors.kinds import WHO, describe
 from medr1kit.results.errors.letters import confusion_table
+from medr1kit.results.kept import published
 from medr1kit.results.maps import Map, cell_answers, cell_numbers, map_table, maps_of, slim
-from medr1kit.results.published_tables import published
 from medr1kit.views.html import escape, side_by_side
 from medr1kit.views.page.page import button, pack, section, select
 from medr1kit.views.widgets.heat import cell_html, map_html

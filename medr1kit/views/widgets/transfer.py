@@ -18,8 +18,8 @@ import pandas as pd
 from medr1kit.results.answers import PAIRED, SINGLE, Answers
 from medr1kit.results.errors.kinds import describe
 from medr1kit.results.errors.letters import confusion_table
+from medr1kit.results.kept import published
 from medr1kit.results.maps import cell_answers, cell_numbers, map_table, maps_of, slim
-from medr1kit.results.published_tables import published
 from medr1kit.views.html import escape, page, side_by_side
 from medr1kit.views.pictures import Pictures
 from medr1kit.views.widgets.base import Panel, choose, press, row, shows, stack
