@@ -1,7 +1,7 @@
 """One pairing for every comparison: the numbers of the release before it, and the same numbers wherever they stand.
 
-`tables/` holds what `transfer_table` and `compare_modes` returned for the quick study at commit 6a11831, when each paired
-its answers itself.
+`tables/` holds what `transfer_table` and `compare_modes` returned for the quick study at commit 6a11831, when each
+paired its answers itself.
 """
 
 import base64
