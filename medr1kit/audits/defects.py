@@ -13,12 +13,15 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
+from functools import lru_cache
 
 import numpy as np
 
 from medr1kit.audits.measures import Measure, count
 from medr1kit.audits.rows import Questions, loose
 from medr1kit.vqa import fold
+
+_fold = lru_cache(maxsize=100_000)(fold)  # every question is looked at several times, and most options come again
 
 _LETTER = re.compile(r"^\(?[A-Z]\)|,\s*[A-Z]\)\S")  # "B) liver", "liver, C)lung"
 
@@ -48,15 +51,15 @@ def is_malformed(option: object) -> bool:
 
 
 def _repeated(options: list[str], gold: int) -> bool:
-    return len({fold(text) for text in options}) < len(options)
+    return len({_fold(text) for text in options}) < len(options)
 
 
 def _near_duplicate(options: list[str], gold: int) -> bool:
-    return len({fold(text) for text in options}) < len(set(options))
+    return len({_fold(text) for text in options}) < len(set(options))
 
 
 def _repeated_gold(options: list[str], gold: int) -> bool:
-    return [fold(text) for text in options].count(fold(options[gold])) > 1
+    return [_fold(text) for text in options].count(_fold(options[gold])) > 1
 
 
 def _malformed(options: list[str], gold: int) -> bool:
@@ -95,8 +98,8 @@ def _between(train: Questions, test: Questions) -> list[Measure]:
     problems = [row for side in sides for row in side.about_images(loose(side.problems))]
     stems = [row for side in sides for row in side.about_images(loose(side.stems))]
     letters = [letter for side in sides for letter in side.gold_letters()]
-    golds = [fold(text) for side in sides for text in side.gold_texts]
-    options = [frozenset(fold(text) for text in texts) for side in sides for texts in side.options]
+    golds = [_fold(text) for side in sides for text in side.gold_texts]
+    options = [frozenset(_fold(text) for text in texts) for side in sides for texts in side.options]
     conflicts = _several(problems, letters)
     several = _several(stems, golds)
     n = len(golds)

@@ -40,7 +40,7 @@ import pandas as pd
 from medr1kit.formats import NO_THINK, ResponseFormat, format_named
 from medr1kit.results.tables import ROLLOUTS
 from medr1kit.rewards import repetition_reward
-from medr1kit.vqa import DataError
+from medr1kit.vqa import DataError, lowered
 
 FEW_WORDS = 3  # a thought of fewer words says nothing about a picture: "", "…", "ok then"
 _FIRST_WORDS = 5  # "The answer is B because"
@@ -114,7 +114,7 @@ def _read(row: Mapping[str, Any], format: ResponseFormat) -> Reading:
         well_formed=parsed.well_formed,
         several=_several(text, parsed.answer, options),
         trailing=_trailing(text, format),
-        option_text=parsed.answer is not None and parsed.reason.endswith(f"the text of option {parsed.answer}"),
+        option_text=parsed.by_text,
         masked=_mask(thought, options) if thought else None,
         words=None if thought is None else len(thought.split()),
         answer_first=_names(start, parsed.answer, options),
@@ -167,9 +167,9 @@ _LONE = re.compile(r"\b[A-Za-z]\b")
 
 def _mask(thought: str, options: Sequence[str] | None) -> str:
     """The thought with option texts and lone letters blanked, so that "… so B" and "… so C" are one and the same."""
-    masked = " ".join(thought.casefold().split())
+    masked = lowered(thought)
     for text in sorted(() if options is None else options, key=len, reverse=True):
-        masked = masked.replace(" ".join(text.casefold().split()) or "_", "_")
+        masked = masked.replace(lowered(text) or "_", "_")
     return _LONE.sub("_", masked)
 
 

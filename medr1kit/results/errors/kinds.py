@@ -15,13 +15,12 @@ An unread answer is a wrong one for the score. The parser of the format says why
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from medr1kit.formats import ResponseFormat, format_named
+from medr1kit.formats import Parsed, format_named
 from medr1kit.results.perturbations import share
 from medr1kit.results.tables import check_clusters, check_predictions, in_canonical_order, same_letter
 from medr1kit.vqa import LETTERS, DataError
@@ -40,8 +39,6 @@ WHO = ("model", "train_modality", "train_task", "method", "format")
 """Columns that tell models apart; seeds are repetitions of one."""
 
 _NEEDED = ("id", "image_id", "question", "options", "answer", "format", "text", "predicted", "lenient_predicted")
-_TAG = re.compile(r"</?(?:think|answer)>")
-_MISPLACED = re.compile(r"<think>.*?</think>|<answer>.*?</answer>", re.DOTALL)
 
 
 def describe(preds: pd.DataFrame) -> pd.DataFrame:
@@ -73,7 +70,7 @@ def describe(preds: pd.DataFrame) -> pd.DataFrame:
     rows["kind"] = np.where(read, kinds, unread)
     formats = {name: format_named(name) for name in rows["format"].unique()}
     rows["reason"] = [
-        "" if read and not bad else why(formats[name], text, options, read)
+        "" if read and not bad else _why(formats[name].parse(text if isinstance(text, str) else "", options))
         for name, text, options, read, bad in zip(rows["format"], rows["text"], rows["options"], read, malformed)
     ]
     rows["gold_text"] = _texts(rows["options"], rows["answer"])
@@ -82,33 +79,13 @@ def describe(preds: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
+def _why(parsed: Parsed) -> str:
+    return parsed.fault or parsed.reason  # the parser may read now what it could not when the table was made
+
+
 def _texts(options: pd.Series, letters: pd.Series) -> list[str | None]:
     pairs = zip(options, letters)
     return [texts[LETTERS.index(letter)] if isinstance(letter, str) else None for texts, letter in pairs]
-
-
-def why(format: ResponseFormat, text: str, options: Sequence[str], read: bool) -> str:
-    """Why an answer could not be read, or what is wrong with the form of one that could."""
-    if not isinstance(text, str) or not text.strip():
-        return "the completion is empty"
-    if not read:
-        return format.parse(text, list(options)).reason
-    expected = [f"<{slash}{block}>" for block in format.blocks for slash in ("", "/")]
-    found = _TAG.findall(text)
-    if found != expected:
-        return _tags_off(found, expected)
-    if _MISPLACED.sub("", text).strip():
-        return "there is text outside the blocks"
-    return "the thinking is empty"
-
-
-def _tags_off(found: list[str], expected: list[str]) -> str:
-    missing = [tag for tag in expected if tag not in found]
-    if missing:
-        return f"{' '.join(missing)} missing"
-    if len(found) > len(expected):
-        return "there are more tags than the format has"
-    return "the blocks stand in the wrong order"
 
 
 def who_varies(rows: pd.DataFrame) -> list[str]:
