@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 
 from medr1kit.formats import ResponseFormat, format_named
-from medr1kit.results.errors.kinds import WHO
-from medr1kit.results.tables import check_predictions
+from medr1kit.results.tables import WHO, check_predictions
 from medr1kit.vqa import LETTERS, DataError
 
 _NEEDED = ("id", "image_id", "question", "options", "answer", "format", "text", "predicted", "correct", "well_formed")

@@ -23,8 +23,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from medr1kit.results.perturbations import share
-from medr1kit.results.stats import cluster_codes
+from medr1kit.results.stats import cluster_codes, share
 from medr1kit.vqa import LETTERS, DataError
 
 _DRAWS, _BLOCK = 2000, 100  # resamples; how many of them are in memory at a time

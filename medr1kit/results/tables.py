@@ -50,6 +50,9 @@ METRICS = (
 VERDICT = ("answer", "lenient_predicted", "correct")
 """Columns that say whether an answer is right."""
 
+WHO = ("model", "train_modality", "train_task", "method", "format")
+"""Columns that tell models apart; seeds are repetitions of one."""
+
 _ORDER = {"modality": MODALITIES, "task": TASKS, "format": tuple(FORMATS)}
 _ORDER |= {"train_modality": MODALITIES, "train_task": TASKS}
 _SCORES = ("n", "accuracy", "low", "high", "lenient_accuracy", "well_formed", "chance", "mean_tokens")
@@ -154,14 +157,18 @@ def _warn_repeated(preds: pd.DataFrame, keys: list[str]) -> None:
     """Averaging over models is seldom meant, and counting a question twice makes the interval too narrow."""
     if "id" not in preds or not (repeated := preds.duplicated([*keys, "id"], keep=False)).any():
         return
-    who = ("model", "train_modality", "train_task", "method", "format", "seed")
-    varying = [c for c in who if c in preds and c not in keys and preds[c].nunique(dropna=False) > 1]
+    varying = [c for c in (*WHO, "seed") if c in preds and c not in keys and preds[c].nunique(dropna=False) > 1]
     warnings.warn(
         f"{int(repeated.sum())} rows answer a question that another row of the same group answers, too, so the "
         f"intervals are too narrow; add {' or '.join(varying) or 'the column that tells them apart'} to by=, select "
         "rows, or pass cluster='id'",
         stacklevel=3,
     )
+
+
+def who_varies(rows: pd.DataFrame) -> list[str]:
+    """Return the columns that tell several models of a frame apart; ``format`` always."""
+    return [c for c in WHO if c == "format" or (c in rows and rows[c].nunique(dropna=False) > 1)]
 
 
 def _n_options(preds: pd.DataFrame) -> np.ndarray:

@@ -21,8 +21,8 @@ import numpy as np
 import pandas as pd
 
 from medr1kit.formats import Parsed, format_named
-from medr1kit.results.perturbations import share
-from medr1kit.results.tables import check_clusters, check_predictions, in_canonical_order, same_letter
+from medr1kit.results.stats import share
+from medr1kit.results.tables import check_clusters, check_predictions, in_canonical_order, same_letter, who_varies
 from medr1kit.vqa import LETTERS, DataError
 
 KINDS = (
@@ -35,9 +35,6 @@ KINDS = (
     "unread, no letter",
 )
 CHANGES = ("fixed", "broken", "still wrong, same letter", "still wrong, other letter", "still right")
-WHO = ("model", "train_modality", "train_task", "method", "format")
-"""Columns that tell models apart; seeds are repetitions of one."""
-
 _NEEDED = ("id", "image_id", "question", "options", "answer", "format", "text", "predicted", "lenient_predicted")
 
 
@@ -86,11 +83,6 @@ def _why(parsed: Parsed) -> str:
 def _texts(options: pd.Series, letters: pd.Series) -> list[str | None]:
     pairs = zip(options, letters)
     return [texts[LETTERS.index(letter)] if isinstance(letter, str) else None for texts, letter in pairs]
-
-
-def who_varies(rows: pd.DataFrame) -> list[str]:
-    """Return the columns that tell several models of a frame apart; ``format`` always."""
-    return [c for c in WHO if c == "format" or (c in rows and rows[c].nunique(dropna=False) > 1)]
 
 
 def kinds_table(rows: pd.DataFrame) -> pd.DataFrame:

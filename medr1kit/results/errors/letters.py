@@ -12,11 +12,9 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from medr1kit.results.errors.kinds import who_varies
 from medr1kit.results.multiplicity import max_t
-from medr1kit.results.perturbations import clusters, share
-from medr1kit.results.stats import cluster_codes, paired_difference
-from medr1kit.results.tables import in_canonical_order
+from medr1kit.results.stats import cluster_codes, clusters, paired_difference, share
+from medr1kit.results.tables import in_canonical_order, who_varies
 from medr1kit.vqa import LETTERS, fold
 
 _LETTERS = ("n", "predicted", "low", "high", "gold", "bias", "bias_low", "bias_high", "p_corrected", "accuracy")

@@ -8,11 +8,12 @@ from functools import cached_property
 
 import pandas as pd
 
-from medr1kit.results.errors.kinds import CHANGES, changes_table, kinds_table, who_varies
+from medr1kit.results.errors.kinds import CHANGES, changes_table, kinds_table
 from medr1kit.results.errors.letters import confusion_table, letters_table
 from medr1kit.results.errors.seeds import seeds_table
 from medr1kit.results.errors.slices import words_table
-from medr1kit.results.perturbations import share
+from medr1kit.results.stats import share
+from medr1kit.results.tables import who_varies
 
 _SURE = 0.05
 _SHOWN = 6  # slices in a notebook's output

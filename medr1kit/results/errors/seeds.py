@@ -11,9 +11,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from medr1kit.results.errors.kinds import who_varies
-from medr1kit.results.perturbations import share
-from medr1kit.results.tables import in_canonical_order
+from medr1kit.results.stats import share
+from medr1kit.results.tables import in_canonical_order, who_varies
 from medr1kit.vqa import DataError
 
 _COLUMNS = ("wrong_in", "seeds", "n", "of", "share", "low", "high", "expected")

@@ -13,10 +13,11 @@ import pandas as pd
 
 from medr1kit.progress import progress
 from medr1kit.results.answers import Answers
-from medr1kit.results.errors.kinds import WHO, describe
+from medr1kit.results.errors.kinds import describe
 from medr1kit.results.errors.letters import confusion_table
 from medr1kit.results.kept import published
 from medr1kit.results.maps import Map, cell_answers, cell_numbers, map_table, maps_of, slim
+from medr1kit.results.tables import WHO
 from medr1kit.views.html import escape, side_by_side
 from medr1kit.views.page.page import button, pack, section, select
 from medr1kit.views.widgets.heat import cell_html, map_html

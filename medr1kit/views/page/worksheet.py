@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 
 from medr1kit.results.errors import Errors
-from medr1kit.results.errors.kinds import WHO
+from medr1kit.results.tables import WHO
 from medr1kit.views.page.sheet_page import images_of, write_page
 from medr1kit.vqa import LETTERS, DataError
 
