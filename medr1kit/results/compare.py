@@ -21,7 +21,7 @@ import pandas as pd
 
 from medr1kit.formats import format_named
 from medr1kit.results.multiplicity import holm
-from medr1kit.results.pairs import DIFFERENCE, NO_PAIRS, Pairs, Rows, codes, corrected, count, match, numbers, pair
+from medr1kit.results.pairs import DIFFERENCE, NO_PAIRS, Pairs, Rows, codes, compared, corrected, count, match, pair
 from medr1kit.results.stats import cluster_interval, wilson
 from medr1kit.results.tables import VERDICT, check_clusters, check_predictions, in_canonical_order, rows_by, same_letter
 from medr1kit.vqa import DataError
@@ -95,7 +95,7 @@ def compare(before: pd.DataFrame, after: pd.DataFrame, cluster: str | None = Non
     rows = Rows([before, after], ["id", "format"] if several else ["id"], cluster)
     sides = np.split(np.arange(len(before) + len(after)), [len(before)])
     pairs = pair(rows, *sides)
-    found = numbers(rows, [pairs]).iloc[0].to_dict()
+    found = compared(rows, [pairs]).iloc[0].to_dict()
     n, seeds = (int(found.pop(name)) for name in ("n", "seeds"))
     if any(unmatched := [count(rows.question[side]) - n for side in sides]):
         more = " (or not for every seed)" if seeds > 1 else ""
@@ -202,7 +202,7 @@ def gains(preds: pd.DataFrame, by: str, cluster: str | None = None) -> pd.DataFr
     table = pd.DataFrame(found, columns=[*keys, "n", "seeds", "accuracy", "low", "high", "fault"])
     names = {"n": "n_paired", "before": "base_accuracy"}
     names |= {name: f"difference_{name}" for name in DIFFERENCE[1:-1]}
-    table = table.join(numbers(rows, cells).drop(columns=["seeds", "after"]).rename(columns=names))
+    table = table.join(compared(rows, cells).drop(columns=["seeds", "after"]).rename(columns=names))
     return table.assign(p_holm=holm(table["p"]), p_corrected=corrected(rows, cells), fault=table.pop("fault"))
 
 
@@ -284,7 +284,7 @@ def compare_modes(
     parts = rows_by(who.iloc[after], keys)
     cells = [Pairs(before[part], after[part], rows.seed[after[part]]) for part in parts]
     table = pd.DataFrame([tuple(who.iloc[after[part[0]]]) for part in parts], columns=keys)
-    found = numbers(rows, cells)[["n", "seeds", "after", "before", *DIFFERENCE]]
+    found = compared(rows, cells)[["n", "seeds", "after", "before", *DIFFERENCE]]
     table = table.join(found.rename(columns={"after": "accuracy_one", "before": "accuracy_other"}))
     table = table.assign(p_corrected=corrected(rows, cells), quantity=f"{names[0]} minus {names[1]}")
     return in_canonical_order(table, keys)

@@ -18,7 +18,7 @@ from medr1kit.results.stats import NAN, mcnemar, paired_difference, pooled_diffe
 from medr1kit.vqa import DataError
 
 DIFFERENCE = ("difference", "low", "high", "low_seeds", "high_seeds", "p")
-"""What :func:`numbers` says of a difference; ``low`` to ``high_seeds`` as in
+"""What :func:`compared` says of a difference; ``low`` to ``high_seeds`` as in
 :func:`medr1kit.results.stats.pooled_difference`."""
 
 
@@ -146,7 +146,7 @@ def pair(rows: Rows, before: np.ndarray, after: np.ndarray) -> Pairs:
     return Pairs(before[whole], after[whole], seed[whole])
 
 
-def numbers(rows: Rows, cells: Sequence[Pairs]) -> pd.DataFrame:
+def compared(rows: Rows, cells: Sequence[Pairs]) -> pd.DataFrame:
     """Return what the pairs of each cell say.
 
     Returns:

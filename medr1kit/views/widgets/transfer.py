@@ -20,10 +20,10 @@ from medr1kit.results.errors.kinds import describe
 from medr1kit.results.errors.letters import confusion_table
 from medr1kit.results.kept import published
 from medr1kit.results.maps import cell_answers, cell_numbers, map_table, maps_of, slim
+from medr1kit.results.numbers import number
 from medr1kit.views.html import escape, page, side_by_side
 from medr1kit.views.pictures import Pictures
 from medr1kit.views.widgets.base import Panel, choose, press, row, shows, stack
-from medr1kit.views.widgets.groups import number
 from medr1kit.views.widgets.heat import axes_of, cell_html, cell_text, cells_of, colours_of, limit_of, map_html, short
 from medr1kit.views.widgets.question import answer_html, question_html
 from medr1kit.vqa import DataError
