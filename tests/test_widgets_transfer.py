@@ -119,14 +119,18 @@ def test_without_a_base_there_is_accuracy_and_no_difference(preds):
 
 def test_the_answers_of_a_cell_are_its_own(preds):
     rows = slim(preds)
-    sides, names, seed = cell_answers(rows, maps_of(rows)[0], "MRI", "CT")
+
+    def at(chosen, train):
+        return cell_numbers(map_table(rows, chosen), chosen, train, "CT")
+
+    sides, names, seed = cell_answers(rows, maps_of(rows)[0], at(maps_of(rows)[0], "MRI"))
     base, trained = (preds.iloc[side] for side in sides)
     assert names == ["base", "trained on MRI"] and seed == 0
     assert set(trained["train_modality"]) == {"MRI"} and set(trained["modality"]) == set(base["modality"]) == {"CT"}
     assert set(base["method"]) == {"base"} and list(base["id"]) == list(trained["id"])
     modes = Map("modality", "grpo", "tiny", ("no-think", "think-before"))
     for train, method in (("MRI", "grpo"), ("untrained", "base")):
-        sides, names, _ = cell_answers(rows, modes, train, "CT")
+        sides, names, _ = cell_answers(rows, modes, at(modes, train))
         assert names == ["think-before", "no-think"] == [preds.iloc[side]["format"].iloc[0] for side in sides]
         assert {method} == {name for side in sides for name in preds.iloc[side]["method"]}
 

@@ -21,9 +21,21 @@ import pandas as pd
 
 from medr1kit.formats import format_named
 from medr1kit.results.multiplicity import holm
-from medr1kit.results.pairs import DIFFERENCE, NO_PAIRS, Pairs, Rows, codes, compared, corrected, count, match, pair
-from medr1kit.results.stats import cluster_interval, wilson
-from medr1kit.results.tables import VERDICT, check_clusters, check_predictions, in_canonical_order, rows_by, same_letter
+from medr1kit.results.pairs import (
+    DIFFERENCE,
+    LIMITS,
+    NO_PAIRS,
+    Pairs,
+    Rows,
+    codes,
+    compared,
+    corrected,
+    count,
+    match,
+    pair,
+)
+from medr1kit.results.stats import cluster_interval, share
+from medr1kit.results.tables import VERDICT, check_predictions, in_canonical_order, rows_by, same_letter
 from medr1kit.vqa import DataError
 
 
@@ -88,32 +100,28 @@ def compare(before: pd.DataFrame, after: pd.DataFrame, cluster: str | None = Non
             frames have different seeds, a cluster name is missing, or the numbers are published ones.
     """
     several = all("format" in frame and frame["format"].nunique() > 1 for frame in (before, after))
-    for frame, more in ((before, [cluster] if cluster else []), (after, [])):
-        check_predictions(frame, ["id", *VERDICT, *more])
-    if cluster is not None:
-        check_clusters(before, cluster)
+    check_predictions(before, ["id", *VERDICT], cluster)
+    check_predictions(after, ["id", *VERDICT])
     rows = Rows([before, after], ["id", "format"] if several else ["id"], cluster)
-    sides = np.split(np.arange(len(before) + len(after)), [len(before)])
+    sides = np.split(np.arange(len(rows.id)), [len(before)])
     pairs = pair(rows, *sides)
-    found = compared(rows, [pairs]).iloc[0].to_dict()
-    n, seeds = (int(found.pop(name)) for name in ("n", "seeds"))
-    if any(unmatched := [count(rows.question[side]) - n for side in sides]):
-        more = " (or not for every seed)" if seeds > 1 else ""
+    [found] = compared(rows, [pairs]).to_dict("records")
+    if any(unmatched := [count(rows.question[side]) - found["n"] for side in sides]):
+        more = " (or not for every seed)" if found["seeds"] > 1 else ""
         warnings.warn(
-            f"compared {n} questions; left out {unmatched[0]} that only `before` and {unmatched[1]} that only `after` "
-            f"answers{more}",
+            f"compared {found['n']} questions; left out {unmatched[0]} that only `before` and {unmatched[1]} that "
+            f"only `after` answers{more}",
             stacklevel=2,
         )
     change = rows.right[pairs.after] - rows.right[pairs.before]
     letters = pd.concat([before["lenient_predicted"], after["lenient_predicted"]], ignore_index=True)
     same = same_letter(letters[pairs.before], letters[pairs.after])
     return Comparison(
-        *(n, seeds, found.pop("before"), found.pop("after")),
+        **found,
         fixed=int((change > 0).sum()),
         broken=int((change < 0).sum()),
         repaired_format=float(change[same].sum() / len(change)),
         changed_answer=float(change[~same].sum() / len(change)),
-        **found,
     )
 
 
@@ -145,9 +153,7 @@ def transfer_table(preds: pd.DataFrame, by: str = "modality", cluster: str | Non
     """
     train, other = _trained_by(by, "transfer_table")
     keys = [train, "method", "format", "model", by]
-    check_predictions(preds, ["id", "seed", *keys, other, *([cluster] if cluster else []), *VERDICT])
-    if cluster is not None:
-        check_clusters(preds, cluster)
+    check_predictions(preds, ["id", "seed", *keys, other, *VERDICT], cluster)
     table = gains(preds, by, cluster)
     if len(faults := table["fault"][table["fault"] != ""]):
         raise DataError(faults.iloc[0])
@@ -158,7 +164,7 @@ def transfer_table(preds: pd.DataFrame, by: str = "modality", cluster: str | Non
             f"'base', same format and question); {empty} of {len(table)} cells have no difference",
             stacklevel=2,
         )
-    return in_canonical_order(table.drop(columns="fault"), keys)
+    return in_canonical_order(table.drop(columns=["fault", "sides"]), keys)
 
 
 def gains(preds: pd.DataFrame, by: str, cluster: str | None = None) -> pd.DataFrame:
@@ -168,8 +174,8 @@ def gains(preds: pd.DataFrame, by: str, cluster: str | None = None) -> pd.DataFr
         preds, by, cluster: as there, checked.
 
     Returns:
-        The same columns, in the order of the predictions, and ``fault``: why a cell has no difference although there is
-        a base, in a sentence; empty otherwise.
+        The same columns, in the order of the predictions; ``fault``: why a cell has no difference although there is a
+        base, in a sentence, empty otherwise; and ``sides``: the places of the base's rows and of the cell's.
 
     Raises:
         DataError: if no trained model is there.
@@ -183,46 +189,41 @@ def gains(preds: pd.DataFrame, by: str, cluster: str | None = None) -> pd.DataFr
     labels = preds[keys].iloc[trained].astype(object)
     labels[train] = labels[train].where(labels[train].notna(), "all")
     rows, untrained = Rows([preds], ["id"], cluster), np.flatnonzero(base)
-    who = [codes([preds], [column])[0] for column in ("format", "model")]
-    found, cells = [], []
+    format, model = (codes([preds], [column])[0] for column in ("format", "model"))
+    found, cells, sides, faults = [], [], [], []
     for part in rows_by(labels, keys):
-        cell, names, fault, pairs = trained[part], labels.iloc[part[0]], "", NO_PAIRS
+        cell, names = trained[part], labels.iloc[part[0]]
+        partners = _base_of(rows, untrained[format[untrained] == format[cell[0]]], cell, model)
         try:
             rows.check_once(
                 *(cell, rows.answer),
                 f"the model trained on {names[train]!r} answers {{id!r}} more than once with equal method, format, "
                 "model and seed; label the runs apart or select one",
             )
-            if len(partners := _base_of(rows, *who, untrained, cell)):
-                pairs = pair(rows, partners, cell)
+            cells.append(pair(rows, partners, cell) if len(partners) else NO_PAIRS)
+            faults.append("")
         except DataError as error:
-            fault = str(error)
-        found.append((*names, *_accuracy(rows, cell), fault))
-        cells.append(pairs)
-    table = pd.DataFrame(found, columns=[*keys, "n", "seeds", "accuracy", "low", "high", "fault"])
-    names = {"n": "n_paired", "before": "base_accuracy"}
-    names |= {name: f"difference_{name}" for name in DIFFERENCE[1:-1]}
-    table = table.join(compared(rows, cells).drop(columns=["seeds", "after"]).rename(columns=names))
-    return table.assign(p_holm=holm(table["p"]), p_corrected=corrected(rows, cells), fault=table.pop("fault"))
+            cells.append(NO_PAIRS)
+            faults.append(str(error))
+        right = rows.right[cell]
+        interval = cluster_interval(right, rows.cluster[cell]) if cluster else share(right, rows.id[cell])[1:]
+        found.append((*names, count(rows.id[cell]), count(rows.seed[cell]), right.mean(), *interval))
+        sides.append((partners, cell))
+    table = pd.DataFrame(found, columns=[*keys, "n", "seeds", "accuracy", "low", "high"])
+    names = {"n": "n_paired", "accuracy_before": "base_accuracy"} | {name: f"difference_{name}" for name in LIMITS}
+    table = table.join(compared(rows, cells).drop(columns=["seeds", "accuracy_after"]).rename(columns=names))
+    table = table.assign(p_holm=holm(table["p"]), p_corrected=corrected(rows, cells))
+    return table.assign(fault=faults, sides=sides)
 
 
-def _accuracy(rows: Rows, cell: np.ndarray) -> tuple[float, ...]:
-    """Questions, seeds, accuracy with its interval: Wilson's where every row is independent."""
-    right, seeds = rows.right[cell], count(rows.seed[cell])
-    clusters = rows.id if rows.cluster is None and seeds > 1 else rows.cluster
-    interval = wilson(right.sum(), len(cell)) if clusters is None else cluster_interval(right, clusters[cell])
-    return count(rows.id[cell]), seeds, right.mean(), *interval
-
-
-def _base_of(rows: Rows, format: np.ndarray, model: np.ndarray, base: np.ndarray, cell: np.ndarray) -> np.ndarray:
+def _base_of(rows: Rows, base: np.ndarray, cell: np.ndarray, model: np.ndarray) -> np.ndarray:
     """The base answers a cell is compared with; none if there are none, or several models and none by name."""
-    base = base[(format[base] == format[cell[0]]) & np.isin(rows.id[base], rows.id[cell])]
+    base = base[np.isin(rows.id[base], rows.id[cell])]
     named = base[model[base] == model[cell[0]]]
     if len(named) or count(model[base]) > 1:
         base = named
-    if count(rows.id[base]) < len(base):
-        base = base[np.isin(rows.seed[base], rows.seed[cell])]
-    return base
+    several = count(rows.id[base]) < len(base)
+    return base[np.isin(rows.seed[base], rows.seed[cell])] if several else base
 
 
 def compare_modes(
@@ -253,41 +254,41 @@ def compare_modes(
         DataError: if a format is unknown or has no rows, ``by`` is neither, a column is missing, the formats share no
             question, one answers a question twice, or their gold answers disagree.
     """
+    return modes(preds, one, other, by, cluster).drop(columns="sides")
+
+
+def modes(preds: pd.DataFrame, one: str, other: str, by: str, cluster: str | None = None) -> pd.DataFrame:
+    """Return the table of :func:`compare_modes` with one column more, ``sides``: the places of the pairs' rows, those
+    in the format ``other`` first.
+    """
     train, other_train = _trained_by(by, "compare_modes")
-    names = [format_named(name).name for name in (one, other)]
-    keys = ["method", "model", train, by]
-    check_predictions(
-        preds, [*keys, other_train, "id", "seed", "format", "answer", "correct", *([cluster] if cluster else [])]
-    )
-    if cluster:
-        check_clusters(preds, cluster)
-    base, named = preds["method"].eq("base"), preds[train].notna()
+    names, keys = [format_named(name).name for name in (one, other)], ["method", "model", train, by]
+    check_predictions(preds, [*keys, other_train, "id", "seed", "format", "answer", "correct"], cluster)
+    base, named, format = preds["method"].eq("base"), preds[train].notna(), preds["format"].to_numpy(object)
     who = preds[keys].astype(object)
     who[train] = who[train].where(named, "all").mask(base, "untrained")
-    taken, format = (base | named | preds[other_train].isna()).to_numpy(), preds["format"].to_numpy(object)
     rows = Rows([preds.assign(**who)], [*keys, "id"], cluster)
-    sides = []
+    meant, places = base | named | preds[other_train].isna(), []
     for name in names:
-        side = np.flatnonzero(taken & (format == name))
-        if not len(side):
-            raise DataError(f"no predictions in the format {name!r}; there are {', '.join(pd.unique(format[taken]))}")
+        places.append(np.flatnonzero(meant & (format == name)))
+        if not len(places[-1]):
+            raise DataError(f"no predictions in the format {name!r}; there are {', '.join(pd.unique(format[meant]))}")
         rows.check_once(
-            *(side, rows.answer),
+            *(places[-1], rows.answer),
             f"{{id!r}} is answered more than once in {name} by one method, model and seed; label the runs apart or "
             "select one",
         )
-        sides.append(side)
-    after, before = (side[at] for side, at in zip(sides, match(*(rows.answer[side] for side in sides))))
+    after, before = (side[at] for side, at in zip(places, match(*(rows.answer[side] for side in places))))
     if not len(after):
         raise DataError(f"no question is answered in both {names[0]} and {names[1]} by one method, model and seed")
     rows.check_gold(before, after, "two formats")
     parts = rows_by(who.iloc[after], keys)
     cells = [Pairs(before[part], after[part], rows.seed[after[part]]) for part in parts]
-    table = pd.DataFrame([tuple(who.iloc[after[part[0]]]) for part in parts], columns=keys)
-    found = compared(rows, cells)[["n", "seeds", "after", "before", *DIFFERENCE]]
-    table = table.join(found.rename(columns={"after": "accuracy_one", "before": "accuracy_other"}))
+    table = pd.DataFrame([tuple(who.iloc[cell.after[0]]) for cell in cells], columns=keys)
+    numbers = compared(rows, cells)[["n", "seeds", "accuracy_after", "accuracy_before", *DIFFERENCE]]
+    table = table.join(numbers.rename(columns={"accuracy_after": "accuracy_one", "accuracy_before": "accuracy_other"}))
     table = table.assign(p_corrected=corrected(rows, cells), quantity=f"{names[0]} minus {names[1]}")
-    return in_canonical_order(table, keys)
+    return in_canonical_order(table.assign(sides=[cell[:2] for cell in cells]), keys)
 
 
 def _trained_by(by: str, function: str) -> tuple[str, str]:

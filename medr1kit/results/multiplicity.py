@@ -114,15 +114,12 @@ def flip_p(
     Returns:
         m p-values in 0..1; nan for an empty cell.
     """
-    p, alike = np.full(len(changes), NAN), {}
-    for cell, given in enumerate(zip(changes, clusters)):
-        if len(given[0]):
-            sums = _cluster_sums(*([one] for one in given))
-            alike.setdefault(len(sums), []).append((cell, sums))
-    for n, cells in alike.items():
-        units, t_values = _units(np.hstack([sums for _, sums in cells]))
-        blocks = [np.abs(signs @ units) >= t_values - _ROUNDING for signs in _signs(n, draws, seed)]
-        p[[cell for cell, _ in cells]] = np.concatenate(blocks).mean(axis=0)
+    p, sums = np.full(len(changes), NAN), [_cluster_sums(*([one] for one in cell)) for cell in zip(changes, clusters)]
+    for n in {len(own) for own, cell in zip(sums, changes) if len(cell)}:
+        alike = [number for number, own in enumerate(sums) if len(own) == n and len(changes[number])]
+        units, t_values = _units(np.hstack([sums[number] for number in alike]))
+        reached = [np.abs(signs @ units) >= t_values - _ROUNDING for signs in _signs(n, draws, seed)]
+        p[alike] = np.concatenate(reached).mean(axis=0)
     return p
 
 

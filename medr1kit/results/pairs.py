@@ -17,9 +17,9 @@ from medr1kit.results.multiplicity import flip_p, max_t
 from medr1kit.results.stats import NAN, mcnemar, paired_difference, pooled_difference
 from medr1kit.vqa import DataError
 
-DIFFERENCE = ("difference", "low", "high", "low_seeds", "high_seeds", "p")
-"""What :func:`compared` says of a difference; ``low`` to ``high_seeds`` as in
-:func:`medr1kit.results.stats.pooled_difference`."""
+LIMITS = ("low", "high", "low_seeds", "high_seeds")
+DIFFERENCE = ("difference", *LIMITS, "p")
+"""What :func:`compared` says of a difference; as in :func:`medr1kit.results.stats.pooled_difference`, and its p."""
 
 
 class Rows:
@@ -150,23 +150,22 @@ def compared(rows: Rows, cells: Sequence[Pairs]) -> pd.DataFrame:
     """Return what the pairs of each cell say.
 
     Returns:
-        A row a cell: ``n`` (questions), ``seeds``, the accuracies ``before`` and ``after``, and :data:`DIFFERENCE`; nan
+        A row a cell: ``n`` (questions), ``seeds``, ``accuracy_before``, ``accuracy_after`` and :data:`DIFFERENCE`; nan
         where there are no pairs. Independent pairs have Newcombe's interval and McNemar's p, others those of clusters.
     """
-    found, clustered = [], []
+    found, clustered, (changes, clusters) = [], [], _changes(rows, cells)
     for number, cell in enumerate(cells):
-        before, after, cluster = rows.right[cell.before], rows.right[cell.after], _clusters(rows, cell)
-        n, seeds = count(rows.question[cell.before]), count(cell.seed)
-        if rows.cluster is None and seeds <= 1 and count(cluster) == len(cluster):
+        before, after = rows.right[cell.before], rows.right[cell.after]
+        n, seeds, p = count(rows.question[cell.before]), count(cell.seed), NAN
+        if rows.cluster is None and seeds <= 1 and count(clusters[number]) == len(before):
             difference = (*paired_difference(before, after), NAN, NAN)
             p = mcnemar(int((before < after).sum()), int((before > after).sum())) if n else NAN
         else:
-            difference, p = pooled_difference(before, after, cluster, cell.seed), NAN
+            difference = pooled_difference(before, after, clusters[number], cell.seed)
             clustered.append(number)
-        accuracies = (before.mean(), after.mean()) if n else (NAN, NAN)
-        found.append((n, seeds, *accuracies, *difference, p))
-    table = pd.DataFrame(found, columns=["n", "seeds", "before", "after", *DIFFERENCE])
-    table.loc[clustered, "p"] = flip_p(*_changes(rows, [cells[number] for number in clustered]))
+        found.append((n, seeds, before.mean() if n else NAN, after.mean() if n else NAN, *difference, p))
+    table = pd.DataFrame(found, columns=["n", "seeds", "accuracy_before", "accuracy_after", *DIFFERENCE])
+    table.loc[clustered, "p"] = flip_p(*([given[k] for k in clustered] for given in (changes, clusters)))
     return table
 
 
@@ -176,9 +175,6 @@ def corrected(rows: Rows, cells: Sequence[Pairs]) -> np.ndarray:
 
 
 def _changes(rows: Rows, cells: Sequence[Pairs]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    changes = [rows.right[cell.after] - rows.right[cell.before] for cell in cells]
-    return changes, [_clusters(rows, cell) for cell in cells]
-
-
-def _clusters(rows: Rows, cell: Pairs) -> np.ndarray:
-    return (rows.id if rows.cluster is None else rows.cluster)[cell.before]
+    """What changed in each cell, and what the changes count as."""
+    right, cluster = rows.right, rows.id if rows.cluster is None else rows.cluster
+    return [right[cell.after] - right[cell.before] for cell in cells], [cluster[cell.before] for cell in cells]

@@ -23,7 +23,7 @@ import pandas as pd
 
 from medr1kit.progress import no_bars_of_datasets
 from medr1kit.results.stats import clusters, paired_difference, share
-from medr1kit.results.tables import check_clusters, check_predictions
+from medr1kit.results.tables import check_predictions
 from medr1kit.vqa import LETTERS, DataError, format_problem, format_solution
 
 if TYPE_CHECKING:
@@ -109,8 +109,7 @@ def position_table(preds: pd.DataFrame) -> pd.DataFrame:
     Raises:
         DataError: if columns are missing, there are no rows, or a question was asked only once.
     """
-    check_predictions(preds, ["id", "image_id", "options", "answer", "predicted", "correct"])
-    check_clusters(preds, "image_id")
+    check_predictions(preds, ["id", "options", "answer", "predicted", "correct"], cluster="image_id")
     questions = _by_question(preds)
     if (once := questions["asked"] < 2).any():
         raise DataError(f"question {questions.index[once][0]!r} was asked once; ask it with rotated options, too")

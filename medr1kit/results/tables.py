@@ -58,23 +58,26 @@ _ORDER |= {"train_modality": MODALITIES, "train_task": TASKS}
 _SCORES = ("n", "accuracy", "low", "high", "lenient_accuracy", "well_formed", "chance", "mean_tokens")
 
 
-def check_predictions(frame: pd.DataFrame, columns: Sequence[str] = PREDICTIONS) -> pd.DataFrame:
+def check_predictions(
+    frame: pd.DataFrame, columns: Sequence[str] = PREDICTIONS, cluster: str | None = None
+) -> pd.DataFrame:
     """Return the frame if it can be used as predictions.
 
     Args:
         frame: a predictions table.
         columns: the columns that must be there; those of the full schema by default.
+        cluster: one more column, which must say something in every row.
 
     Raises:
-        DataError: if the frame is empty, columns are missing, a verdict (``correct``) is, or it has published numbers
-            in it. ``well_formed`` may be missing in rows that were ended at their answer.
+        DataError: if the frame is empty, columns are missing, a verdict (``correct``) or a cluster name is, or it has
+            published numbers in it. ``well_formed`` may be missing in rows that were ended at their answer.
     """
     if "published" in frame.columns and (frame["published"] == True).any():  # noqa: E712 - own rows may hold nan
         raise DataError(
             "these are published numbers, not predictions: they hold no answers to score or compare; leave the rows "
             "with published=True out, and show them beside your own"
         )
-    missing = [column for column in columns if column not in frame.columns]
+    missing = [column for column in (*columns, cluster) if column is not None and column not in frame.columns]
     if missing:
         raise DataError(f"predictions without the column(s) {', '.join(missing)}; predict() writes all of them")
     if frame.empty:
@@ -86,6 +89,11 @@ def check_predictions(frame: pd.DataFrame, columns: Sequence[str] = PREDICTIONS)
         if not allowed.all():
             row = int((~allowed).to_numpy().argmax())
             raise DataError(f"predictions row {row}: {column} is {frame[column].iloc[row]!r}; it must be True or False")
+    if cluster is not None and (missing := frame[cluster].isna().to_numpy()).any():
+        raise DataError(
+            f"predictions row {int(missing.argmax())} has no {cluster} ({int(missing.sum())} such rows); cluster= "
+            "needs it in every row"
+        )
     return frame
 
 
@@ -110,11 +118,9 @@ def score(preds: pd.DataFrame, by: str | Sequence[str] | None = "modality", clus
         DataError: if columns, verdicts or cluster names are missing, or options are not lists.
     """
     keys = [] if by is None else [by] if isinstance(by, str) else list(by)
-    check_predictions(preds, [*keys, *([cluster] if cluster else []), *VERDICT, "well_formed", "options", "n_tokens"])
+    check_predictions(preds, [*keys, *VERDICT, "well_formed", "options", "n_tokens"], cluster)
     if cluster is None:
         _warn_repeated(preds, keys)
-    else:
-        check_clusters(preds, cluster)
     rows = preds.assign(
         n_options=_n_options(preds),
         lenient=same_letter(preds["lenient_predicted"], preds["answer"]),
@@ -131,19 +137,6 @@ def score(preds: pd.DataFrame, by: str | Sequence[str] | None = "modality", clus
         total = pd.DataFrame([{keys[0]: "all"} | _score_row(rows, cluster)])
         table = pd.concat([table.astype({keys[0]: object}), total], ignore_index=True)
     return table
-
-
-def check_clusters(frame: pd.DataFrame, cluster: str) -> None:
-    """Refuse predictions in which a row has no cluster.
-
-    Raises:
-        DataError: naming the first such row.
-    """
-    if (missing := frame[cluster].isna().to_numpy()).any():
-        raise DataError(
-            f"predictions row {int(missing.argmax())} has no {cluster} ({int(missing.sum())} such rows); cluster= "
-            "needs it in every row"
-        )
 
 
 def _score_row(rows: pd.DataFrame, cluster: str | None) -> dict[str, float]:

@@ -22,7 +22,7 @@ import pandas as pd
 
 from medr1kit.formats import Parsed, format_named
 from medr1kit.results.stats import share
-from medr1kit.results.tables import check_clusters, check_predictions, in_canonical_order, same_letter, who_varies
+from medr1kit.results.tables import check_predictions, in_canonical_order, same_letter, who_varies
 from medr1kit.vqa import LETTERS, DataError
 
 KINDS = (
@@ -52,8 +52,7 @@ def describe(preds: pd.DataFrame) -> pd.DataFrame:
         DataError: if a column is missing, there are no rows, an image id is missing, a gold letter is no option, or the
             format is unknown.
     """
-    check_predictions(preds, [*_NEEDED, "correct", "well_formed"])
-    check_clusters(preds, "image_id")
+    check_predictions(preds, [*_NEEDED, "correct", "well_formed"], cluster="image_id")
     rows = preds.reset_index(drop=True).copy()
     lengths = [len(options) for options in rows["options"]]
     for row, (letter, length) in enumerate(zip(rows["answer"], lengths)):

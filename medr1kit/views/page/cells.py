@@ -105,17 +105,15 @@ def _published(one: Map) -> list[str]:
 
 def _cells(preds: pd.DataFrame, own: pd.DataFrame, one: Map, table: pd.DataFrame, numbers: dict) -> dict[str, Any]:
     """Each cell's HTML, the numbers of its answerers in the reader, and their names; by "train → test"."""
-    tested = {test: own[own[one.by].eq(test)] for test in table[one.by].unique()}  # a cell is in one column
-    sides = {}
-    for train, test in zip(table[one.train], table[one.by]):
-        sides[train, test] = cell_answers(tested[test], one, train, test)
-    confusions = _confusions(preds, [places[-1] if places else [] for places, _, _ in sides.values()])
+    facts = [cell_numbers(table, one, train, test) for train, test in zip(table[one.train], table[one.by])]
+    sides = [cell_answers(own, one, cell) for cell in facts]
+    confusions = _confusions(preds, [places[-1] for places, _, _ in sides])
     found = {}
-    for number, ((train, test), (places, names, seed)) in enumerate(sides.items()):
-        facts = cell_numbers(table, one, train, test)
+    for number, (cell, (places, names, seed)) in enumerate(zip(facts, sides)):
+        train, test = cell[one.train], cell[one.by]
         confusion = confusions[confusions["cell"] == number].head(CONFUSIONS)
         who = [numbers.get(_who(preds.iloc[side[0]]), -1) for side in places]
-        html = cell_html(train, test, facts, confusion, one.formats, seed)
+        html = cell_html(train, test, cell, confusion, one.formats, seed)
         found[f"{train} → {test}"] = {"html": html, "who": who, "test": test, "names": names}
     return found
 

@@ -187,9 +187,9 @@ class TransferPanel(Panel):
 
     def _open(self) -> None:
         """What the chosen cell holds: its numbers, its answers and its confusions, of which all are shown."""
-        places, names, seed = cell_answers(self._slim, self.map, self.train, self.test)
-        sides = [self._preds.iloc[rows] for rows in places]
         numbers = cell_numbers(self.table, self.map, self.train, self.test)
+        places, names, seed = cell_answers(self._slim, self.map, numbers)
+        sides = [self._preds.iloc[rows] for rows in places]
         answers = Answers(sides, names) if sides else None
         confusion = (
             confusion_table(describe(sides[-1])).query("taken > 0").head(_CONFUSIONS) if sides else pd.DataFrame()
