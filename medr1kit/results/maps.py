@@ -88,8 +88,6 @@ def slim(preds: pd.DataFrame) -> pd.DataFrame:
     Raises:
         DataError: if columns are missing, or a row does not say which question it answers, by which model and method.
     """
-    if not isinstance(preds, pd.DataFrame):
-        raise DataError(f"predictions are a table, not a {type(preds).__name__}; pass what predict() returned")
     rows = check_predictions(preds, _NEEDED)[list(_NEEDED)].reset_index(drop=True)
     for column in ("id", "model", "method"):
         if (missing := rows[column].isna().to_numpy()).any():

@@ -16,7 +16,7 @@ tags. The gap between the two is format, not medicine.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -69,9 +69,11 @@ def check_predictions(
         cluster: one more column, which must say something in every row.
 
     Raises:
-        DataError: if the frame is empty, columns are missing, a verdict (``correct``) or a cluster name is, or it has
-            published numbers in it. ``well_formed`` may be missing in rows that were ended at their answer.
+        DataError: if it is no frame or an empty one, columns are missing, a verdict (``correct``) or a cluster name is,
+            or it has published numbers in it. ``well_formed`` may be missing in rows that were ended at their answer.
     """
+    if not isinstance(frame, pd.DataFrame):
+        raise DataError(f"predictions are a table, not a {type(frame).__name__}; pass what predict() returned")
     if "published" in frame.columns and (frame["published"] == True).any():  # noqa: E712 - own rows may hold nan
         raise DataError(
             "these are published numbers, not predictions: they hold no answers to score or compare; leave the rows "
@@ -126,12 +128,7 @@ def score(preds: pd.DataFrame, by: str | Sequence[str] | None = "modality", clus
         lenient=same_letter(preds["lenient_predicted"], preds["answer"]),
         n_tokens=pd.to_numeric(preds["n_tokens"]),
     )
-    if not keys:
-        return pd.DataFrame([_score_row(rows, cluster)], columns=list(_SCORES))
-    scores = [
-        dict(zip(keys, values)) | _score_row(group, cluster)
-        for values, group in rows.groupby(keys, dropna=False, sort=False, observed=True)
-    ]
+    scores = [names | _score_row(group, cluster) for names, group in groups_by(rows, keys)]
     table = in_canonical_order(pd.DataFrame(scores, columns=[*keys, *_SCORES]), keys)
     if len(keys) == 1:
         total = pd.DataFrame([{keys[0]: "all"} | _score_row(rows, cluster)])
@@ -176,9 +173,25 @@ def same_letter(one: pd.Series, other: pd.Series) -> np.ndarray:
     return np.array([a == b if isinstance(a, str) else False for a, b in zip(one, other)], dtype=bool)
 
 
+def groups_by(frame: pd.DataFrame, columns: Sequence[str]) -> Iterator[tuple[dict[str, object], pd.DataFrame]]:
+    """Yield the names that make a group, and its rows, in the order in which groups appear; missing is a name, too.
+
+    Without columns all rows are one group.
+    """
+    if not columns:
+        yield {}, frame
+        return
+    for names, group in frame.groupby(list(columns), dropna=False, sort=False, observed=True):
+        yield dict(zip(columns, names)), group
+
+
 def rows_by(frame: pd.DataFrame, columns: Sequence[str]) -> list[np.ndarray]:
-    """Return the places of the rows of each group, in the order in which groups appear; a missing name is one, too."""
-    group = frame.groupby(list(columns), dropna=False, sort=False, observed=True).ngroup().to_numpy()
+    """Return the places of the rows of each group, in the order in which groups appear; a missing name is one, too.
+
+    Columns that the frame does not have tell nothing apart.
+    """
+    known = [column for column in columns if column in frame]
+    group = frame.groupby(known, dropna=False, sort=False, observed=True).ngroup().to_numpy()
     order = np.argsort(group, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(group[order])) + 1) if len(order) else []
 
@@ -192,4 +205,4 @@ def in_canonical_order(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFr
         known |= {name: len(known) + place for place, name in enumerate(others)}
         return column.map(known).fillna(len(known)).astype(int)
 
-    return table.sort_values(list(columns), key=rank, kind="stable", ignore_index=True)
+    return table.sort_values(list(columns), key=rank, kind="stable", ignore_index=True) if columns else table

@@ -22,7 +22,7 @@ import pandas as pd
 
 from medr1kit.formats import Parsed, format_named
 from medr1kit.results.stats import share
-from medr1kit.results.tables import check_predictions, in_canonical_order, same_letter, who_varies
+from medr1kit.results.tables import check_predictions, groups_by, in_canonical_order, same_letter, who_varies
 from medr1kit.vqa import LETTERS, DataError
 
 KINDS = (
@@ -157,12 +157,9 @@ def changes_table(rows: pd.DataFrame) -> pd.DataFrame:
 def _shares(rows: pd.DataFrame, column: str, values: Sequence[str]) -> pd.DataFrame:
     """The share of each value of a column, in the order given, for each model and format."""
     keys, found = who_varies(rows), []
-    for names, group in rows.groupby(keys, dropna=False, sort=False, observed=True):
+    for names, group in groups_by(rows, keys):
         for value in values:
-            is_so = group[column] == value
-            if is_so.any():
-                row = {column: value, "n": int(is_so.sum()), "of": len(group)}
-                limits = dict(zip(("share", "low", "high"), share(is_so, group["image_id"])))
-                found.append(dict(zip(keys, names)) | row | limits)
+            if (is_so := group[column] == value).any():
+                found.append((*names.values(), value, int(is_so.sum()), len(group), *share(is_so, group["image_id"])))
     table = pd.DataFrame(found, columns=[*keys, column, "n", "of", "share", "low", "high"])
     return in_canonical_order(table, keys)

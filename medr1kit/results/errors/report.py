@@ -86,7 +86,7 @@ class Errors:
         rows, right = self.answers, self.answers["correct"].astype(bool)
         unread, malformed = rows["kind"].str.startswith("unread"), rows["kind"].str.contains("malformed")
         return (
-            f"Right: {_share(right, rows)} of {count(len(rows), 'answer')}. Another letter: "
+            f"Right: {percent(*share(right, rows['image_id']))} of {count(len(rows), 'answer')}. Another letter: "
             f"{percent((~right & ~unread).mean())}; not read: {percent(unread.mean())}; read, but malformed: "
             f"{percent(malformed.mean())}."
         )
@@ -118,10 +118,9 @@ class Errors:
             return None
         sure = self.letters[self.letters["p_corrected"] < _SURE]
         row = self.letters.loc[(self.letters if sure.empty else sure)["bias"].idxmax()]
-        who = _who(row, [c for c in who_varies(self.answers) if self.answers[c].nunique() > 1])
         doubt = "more than chance would" if row["p_corrected"] < _SURE else "which may be chance"
         return (
-            f"Letter chosen too often: {row['letter']}{who}, in {percent(row['predicted'])} of "
+            f"Letter chosen too often: {row['letter']}{self._who(row)}, in {percent(row['predicted'])} of "
             f"{count(row['n'], 'read answer')} and gold in {percent(row['gold'])}: "
             f"{points(row['bias'], row['bias_low'], row['bias_high'])}, {doubt}."
         )
@@ -156,12 +155,16 @@ class Errors:
         if core.empty:
             return None
         row = core.sort_values("share", kind="stable").iloc[-1]
-        who = _who(row, [c for c in who_varies(self.answers) if self.answers[c].nunique() > 1])
         return (
-            f"Hard core{who}: {row['n']:,} of {count(row['of'], 'question')} "
+            f"Hard core{self._who(row)}: {row['n']:,} of {count(row['of'], 'question')} "
             f"({percent(row['share'], row['low'], row['high'])}) are wrong in all {row['seeds']} seeds; "
             f"if seeds erred independently, {percent(row['expected'])} would be."
         )
+
+    def _who(self, row: pd.Series) -> str:
+        """The model a row is about, by what tells it from the others."""
+        several = [c for c in who_varies(self.answers) if self.answers[c].nunique() > 1 and pd.notna(row.get(c))]
+        return f" ({' · '.join(str(row[column]) for column in several)})" if several else ""
 
     def __repr__(self) -> str:
         return "\n".join(f"{number}. {sentence}" for number, sentence in enumerate(self.findings, 1))
@@ -171,12 +174,3 @@ class Errors:
         shown = self.slices[["slice", "n", "accuracy", "low", "high", "rest", "p_holm"]].head(_SHOWN)
         table = shown.to_html(index=False, border=0, na_rep="", float_format="{:.3f}".format)
         return f"<ol>{items}</ol><details><summary>Worst slices</summary>{table}</details>"
-
-
-def _share(values: pd.Series, rows: pd.DataFrame) -> str:
-    return percent(*share(values, rows["image_id"]))
-
-
-def _who(row: pd.Series, columns: list[str]) -> str:
-    names = [str(row[column]) for column in columns if column in row and pd.notna(row[column])]
-    return f" ({' · '.join(names)})" if names else ""

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from medr1kit.results.stats import share
-from medr1kit.results.tables import in_canonical_order, who_varies
+from medr1kit.results.tables import groups_by, in_canonical_order, who_varies
 from medr1kit.vqa import DataError
 
 _COLUMNS = ("wrong_in", "seeds", "n", "of", "share", "low", "high", "expected")
@@ -47,7 +47,7 @@ def seeds_table(rows: pd.DataFrame) -> pd.DataFrame:
         the share if seeds erred independently of each other, each as often as it does.
     """
     keys, found = who_varies(rows), []
-    for names, group in rows.groupby(keys, dropna=False, sort=False, observed=True):
+    for names, group in groups_by(rows, keys):
         seeds = int(group["seeds"].max())
         if seeds < 2:
             continue
@@ -57,7 +57,7 @@ def seeds_table(rows: pd.DataFrame) -> pd.DataFrame:
         for wrong in range(seeds + 1):
             is_so = questions["wrong_in"] == wrong
             numbers = (wrong, seeds, int(is_so.sum()), len(questions), *share(is_so, questions["image_id"]))
-            found.append(dict(zip(keys, names)) | dict(zip(_COLUMNS, (*numbers, expected[wrong]))))
+            found.append((*names.values(), *numbers, expected[wrong]))
     return in_canonical_order(pd.DataFrame(found, columns=[*keys, *_COLUMNS]), keys)
 
 
