@@ -53,6 +53,20 @@ class Rows:
             place = side[pd.Series(keys[side]).duplicated().to_numpy().argmax()]
             raise DataError(what.format(id=self.ids[self.id[place]]))
 
+    def matched(self, before: np.ndarray, after: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the places of either side whose keys are equal, in the order of ``before``; refuse sides without any,
+        and two gold answers to one question.
+        """
+        one, other = match(keys[before], keys[after])
+        if not len(one):
+            first, second = (self.ids[self.id[side[0]]] for side in (before, after))
+            raise DataError(
+                f"no question is in both frames: `before` has ids such as {first!r}, `after` such as {second!r}; "
+                "predict on the same data"
+            )
+        self.check_gold(before[one], after[other], "frames")
+        return before[one], after[other]
+
     def check_gold(self, before: np.ndarray, after: np.ndarray, between: str) -> None:
         """Refuse pairs with two gold answers."""
         if (other := (self.gold[before] != self.gold[after]) | (self.gold[before] < 0)).any():
@@ -128,16 +142,7 @@ def pair(rows: Rows, before: np.ndarray, after: np.ndarray) -> Pairs:
     if all(several) and known[0] != known[1]:
         first, second = (", ".join(map(str, sorted(rows.seeds[list(seeds)]))) for seeds in known)
         raise DataError(f"`before` has the seeds {first} and `after` the seeds {second}; give both the same")
-    keys = rows.answer if all(several) else rows.question
-    one, other = match(keys[before], keys[after])
-    if not len(one):
-        first, second = (rows.ids[rows.id[side[0]]] for side in (before, after))
-        raise DataError(
-            f"no question is in both frames: `before` has ids such as {first!r}, `after` such as {second!r}; predict "
-            "on the same data"
-        )
-    before, after = before[one], after[other]
-    rows.check_gold(before, after, "frames")
+    before, after = rows.matched(before, after, rows.answer if all(several) else rows.question)
     seed = rows.seed[after if several[1] else before] if any(several) else np.zeros(len(before), dtype=int)
     question = rows.question[before]
     whole = np.bincount(question)[question] == count(seed[seed >= 0])

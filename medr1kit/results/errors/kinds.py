@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from medr1kit.formats import Parsed, format_named
+from medr1kit.results.pairs import Rows
 from medr1kit.results.stats import share
 from medr1kit.results.tables import check_predictions, groups_by, in_canonical_order, same_letter, who_varies
 from medr1kit.vqa import LETTERS, DataError
@@ -115,25 +116,19 @@ def add_change(rows: pd.DataFrame, before: pd.DataFrame) -> pd.DataFrame:
     old = describe(before)
     several = {c for c in ("format", "model", "seed") if c in old and c in rows and old[c].nunique() > 1}
     keys = ["id", *sorted(several | ({"format"} if rows["format"].nunique() > 1 else set()))]
-    if (repeated := old.duplicated(keys)).any():
-        raise DataError(f"`before` answers {old.loc[repeated, 'id'].iloc[0]!r} more than once; select one run")
-    shown = ["answer", "correct", "kind", "predicted", "lenient_predicted"]
-    pairs = rows[keys].merge(old[[*keys, *shown]], on=keys, how="left")
-    known = pairs["answer"].notna().to_numpy()
-    if not known.any():
-        raise DataError(
-            f"no question is in both frames: `before` has ids such as {old['id'].iloc[0]!r}, the predictions such as "
-            f"{rows['id'].iloc[0]!r}; predict on the same data"
-        )
-    other = known & ~same_letter(pairs["answer"], rows["answer"])
-    if other.any():
-        raise DataError(f"the gold answer of {rows['id'][other].iloc[0]!r} differs between the two frames")
-    was, now = (pairs["correct"] == True).to_numpy(), rows["correct"].astype(bool).to_numpy()  # noqa: E712
-    same = same_letter(pairs["lenient_predicted"], rows["lenient_predicted"])
-    change = np.select([~was & now, was & ~now, was & now, same], [*CHANGES[:2], CHANGES[4], CHANGES[2]], CHANGES[3])
-    return rows.assign(
-        change=np.where(known, change, None), kind_before=pairs["kind"], predicted_before=pairs["predicted"]
-    )
+    both = Rows([old, rows], keys)
+    sides = np.split(np.arange(len(both.id)), [len(old)])
+    both.check_once(sides[0], both.question, "`before` answers {id!r} more than once; select one run")
+    places = np.full(len(rows), -1)
+    was, now = both.matched(*sides, both.question)
+    places[now - len(old)] = was
+    old = old[["correct", "kind", "predicted", "lenient_predicted"]].reindex(places).reset_index(drop=True)
+    wrong, right = (old["correct"] == False).to_numpy(), rows["correct"].astype(bool).to_numpy()  # noqa: E712
+    same = same_letter(old["lenient_predicted"], rows["lenient_predicted"])
+    fixed, broken, same_wrong, other_wrong, still_right = CHANGES
+    which = [wrong & right, ~wrong & ~right, right, same]
+    change = np.where(places >= 0, np.select(which, [fixed, broken, still_right, same_wrong], other_wrong), None)
+    return rows.assign(change=change, kind_before=old["kind"], predicted_before=old["predicted"])
 
 
 def changes_table(rows: pd.DataFrame) -> pd.DataFrame:
