@@ -186,8 +186,8 @@ def gains(preds: pd.DataFrame, by: str, cluster: str | None = None) -> pd.DataFr
     trained = np.flatnonzero(~base & (preds[train].notna() | preds[other].isna()).to_numpy())
     if not len(trained):
         raise DataError(f"no trained model in the predictions: no row has a {train} and a method other than 'base'")
-    labels = preds[keys].iloc[trained].astype(object)
-    labels[train] = labels[train].where(labels[train].notna(), "all")
+    labels = preds[keys].iloc[trained]
+    labels = labels.assign(**{train: labels[train].astype(object).where(labels[train].notna(), "all")})
     rows, untrained = Rows([preds], ["id"], cluster), np.flatnonzero(base)
     format, model = (codes([preds], [column])[0] for column in ("format", "model"))
     found, cells, sides, faults = [], [], [], []
@@ -197,7 +197,7 @@ def gains(preds: pd.DataFrame, by: str, cluster: str | None = None) -> pd.DataFr
         try:
             rows.check_once(
                 *(cell, rows.answer),
-                f"the model trained on {names[train]!r} answers {{id!r}} more than once with equal method, format, "
+                f"the model trained on {names[train]!r} answers {{id}} more than once with equal method, format, "
                 "model and seed; label the runs apart or select one",
             )
             cells.append(pair(rows, partners, cell) if len(partners) else NO_PAIRS)
@@ -265,9 +265,8 @@ def modes(preds: pd.DataFrame, one: str, other: str, by: str, cluster: str | Non
     names, keys = [format_named(name).name for name in (one, other)], ["method", "model", train, by]
     check_predictions(preds, [*keys, other_train, "id", "seed", "format", "answer", "correct"], cluster)
     base, named, format = preds["method"].eq("base"), preds[train].notna(), preds["format"].to_numpy(object)
-    who = preds[keys].astype(object)
-    who[train] = who[train].where(named, "all").mask(base, "untrained")
-    rows = Rows([preds.assign(**who)], [*keys, "id"], cluster)
+    preds = preds.assign(**{train: preds[train].astype(object).where(named, "all").mask(base, "untrained")})
+    rows = Rows([preds], [*keys, "id"], cluster)
     meant, places = base | named | preds[other_train].isna(), []
     for name in names:
         places.append(np.flatnonzero(meant & (format == name)))
@@ -275,16 +274,17 @@ def modes(preds: pd.DataFrame, one: str, other: str, by: str, cluster: str | Non
             raise DataError(f"no predictions in the format {name!r}; there are {', '.join(pd.unique(format[meant]))}")
         rows.check_once(
             *(places[-1], rows.answer),
-            f"{{id!r}} is answered more than once in {name} by one method, model and seed; label the runs apart or "
+            f"{{id}} is answered more than once in {name} by one method, model and seed; label the runs apart or "
             "select one",
         )
     after, before = (side[at] for side, at in zip(places, match(*(rows.answer[side] for side in places))))
     if not len(after):
         raise DataError(f"no question is answered in both {names[0]} and {names[1]} by one method, model and seed")
     rows.check_gold(before, after, "two formats")
-    parts = rows_by(who.iloc[after], keys)
+    who = preds[keys].iloc[after]
+    parts = rows_by(who, keys)
     cells = [Pairs(before[part], after[part], rows.seed[after[part]]) for part in parts]
-    table = pd.DataFrame([tuple(who.iloc[cell.after[0]]) for cell in cells], columns=keys)
+    table = pd.DataFrame([tuple(who.iloc[part[0]]) for part in parts], columns=keys)
     numbers = compared(rows, cells)[["n", "seeds", "accuracy_after", "accuracy_before", *DIFFERENCE]]
     table = table.join(numbers.rename(columns={"accuracy_after": "accuracy_one", "accuracy_before": "accuracy_other"}))
     table = table.assign(p_corrected=corrected(rows, cells), quantity=f"{names[0]} minus {names[1]}")

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from medr1kit.results.runs import read_parquet
 from medr1kit.vqa import DataError
 
 _FOLDER = Path(__file__).parent
@@ -86,8 +87,6 @@ def recorded(name: str | None = None) -> pd.DataFrame:
     table = _read(_named(name, files, "recorded"))
     if "seed" in table and not pd.api.types.is_integer_dtype(table["seed"]):
         table["seed"] = table["seed"].astype("Int64")
-    if "options" in table:
-        table["options"] = table["options"].map(list)
     return table
 
 
@@ -106,7 +105,7 @@ def _named(name: str, files: dict[str, Path], kind: str) -> Path:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    return read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
 
 
 def _size(path: Path) -> tuple[int, str]:

@@ -48,10 +48,10 @@ class Rows:
         self.cluster = None if cluster is None else codes(frames, [cluster])[0]
 
     def check_once(self, side: np.ndarray, keys: np.ndarray, what: str) -> None:
-        """Refuse places of which two have the same key; ``what`` is the sentence, with {id!r} for the question."""
+        """Refuse places of which two have the same key; ``what`` is the sentence, with {id} for the question."""
         if count(keys[side]) < len(side):
             place = side[pd.Series(keys[side]).duplicated().to_numpy().argmax()]
-            raise DataError(what.format(id=self.ids[self.id[place]]))
+            raise DataError(what.replace("{id}", repr(self.ids[self.id[place]])))
 
     def matched(self, before: np.ndarray, after: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the places of either side whose keys are equal, in the order of ``before``; refuse sides without any,
@@ -136,7 +136,7 @@ def pair(rows: Rows, before: np.ndarray, after: np.ndarray) -> Pairs:
     for name, side, many in zip(("before", "after"), (before, after), several):
         rows.check_once(
             *(side, rows.answer if many else rows.question),
-            f"`{name}` answers the question {{id!r}} more than once; select one model and format, and label its runs "
+            f"`{name}` answers the question {{id}} more than once; select one model and format, and label its runs "
             "by seed",
         )
     if all(several) and known[0] != known[1]:

@@ -118,7 +118,7 @@ def add_change(rows: pd.DataFrame, before: pd.DataFrame) -> pd.DataFrame:
     keys = ["id", *sorted(several | ({"format"} if rows["format"].nunique() > 1 else set()))]
     both = Rows([old, rows], keys)
     sides = np.split(np.arange(len(both.id)), [len(old)])
-    both.check_once(sides[0], both.question, "`before` answers {id!r} more than once; select one run")
+    both.check_once(sides[0], both.question, "`before` answers {id} more than once; select one run")
     places = np.full(len(rows), -1)
     was, now = both.matched(*sides, both.question)
     places[now - len(old)] = was
