@@ -195,11 +195,9 @@ def gains(preds: pd.DataFrame, by: str, cluster: str | None = None) -> pd.DataFr
         cell, names = trained[part], labels.iloc[part[0]]
         partners = _base_of(rows, untrained[format[untrained] == format[cell[0]]], cell, model)
         try:
-            rows.check_once(
-                *(cell, rows.answer),
-                f"the model trained on {names[train]!r} answers {{id}} more than once with equal method, format, "
-                "model and seed; label the runs apart or select one",
-            )
+            remedy = "with equal method, format, model and seed; label the runs apart or select one"
+            said = f"the model trained on {names[train]!r} answers {{id}} more than once {remedy}"
+            rows.check_once(cell, rows.answer, said)
             cells.append(pair(rows, partners, cell) if len(partners) else NO_PAIRS)
             faults.append("")
         except DataError as error:
@@ -272,11 +270,8 @@ def modes(preds: pd.DataFrame, one: str, other: str, by: str, cluster: str | Non
         places.append(np.flatnonzero(meant & (format == name)))
         if not len(places[-1]):
             raise DataError(f"no predictions in the format {name!r}; there are {', '.join(pd.unique(format[meant]))}")
-        rows.check_once(
-            *(places[-1], rows.answer),
-            f"{{id}} is answered more than once in {name} by one method, model and seed; label the runs apart or "
-            "select one",
-        )
+        remedy = "by one method, model and seed; label the runs apart or select one"
+        rows.check_once(places[-1], rows.answer, f"{{id}} is answered more than once in {name} {remedy}")
     after, before = (side[at] for side, at in zip(places, match(*(rows.answer[side] for side in places))))
     if not len(after):
         raise DataError(f"no question is answered in both {names[0]} and {names[1]} by one method, model and seed")

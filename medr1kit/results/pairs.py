@@ -134,11 +134,9 @@ def pair(rows: Rows, before: np.ndarray, after: np.ndarray) -> Pairs:
     known = [set(rows.seed[side].tolist()) - {-1} for side in (before, after)]
     several = [len(seeds) > 1 for seeds in known]
     for name, side, many in zip(("before", "after"), (before, after), several):
-        rows.check_once(
-            *(side, rows.answer if many else rows.question),
-            f"`{name}` answers the question {{id}} more than once; select one model and format, and label its runs "
-            "by seed",
-        )
+        remedy = "select one model and format, and label its runs by seed"
+        said = f"`{name}` answers the question {{id}} more than once; {remedy}"
+        rows.check_once(side, rows.answer if many else rows.question, said)
     if all(several) and known[0] != known[1]:
         first, second = (", ".join(map(str, sorted(rows.seeds[list(seeds)]))) for seeds in known)
         raise DataError(f"`before` has the seeds {first} and `after` the seeds {second}; give both the same")

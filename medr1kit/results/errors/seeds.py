@@ -11,9 +11,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from medr1kit.results.pairs import Rows
 from medr1kit.results.stats import share
 from medr1kit.results.tables import groups_by, in_canonical_order, who_varies
-from medr1kit.vqa import DataError
 
 _COLUMNS = ("wrong_in", "seeds", "n", "of", "share", "low", "high", "expected")
 
@@ -25,12 +25,9 @@ def add_seeds(rows: pd.DataFrame) -> pd.DataFrame:
         DataError: if one seed of one model answers a question twice.
     """
     keys = [*who_varies(rows), "id"]
-    runs = [*keys, *(["seed"] if "seed" in rows else [])]
-    if (repeated := rows.duplicated(runs)).any():
-        raise DataError(
-            f"the question {rows.loc[repeated, 'id'].iloc[0]!r} is answered more than once by one model and seed; "
-            "label the runs apart (seed, method, model, …) or select one"
-        )
+    coded, remedy = Rows([rows], keys), "label the runs apart (seed, method, model, …) or select one"
+    said = f"the question {{id}} is answered more than once by one model and seed; {remedy}"
+    coded.check_once(np.arange(len(rows)), coded.answer, said)
     groups = (~rows["correct"].astype(bool)).groupby([rows[key] for key in keys], dropna=False, observed=True)
     return rows.assign(seeds=groups.transform("size"), wrong_in=groups.transform("sum"))
 

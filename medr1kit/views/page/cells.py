@@ -1,7 +1,7 @@
 """Transfer maps, and what is behind each cell: its numbers, what was taken for what, and whose answers to open.
 
-The numbers are those of :func:`medr1kit.explore_transfer`, which opens one cell at a time. Here all cells of all maps
-are opened at once, so each map is given its own answers only, and the confusions of its cells are counted in one go.
+The numbers are those of :func:`medr1kit.explore_transfer`, which opens one cell at a time. Here all cells of a map are
+opened at once, so the confusions of its cells are counted in one go.
 """
 
 from __future__ import annotations
@@ -48,9 +48,8 @@ def maps_section(preds: pd.DataFrame, answers: Answers) -> tuple[str, list[dict[
     numbers = {_who(one.frame.iloc[one.rows.max()]): k for k, one in enumerate(answers.answerers)}
     shown, cells, names, refused = [], [], [], []
     for one in progress(maps, "computing maps", unit="map"):
-        own = rows[_of_map(rows, one)]
         try:
-            table = map_table(own, one)
+            table = map_table(rows, one)
         except DataError as error:  # the other maps are shown all the same
             refused.append(f'<p class="mk-warn">{escape(one.name)}: {escape(error)}</p>')
             continue
@@ -58,7 +57,7 @@ def maps_section(preds: pd.DataFrame, answers: Answers) -> tuple[str, list[dict[
             continue
         hidden = " hidden" if names else ""
         shown.append(f'<div data-map="{len(names)}"{hidden}>{_drawn(one, table)}</div>')
-        cells.append({"by": one.by, "cells": pack(_cells(preds, own, one, table, numbers))})
+        cells.append({"by": one.by, "cells": pack(_cells(preds, rows, one, table, numbers))})
         names.append(one.name)
     if not names:
         return "", []
@@ -75,13 +74,6 @@ def maps_section(preds: pd.DataFrame, answers: Answers) -> tuple[str, list[dict[
 
 
 _KINDS = ("fixed", "broken", "both wrong", "both right", "all")
-
-
-def _of_map(rows: pd.DataFrame, one: Map) -> np.ndarray:
-    base = rows["method"].eq("base")
-    return (
-        (base | rows["model"].eq(one.model) & rows["method"].eq(one.method)) & rows["format"].isin(one.formats)
-    ).to_numpy()
 
 
 def _drawn(one: Map, table: pd.DataFrame) -> str:
@@ -103,10 +95,10 @@ def _published(one: Map) -> list[str]:
     return [f"<h4>{escape(said)}</h4>{drawn}<p><small>{escape(theirs['source'].iloc[0])}</small></p>"]
 
 
-def _cells(preds: pd.DataFrame, own: pd.DataFrame, one: Map, table: pd.DataFrame, numbers: dict) -> dict[str, Any]:
+def _cells(preds: pd.DataFrame, rows: pd.DataFrame, one: Map, table: pd.DataFrame, numbers: dict) -> dict[str, Any]:
     """Each cell's HTML, the numbers of its answerers in the reader, and their names; by "train → test"."""
     facts = [cell_numbers(table, one, train, test) for train, test in zip(table[one.train], table[one.by])]
-    sides = [cell_answers(own, one, cell) for cell in facts]
+    sides = [cell_answers(rows, one, cell) for cell in facts]
     confusions = _confusions(preds, [places[-1] for places, _, _ in sides])
     found = {}
     for number, (cell, (places, names, seed)) in enumerate(zip(facts, sides)):
