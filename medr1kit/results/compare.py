@@ -167,6 +167,9 @@ def transfer_table(preds: pd.DataFrame, by: str = "modality", cluster: str | Non
     return in_canonical_order(table.drop(columns=["fault", "sides"]), keys)
 
 
+_ACCURACY = ("n", "seeds", "accuracy", "low", "high")
+
+
 def gains(preds: pd.DataFrame, by: str, cluster: str | None = None) -> pd.DataFrame:
     """Return the cells of :func:`transfer_table`, also where some cannot be compared.
 
@@ -190,28 +193,30 @@ def gains(preds: pd.DataFrame, by: str, cluster: str | None = None) -> pd.DataFr
     labels = labels.assign(**{train: labels[train].astype(object).where(labels[train].notna(), "all")})
     rows, untrained = Rows([preds], ["id"], cluster), np.flatnonzero(base)
     format, model = (codes([preds], [column])[0] for column in ("format", "model"))
-    found, cells, sides, faults = [], [], [], []
+    found, paired, sides = [], [], []
     for part in rows_by(labels, keys):
         cell, names = trained[part], labels.iloc[part[0]]
         partners = _base_of(rows, untrained[format[untrained] == format[cell[0]]], cell, model)
-        try:
-            remedy = "with equal method, format, model and seed; label the runs apart or select one"
-            said = f"the model trained on {names[train]!r} answers {{id}} more than once {remedy}"
-            rows.check_once(cell, rows.answer, said)
-            cells.append(pair(rows, partners, cell) if len(partners) else NO_PAIRS)
-            faults.append("")
-        except DataError as error:
-            cells.append(NO_PAIRS)
-            faults.append(str(error))
         right = rows.right[cell]
         interval = cluster_interval(right, rows.cluster[cell]) if cluster else share(right, rows.id[cell])[1:]
         found.append((*names, count(rows.id[cell]), count(rows.seed[cell]), right.mean(), *interval))
+        paired.append(_pairs_or_fault(rows, partners, cell, names[train]))
         sides.append((partners, cell))
-    table = pd.DataFrame(found, columns=[*keys, "n", "seeds", "accuracy", "low", "high"])
+    table, (cells, faults) = pd.DataFrame(found, columns=[*keys, *_ACCURACY]), zip(*paired)
     names = {"n": "n_paired", "accuracy_before": "base_accuracy"} | {name: f"difference_{name}" for name in LIMITS}
     table = table.join(compared(rows, cells).drop(columns=["seeds", "accuracy_after"]).rename(columns=names))
     table = table.assign(p_holm=holm(table["p"]), p_corrected=corrected(rows, cells))
     return table.assign(fault=faults, sides=sides)
+
+
+def _pairs_or_fault(rows: Rows, base: np.ndarray, cell: np.ndarray, name: str) -> tuple[Pairs, str]:
+    """The pairs of a cell, or why it has none although there is a base."""
+    remedy = "with equal method, format, model and seed; label the runs apart or select one"
+    try:
+        rows.check_once(cell, rows.answer, f"the model trained on {name!r} answers {{id}} more than once {remedy}")
+        return pair(rows, base, cell) if len(base) else NO_PAIRS, ""
+    except DataError as error:
+        return NO_PAIRS, str(error)
 
 
 def _base_of(rows: Rows, base: np.ndarray, cell: np.ndarray, model: np.ndarray) -> np.ndarray:
