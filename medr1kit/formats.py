@@ -21,12 +21,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
-from medr1kit.vqa import LETTERS, DataError
+from medr1kit.vqa import LETTERS, DataError, fold
 
 Options = Sequence[str] | Mapping[str, str]
 
-_TAG = re.compile(r"</?(?:think|answer)>")
+TAG = re.compile(r"</?(?:think|answer)>")
+"""Any tag of any format."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Parsed:
             none or several.
         well_formed: the format's blocks, once each, in order, nothing between or around them, thinking not empty.
         reason: one sentence that says why ``answer`` is what it is.
+        fault: one sentence that says what is malformed; empty if nothing is.
+        by_text: the answer was read from an option's own text, without a letter beside it.
     """
 
     think: str | None
@@ -47,6 +51,8 @@ class Parsed:
     lenient_answer: str | None
     well_formed: bool
     reason: str = ""
+    fault: str = ""
+    by_text: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,21 +107,35 @@ def _read(text: str, blocks: tuple[str, ...], letters: tuple[tuple[str, str | No
     """Read a completion in a format of these blocks; ``letters`` are the choices as pairs."""
     choices = dict(letters)
     thoughts, answers, outside = _blocks(text)
-    answer, reason = _read_blocks(answers, choices)
-    tags = [f"<{slash}{block}>" for block in blocks for slash in ("", "/")]
-    well_formed = (
-        answer is not None
-        and _TAG.findall(text) == tags
-        and not outside.strip()
-        and all(thought.strip() for thought in thoughts)
-    )
+    answer, reason, by_text = _read_blocks(answers, choices)
+    if not text.strip():
+        fault = "the completion is empty"
+    elif answer is None:
+        fault = reason
+    elif misplaced := _misplaced(TAG.findall(text), [f"<{slash}{block}>" for block in blocks for slash in ("", "/")]):
+        fault = misplaced
+    elif outside.strip():
+        fault = "there is text outside the blocks"
+    else:
+        fault = "" if all(thought.strip() for thought in thoughts) else "the thinking is empty"
     return Parsed(
         think=thoughts[0].strip() if thoughts else None,
         answer=answer,
         lenient_answer=answer or _read_untagged(answers, outside, choices),
-        well_formed=well_formed,
+        well_formed=not fault,
         reason=reason,
+        fault=fault,
+        by_text=by_text,
     )
+
+
+def _misplaced(found: list[str], expected: list[str]) -> str:
+    """What is wrong with the tags of a completion; empty if nothing is."""
+    if missing := [tag for tag in expected if tag not in found]:
+        return f"{' '.join(missing)} missing"
+    if len(found) > len(expected):
+        return "there are more tags than the format has"
+    return "" if found == expected else "the blocks stand in the wrong order"
 
 
 def _choices(options: Options | None) -> dict[str, str | None]:
@@ -123,12 +143,8 @@ def _choices(options: Options | None) -> dict[str, str | None]:
     if options is None:
         return dict.fromkeys(LETTERS)
     if isinstance(options, Mapping):
-        return {letter: _fold(text) for letter, text in options.items() if text is not None}
-    return {letter: _fold(text) for letter, text in zip(LETTERS, options)}
-
-
-def _fold(text: str) -> str:
-    return " ".join(text.casefold().split()).rstrip(".").strip()
+        return {letter: fold(text) for letter, text in options.items() if text is not None}
+    return {letter: fold(text) for letter, text in zip(LETTERS, options)}
 
 
 def _blocks(text: str) -> tuple[list[str], list[str], str]:
@@ -140,7 +156,7 @@ def _blocks(text: str) -> tuple[list[str], list[str], str]:
     inside: dict[str, list[str]] = {"think": [], "answer": []}
     outside, position = [], 0
     closing = {kind: [m.start() for m in re.finditer(f"</{kind}>", text)][::-1] for kind in inside}
-    while match := _TAG.search(text, position):
+    while match := TAG.search(text, position):
         outside.append(text[position : match.start()])
         position = match.end()
         kind = match.group().strip("</>")
@@ -154,13 +170,21 @@ def _blocks(text: str) -> tuple[list[str], list[str], str]:
     return inside["think"], inside["answer"], " ".join(outside)
 
 
-def _read_blocks(answers: list[str], choices: dict[str, str | None]) -> tuple[str | None, str]:
+class _Letter(NamedTuple):
+    """The letter that was read, if any; why; and whether an option's own text said it."""
+
+    letter: str | None
+    reason: str
+    by_text: bool = False
+
+
+def _read_blocks(answers: list[str], choices: dict[str, str | None]) -> _Letter:
     if not answers:
-        return None, "there is no <answer>…</answer> block outside the thinking"
+        return _Letter(None, "there is no <answer>…</answer> block outside the thinking")
     if len(answers) > 1:
-        return None, f"there are {len(answers)} answer blocks; exactly one counts"
-    if _TAG.search(answers[0]):
-        return None, "the answer block holds another tag"
+        return _Letter(None, f"there are {len(answers)} answer blocks; exactly one counts")
+    if TAG.search(answers[0]):
+        return _Letter(None, "the answer block holds another tag")
     return _read_letter(answers[0], choices)
 
 
@@ -169,35 +193,35 @@ _LETTER = re.compile(r"(\()?\s*([A-Za-z])\s*(\))?\s*([.:])?\s*(.*)", re.DOTALL)
 _OTHER_LETTER = re.compile(r"(?:^|[\s,(])[A-Za-z](?:[).:]|$)")
 
 
-def _read_letter(content: str, choices: dict[str, str | None]) -> tuple[str | None, str]:
+def _read_letter(content: str, choices: dict[str, str | None]) -> _Letter:
     """Read the one letter an answer block names, with the reason."""
     content = content.strip()
     if not content:
-        return None, "the answer block is empty"
+        return _Letter(None, "the answer block is empty")
     match = _LETTER.fullmatch(content)
     letter, rest = (match.group(2).upper(), match.group(5).strip()) if match else (None, "")
     delimited = bool(match and (match.group(3) or match.group(4)))
     if letter in choices and not rest:
-        return letter, f"the answer block holds the letter {letter}"
+        return _Letter(letter, f"the answer block holds the letter {letter}")
     spaced = bool(match) and match.start(5) > match.end(2)  # "C CT" as well as "C) CT"
-    beside = (delimited or spaced) and choices.get(letter) == _fold(rest)
-    whole = _fold(content)
+    beside = (delimited or spaced) and choices.get(letter) == fold(rest)
+    whole = fold(content)
     named = {key for key, text in choices.items() if text and text == whole} | ({letter} if beside else set())
     if len(named) > 1:
-        return None, f"the text stands under several letters ({', '.join(sorted(named))})"
+        return _Letter(None, f"the text stands under several letters ({', '.join(sorted(named))})")
     if named:
         letter = named.pop()
         text = f"the letter {letter} and its text" if beside else f"the text of option {letter}"
-        return letter, f"the answer block holds {text}"
+        return _Letter(letter, f"the answer block holds {text}", by_text=not beside)
     if letter and letter not in choices and (delimited or not rest):
-        return None, f"the letter {letter} is not among the options"
+        return _Letter(None, f"the letter {letter} is not among the options")
     if not delimited:
-        return None, "the answer block is neither a letter nor the text of one option"
+        return _Letter(None, "the answer block is neither a letter nor the text of one option")
     if choices[letter] is not None:
-        return None, f"the letter {letter} stands beside text that is not option {letter}"
+        return _Letter(None, f"the letter {letter} stands beside text that is not option {letter}")
     if _OTHER_LETTER.search(rest):
-        return None, "the answer block names more than one letter"
-    return letter, f"the answer block holds the letter {letter} and text that could not be checked"
+        return _Letter(None, "the answer block names more than one letter")
+    return _Letter(letter, f"the answer block holds the letter {letter} and text that could not be checked")
 
 
 # No two neighbouring repeats may eat the same blanks: a completion of nothing but line ends must not take minutes.
@@ -217,8 +241,8 @@ def _read_untagged(answers: list[str], outside: str, choices: dict[str, str | No
     Of several answer blocks only the marked letters count, and only where all of them are one letter.
     """
     several = len(answers) > 1
-    text = _TAG.sub(" ", "\n".join(answers) if several else " ".join([*answers, outside]))
-    if not several and (letter := _read_letter(text, choices)[0]):
+    text = TAG.sub(" ", "\n".join(answers) if several else " ".join([*answers, outside]))
+    if not several and (letter := _read_letter(text, choices).letter):
         return letter
     for pattern in (_MARKED,) if several else (_STATED, _MARKED):
         found = None

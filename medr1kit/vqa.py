@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import re
 import string
-from functools import lru_cache
 
 MODALITIES = ("CT", "MRI", "X-Ray", "Ultrasound", "Dermoscopy", "Fundus", "OCT", "Microscopy")
 TASKS = (
@@ -207,11 +206,18 @@ def parse_solution(solution: str, n_options: int = len(LETTERS)) -> str:
     return letter
 
 
-@lru_cache(maxsize=100_000)
+def lowered(text: str) -> str:
+    """Return a text in lower case with single blanks: as stems, problems and thoughts are compared."""
+    return " ".join(str(text).casefold().split())
+
+
 def fold(text: str) -> str:
-    """Return a text without what an eye overlooks: case, repeated blanks, a full stop at the end.
+    """Return a text without what an eye overlooks: case, repeated blanks, full stops at the end.
+
+    So texts are compared wherever an option is looked for by its words: in an answer, a file, a list of options. An
+    audit that asks whether two wordings *mean* the same goes further (:func:`medr1kit.audits.rows.plain`).
 
     >>> fold("Thyroid  Gland.") == fold("thyroid gland")
     True
     """
-    return " ".join(str(text).casefold().split()).rstrip(". ")
+    return lowered(text).rstrip(". ")

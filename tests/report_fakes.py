@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 from widget_fakes import HOSTILE, check_safe, predictions
 
-from medr1kit.results.recorded_tables import recorded
+from medr1kit.results.kept import recorded
 from medr1kit.results.runs import RunWriter
 from medr1kit.results.tables import ROLLOUTS
 

@@ -7,7 +7,7 @@ import pytest
 from test_tables import predictions
 
 from medr1kit.results.compare import compare, transfer_table
-from medr1kit.results.published_tables import published
+from medr1kit.results.kept import published
 from medr1kit.results.stats import cluster_interval, paired_difference, pooled_difference, wilson
 from medr1kit.vqa import DataError
 

@@ -394,7 +394,7 @@ def test_a_tag_that_loses_a_character_is_seen(format):
 def every_letter(answers, outside, choices):
     """What :func:`_read_untagged` is to find, by looking at every letter."""
     several = len(answers) > 1
-    text = formats._TAG.sub(" ", "\n".join(answers) if several else " ".join([*answers, outside]))
+    text = formats.TAG.sub(" ", "\n".join(answers) if several else " ".join([*answers, outside]))
     if not several and (letter := formats._read_letter(text, choices)[0]):
         return letter
     for pattern in (formats._MARKED,) if several else (formats._STATED, formats._MARKED):
@@ -424,3 +424,35 @@ def test_a_text_is_read_again_with_other_options_and_in_another_format():
     assert (
         NO_THINK.parse(text, ["CT", "liver"]).well_formed and not THINK_BEFORE.parse(text, ["CT", "liver"]).well_formed
     )
+
+
+@pytest.mark.parametrize(
+    ("format", "text", "fault"),
+    [
+        (THINK_BEFORE, "<think>A ring.</think><answer>B</answer>", ""),
+        (THINK_BEFORE, " \n", "the completion is empty"),
+        (THINK_BEFORE, "<think>A ring.</think>B", "there is no <answer>…</answer> block outside the thinking"),
+        (THINK_BEFORE, "A ring.</think><answer>B</answer>", "<think> missing"),
+        (THINK_BEFORE, "<answer>B</answer><think>A ring.</think>", "the blocks stand in the wrong order"),
+        (THINK_BEFORE, "<think></think><think>x</think><answer>B</answer>", "there are more tags than the format has"),
+        (THINK_BEFORE, "<think>A ring.</think> so <answer>B</answer>", "there is text outside the blocks"),
+        (THINK_BEFORE, "<think> </think><answer>B</answer>", "the thinking is empty"),
+        (NO_THINK, "<answer>no letter</answer>", "the answer block is neither a letter nor the text of one option"),
+    ],
+)
+def test_the_parser_says_what_is_malformed(format, text, fault):
+    parsed = format.parse(text, ["liver", "CT"])
+    assert parsed.fault == fault and parsed.well_formed == (not fault)
+
+
+@pytest.mark.parametrize(
+    ("content", "by_text"),
+    [("CT", True), ("ct. .", True), ("B", False), ("B) CT", False), ("B CT", False), ("MRI", False), ("liver", True)],
+)
+def test_an_answer_says_whether_it_was_read_from_an_option_s_own_text(content, by_text):
+    assert NO_THINK.parse(f"<answer>{content}</answer>", ["liver", "CT"]).by_text == by_text
+
+
+@pytest.mark.parametrize(("content", "option"), [("CT. .", "CT"), ("ct . ", "CT."), ("CT", "CT . .")])
+def test_full_stops_and_blanks_at_the_end_of_an_option_s_text_do_not_count(content, option):
+    assert NO_THINK.parse(f"<answer>{content}</answer>", ["liver", option]).answer == "B"

@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 from errors_fakes import many
 
-from medr1kit.results.modes import compare_modes
+from medr1kit.results.compare import compare_modes
 from medr1kit.results.stats import mcnemar, paired_difference
 from medr1kit.vqa import DataError
 

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from datasets import Dataset
 
-from medr1kit.results.perturbations import against, clusters, position_table, rotate_options, share
-from medr1kit.results.stats import cluster_interval, paired_difference, wilson
+from medr1kit.results.perturbations import against, position_table, rotate_options
+from medr1kit.results.stats import cluster_interval, clusters, paired_difference, share, wilson
 from medr1kit.vqa import DataError, parse_problem, parse_solution
 
 TEXTS = [["liver", "lung", "brain"], ["yes", "no"]]

@@ -9,7 +9,7 @@ import pytest
 
 import medr1kit
 from medr1kit.results.compare import transfer_table
-from medr1kit.results.recorded_tables import recorded
+from medr1kit.results.kept import recorded
 from medr1kit.results.stats import pooled_difference
 from medr1kit.results.tables import PREDICTIONS, check_predictions
 from medr1kit.vqa import MODALITIES, DataError

@@ -8,9 +8,8 @@ import pytest
 from test_widgets_html import contrast
 from widget_fakes import HOSTILE, check_safe, predictions
 
-from medr1kit.results.compare import transfer_table
+from medr1kit.results.compare import compare_modes, transfer_table
 from medr1kit.results.maps import Map, cell_answers, cell_numbers, map_table, maps_of, slim
-from medr1kit.results.modes import compare_modes
 from medr1kit.views.pictures import Pictures
 from medr1kit.views.widgets.heat import cell_text, colours_of, map_html
 from medr1kit.views.widgets.transfer import explore_transfer
@@ -69,7 +68,7 @@ def test_a_cell_has_the_intervals_of_the_transfer_table(seeds):
     frame = study(seeds, formats=["think-before"])
     rows = slim(frame)
     [chosen] = maps_of(rows)
-    found = cell_numbers(rows, chosen, map_table(rows, chosen), "MRI", "CT")
+    found = cell_numbers(map_table(rows, chosen), chosen, "MRI", "CT")
     whole = transfer_table(frame).query("train_modality == 'MRI' and modality == 'CT'").iloc[0]
     names = {"accuracy_low": "low", "accuracy_high": "high", "before": "base_accuracy", "low": "difference_low"}
     names |= {"high": "difference_high", "low_seeds": "difference_low_seeds", "high_seeds": "difference_high_seeds"}
@@ -85,7 +84,7 @@ def test_several_base_seeds_are_paired_as_in_the_transfer_table():
     table = map_table(rows, maps_of(rows)[0])
     whole = transfer_table(frame)
     assert np.allclose(table["difference"], whole["difference"])
-    found = cell_numbers(rows, maps_of(rows)[0], table, "CT", "MRI")
+    found = cell_numbers(table, maps_of(rows)[0], "CT", "MRI")
     assert found["p"] == pytest.approx(whole.query("modality == 'MRI'")["p"].iloc[0])
 
 
@@ -120,14 +119,18 @@ def test_without_a_base_there_is_accuracy_and_no_difference(preds):
 
 def test_the_answers_of_a_cell_are_its_own(preds):
     rows = slim(preds)
-    sides, names, seed = cell_answers(rows, maps_of(rows)[0], "MRI", "CT")
+
+    def at(chosen, train):
+        return cell_numbers(map_table(rows, chosen), chosen, train, "CT")
+
+    sides, names, seed = cell_answers(rows, maps_of(rows)[0], at(maps_of(rows)[0], "MRI"))
     base, trained = (preds.iloc[side] for side in sides)
     assert names == ["base", "trained on MRI"] and seed == 0
     assert set(trained["train_modality"]) == {"MRI"} and set(trained["modality"]) == set(base["modality"]) == {"CT"}
     assert set(base["method"]) == {"base"} and list(base["id"]) == list(trained["id"])
     modes = Map("modality", "grpo", "tiny", ("no-think", "think-before"))
     for train, method in (("MRI", "grpo"), ("untrained", "base")):
-        sides, names, _ = cell_answers(rows, modes, train, "CT")
+        sides, names, _ = cell_answers(rows, modes, at(modes, train))
         assert names == ["think-before", "no-think"] == [preds.iloc[side]["format"].iloc[0] for side in sides]
         assert {method} == {name for side in sides for name in preds.iloc[side]["method"]}
 

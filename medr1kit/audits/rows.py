@@ -20,6 +20,7 @@ from medr1kit.vqa import (
     LETTERS,
     DataError,
     format_problem,
+    lowered,
     modality_name,
     parse_problem,
     parse_solution,
@@ -229,7 +230,7 @@ def encode(*sides: Questions) -> list[Wording]:
             lengths.append(len(plain_of[text]))
         counts = np.array([len(options) for options in side.options])
         starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-        stems = [stem_code.setdefault(stem, len(stem_code)) for stem in map(_loose, side.stems or [])]
+        stems = [stem_code.setdefault(stem, len(stem_code)) for stem in map(lowered, side.stems or [])]
         coded.append(
             Wording(
                 texts=np.array(texts),
@@ -243,13 +244,9 @@ def encode(*sides: Questions) -> list[Wording]:
     return coded
 
 
-def _loose(text: str) -> str:
-    return " ".join(str(text).casefold().split())
-
-
 def loose(texts: Iterable[str]) -> list[str]:
     """Return texts as stems and problems are compared: case and repeated blanks do not count."""
-    return [_loose(text) for text in texts]
+    return [lowered(text) for text in texts]
 
 
 def seen_in(values: Sequence[Hashable], known: Iterable[Hashable]) -> np.ndarray:

@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 
 from medr1kit.formats import ResponseFormat, format_named
-from medr1kit.results.errors.kinds import WHO
-from medr1kit.results.tables import check_predictions
+from medr1kit.results.tables import WHO, check_predictions, rows_by
 from medr1kit.vqa import LETTERS, DataError
 
 _NEEDED = ("id", "image_id", "question", "options", "answer", "format", "text", "predicted", "correct", "well_formed")
@@ -74,14 +73,12 @@ class Answers:
 
     def __init__(self, frames: Sequence[pd.DataFrame], names: Sequence[str] | None = None) -> None:
         for frame in frames:
-            if not isinstance(frame, pd.DataFrame):
-                raise DataError(f"predictions are a table, not a {type(frame).__name__}; pass what predict() returned")
             check_predictions(frame, _NEEDED)
         if not frames:
             raise DataError("no predictions were given; pass what predict() returned")
         self.ids = np.asarray(pd.unique(pd.concat([frame["id"] for frame in frames])), dtype=object)
         place = pd.Index(self.ids)
-        parts = [(k, frame, rows) for k, frame in enumerate(frames) for rows in _split(frame)]
+        parts = [(k, frame, rows) for k, frame in enumerate(frames) for rows in rows_by(frame, (*WHO, "seed"))]
         made = _names([(k, frame, rows[0]) for k, frame, rows in parts], len(frames))
         if names is not None and len(names) != len(parts):
             raise DataError(f"names= has {len(names)} names for {len(parts)} answerers: {', '.join(made)}")
@@ -157,35 +154,16 @@ class Answers:
     def containing(self, text: str, numbers: np.ndarray, shown: Sequence[int]) -> np.ndarray:
         """Return those of some questions whose stem, options or shown completions hold a text, in any case."""
         text = text.casefold()
-        found = np.zeros(len(numbers), dtype=bool)
-        if not len(numbers):
-            return numbers
-        for k in range(len(self.answerers)):
-            one, here = self.answerers[k], self._home[numbers] == k
-            if here.any():
-                rows = one.rows[numbers[here]]
-                stems, options = (one.frame[column].to_numpy(dtype=object)[rows] for column in ("question", "options"))
-                found[here] |= [
-                    _holds(stem, text) or any(_holds(o, text) for o in some) for stem, some in zip(stems, options)
-                ]
+        stems, options = (self.column(name)[numbers] for name in ("question", "options"))
+        found = [_holds(stem, text) or any(_holds(o, text) for o in some) for stem, some in zip(stems, options)]
         for k in shown:
-            one = self.answerers[k]
-            rows = one.rows[numbers]
-            texts = one.frame["text"].to_numpy(dtype=object)
-            found |= [row >= 0 and _holds(texts[row], text) for row in rows]
-        return numbers[found]
+            texts = self.answerers[k].column("text")[numbers]
+            found = [known or _holds(written, text) for known, written in zip(found, texts)]
+        return numbers[np.array(found, dtype=bool)]
 
 
 def _holds(value: object, text: str) -> bool:
     return isinstance(value, str) and text in value.casefold()
-
-
-def _split(frame: pd.DataFrame) -> list[np.ndarray]:
-    """The rows of each answerer in a frame, in the order in which they appear."""
-    keys = [column for column in (*WHO, "seed") if column in frame]
-    group = frame.groupby(keys, dropna=False, sort=False, observed=True).ngroup().to_numpy()
-    order = np.argsort(group, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
 
 
 def _names(parts: Sequence[tuple[int, pd.DataFrame, int]], n_frames: int) -> list[str]:

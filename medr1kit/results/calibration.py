@@ -14,7 +14,6 @@ calibrated, 100 questions show some .09. :attr:`Calibration.ece_noise` says how 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import matplotlib.pyplot as plt
@@ -23,8 +22,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from medr1kit.results.perturbations import share
-from medr1kit.results.stats import cluster_codes
+from medr1kit.results.stats import cluster_codes, share
 from medr1kit.vqa import LETTERS, DataError
 
 _DRAWS, _BLOCK = 2000, 100  # resamples; how many of them are in memory at a time
@@ -152,11 +150,10 @@ def _check(frame: pd.DataFrame, bins: int) -> None:
 
 def _calibrated_eces(confidence: np.ndarray, member: np.ndarray) -> np.ndarray:
     """ECEs of answers that are right as often as their confidence says."""
-    rng = np.random.default_rng(0)
-    eces = [
-        np.abs(((rng.random((size, len(confidence))) < confidence) - confidence) @ member).sum(axis=1)
-        for size in _blocks()
-    ]
+    rng, eces = np.random.default_rng(0), []
+    for _ in range(_DRAWS // _BLOCK):
+        right = rng.random((_BLOCK, len(confidence))) < confidence
+        eces.append(np.abs((right - confidence) @ member).sum(axis=1))
     return np.concatenate(eces) / len(confidence)
 
 
@@ -166,12 +163,9 @@ def _resampled(parts: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.nd
     sums = np.zeros((groups, parts.shape[1] + 1))
     np.add.at(sums, codes, np.column_stack([parts, np.ones(len(parts))]))
     rng = np.random.default_rng(0)
-    totals = np.concatenate([rng.multinomial(groups, np.full(groups, 1 / groups), size) @ sums for size in _blocks()])
+    even = np.full(groups, 1 / groups)
+    totals = np.concatenate([rng.multinomial(groups, even, _BLOCK) @ sums for _ in range(_DRAWS // _BLOCK)])
     return np.abs(totals[:, :-2]).sum(axis=1) / totals[:, -1], totals[:, -2] / totals[:, -1]
-
-
-def _blocks() -> Iterator[int]:
-    return iter([_BLOCK] * (_DRAWS // _BLOCK))
 
 
 def _reliability(
@@ -182,9 +176,8 @@ def _reliability(
         here = bin_of == number
         mean = float(confidence[here].mean()) if here.any() else float("nan")
         accuracy, low, high = share(right[here], images[here])
-        row = {"bin_low": number / bins, "bin_high": (number + 1) / bins, "n": int(here.sum()), "confidence": mean}
-        rows.append(row | {"accuracy": accuracy, "low": low, "high": high, "gap": accuracy - mean})
-    return pd.DataFrame(rows)
+        rows.append((number / bins, (number + 1) / bins, int(here.sum()), mean, accuracy, low, high, accuracy - mean))
+    return pd.DataFrame(rows, columns=["bin_low", "bin_high", "n", "confidence", "accuracy", "low", "high", "gap"])
 
 
 def plot_calibration(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:

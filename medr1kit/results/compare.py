@@ -5,6 +5,10 @@ same questions, and it is split into format and answers, because a model that le
 without learning medicine. And a matrix is *corrected*: of 64 cells in which nothing happened three look significant.
 
 Several seeds are averaged. Then one interval is for these runs on other questions, a wider one for other seeds, too.
+
+:func:`compare` is one comparison, :func:`transfer_table` sets each trained model against the untrained base,
+:func:`compare_modes` one response format against another, which is what Med-R1's figures show. All three, and the heat
+maps of widget and report (:mod:`medr1kit.results.maps`), get pairs and numbers from :mod:`medr1kit.results.pairs`.
 """
 
 from __future__ import annotations
@@ -15,10 +19,23 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
-from medr1kit.progress import progress
-from medr1kit.results.multiplicity import holm, max_t
-from medr1kit.results.stats import NAN, cluster_interval, mcnemar, paired_difference, pooled_difference, wilson
-from medr1kit.results.tables import VERDICT, check_clusters, check_predictions, in_canonical_order, same_letter
+from medr1kit.formats import format_named
+from medr1kit.results.multiplicity import holm
+from medr1kit.results.pairs import (
+    DIFFERENCE,
+    LIMITS,
+    NO_PAIRS,
+    Pairs,
+    Rows,
+    codes,
+    compared,
+    corrected,
+    count,
+    match,
+    pair,
+)
+from medr1kit.results.stats import cluster_interval, share
+from medr1kit.results.tables import VERDICT, check_predictions, in_canonical_order, rows_by, same_letter
 from medr1kit.vqa import DataError
 
 
@@ -82,109 +99,30 @@ def compare(before: pd.DataFrame, after: pd.DataFrame, cluster: str | None = Non
         DataError: if no question is in both, one side answers a question twice, the gold answers disagree, the two
             frames have different seeds, a cluster name is missing, or the numbers are published ones.
     """
-    pairs, unmatched = _pair(before, after, cluster)
-    if any(unmatched):
-        several = " (or not for every seed)" if pairs["seed"].nunique() > 1 else ""
+    several = all("format" in frame and frame["format"].nunique() > 1 for frame in (before, after))
+    check_predictions(before, ["id", *VERDICT], cluster)
+    check_predictions(after, ["id", *VERDICT])
+    rows = Rows([before, after], ["id", "format"] if several else ["id"], cluster)
+    sides = np.split(np.arange(len(rows.id)), [len(before)])
+    pairs = pair(rows, *sides)
+    [found] = compared(rows, [pairs]).to_dict("records")
+    if any(unmatched := [count(rows.question[side]) - found["n"] for side in sides]):
+        more = " (or not for every seed)" if found["seeds"] > 1 else ""
         warnings.warn(
-            f"compared {_n_questions(pairs)} questions; left out {unmatched[0]} that only `before` and {unmatched[1]} "
-            f"that only `after` answers{several}",
+            f"compared {found['n']} questions; left out {unmatched[0]} that only `before` and {unmatched[1]} that "
+            f"only `after` answers{more}",
             stacklevel=2,
         )
-    return _compare_pairs(pairs)
-
-
-def _pair(before: pd.DataFrame, after: pd.DataFrame, cluster: str | None) -> tuple[pd.DataFrame, tuple[int, int]]:
-    """One row a question and seed that both answered, and how many questions of either side are left out.
-
-    Columns: id, format, seed, cluster (None: all independent), and the verdicts with suffixes _before and _after.
-    """
-    frames = {"before": before, "after": after}
-    several = {name: [c for c in ("format", "seed") if c in f and f[c].nunique() > 1] for name, f in frames.items()}
-    unit = ["id", "format"] if all("format" in columns for columns in several.values()) else ["id"]
-    keys = {name: [*unit, *(["seed"] if "seed" in several[name] else [])] for name in frames}
-    for name, frame in frames.items():
-        check_predictions(frame, [*keys[name], *VERDICT, *([cluster] if cluster and name == "before" else [])])
-    _check_seeds(frames, keys)
-    shared = min(keys.values(), key=len)
-    sides = [frame[[*keys[name], *VERDICT]] for name, frame in frames.items()]
-    pairs = sides[0].merge(sides[1], on=shared, suffixes=("_before", "_after"))
-    _check_pairs(pairs, before, after)
-    if "seed" not in pairs:
-        pairs["seed"] = 0
-    pairs = pairs[pairs.groupby(unit)["seed"].transform("size") == pairs["seed"].nunique()].reset_index(drop=True)
-    if pairs.empty:
-        raise DataError("no question was answered by every seed; compare one seed at a time")
-    left_out = [len(frame[unit].drop_duplicates()) - len(pairs[unit].drop_duplicates()) for frame in frames.values()]
-    if cluster is not None:
-        check_clusters(before, cluster)
-        pairs["cluster"] = pairs["id"].map(before.drop_duplicates("id").set_index("id")[cluster])
-    else:
-        pairs["cluster"] = pairs["id"] if pairs["id"].duplicated().any() else None
-    return pairs, tuple(left_out)
-
-
-def _check_seeds(frames: dict[str, pd.DataFrame], keys: dict[str, list[str]]) -> None:
-    """Each side answers a question once, or once a seed; with the same seeds where both have several."""
-    for name, frame in frames.items():
-        if (repeated := frame.duplicated(keys[name])).any():
-            raise DataError(
-                f"`{name}` answers the question {frame.loc[repeated, 'id'].iloc[0]!r} more than once; select one "
-                "model and format, and label its runs by seed"
-            )
-    if all("seed" in columns for columns in keys.values()):
-        before, after = (sorted(frame["seed"].dropna().unique()) for frame in frames.values())
-        if before != after:
-            first, second = (", ".join(map(str, names)) for names in (before, after))
-            raise DataError(f"`before` has the seeds {first} and `after` the seeds {second}; give both the same")
-
-
-def _check_pairs(pairs: pd.DataFrame, before: pd.DataFrame, after: pd.DataFrame) -> None:
-    if pairs.empty:
-        raise DataError(
-            f"no question is in both frames: `before` has ids such as {before['id'].iloc[0]!r}, `after` such as "
-            f"{after['id'].iloc[0]!r}; predict on the same data"
-        )
-    other = ~same_letter(pairs["answer_before"], pairs["answer_after"])
-    if other.any():
-        raise DataError(
-            f"the gold answer of {pairs.loc[other, 'id'].iloc[0]!r} differs between the two frames ({int(other.sum())} "
-            "such questions); the ids name different questions"
-        )
-
-
-def _n_questions(pairs: pd.DataFrame) -> int:
-    return len(pairs) // pairs["seed"].nunique()
-
-
-def _changes(pairs: pd.DataFrame) -> np.ndarray:
-    return pairs["correct_after"].astype(int).to_numpy() - pairs["correct_before"].astype(int).to_numpy()
-
-
-def _compare_pairs(pairs: pd.DataFrame) -> Comparison:
-    before, after = (pairs[f"correct_{when}"].astype(int).to_numpy() for when in ("before", "after"))
-    change = _changes(pairs)
-    same = same_letter(pairs["lenient_predicted_before"], pairs["lenient_predicted_after"])
-    fixed, broken = int((change > 0).sum()), int((change < 0).sum())
-    if pairs["cluster"].isna().all():
-        difference, p = (*paired_difference(before, after), NAN, NAN), mcnemar(fixed, broken)
-    else:
-        difference = pooled_difference(before, after, pairs["cluster"], pairs["seed"])
-        p = float(max_t([change], [pairs["cluster"]]).p[0])
+    change = rows.right[pairs.after] - rows.right[pairs.before]
+    letters = pd.concat([before["lenient_predicted"], after["lenient_predicted"]], ignore_index=True)
+    same = same_letter(letters[pairs.before], letters[pairs.after])
     return Comparison(
-        _n_questions(pairs),
-        pairs["seed"].nunique(),
-        float(before.mean()),
-        float(after.mean()),
-        fixed,
-        broken,
-        *difference,
-        p,
-        repaired_format=float(change[same].sum() / len(pairs)),
-        changed_answer=float(change[~same].sum() / len(pairs)),
+        **found,
+        fixed=int((change > 0).sum()),
+        broken=int((change < 0).sum()),
+        repaired_format=float(change[same].sum() / len(change)),
+        changed_answer=float(change[~same].sum() / len(change)),
     )
-
-
-# --- matrices ---------------------------------------------------------------------------------------------------------
 
 
 def transfer_table(preds: pd.DataFrame, by: str = "modality", cluster: str | None = None) -> pd.DataFrame:
@@ -213,25 +151,12 @@ def transfer_table(preds: pd.DataFrame, by: str = "modality", cluster: str | Non
         DataError: if ``by`` is neither, columns or cluster names are missing, no trained model is there, one of them
             answers a question twice, or the numbers are published ones.
     """
-    if by not in ("modality", "task"):
-        raise DataError(f"transfer_table(by={by!r}): a model is trained by 'modality' or by 'task'")
-    train, other = (f"train_{by}", "train_task" if by == "modality" else "train_modality")
+    train, other = _trained_by(by, "transfer_table")
     keys = [train, "method", "format", "model", by]
-    check_predictions(preds, ["id", "seed", *keys, other, *([cluster] if cluster else []), *VERDICT])
-    if cluster is not None:
-        check_clusters(preds, cluster)
-    base = preds[preds["method"] == "base"]
-    trained = preds[(preds["method"] != "base") & (preds[train].notna() | preds[other].isna())]
-    if trained.empty:
-        raise DataError(f"no trained model in the predictions: no row has a {train} and a method other than 'base'")
-    trained = trained.assign(**{train: trained[train].astype(object).where(trained[train].notna(), "all")})
-    rows, pairs = [], []
-    cells = trained.groupby(keys, dropna=False, sort=False, observed=True)
-    for values, cell in progress(cells, "transfer table", total=cells.ngroups, unit="cell"):
-        row, paired = _cell(cell, base, train, cluster)
-        rows.append(dict(zip(keys, values)) | row)
-        pairs.append(paired)
-    table = pd.DataFrame(rows)
+    check_predictions(preds, ["id", "seed", *keys, other, *VERDICT], cluster)
+    table = gains(preds, by, cluster)
+    if len(faults := table["fault"][table["fault"] != ""]):
+        raise DataError(faults.iloc[0])
     if (unpaired := table["n"] - table["n_paired"]).any():
         empty = int((table["n_paired"] == 0).sum())
         warnings.warn(
@@ -239,47 +164,135 @@ def transfer_table(preds: pd.DataFrame, by: str = "modality", cluster: str | Non
             f"'base', same format and question); {empty} of {len(table)} cells have no difference",
             stacklevel=2,
         )
-    clusters = [paired["cluster"].where(paired["cluster"].notna(), paired["id"]) for paired in pairs]
-    table["p_holm"] = holm(table["p"])
-    table["p_corrected"] = max_t([_changes(paired) for paired in pairs], clusters).corrected
-    return in_canonical_order(table, keys)
+    return in_canonical_order(table.drop(columns=["fault", "sides"]), keys)
 
 
-_NO_PAIRS = pd.DataFrame(columns=["id", "cluster", "correct_before", "correct_after"])
+_ACCURACY = ("n", "seeds", "accuracy", "low", "high")
 
 
-def _cell(
-    cell: pd.DataFrame, base: pd.DataFrame, train: str, cluster: str | None
-) -> tuple[dict[str, float], pd.DataFrame]:
-    """Accuracy of one trained model on one test set, its paired difference to the base, and the pairs."""
-    if (repeated := cell.duplicated(["id", "seed"])).any():
-        raise DataError(
-            f"the model trained on {cell[train].iloc[0]!r} answers {cell.loc[repeated, 'id'].iloc[0]!r} more than once "
-            "with equal method, format, model and seed; label the runs apart or select one"
-        )
-    right, seeds = cell["correct"].astype(int), cell["seed"].nunique(dropna=False)
-    counted = cluster or ("id" if seeds > 1 else None)
-    low, high = wilson(right.sum(), len(cell)) if counted is None else cluster_interval(right, cell[counted])
-    row = {"n": cell["id"].nunique(), "seeds": seeds, "accuracy": right.mean(), "low": low, "high": high, "n_paired": 0}
-    limits = [f"difference_{name}" for name in ("low", "high", "low_seeds", "high_seeds")]
-    row |= dict.fromkeys(("base_accuracy", "difference", *limits, "p"), NAN)
-    untrained = _base_of(cell, base[base["id"].isin(cell["id"])])
-    if untrained.empty:
-        return row, _NO_PAIRS
-    pairs, _ = _pair(untrained, cell, cluster)
-    result = _compare_pairs(pairs)
-    row |= {"n_paired": result.n, "base_accuracy": result.accuracy_before, "difference": result.difference}
-    row |= dict(zip(limits, (result.low, result.high, result.low_seeds, result.high_seeds)))
-    return row | {"p": result.p}, pairs
+def gains(preds: pd.DataFrame, by: str, cluster: str | None = None) -> pd.DataFrame:
+    """Return the cells of :func:`transfer_table`, also where some cannot be compared.
+
+    Args:
+        preds, by, cluster: as there, checked.
+
+    Returns:
+        The same columns, in the order of the predictions; ``fault``: why a cell has no difference although there is a
+        base, in a sentence, empty otherwise; and ``sides``: the places of the base's rows and of the cell's.
+
+    Raises:
+        DataError: if no trained model is there.
+    """
+    train, other = _trained_by(by, "gains")
+    keys = [train, "method", "format", "model", by]
+    base = preds["method"].eq("base").to_numpy(bool)
+    trained = np.flatnonzero(~base & (preds[train].notna() | preds[other].isna()).to_numpy())
+    if not len(trained):
+        raise DataError(f"no trained model in the predictions: no row has a {train} and a method other than 'base'")
+    labels = preds[keys].iloc[trained]
+    labels = labels.assign(**{train: labels[train].astype(object).where(labels[train].notna(), "all")})
+    rows, untrained = Rows([preds], ["id"], cluster), np.flatnonzero(base)
+    format, model = (codes([preds], [column])[0] for column in ("format", "model"))
+    found, paired, sides = [], [], []
+    for part in rows_by(labels, keys):
+        cell, names = trained[part], labels.iloc[part[0]]
+        partners = _base_of(rows, untrained[format[untrained] == format[cell[0]]], cell, model)
+        right = rows.right[cell]
+        interval = cluster_interval(right, rows.cluster[cell]) if cluster else share(right, rows.id[cell])[1:]
+        found.append((*names, count(rows.id[cell]), count(rows.seed[cell]), right.mean(), *interval))
+        paired.append(_pairs_or_fault(rows, partners, cell, names[train]))
+        sides.append((partners, cell))
+    table, (cells, faults) = pd.DataFrame(found, columns=[*keys, *_ACCURACY]), zip(*paired)
+    names = {"n": "n_paired", "accuracy_before": "base_accuracy"} | {name: f"difference_{name}" for name in LIMITS}
+    table = table.join(compared(rows, cells).drop(columns=["seeds", "accuracy_after"]).rename(columns=names))
+    table = table.assign(p_holm=holm(table["p"]), p_corrected=corrected(rows, cells))
+    return table.assign(fault=faults, sides=sides)
 
 
-def _base_of(cell: pd.DataFrame, base: pd.DataFrame) -> pd.DataFrame:
-    """The base predictions a cell is compared with; no rows if there are none, or several models and none by name."""
-    who = cell.iloc[0]
-    base = base[base["format"] == who["format"]]
-    named = base[base["model"] == who["model"]]
-    if len(named) or base["model"].nunique(dropna=False) > 1:
+def _pairs_or_fault(rows: Rows, base: np.ndarray, cell: np.ndarray, name: str) -> tuple[Pairs, str]:
+    """The pairs of a cell, or why it has none although there is a base."""
+    remedy = "with equal method, format, model and seed; label the runs apart or select one"
+    try:
+        rows.check_once(cell, rows.answer, f"the model trained on {name!r} answers {{id}} more than once {remedy}")
+        return pair(rows, base, cell) if len(base) else NO_PAIRS, ""
+    except DataError as error:
+        return NO_PAIRS, str(error)
+
+
+def _base_of(rows: Rows, base: np.ndarray, cell: np.ndarray, model: np.ndarray) -> np.ndarray:
+    """The base answers a cell is compared with; none if there are none, or several models and none by name."""
+    base = base[np.isin(rows.id[base], rows.id[cell])]
+    named = base[model[base] == model[cell[0]]]
+    if len(named) or count(model[base]) > 1:
         base = named
-    if base["id"].duplicated().any():
-        base = base[base["seed"].isin(cell["seed"])]
-    return base
+    several = count(rows.id[base]) < len(base)
+    return base[np.isin(rows.seed[base], rows.seed[cell])] if several else base
+
+
+def compare_modes(
+    preds: pd.DataFrame,
+    one: str = "no-think",
+    other: str = "think-before",
+    by: str = "modality",
+    cluster: str | None = None,
+) -> pd.DataFrame:
+    """Return accuracy in one format minus accuracy in another, by what was trained on and what was tested on.
+
+    Args:
+        preds: predictions of models trained and tested in both formats, on the same questions. Rows of the untrained
+            base make a row "untrained"; models trained by the other of modality and task are left out; runs that differ
+            in nothing but ``seed`` are averaged, seed by seed.
+        one, other: the two formats; the difference is ``one`` minus ``other``.
+        by: "modality" or "task".
+        cluster: a column whose equal values do not count as independent, as in :func:`compare`; None: the
+            question.
+
+    Returns:
+        A row per ``method``, ``model``, ``train_<by>`` and ``<by>`` that both formats answered: ``n`` (questions),
+        ``seeds``, ``accuracy_one``, ``accuracy_other``, ``difference`` with ``low`` and ``high`` (95 %, paired) and
+        ``low_seeds``, ``high_seeds`` (covering other seeds, too; nan with one), ``p``, ``p_corrected`` (for all rows,
+        by max-T) and ``quantity`` (what is drawn). :func:`medr1kit.views.plots.plot_transfer` draws one method of it.
+
+    Raises:
+        DataError: if a format is unknown or has no rows, ``by`` is neither, a column is missing, the formats share no
+            question, one answers a question twice, or their gold answers disagree.
+    """
+    return modes(preds, one, other, by, cluster).drop(columns="sides")
+
+
+def modes(preds: pd.DataFrame, one: str, other: str, by: str, cluster: str | None = None) -> pd.DataFrame:
+    """Return the table of :func:`compare_modes` with one column more, ``sides``: the places of the pairs' rows, those
+    in the format ``other`` first.
+    """
+    train, other_train = _trained_by(by, "compare_modes")
+    names, keys = [format_named(name).name for name in (one, other)], ["method", "model", train, by]
+    check_predictions(preds, [*keys, other_train, "id", "seed", "format", "answer", "correct"], cluster)
+    base, named, format = preds["method"].eq("base"), preds[train].notna(), preds["format"].to_numpy(object)
+    preds = preds.assign(**{train: preds[train].astype(object).where(named, "all").mask(base, "untrained")})
+    rows = Rows([preds], [*keys, "id"], cluster)
+    meant, places = base | named | preds[other_train].isna(), []
+    for name in names:
+        places.append(np.flatnonzero(meant & (format == name)))
+        if not len(places[-1]):
+            raise DataError(f"no predictions in the format {name!r}; there are {', '.join(pd.unique(format[meant]))}")
+        remedy = "by one method, model and seed; label the runs apart or select one"
+        rows.check_once(places[-1], rows.answer, f"{{id}} is answered more than once in {name} {remedy}")
+    after, before = (side[at] for side, at in zip(places, match(*(rows.answer[side] for side in places))))
+    if not len(after):
+        raise DataError(f"no question is answered in both {names[0]} and {names[1]} by one method, model and seed")
+    rows.check_gold(before, after, "two formats")
+    who = preds[keys].iloc[after]
+    parts = rows_by(who, keys)
+    cells = [Pairs(before[part], after[part], rows.seed[after[part]]) for part in parts]
+    table = pd.DataFrame([tuple(who.iloc[part[0]]) for part in parts], columns=keys)
+    numbers = compared(rows, cells)[["n", "seeds", "accuracy_after", "accuracy_before", *DIFFERENCE]]
+    table = table.join(numbers.rename(columns={"accuracy_after": "accuracy_one", "accuracy_before": "accuracy_other"}))
+    table = table.assign(p_corrected=corrected(rows, cells), quantity=f"{names[0]} minus {names[1]}")
+    return in_canonical_order(table.assign(sides=[cell[:2] for cell in cells]), keys)
+
+
+def _trained_by(by: str, function: str) -> tuple[str, str]:
+    """The column that says what was trained on, and the one that says it of models that are not meant."""
+    if by not in ("modality", "task"):
+        raise DataError(f"{function}(by={by!r}): a model is trained by 'modality' or by 'task'")
+    return f"train_{by}", "train_task" if by == "modality" else "train_modality"

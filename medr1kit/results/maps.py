@@ -1,14 +1,12 @@
 """Heat maps of transfer: which maps a set of predictions holds, their numbers, and the answers behind a cell.
 
 A map has a row for what was trained on and a column for what was tested. Its numbers are those of
-:func:`medr1kit.results.compare.transfer_table` or :func:`medr1kit.results.modes.compare_modes`. What each cell needs at
-once, its difference and whether that may be chance, is computed here for all cells together, because a reader waits for
-it; the intervals of a cell are computed when it is chosen.
+:func:`medr1kit.results.compare.transfer_table` or :func:`medr1kit.results.compare.compare_modes`, corrected for this
+map.
 """
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -16,10 +14,8 @@ import numpy as np
 import pandas as pd
 
 from medr1kit.formats import FORMATS
-from medr1kit.results.compare import compare
-from medr1kit.results.modes import compare_modes
-from medr1kit.results.multiplicity import max_t
-from medr1kit.results.stats import NAN, cluster_interval, wilson
+from medr1kit.results.compare import gains, modes
+from medr1kit.results.pairs import LIMITS
 from medr1kit.results.tables import VERDICT, check_predictions
 from medr1kit.vqa import DataError
 
@@ -71,19 +67,19 @@ def maps_of(preds: pd.DataFrame) -> list[Map]:
         DataError: if no model was trained on one modality or task.
     """
     trained = preds[preds["method"] != "base"]
-    gains, modes = [], []
+    trainings, pairs = [], []
     for by in ("modality", "task"):
         named = trained[trained[f"train_{by}"].notna() & trained[by].notna()]
         for (method, model), rows in named.groupby(["method", "model"], sort=False, dropna=False, observed=True):
             formats = [name for name in FORMATS if rows["format"].eq(name).any()]
-            gains += [Map(by, method, model, (name,)) for name in formats]
-            modes += [Map(by, method, model, pair[::-1]) for pair in combinations(formats, 2)]
-    if not gains:
+            trainings += [Map(by, method, model, (name,)) for name in formats]
+            pairs += [Map(by, method, model, pair[::-1]) for pair in combinations(formats, 2)]
+    if not trainings:
         raise DataError(
             "no model in the predictions was trained on one modality or task: give predictions of several trained "
             "models, with train_modality or train_task, below each other, and those of the base"
         )
-    return gains + modes
+    return trainings + pairs
 
 
 def slim(preds: pd.DataFrame) -> pd.DataFrame:
@@ -92,8 +88,6 @@ def slim(preds: pd.DataFrame) -> pd.DataFrame:
     Raises:
         DataError: if columns are missing, or a row does not say which question it answers, by which model and method.
     """
-    if not isinstance(preds, pd.DataFrame):
-        raise DataError(f"predictions are a table, not a {type(preds).__name__}; pass what predict() returned")
     rows = check_predictions(preds, _NEEDED)[list(_NEEDED)].reset_index(drop=True)
     for column in ("id", "model", "method"):
         if (missing := rows[column].isna().to_numpy()).any():
@@ -109,115 +103,58 @@ def map_table(preds: pd.DataFrame, chosen: Map) -> pd.DataFrame:
         chosen: one of :func:`maps_of`.
 
     Returns:
-        A row a cell: ``train_<by>``, ``<by>``, ``n`` (questions), ``accuracy``, ``before`` (of the base, or in the
-        second format), ``difference``, ``p_corrected`` (for the whole map, by max-T); where two formats are compared
-        also what :func:`medr1kit.results.modes.compare_modes` says.
+        A row a cell, with the numbers of :func:`medr1kit.results.compare.transfer_table` or
+        :func:`medr1kit.results.compare.compare_modes` under the same names for both: ``train_<by>``, ``<by>``, ``n``
+        (questions), ``seeds``, ``accuracy``, ``before`` (of the base, or in the second format), ``difference``,
+        ``low``, ``high``, ``low_seeds``, ``high_seeds``, ``p``, ``p_corrected`` (for the whole map, by max-T); gains
+        also ``accuracy_low``, ``accuracy_high`` and ``fault``, why a cell cannot be compared. ``sides`` has the rows of
+        ``preds`` behind the cell, those before and those after.
     """
+    base, same = preds["method"].eq("base"), preds["model"].eq(chosen.model)
+    rows = preds[(base | preds["method"].eq(chosen.method) & same) & preds["format"].isin(chosen.formats)]
     if chosen.compares_formats:
-        rows = preds[preds["method"].isin([chosen.method, "base"]) & preds["model"].eq(chosen.model)]
-        rows = rows[_belongs(rows, chosen) & rows["format"].isin(chosen.formats)]
-        table = compare_modes(rows, *chosen.formats, by=chosen.by)
-        return table.rename(columns={"accuracy_one": "accuracy", "accuracy_other": "before"})
-    return _gains(*_sides(preds, chosen), chosen)
+        table = modes(rows[rows["model"].eq(chosen.model)], *chosen.formats, chosen.by)
+        table = table.rename(columns={"accuracy_one": "accuracy", "accuracy_other": "before"})
+    else:
+        names = {"low": "accuracy_low", "high": "accuracy_high", "base_accuracy": "before"}
+        table = gains(rows, chosen.by).rename(columns=names | {f"difference_{name}": name for name in LIMITS})
+    index = rows.index.to_numpy()
+    return table.assign(sides=[[index[side] for side in sides] for sides in table["sides"]])
 
 
-def cell_numbers(preds: pd.DataFrame, chosen: Map, table: pd.DataFrame, train: str, test: str) -> dict | None:
-    """Return what is known of a cell, with its intervals; None if the map has no such cell.
+def cell_numbers(table: pd.DataFrame, chosen: Map, train: str, test: str) -> dict | None:
+    """Return the numbers of one cell of :func:`map_table`; None if the map has no such cell.
 
-    Args:
-        preds, chosen: as in :func:`map_table`.
-        table: from :func:`map_table`.
-        train, test: the cell.
-
-    Returns:
-        ``n``, ``seeds``, ``accuracy``, ``before``, ``difference``, ``low``, ``high``, ``low_seeds``, ``high_seeds``,
-        ``p``, ``p_corrected``; gains also ``accuracy_low`` and ``accuracy_high``.
+    Raises:
+        DataError: if the cell cannot be compared.
     """
     found = table[(table[chosen.train] == train) & (table[chosen.by] == test)]
     if found.empty:
         return None
-    if chosen.compares_formats:
-        return found.iloc[0].to_dict()
-    rows, base = _sides(preds, chosen)
-    rows = rows[(rows[chosen.train] == train) & (rows[chosen.by] == test)]
-    base = base[base["id"].isin(rows["id"])]
-    if base["id"].duplicated().any():
-        base = base[base["seed"].isin(rows["seed"])]
-    right, seeds = rows["correct"].astype(int), rows["seed"].nunique(dropna=False)
-    limits = wilson(right.sum(), len(rows)) if seeds == 1 else cluster_interval(right, rows["id"])
-    known = {"n": rows["id"].nunique(), "seeds": seeds, "accuracy": right.mean(), "before": NAN, "difference": NAN}
-    known |= dict.fromkeys(("low", "high", "low_seeds", "high_seeds", "p", "p_corrected"), NAN)
-    known |= dict(zip(("accuracy_low", "accuracy_high"), limits))
-    if base.empty:
-        return known
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # how many questions have no base is seen from n
-        pair = compare(base, rows)
-    known |= {name: getattr(pair, name) for name in ("difference", "low", "high", "low_seeds", "high_seeds", "p")}
-    return known | {"before": pair.accuracy_before, "p_corrected": found["p_corrected"].iloc[0]}
+    cell = found.iloc[0].to_dict()
+    if fault := cell.pop("fault", ""):
+        raise DataError(fault)
+    return cell
 
 
-def cell_answers(preds: pd.DataFrame, chosen: Map, train: str, test: str) -> tuple[list[np.ndarray], list[str], object]:
+def cell_answers(preds: pd.DataFrame, chosen: Map, cell: dict | None) -> tuple[list[np.ndarray], list[str], object]:
     """Return which answers are behind a cell: those before (where there are any) and after, by their place in
     ``preds``; what to call them; and the seed. Of several seeds the first is taken.
+
+    Args:
+        preds, chosen: as in :func:`map_table`.
+        cell: from :func:`cell_numbers`.
     """
-    if chosen.compares_formats:
-        untrained = train == "untrained"
-        own = preds["method"].eq("base" if untrained else chosen.method) & preds["model"].eq(chosen.model)
-        rows = preds[own & preds[chosen.by].eq(test)]
-        if not untrained:
-            rows = rows[_belongs(rows, chosen)]
-            rows = rows[rows[chosen.train].isna() if train == "all" else rows[chosen.train].eq(train)]
-        sides, names = [rows[rows["format"].eq(name)] for name in chosen.formats[::-1]], list(chosen.formats[::-1])
-    else:
-        rows, base = _sides(preds, chosen)
-        rows = rows[(rows[chosen.train] == train) & (rows[chosen.by] == test)]
-        sides, names = [base[base["id"].isin(rows["id"])], rows], ["base", f"trained on {train}"]
-    seed = sides[1]["seed"].iloc[0] if len(sides[1]) else None
+    if cell is None:
+        return [], [], None
+    names = chosen.formats[::-1] if chosen.compares_formats else ("base", f"trained on {cell[chosen.train]}")
+    sides = [preds.loc[side] for side in cell["sides"]]
+    seed = sides[1]["seed"].iloc[0]
     kept = [(_of_seed(side, seed), name) for side, name in zip(sides, names) if len(side)]
     return [side.index.to_numpy() for side, _ in kept], [name for _, name in kept], seed
-
-
-def _belongs(rows: pd.DataFrame, chosen: Map) -> pd.Series:
-    other = "train_task" if chosen.by == "modality" else "train_modality"
-    return rows["method"].eq("base") | rows[chosen.train].notna() | rows[other].isna()
 
 
 def _of_seed(rows: pd.DataFrame, seed: object) -> pd.DataFrame:
     if not rows["id"].duplicated().any():
         return rows
     return rows[rows["seed"] == (seed if rows["seed"].eq(seed).any() else rows["seed"].iloc[0])]
-
-
-def _sides(preds: pd.DataFrame, chosen: Map) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The trained rows of a gain, and the rows of the base that they are compared with."""
-    same = preds["format"].eq(chosen.formats[0])
-    rows = preds[same & preds["method"].eq(chosen.method) & preds["model"].eq(chosen.model) & _belongs(preds, chosen)]
-    rows = rows.assign(**{chosen.train: rows[chosen.train].astype(object).where(rows[chosen.train].notna(), "all")})
-    base = preds[same & preds["method"].eq("base")]
-    named = base[base["model"].eq(chosen.model)]  # as transfer_table chooses it
-    return rows, named if len(named) or base["model"].nunique(dropna=False) > 1 else base
-
-
-def _gains(rows: pd.DataFrame, base: pd.DataFrame, chosen: Map) -> pd.DataFrame:
-    """transfer_table's differences and corrected p-values, of one model, for all cells in one go."""
-    keys = [chosen.train, chosen.by]
-    pair = ["id", "seed"] if base["id"].duplicated().any() else ["id"]
-    both = rows[[*keys, *pair, *({"seed"} - set(pair)), "correct"]].merge(
-        base[[*pair, "correct"]], on=pair, how="left", suffixes=("", "_base")
-    )
-    right = both["correct"].to_numpy(float)
-    was = pd.to_numeric(both["correct_base"].astype(object), errors="coerce").to_numpy(float)
-    codes, cells, changes, ids = both["id"].factorize()[0], [], [], []
-    for values, place in both.groupby(keys, sort=False, dropna=False, observed=True).indices.items():
-        seeds = both["seed"].iloc[place].nunique(dropna=False)
-        paired = place[~np.isnan(was[place])]
-        paired = paired[np.bincount(codes[paired], minlength=len(codes))[codes[paired]] == seeds]
-        before = was[paired].mean() if len(paired) else float("nan")
-        gain = (right[paired] - was[paired]).mean() if len(paired) else float("nan")
-        n = len(np.unique(codes[place]))
-        cells.append((*values, n, right[place].mean(), before, gain))
-        changes.append(right[paired] - was[paired])
-        ids.append(codes[paired])
-    table = pd.DataFrame(cells, columns=[*keys, "n", "accuracy", "before", "difference"])
-    return table.assign(p_corrected=max_t(changes, ids).corrected)

@@ -16,15 +16,14 @@ is right in every rotation (CircularEval; Liu et al., arXiv 2307.06281, section 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from medr1kit.progress import no_bars_of_datasets
-from medr1kit.results.stats import cluster_interval, paired_difference, wilson
-from medr1kit.results.tables import check_clusters, check_predictions
+from medr1kit.results.stats import clusters, paired_difference, share
+from medr1kit.results.tables import check_predictions
 from medr1kit.vqa import LETTERS, DataError, format_problem, format_solution
 
 if TYPE_CHECKING:
@@ -63,31 +62,6 @@ def rotate_options(dataset: Dataset, by: int) -> Dataset:
     return rows
 
 
-def share(values: Sequence[bool], images: Sequence[Hashable]) -> tuple[float, float, float]:
-    """Return a share with its 95 % interval: Wilson's, or clustered by image where several values share one.
-
-    Args:
-        values: n verdicts, true or false.
-        images: n image ids; none may be missing.
-
-    Returns:
-        (share, low, high), each in 0..1; all nan for n = 0, the limits nan if several values share a single image.
-
-    >>> [round(number, 2) for number in share([True, True, False, True], ["a", "b", "c", "d"])]
-    [0.75, 0.3, 0.95]
-    """
-    values = np.asarray(values, dtype=float)
-    if not len(values):
-        return (float("nan"),) * 3
-    interval = wilson(values.sum(), len(values)) if clusters(images) is None else cluster_interval(values, images)
-    return float(values.mean()), *interval
-
-
-def clusters(images: Sequence[Hashable]) -> Sequence[Hashable] | None:
-    """Return the image ids if any of them occurs twice, else None: then questions are independent."""
-    return images if pd.Series(images, dtype=object).duplicated().any() else None
-
-
 def against(preds: pd.DataFrame, reference: pd.DataFrame) -> dict[str, float]:
     """Return accuracy, and how many answers differ from those to the questions as they were.
 
@@ -98,8 +72,8 @@ def against(preds: pd.DataFrame, reference: pd.DataFrame) -> dict[str, float]:
     Returns:
         ``n``; ``accuracy``, ``low``, ``high``; ``flipped`` (share of questions with another letter; an unreadable
         answer counts as one more letter), ``flipped_low``, ``flipped_high``; ``difference`` (accuracy minus that of
-        ``reference``, paired), ``difference_low``, ``difference_high``. Intervals as in :func:`share`; those of the
-        reference itself are 0, by definition.
+        ``reference``, paired), ``difference_low``, ``difference_high``. Intervals as in
+        :func:`medr1kit.results.stats.share`; those of the reference itself are 0, by definition.
     """
     images = preds["image_id"]
     row = {"n": len(preds)} | _named("accuracy low high", share(preds["correct"], images))
@@ -135,8 +109,7 @@ def position_table(preds: pd.DataFrame) -> pd.DataFrame:
     Raises:
         DataError: if columns are missing, there are no rows, or a question was asked only once.
     """
-    check_predictions(preds, ["id", "image_id", "options", "answer", "predicted", "correct"])
-    check_clusters(preds, "image_id")
+    check_predictions(preds, ["id", "options", "answer", "predicted", "correct"], cluster="image_id")
     questions = _by_question(preds)
     if (once := questions["asked"] < 2).any():
         raise DataError(f"question {questions.index[once][0]!r} was asked once; ask it with rotated options, too")

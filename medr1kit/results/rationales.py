@@ -19,6 +19,7 @@ from medr1kit.data.phantoms import ImageId, fact_words, truth_of
 from medr1kit.data.phantoms.rationales import Reading, read_rationale
 from medr1kit.progress import progress
 from medr1kit.results.stats import cluster_interval
+from medr1kit.results.tables import groups_by
 from medr1kit.vqa import LETTERS, DataError
 
 _COLUMNS = ("image_id", "source", "think", "options", "predicted")
@@ -74,14 +75,12 @@ def rationale_truth(preds: pd.DataFrame, by: str | Sequence[str] | None = None) 
             "known; predict without stop_at_answer"
         )
     rationales, statements = _read_all(preds)
-    if not keys:
-        return pd.DataFrame([_truth_row(rationales, statements)])
     rows = []
-    for values, part in _groups(rationales, groups):
+    for names, part in groups_by(rationales, groups):
         own = statements[statements["row"].isin(part.index)]
         for fact, some in own.groupby("fact", sort=False) if "fact" in keys else [(None, own)]:
-            head = values | ({"fact": fact} if "fact" in keys else {})
-            rows.append({key: head[key] for key in keys} | _truth_row(part, some))
+            names = names | {"fact": fact}
+            rows.append({key: names[key] for key in keys} | _truth_row(part, some))
     return pd.DataFrame(rows)
 
 
@@ -92,24 +91,15 @@ def _read_all(preds: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     bar = progress(texts, "reading rationales", total=len(preds), unit="rationale")
     for row, (image_id, think, options, predicted) in enumerate(bar):
         if not isinstance(think, str):
-            verdicts.append({"written": False})
+            verdicts.append((False, None, None, None))
             continue
         reading = check_rationale(think, image_id)
         letter = concluded_letter(reading.conclusion, options)
-        verdicts.append(
-            {
-                "written": True,
-                "names_finding": reading.names_finding,
-                "concludes": letter is not None,
-                "agrees": letter is not None and letter == predicted,
-            }
-        )
-        statements += [{"row": row, "image_id": image_id, "fact": s.fact, "holds": s.holds} for s in reading.statements]
-    columns = ["written", "names_finding", "concludes", "agrees"]
-    return (
-        preds.join(pd.DataFrame(verdicts, columns=columns)),
-        pd.DataFrame(statements, columns=["row", "image_id", "fact", "holds"]),
-    )
+        concludes = letter is not None
+        verdicts.append((True, reading.names_finding, concludes, concludes and letter == predicted))
+        statements += [(row, image_id, statement.fact, statement.holds) for statement in reading.statements]
+    rationales = preds.join(pd.DataFrame(verdicts, columns=["written", "names_finding", "concludes", "agrees"]))
+    return rationales, pd.DataFrame(statements, columns=["row", "image_id", "fact", "holds"])
 
 
 def concluded_letter(conclusion: str | None, options: Sequence[str]) -> str | None:
@@ -125,12 +115,6 @@ def concluded_letter(conclusion: str | None, options: Sequence[str]) -> str | No
     named = {LETTERS[i] for i, option in enumerate(options) if option.casefold() in texts}
     both = letters | named
     return both.pop() if len(both) == 1 else None
-
-
-def _groups(rationales: pd.DataFrame, keys: list[str]):
-    if not keys:
-        return [({}, rationales)]
-    return [(dict(zip(keys, values)), part) for values, part in rationales.groupby(keys, dropna=False, sort=False)]
 
 
 def _truth_row(rationales: pd.DataFrame, statements: pd.DataFrame) -> dict[str, float]:

@@ -60,14 +60,14 @@ class Run:
     def rollouts(self) -> pd.DataFrame:
         """A row per sampled completion; no rows if nothing was sampled yet."""
         if (self.path / _ROLLOUTS).exists():
-            return _read_parquet(self.path / _ROLLOUTS)
+            return read_parquet(self.path / _ROLLOUTS)
         return _read_rollout_lines(self.path / _LINES)
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
         """A row per tested question; no rows if nothing was tested yet."""
         if (self.path / _PREDICTIONS).exists():
-            return _read_parquet(self.path / _PREDICTIONS)
+            return read_parquet(self.path / _PREDICTIONS)
         return pd.DataFrame(columns=list(PREDICTIONS))
 
 
@@ -239,7 +239,12 @@ def _read_rollout_lines(file: Path) -> pd.DataFrame:
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(ROLLOUTS))
 
 
-def _read_parquet(file: Path) -> pd.DataFrame:
+def read_parquet(file: Path) -> pd.DataFrame:
+    """Return a table from a parquet file, its options as lists.
+
+    Raises:
+        DataError: if the file cannot be read.
+    """
     try:
         frame = pd.read_parquet(file)
     except (OSError, ValueError) as error:

@@ -5,6 +5,7 @@ has one tool::
 
     how accurate is this model?            wilson(137, 200)              interval of a share
     … when questions share an image?       cluster_interval(v, c)        interval that counts images, not questions
+    … whichever of the two it is?          share(v, images)              share and interval
     did training change anything?          paired_difference, mcnemar    the same questions before and after
     … trained again with other seeds?      pooled_difference             mean over seeds, paired by question
     … in any of 64 cells?                  medr1kit.results.multiplicity         correction for having looked 64 times
@@ -106,13 +107,39 @@ def cluster_interval(values: Sequence[float], clusters: Sequence[Hashable], leve
     return _score_interval(mean, mean * (1 - mean) / error**2, stdtrit(groups - 1, (1 + level) / 2))
 
 
+def share(values: Sequence[bool], images: Sequence[Hashable]) -> tuple[float, float, float]:
+    """Return a share with its 95 % interval: Wilson's, or clustered by image where several values share one.
+
+    Args:
+        values: n verdicts, true or false.
+        images: n image ids; none may be missing.
+
+    Returns:
+        (share, low, high), each in 0..1; all nan for n = 0, the limits nan if several values share a single image.
+
+    >>> [round(number, 2) for number in share([True, True, False, True], ["a", "b", "c", "d"])]
+    [0.75, 0.3, 0.95]
+    """
+    values = np.asarray(values, dtype=float)
+    if not len(values):
+        return (NAN, NAN, NAN)
+    interval = wilson(values.sum(), len(values)) if clusters(images) is None else cluster_interval(values, images)
+    return float(values.mean()), *interval
+
+
+def clusters(images: Sequence[Hashable]) -> Sequence[Hashable] | None:
+    """Return the image ids if any of them occurs twice, else None: then questions are independent."""
+    return images if pd.Series(images, dtype=object).duplicated().any() else None
+
+
 def cluster_codes(clusters: Sequence[Hashable], n: int) -> tuple[np.ndarray, int]:
     """Return a number for each of n values' clusters, and how many clusters there are.
 
     Raises:
         ValueError: if there are not n cluster names or one is missing.
     """
-    codes, names = pd.factorize(pd.Series(clusters, dtype=object))
+    numbers = isinstance(clusters, np.ndarray) and clusters.dtype.kind == "i"  # as they are: much the quickest
+    codes, names = pd.factorize(clusters if numbers else pd.Series(clusters, dtype=object))
     if len(codes) != n:
         raise ValueError(f"{n} values but {len(codes)} clusters; give one cluster name a value")
     if (codes < 0).any():

@@ -40,7 +40,7 @@ import pandas as pd
 from medr1kit.formats import NO_THINK, ResponseFormat, format_named
 from medr1kit.results.tables import ROLLOUTS
 from medr1kit.rewards import repetition_reward
-from medr1kit.vqa import DataError
+from medr1kit.vqa import DataError, lowered
 
 FEW_WORDS = 3  # a thought of fewer words says nothing about a picture: "", "…", "ok then"
 _FIRST_WORDS = 5  # "The answer is B because"
@@ -55,15 +55,15 @@ class Reading(NamedTuple):
     gold: str | None
     letter: str | None
     well_formed: bool
-    several: bool
-    trailing: bool
+    several_answers: bool
+    trailing_text: bool
     option_text: bool
     masked: str | None  # the thought with option texts and letters blanked; None without a thought
     words: int | None  # of the thought; None without one
     answer_first: bool
     repetition: float
     looping: bool
-    tokens: float
+    mean_length: float
     truncated: bool
     reward: float
 
@@ -112,15 +112,15 @@ def _read(row: Mapping[str, Any], format: ResponseFormat) -> Reading:
         gold=row.get("answer"),
         letter=parsed.lenient_answer,
         well_formed=parsed.well_formed,
-        several=_several(text, parsed.answer, options),
-        trailing=_trailing(text, format),
-        option_text=parsed.answer is not None and parsed.reason.endswith(f"the text of option {parsed.answer}"),
+        several_answers=_several(text, parsed.answer, options),
+        trailing_text=_trailing(text, format),
+        option_text=parsed.by_text,
         masked=_mask(thought, options) if thought else None,
         words=None if thought is None else len(thought.split()),
         answer_first=_names(start, parsed.answer, options),
         repetition=abs(_repetition([text])[0]),
         looping=len(data := text.encode()) > LOOP * len(zlib.compress(data, 1)),
-        tokens=row["n_tokens"],
+        mean_length=row["n_tokens"],
         truncated=bool(row["truncated"]),
         reward=sum(value for value in rewards if value == value),
     )
@@ -167,55 +167,39 @@ _LONE = re.compile(r"\b[A-Za-z]\b")
 
 def _mask(thought: str, options: Sequence[str] | None) -> str:
     """The thought with option texts and lone letters blanked, so that "… so B" and "… so C" are one and the same."""
-    masked = " ".join(thought.casefold().split())
+    masked = lowered(thought)
     for text in sorted(() if options is None else options, key=len, reverse=True):
-        masked = masked.replace(" ".join(text.casefold().split()) or "_", "_")
+        masked = masked.replace(lowered(text) or "_", "_")
     return _LONE.sub("_", masked)
 
 
 def columns_of(readings: Sequence[Reading], format: ResponseFormat) -> dict[str, float]:
     """Return the columns of :func:`watch_columns` for completions that were read before, of one step or of several."""
-    columns = {
-        "several_answers": _mean(reading.several for reading in readings),
-        "trailing_text": _mean(reading.trailing for reading in readings),
-        "option_text": _mean(reading.option_text for reading in readings),
-        "repetition": _mean(reading.repetition for reading in readings),
-        "looping": _mean(reading.looping for reading in readings),
-        "mean_length": _mean(reading.tokens for reading in readings),
-        "truncated": _mean(reading.truncated for reading in readings),
-        "reward": _mean(reading.reward for reading in readings),
-        "well_formed": _mean(reading.well_formed for reading in readings),
-        "accuracy": _mean(reading.letter == reading.gold for reading in readings if reading.letter),
-        "top_letter": _top([r.letter for r in readings if r.letter])[1],
-        "letter_excess": _letter_excess(readings),
-    }
+    columns = {name: _mean(getattr(reading, name) for reading in readings) for name in _MEANS}
+    read = [reading for reading in readings if reading.letter]
+    columns["accuracy"] = _mean(reading.letter == reading.gold for reading in read)
+    if read:
+        letter, uses = Counter(reading.letter for reading in read).most_common(1)[0]
+        columns["top_letter"] = uses / len(read)
+        columns["letter_excess"] = columns["top_letter"] - _mean(reading.gold == letter for reading in read)
     if "think" in format.blocks:
-        columns |= {
-            "empty_thoughts": _mean(r.words < FEW_WORDS for r in readings if r.words is not None),
-            "thought_words": _mean(reading.words for reading in readings if reading.words is not None),
-        } | _shared_thoughts(readings)
+        words = [reading.words for reading in readings if reading.words is not None]
+        columns["empty_thoughts"] = _mean(n < FEW_WORDS for n in words)
+        columns |= {"thought_words": _mean(words)} | _shared_thoughts(readings)
     if format.blocks[0] == "think":
         columns["answer_first"] = _mean(reading.answer_first for reading in readings if reading.words)
     return {f"watch/{name}": float(value) for name, value in columns.items() if value is not None}
 
 
+_MEANS = (
+    "several_answers", "trailing_text", "option_text", "repetition", "looping", "mean_length", "truncated", "reward",
+    "well_formed",
+)  # fmt: skip
+
+
 def _mean(values: Iterable[float]) -> float | None:
     values = list(values)
     return sum(values) / len(values) if values else None
-
-
-def _top(letters: Sequence[str]) -> tuple[str, float] | tuple[None, None]:
-    if not letters:
-        return None, None
-    letter, count = Counter(letters).most_common(1)[0]
-    return letter, count / len(letters)
-
-
-def _letter_excess(readings: Sequence[Reading]) -> float | None:
-    """By how much the most frequent letter is more frequent than it is among the gold answers of the same rows."""
-    read = [reading for reading in readings if reading.letter]
-    letter, share = _top([reading.letter for reading in read])
-    return None if letter is None else share - _mean(reading.gold == letter for reading in read)
 
 
 def _shared_thoughts(readings: Sequence[Reading]) -> dict[str, float | None]:

@@ -16,7 +16,7 @@ tags. The gap between the two is format, not medicine.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -50,28 +50,36 @@ METRICS = (
 VERDICT = ("answer", "lenient_predicted", "correct")
 """Columns that say whether an answer is right."""
 
+WHO = ("model", "train_modality", "train_task", "method", "format")
+"""Columns that tell models apart; seeds are repetitions of one."""
+
 _ORDER = {"modality": MODALITIES, "task": TASKS, "format": tuple(FORMATS)}
 _ORDER |= {"train_modality": MODALITIES, "train_task": TASKS}
 _SCORES = ("n", "accuracy", "low", "high", "lenient_accuracy", "well_formed", "chance", "mean_tokens")
 
 
-def check_predictions(frame: pd.DataFrame, columns: Sequence[str] = PREDICTIONS) -> pd.DataFrame:
+def check_predictions(
+    frame: pd.DataFrame, columns: Sequence[str] = PREDICTIONS, cluster: str | None = None
+) -> pd.DataFrame:
     """Return the frame if it can be used as predictions.
 
     Args:
         frame: a predictions table.
         columns: the columns that must be there; those of the full schema by default.
+        cluster: one more column, which must say something in every row.
 
     Raises:
-        DataError: if the frame is empty, columns are missing, a verdict (``correct``) is, or it has published numbers
-            in it. ``well_formed`` may be missing in rows that were ended at their answer.
+        DataError: if it is no frame or an empty one, columns are missing, a verdict (``correct``) or a cluster name is,
+            or it has published numbers in it. ``well_formed`` may be missing in rows that were ended at their answer.
     """
+    if not isinstance(frame, pd.DataFrame):
+        raise DataError(f"predictions are a table, not a {type(frame).__name__}; pass what predict() returned")
     if "published" in frame.columns and (frame["published"] == True).any():  # noqa: E712 - own rows may hold nan
         raise DataError(
             "these are published numbers, not predictions: they hold no answers to score or compare; leave the rows "
             "with published=True out, and show them beside your own"
         )
-    missing = [column for column in columns if column not in frame.columns]
+    missing = [column for column in (*columns, cluster) if column is not None and column not in frame.columns]
     if missing:
         raise DataError(f"predictions without the column(s) {', '.join(missing)}; predict() writes all of them")
     if frame.empty:
@@ -83,6 +91,11 @@ def check_predictions(frame: pd.DataFrame, columns: Sequence[str] = PREDICTIONS)
         if not allowed.all():
             row = int((~allowed).to_numpy().argmax())
             raise DataError(f"predictions row {row}: {column} is {frame[column].iloc[row]!r}; it must be True or False")
+    if cluster is not None and (missing := frame[cluster].isna().to_numpy()).any():
+        raise DataError(
+            f"predictions row {int(missing.argmax())} has no {cluster} ({int(missing.sum())} such rows); cluster= "
+            "needs it in every row"
+        )
     return frame
 
 
@@ -107,40 +120,20 @@ def score(preds: pd.DataFrame, by: str | Sequence[str] | None = "modality", clus
         DataError: if columns, verdicts or cluster names are missing, or options are not lists.
     """
     keys = [] if by is None else [by] if isinstance(by, str) else list(by)
-    check_predictions(preds, [*keys, *([cluster] if cluster else []), *VERDICT, "well_formed", "options", "n_tokens"])
+    check_predictions(preds, [*keys, *VERDICT, "well_formed", "options", "n_tokens"], cluster)
     if cluster is None:
         _warn_repeated(preds, keys)
-    else:
-        check_clusters(preds, cluster)
     rows = preds.assign(
         n_options=_n_options(preds),
         lenient=same_letter(preds["lenient_predicted"], preds["answer"]),
         n_tokens=pd.to_numeric(preds["n_tokens"]),
     )
-    if not keys:
-        return pd.DataFrame([_score_row(rows, cluster)], columns=list(_SCORES))
-    scores = [
-        dict(zip(keys, values)) | _score_row(group, cluster)
-        for values, group in rows.groupby(keys, dropna=False, sort=False, observed=True)
-    ]
+    scores = [names | _score_row(group, cluster) for names, group in groups_by(rows, keys)]
     table = in_canonical_order(pd.DataFrame(scores, columns=[*keys, *_SCORES]), keys)
     if len(keys) == 1:
         total = pd.DataFrame([{keys[0]: "all"} | _score_row(rows, cluster)])
         table = pd.concat([table.astype({keys[0]: object}), total], ignore_index=True)
     return table
-
-
-def check_clusters(frame: pd.DataFrame, cluster: str) -> None:
-    """Refuse predictions in which a row has no cluster.
-
-    Raises:
-        DataError: naming the first such row.
-    """
-    if (missing := frame[cluster].isna().to_numpy()).any():
-        raise DataError(
-            f"predictions row {int(missing.argmax())} has no {cluster} ({int(missing.sum())} such rows); cluster= "
-            "needs it in every row"
-        )
 
 
 def _score_row(rows: pd.DataFrame, cluster: str | None) -> dict[str, float]:
@@ -154,14 +147,18 @@ def _warn_repeated(preds: pd.DataFrame, keys: list[str]) -> None:
     """Averaging over models is seldom meant, and counting a question twice makes the interval too narrow."""
     if "id" not in preds or not (repeated := preds.duplicated([*keys, "id"], keep=False)).any():
         return
-    who = ("model", "train_modality", "train_task", "method", "format", "seed")
-    varying = [c for c in who if c in preds and c not in keys and preds[c].nunique(dropna=False) > 1]
+    varying = [c for c in (*WHO, "seed") if c in preds and c not in keys and preds[c].nunique(dropna=False) > 1]
     warnings.warn(
         f"{int(repeated.sum())} rows answer a question that another row of the same group answers, too, so the "
         f"intervals are too narrow; add {' or '.join(varying) or 'the column that tells them apart'} to by=, select "
         "rows, or pass cluster='id'",
         stacklevel=3,
     )
+
+
+def who_varies(rows: pd.DataFrame) -> list[str]:
+    """Return the columns that tell several models of a frame apart; ``format`` always."""
+    return [c for c in WHO if c == "format" or (c in rows and rows[c].nunique(dropna=False) > 1)]
 
 
 def _n_options(preds: pd.DataFrame) -> np.ndarray:
@@ -176,6 +173,29 @@ def same_letter(one: pd.Series, other: pd.Series) -> np.ndarray:
     return np.array([a == b if isinstance(a, str) else False for a, b in zip(one, other)], dtype=bool)
 
 
+def groups_by(frame: pd.DataFrame, columns: Sequence[str]) -> Iterator[tuple[dict[str, object], pd.DataFrame]]:
+    """Yield the names that make a group, and its rows, in the order in which groups appear; missing is a name, too.
+
+    Without columns all rows are one group.
+    """
+    if not columns:
+        yield {}, frame
+        return
+    for names, group in frame.groupby(list(columns), dropna=False, sort=False, observed=True):
+        yield dict(zip(columns, names)), group
+
+
+def rows_by(frame: pd.DataFrame, columns: Sequence[str]) -> list[np.ndarray]:
+    """Return the places of the rows of each group, in the order in which groups appear; a missing name is one, too.
+
+    Columns that the frame does not have tell nothing apart.
+    """
+    known = [column for column in columns if column in frame]
+    group = frame.groupby(known, dropna=False, sort=False, observed=True).ngroup().to_numpy()
+    order = np.argsort(group, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(group[order])) + 1) if len(order) else []
+
+
 def in_canonical_order(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """Return the rows sorted by columns, each in its canonical order: known names, then others, missing values last."""
 
@@ -185,4 +205,4 @@ def in_canonical_order(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFr
         known |= {name: len(known) + place for place, name in enumerate(others)}
         return column.map(known).fillna(len(known)).astype(int)
 
-    return table.sort_values(list(columns), key=rank, kind="stable", ignore_index=True)
+    return table.sort_values(list(columns), key=rank, kind="stable", ignore_index=True) if columns else table

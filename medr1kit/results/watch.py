@@ -113,65 +113,36 @@ class _Rule(NamedTuple):
         return f"step {step}: {says} {value:.2f} ({side} {self.limit:.2f} is expected); {self.look}"
 
 
-RULES = (
-    _Rule(
-        *("several_answers", 0.10, "of the last {n} completions, the share that names several answers is"),
-        "see whether a reward pays one of several <answer> tags or letters",
-    ),
-    _Rule(
-        *("trailing_text", 0.25, "of the last {n} completions, the share with text after the last closing tag is"),
-        "see what stands there, and whether a reward reads it",
-    ),
-    _Rule(
-        *("option_text", 0.25, "of the last {n} completions, the share that copies an option without its letter is"),
-        "see whether options tell the answer, and whether every reward reads their text",
-    ),
-    _Rule(
-        *("empty_thoughts", 0.10, f"among the last {{n}} completions' thoughts, the share below {FEW_WORDS} words is"),
-        "the policy is paid for tags around nothing; read the thoughts",
-    ),
-    _Rule(
-        *("common_thought", 0.50, "over the last {n} completions, the share of questions that share one thought is"),
-        "the same thought serves unrelated questions; sort rollouts by text",
-    ),
-    _Rule(
-        *("answer_first", 0.50, "among the last {n} completions' thoughts, the share that opens with the answer is"),
-        "the thought may be decoration; compare accuracy with no-think",
-    ),
-    _Rule(
-        *("thought_ratio", 0.50, "over the last {n} completions, words a thought, relative to the run's start, are"),
-        "thoughts collapse; see what is left of them, and whether a reward punishes length",
-        True,
-    ),
-    _Rule(
-        *("length_ratio", 2.00, "over the last {n} completions, tokens, relative to the run's start, are"),
-        "completions blow up; see what was added, and whether accuracy gained from it",
-    ),
-    _Rule(
-        *("truncated", 0.20, "of the last {n} completions, the share cut off at the length limit is"),
-        "raise max_completion_length, or see whether the policy rambles",
-    ),
-    _Rule(
-        *("repetition", 0.20, "over the last {n} completions, the mean share of repeated word 3-grams is"),
-        "the policy repeats itself; a repetition reward may help",
-    ),
-    _Rule(
-        *("looping", 0.10, f"of the last {{n}} completions, the share that zlib makes {LOOP:.0f} times smaller is"),
-        "the policy loops; lower the temperature or the learning rate, or see whether a reward pays length",
-    ),
-    _Rule(
-        *("letter_excess", 0.50, "over the last {n} completions, the top letter's share, less its share of gold, is"),
-        "one letter for everything; see whether the image is used (visual_reliance, position_bias)",
-    ),
-    _Rule(
-        *("form_loss", 0.20, "over the last {n} completions, the fall of the well-formed share since the start is"),
-        "the reward no longer pays the form that was asked for; see what replaced it",
-    ),
-    _Rule(
-        *("hollow_gain", 0.40, "over the last {n} completions, the reward's gain while accuracy gained nothing is"),
-        "only form was learned so far; see which reward rose",
-    ),
-)
+RULES = tuple(_Rule(*rule) for rule in (
+    ("several_answers", 0.10, "of the last {n} completions, the share that names several answers is",
+     "see whether a reward pays one of several <answer> tags or letters"),
+    ("trailing_text", 0.25, "of the last {n} completions, the share with text after the last closing tag is",
+     "see what stands there, and whether a reward reads it"),
+    ("option_text", 0.25, "of the last {n} completions, the share that copies an option without its letter is",
+     "see whether options tell the answer, and whether every reward reads their text"),
+    ("empty_thoughts", 0.10, f"among the last {{n}} completions' thoughts, the share below {FEW_WORDS} words is",
+     "the policy is paid for tags around nothing; read the thoughts"),
+    ("common_thought", 0.50, "over the last {n} completions, the share of questions that share one thought is",
+     "the same thought serves unrelated questions; sort rollouts by text"),
+    ("answer_first", 0.50, "among the last {n} completions' thoughts, the share that opens with the answer is",
+     "the thought may be decoration; compare accuracy with no-think"),
+    ("thought_ratio", 0.50, "over the last {n} completions, words a thought, relative to the run's start, are",
+     "thoughts collapse; see what is left of them, and whether a reward punishes length", True),
+    ("length_ratio", 2.00, "over the last {n} completions, tokens, relative to the run's start, are",
+     "completions blow up; see what was added, and whether accuracy gained from it"),
+    ("truncated", 0.20, "of the last {n} completions, the share cut off at the length limit is",
+     "raise max_completion_length, or see whether the policy rambles"),
+    ("repetition", 0.20, "over the last {n} completions, the mean share of repeated word 3-grams is",
+     "the policy repeats itself; a repetition reward may help"),
+    ("looping", 0.10, f"of the last {{n}} completions, the share that zlib makes {LOOP:.0f} times smaller is",
+     "the policy loops; lower the temperature or the learning rate, or see whether a reward pays length"),
+    ("letter_excess", 0.50, "over the last {n} completions, the top letter's share, less its share of gold, is",
+     "one letter for everything; see whether the image is used (visual_reliance, position_bias)"),
+    ("form_loss", 0.20, "over the last {n} completions, the fall of the well-formed share since the start is",
+     "the reward no longer pays the form that was asked for; see what replaced it"),
+    ("hollow_gain", 0.40, "over the last {n} completions, the reward's gain while accuracy gained nothing is",
+     "only form was learned so far; see which reward rose"),
+))  # fmt: skip
 """The warnings, in the order in which they are given."""
 
 

@@ -15,15 +15,15 @@ An unread answer is a wrong one for the score. The parser of the format says why
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from medr1kit.formats import ResponseFormat, format_named
-from medr1kit.results.perturbations import share
-from medr1kit.results.tables import check_clusters, check_predictions, in_canonical_order, same_letter
+from medr1kit.formats import Parsed, format_named
+from medr1kit.results.pairs import Rows
+from medr1kit.results.stats import share
+from medr1kit.results.tables import check_predictions, groups_by, in_canonical_order, same_letter, who_varies
 from medr1kit.vqa import LETTERS, DataError
 
 KINDS = (
@@ -36,12 +36,7 @@ KINDS = (
     "unread, no letter",
 )
 CHANGES = ("fixed", "broken", "still wrong, same letter", "still wrong, other letter", "still right")
-WHO = ("model", "train_modality", "train_task", "method", "format")
-"""Columns that tell models apart; seeds are repetitions of one."""
-
 _NEEDED = ("id", "image_id", "question", "options", "answer", "format", "text", "predicted", "lenient_predicted")
-_TAG = re.compile(r"</?(?:think|answer)>")
-_MISPLACED = re.compile(r"<think>.*?</think>|<answer>.*?</answer>", re.DOTALL)
 
 
 def describe(preds: pd.DataFrame) -> pd.DataFrame:
@@ -58,8 +53,7 @@ def describe(preds: pd.DataFrame) -> pd.DataFrame:
         DataError: if a column is missing, there are no rows, an image id is missing, a gold letter is no option, or the
             format is unknown.
     """
-    check_predictions(preds, [*_NEEDED, "correct", "well_formed"])
-    check_clusters(preds, "image_id")
+    check_predictions(preds, [*_NEEDED, "correct", "well_formed"], cluster="image_id")
     rows = preds.reset_index(drop=True).copy()
     lengths = [len(options) for options in rows["options"]]
     for row, (letter, length) in enumerate(zip(rows["answer"], lengths)):
@@ -73,7 +67,7 @@ def describe(preds: pd.DataFrame) -> pd.DataFrame:
     rows["kind"] = np.where(read, kinds, unread)
     formats = {name: format_named(name) for name in rows["format"].unique()}
     rows["reason"] = [
-        "" if read and not bad else why(formats[name], text, options, read)
+        "" if read and not bad else _why(formats[name].parse(text if isinstance(text, str) else "", options))
         for name, text, options, read, bad in zip(rows["format"], rows["text"], rows["options"], read, malformed)
     ]
     rows["gold_text"] = _texts(rows["options"], rows["answer"])
@@ -82,38 +76,13 @@ def describe(preds: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
+def _why(parsed: Parsed) -> str:
+    return parsed.fault or parsed.reason  # the parser may read now what it could not when the table was made
+
+
 def _texts(options: pd.Series, letters: pd.Series) -> list[str | None]:
     pairs = zip(options, letters)
     return [texts[LETTERS.index(letter)] if isinstance(letter, str) else None for texts, letter in pairs]
-
-
-def why(format: ResponseFormat, text: str, options: Sequence[str], read: bool) -> str:
-    """Why an answer could not be read, or what is wrong with the form of one that could."""
-    if not isinstance(text, str) or not text.strip():
-        return "the completion is empty"
-    if not read:
-        return format.parse(text, list(options)).reason
-    expected = [f"<{slash}{block}>" for block in format.blocks for slash in ("", "/")]
-    found = _TAG.findall(text)
-    if found != expected:
-        return _tags_off(found, expected)
-    if _MISPLACED.sub("", text).strip():
-        return "there is text outside the blocks"
-    return "the thinking is empty"
-
-
-def _tags_off(found: list[str], expected: list[str]) -> str:
-    missing = [tag for tag in expected if tag not in found]
-    if missing:
-        return f"{' '.join(missing)} missing"
-    if len(found) > len(expected):
-        return "there are more tags than the format has"
-    return "the blocks stand in the wrong order"
-
-
-def who_varies(rows: pd.DataFrame) -> list[str]:
-    """Return the columns that tell several models of a frame apart; ``format`` always."""
-    return [c for c in WHO if c == "format" or (c in rows and rows[c].nunique(dropna=False) > 1)]
 
 
 def kinds_table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -147,25 +116,19 @@ def add_change(rows: pd.DataFrame, before: pd.DataFrame) -> pd.DataFrame:
     old = describe(before)
     several = {c for c in ("format", "model", "seed") if c in old and c in rows and old[c].nunique() > 1}
     keys = ["id", *sorted(several | ({"format"} if rows["format"].nunique() > 1 else set()))]
-    if (repeated := old.duplicated(keys)).any():
-        raise DataError(f"`before` answers {old.loc[repeated, 'id'].iloc[0]!r} more than once; select one run")
-    shown = ["answer", "correct", "kind", "predicted", "lenient_predicted"]
-    pairs = rows[keys].merge(old[[*keys, *shown]], on=keys, how="left")
-    known = pairs["answer"].notna().to_numpy()
-    if not known.any():
-        raise DataError(
-            f"no question is in both frames: `before` has ids such as {old['id'].iloc[0]!r}, the predictions such as "
-            f"{rows['id'].iloc[0]!r}; predict on the same data"
-        )
-    other = known & ~same_letter(pairs["answer"], rows["answer"])
-    if other.any():
-        raise DataError(f"the gold answer of {rows['id'][other].iloc[0]!r} differs between the two frames")
-    was, now = (pairs["correct"] == True).to_numpy(), rows["correct"].astype(bool).to_numpy()  # noqa: E712
-    same = same_letter(pairs["lenient_predicted"], rows["lenient_predicted"])
-    change = np.select([~was & now, was & ~now, was & now, same], [*CHANGES[:2], CHANGES[4], CHANGES[2]], CHANGES[3])
-    return rows.assign(
-        change=np.where(known, change, None), kind_before=pairs["kind"], predicted_before=pairs["predicted"]
-    )
+    both = Rows([old, rows], keys)
+    sides = np.split(np.arange(len(both.id)), [len(old)])
+    both.check_once(sides[0], both.question, "`before` answers {id} more than once; select one run")
+    places = np.full(len(rows), -1)
+    was, now = both.matched(*sides, both.question)
+    places[now - len(old)] = was
+    old = old[["correct", "kind", "predicted", "lenient_predicted"]].reindex(places).reset_index(drop=True)
+    wrong, right = (old["correct"] == False).to_numpy(), rows["correct"].astype(bool).to_numpy()  # noqa: E712
+    same = same_letter(old["lenient_predicted"], rows["lenient_predicted"])
+    fixed, broken, same_wrong, other_wrong, still_right = CHANGES
+    which = [wrong & right, ~wrong & ~right, right, same]
+    change = np.where(places >= 0, np.select(which, [fixed, broken, still_right, same_wrong], other_wrong), None)
+    return rows.assign(change=change, kind_before=old["kind"], predicted_before=old["predicted"])
 
 
 def changes_table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -189,12 +152,9 @@ def changes_table(rows: pd.DataFrame) -> pd.DataFrame:
 def _shares(rows: pd.DataFrame, column: str, values: Sequence[str]) -> pd.DataFrame:
     """The share of each value of a column, in the order given, for each model and format."""
     keys, found = who_varies(rows), []
-    for names, group in rows.groupby(keys, dropna=False, sort=False, observed=True):
+    for names, group in groups_by(rows, keys):
         for value in values:
-            is_so = group[column] == value
-            if is_so.any():
-                row = {column: value, "n": int(is_so.sum()), "of": len(group)}
-                limits = dict(zip(("share", "low", "high"), share(is_so, group["image_id"])))
-                found.append(dict(zip(keys, names)) | row | limits)
+            if (is_so := group[column] == value).any():
+                found.append((*names.values(), value, int(is_so.sum()), len(group), *share(is_so, group["image_id"])))
     table = pd.DataFrame(found, columns=[*keys, column, "n", "of", "share", "low", "high"])
     return in_canonical_order(table, keys)

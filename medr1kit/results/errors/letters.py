@@ -12,11 +12,9 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from medr1kit.results.errors.kinds import who_varies
 from medr1kit.results.multiplicity import max_t
-from medr1kit.results.perturbations import clusters, share
-from medr1kit.results.stats import cluster_codes, paired_difference
-from medr1kit.results.tables import in_canonical_order
+from medr1kit.results.stats import cluster_codes, clusters, paired_difference, share
+from medr1kit.results.tables import groups_by, in_canonical_order, who_varies
 from medr1kit.vqa import LETTERS, fold
 
 _LETTERS = ("n", "predicted", "low", "high", "gold", "bias", "bias_low", "bias_high", "p_corrected", "accuracy")
@@ -38,14 +36,14 @@ def letters_table(rows: pd.DataFrame) -> pd.DataFrame:
     """
     keys, found, cells, images = who_varies(rows), [], [], []
     read = rows[rows["predicted"].notna()]
-    for names, group in read.groupby(keys, dropna=False, sort=False, observed=True):
+    for names, group in groups_by(read, keys):
         for place, letter in enumerate(LETTERS[: group["n_options"].max()]):
             offered = group[group["n_options"] > place]
             chosen, gold = (offered[c].eq(letter).to_numpy(bool) for c in ("predicted", "answer"))
             bias = paired_difference(gold, chosen, clusters(offered["image_id"]))
             right = offered["correct"].to_numpy(bool)[gold].mean() if gold.any() else float("nan")
             numbers = (len(offered), *share(chosen, offered["image_id"]), gold.mean(), *bias, float("nan"), right)
-            found.append(dict(zip(keys, names)) | {"letter": letter} | dict(zip(_LETTERS, numbers)))
+            found.append((*names.values(), letter, *numbers))
             cells.append(chosen.astype(float) - gold)
             images.append(list(offered["image_id"]))
     table = pd.DataFrame(found, columns=[*keys, "letter", *_LETTERS])

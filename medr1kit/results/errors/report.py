@@ -8,11 +8,13 @@ from functools import cached_property
 
 import pandas as pd
 
-from medr1kit.results.errors.kinds import CHANGES, changes_table, kinds_table, who_varies
+from medr1kit.results.errors.kinds import CHANGES, changes_table, kinds_table
 from medr1kit.results.errors.letters import confusion_table, letters_table
 from medr1kit.results.errors.seeds import seeds_table
 from medr1kit.results.errors.slices import words_table
-from medr1kit.results.perturbations import share
+from medr1kit.results.numbers import count, percent, points
+from medr1kit.results.stats import share
+from medr1kit.results.tables import who_varies
 
 _SURE = 0.05
 _SHOWN = 6  # slices in a notebook's output
@@ -84,9 +86,9 @@ class Errors:
         rows, right = self.answers, self.answers["correct"].astype(bool)
         unread, malformed = rows["kind"].str.startswith("unread"), rows["kind"].str.contains("malformed")
         return (
-            f"Right: {_share(right, rows)} of {_count(len(rows), 'answer')}. Another letter: "
-            f"{_percent((~right & ~unread).mean())}; not read: {_percent(unread.mean())}; read, but malformed: "
-            f"{_percent(malformed.mean())}."
+            f"Right: {percent(*share(right, rows['image_id']))} of {count(len(rows), 'answer')}. Another letter: "
+            f"{percent((~right & ~unread).mean())}; not read: {percent(unread.mean())}; read, but malformed: "
+            f"{percent(malformed.mean())}."
         )
 
     def _unread(self) -> str | None:
@@ -95,7 +97,7 @@ class Errors:
             return None
         lenient, reasons = unread["kind"].eq("unread, right letter"), unread["reason"].value_counts()
         return (
-            f"Of {_count(len(unread), 'unread answer')}, {int(lenient.sum()):,} would be right if tags did not count: "
+            f"Of {count(len(unread), 'unread answer')}, {int(lenient.sum()):,} would be right if tags did not count: "
             f"format, not medicine. Commonest reason: {reasons.index[0]} ({reasons.iloc[0]:,})."
         )
 
@@ -106,7 +108,7 @@ class Errors:
         fixed, broken, same, other = (rows["change"].eq(change) for change in CHANGES[:4])
         unread = int((fixed & rows["kind_before"].str.startswith("unread")).sum())
         return (
-            f"Since before, {int(fixed.sum()):,} of {_count(len(rows), 'answer')} were fixed ({unread:,} of them were "
+            f"Since before, {int(fixed.sum()):,} of {count(len(rows), 'answer')} were fixed ({unread:,} of them were "
             f"unread) and {int(broken.sum()):,} broken; {int(same.sum()):,} stay wrong with the same letter, "
             f"{int(other.sum()):,} with another one."
         )
@@ -116,12 +118,11 @@ class Errors:
             return None
         sure = self.letters[self.letters["p_corrected"] < _SURE]
         row = self.letters.loc[(self.letters if sure.empty else sure)["bias"].idxmax()]
-        who = _who(row, [c for c in who_varies(self.answers) if self.answers[c].nunique() > 1])
         doubt = "more than chance would" if row["p_corrected"] < _SURE else "which may be chance"
         return (
-            f"Letter chosen too often: {row['letter']}{who}, in {_percent(row['predicted'])} of "
-            f"{_count(row['n'], 'read answer')} and gold in {_percent(row['gold'])}: "
-            f"{_points(row['bias'], row['bias_low'], row['bias_high'])}, {doubt}."
+            f"Letter chosen too often: {row['letter']}{self._who(row)}, in {percent(row['predicted'])} of "
+            f"{count(row['n'], 'read answer')} and gold in {percent(row['gold'])}: "
+            f"{points(row['bias'], row['bias_low'], row['bias_high'])}, {doubt}."
         )
 
     def _confusion(self) -> str | None:
@@ -130,11 +131,11 @@ class Errors:
             return None
         row = taken.iloc[0]
         where = f" in {row['modality']}" if row.get("modality", "unknown") != "unknown" else ""
-        limits, doubt = _interval(row["low"], row["high"]), "" if row["low"] > row["chance"] else "; it may be chance"
+        doubt = "" if row["low"] > row["chance"] else "; it may be chance"
         return (
             f'Surest confusion{where}: "{row["gold_text"]}" is taken for "{row["predicted_text"]}" in {row["taken"]:,} '
-            f"of {_count(row['offered'], 'answer')} that could ({_percent(row['share'])}{limits}; a guess: "
-            f"{_percent(row['chance'])}), of {_count(len(self.confusion), 'pair')} looked at{doubt}."
+            f"of {count(row['offered'], 'answer')} that could ({percent(row['share'], row['low'], row['high'])}; a "
+            f"guess: {percent(row['chance'])}), of {count(len(self.confusion), 'pair')} looked at{doubt}."
         )
 
     def _slices(self) -> str | None:
@@ -142,24 +143,28 @@ class Errors:
             return None
         row, worse = self.slices.iloc[0], self.slices[(self.slices["p_holm"] < _SURE) & (self.slices["difference"] < 0)]
         sentence = (
-            f"Worst slice: {row['slice']}, {_percent(row['accuracy'])}{_interval(row['low'], row['high'])} right of "
-            f"{_count(row['n'], 'answer')} (a guess: {_percent(row['chance'])}); the rest {_percent(row['rest'])}. "
+            f"Worst slice: {row['slice']}, {percent(row['accuracy'], row['low'], row['high'])} right of "
+            f"{count(row['n'], 'answer')} (a guess: {percent(row['chance'])}); the rest {percent(row['rest'])}. "
         )
         names = ", ".join(worse["slice"][:_SHOWN]) + (", …" if len(worse) > _SHOWN else "")
         which = f"worse than the rest, corrected for all, {'is' if len(worse) == 1 else 'are'} {len(worse) or 'none'}"
-        return sentence + f"Of {_count(len(self.slices), 'slice')}, {which}{': ' + names if len(worse) else ''}."
+        return sentence + f"Of {count(len(self.slices), 'slice')}, {which}{': ' + names if len(worse) else ''}."
 
     def _seeds(self) -> str | None:
         core = self.seeds[self.seeds["wrong_in"] == self.seeds["seeds"]]
         if core.empty:
             return None
         row = core.sort_values("share", kind="stable").iloc[-1]
-        who = _who(row, [c for c in who_varies(self.answers) if self.answers[c].nunique() > 1])
         return (
-            f"Hard core{who}: {row['n']:,} of {_count(row['of'], 'question')} "
-            f"({_percent(row['share'])}{_interval(row['low'], row['high'])}) are wrong in all {row['seeds']} seeds; "
-            f"if seeds erred independently, {_percent(row['expected'])} would be."
+            f"Hard core{self._who(row)}: {row['n']:,} of {count(row['of'], 'question')} "
+            f"({percent(row['share'], row['low'], row['high'])}) are wrong in all {row['seeds']} seeds; "
+            f"if seeds erred independently, {percent(row['expected'])} would be."
         )
+
+    def _who(self, row: pd.Series) -> str:
+        """The model a row is about, by what tells it from the others."""
+        several = [c for c in who_varies(self.answers) if self.answers[c].nunique() > 1 and pd.notna(row.get(c))]
+        return f" ({' · '.join(str(row[column]) for column in several)})" if several else ""
 
     def __repr__(self) -> str:
         return "\n".join(f"{number}. {sentence}" for number, sentence in enumerate(self.findings, 1))
@@ -169,30 +174,3 @@ class Errors:
         shown = self.slices[["slice", "n", "accuracy", "low", "high", "rest", "p_holm"]].head(_SHOWN)
         table = shown.to_html(index=False, border=0, na_rep="", float_format="{:.3f}".format)
         return f"<ol>{items}</ol><details><summary>Worst slices</summary>{table}</details>"
-
-
-def _share(values: pd.Series, rows: pd.DataFrame) -> str:
-    mean, low, high = share(values, rows["image_id"])
-    return f"{_percent(mean)}{_interval(low, high)}"
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
-
-
-def _interval(low: float, high: float) -> str:
-    return "" if pd.isna(low) else f" [{100 * low:.1f}, {100 * high:.1f}]"
-
-
-def _points(value: float, low: float, high: float) -> str:
-    limits = "" if pd.isna(low) else f" [{100 * low:+.1f}, {100 * high:+.1f}]"
-    return f"{100 * value:+.1f} points{limits}"
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n:,} {what}{'' if n == 1 else 's'}"
-
-
-def _who(row: pd.Series, columns: list[str]) -> str:
-    names = [str(row[column]) for column in columns if column in row and pd.notna(row[column])]
-    return f" ({' · '.join(names)})" if names else ""

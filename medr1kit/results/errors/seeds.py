@@ -11,10 +11,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from medr1kit.results.errors.kinds import who_varies
-from medr1kit.results.perturbations import share
-from medr1kit.results.tables import in_canonical_order
-from medr1kit.vqa import DataError
+from medr1kit.results.pairs import Rows
+from medr1kit.results.stats import share
+from medr1kit.results.tables import groups_by, in_canonical_order, who_varies
 
 _COLUMNS = ("wrong_in", "seeds", "n", "of", "share", "low", "high", "expected")
 
@@ -26,12 +25,9 @@ def add_seeds(rows: pd.DataFrame) -> pd.DataFrame:
         DataError: if one seed of one model answers a question twice.
     """
     keys = [*who_varies(rows), "id"]
-    runs = [*keys, *(["seed"] if "seed" in rows else [])]
-    if (repeated := rows.duplicated(runs)).any():
-        raise DataError(
-            f"the question {rows.loc[repeated, 'id'].iloc[0]!r} is answered more than once by one model and seed; "
-            "label the runs apart (seed, method, model, …) or select one"
-        )
+    coded, remedy = Rows([rows], keys), "label the runs apart (seed, method, model, …) or select one"
+    said = f"the question {{id}} is answered more than once by one model and seed; {remedy}"
+    coded.check_once(np.arange(len(rows)), coded.answer, said)
     groups = (~rows["correct"].astype(bool)).groupby([rows[key] for key in keys], dropna=False, observed=True)
     return rows.assign(seeds=groups.transform("size"), wrong_in=groups.transform("sum"))
 
@@ -48,7 +44,7 @@ def seeds_table(rows: pd.DataFrame) -> pd.DataFrame:
         the share if seeds erred independently of each other, each as often as it does.
     """
     keys, found = who_varies(rows), []
-    for names, group in rows.groupby(keys, dropna=False, sort=False, observed=True):
+    for names, group in groups_by(rows, keys):
         seeds = int(group["seeds"].max())
         if seeds < 2:
             continue
@@ -58,7 +54,7 @@ def seeds_table(rows: pd.DataFrame) -> pd.DataFrame:
         for wrong in range(seeds + 1):
             is_so = questions["wrong_in"] == wrong
             numbers = (wrong, seeds, int(is_so.sum()), len(questions), *share(is_so, questions["image_id"]))
-            found.append(dict(zip(keys, names)) | dict(zip(_COLUMNS, (*numbers, expected[wrong]))))
+            found.append((*names.values(), *numbers, expected[wrong]))
     return in_canonical_order(pd.DataFrame(found, columns=[*keys, *_COLUMNS]), keys)
 
 

@@ -21,8 +21,7 @@ import numpy as np
 import pandas as pd
 
 from medr1kit.results.multiplicity import holm
-from medr1kit.results.perturbations import share
-from medr1kit.results.stats import cluster_codes
+from medr1kit.results.stats import cluster_codes, share
 from medr1kit.vqa import DataError
 
 ANY = "any"

@@ -1,8 +1,7 @@
 """Transfer maps, and what is behind each cell: its numbers, what was taken for what, and whose answers to open.
 
-The numbers are those of :func:`medr1kit.explore_transfer`, which computes a cell when it is chosen. Here all cells of
-all maps are computed at once, so each map is given its own answers only, and the confusions of its cells are counted in
-one go.
+The numbers are those of :func:`medr1kit.explore_transfer`, which opens one cell at a time. Here all cells of a map are
+opened at once, so the confusions of its cells are counted in one go.
 """
 
 from __future__ import annotations
@@ -14,10 +13,11 @@ import pandas as pd
 
 from medr1kit.progress import progress
 from medr1kit.results.answers import Answers
-from medr1kit.results.errors.kinds import WHO, describe
+from medr1kit.results.errors.kinds import describe
 from medr1kit.results.errors.letters import confusion_table
+from medr1kit.results.kept import published
 from medr1kit.results.maps import Map, cell_answers, cell_numbers, map_table, maps_of, slim
-from medr1kit.results.published_tables import published
+from medr1kit.results.tables import WHO
 from medr1kit.views.html import escape, side_by_side
 from medr1kit.views.page.page import button, pack, section, select
 from medr1kit.views.widgets.heat import cell_html, map_html
@@ -48,9 +48,8 @@ def maps_section(preds: pd.DataFrame, answers: Answers) -> tuple[str, list[dict[
     numbers = {_who(one.frame.iloc[one.rows.max()]): k for k, one in enumerate(answers.answerers)}
     shown, cells, names, refused = [], [], [], []
     for one in progress(maps, "computing maps", unit="map"):
-        own = rows[_of_map(rows, one)]
         try:
-            table = map_table(own, one)
+            table = map_table(rows, one)
         except DataError as error:  # the other maps are shown all the same
             refused.append(f'<p class="mk-warn">{escape(one.name)}: {escape(error)}</p>')
             continue
@@ -58,7 +57,7 @@ def maps_section(preds: pd.DataFrame, answers: Answers) -> tuple[str, list[dict[
             continue
         hidden = " hidden" if names else ""
         shown.append(f'<div data-map="{len(names)}"{hidden}>{_drawn(one, table)}</div>')
-        cells.append({"by": one.by, "cells": pack(_cells(preds, own, one, table, numbers))})
+        cells.append({"by": one.by, "cells": pack(_cells(preds, rows, one, table, numbers))})
         names.append(one.name)
     if not names:
         return "", []
@@ -75,13 +74,6 @@ def maps_section(preds: pd.DataFrame, answers: Answers) -> tuple[str, list[dict[
 
 
 _KINDS = ("fixed", "broken", "both wrong", "both right", "all")
-
-
-def _of_map(rows: pd.DataFrame, one: Map) -> np.ndarray:
-    base = rows["method"].eq("base")
-    return (
-        (base | rows["model"].eq(one.model) & rows["method"].eq(one.method)) & rows["format"].isin(one.formats)
-    ).to_numpy()
 
 
 def _drawn(one: Map, table: pd.DataFrame) -> str:
@@ -103,19 +95,17 @@ def _published(one: Map) -> list[str]:
     return [f"<h4>{escape(said)}</h4>{drawn}<p><small>{escape(theirs['source'].iloc[0])}</small></p>"]
 
 
-def _cells(preds: pd.DataFrame, own: pd.DataFrame, one: Map, table: pd.DataFrame, numbers: dict) -> dict[str, Any]:
+def _cells(preds: pd.DataFrame, rows: pd.DataFrame, one: Map, table: pd.DataFrame, numbers: dict) -> dict[str, Any]:
     """Each cell's HTML, the numbers of its answerers in the reader, and their names; by "train → test"."""
-    tested = {test: own[own[one.by].eq(test)] for test in table[one.by].unique()}  # a cell is in one column
-    sides = {}
-    for train, test in zip(table[one.train], table[one.by]):
-        sides[train, test] = cell_answers(tested[test], one, train, test)
-    confusions = _confusions(preds, [places[-1] if places else [] for places, _, _ in sides.values()])
+    facts = [cell_numbers(table, one, train, test) for train, test in zip(table[one.train], table[one.by])]
+    sides = [cell_answers(rows, one, cell) for cell in facts]
+    confusions = _confusions(preds, [places[-1] for places, _, _ in sides])
     found = {}
-    for number, ((train, test), (places, names, seed)) in enumerate(sides.items()):
-        facts = cell_numbers(tested[test], one, table, train, test)
+    for number, (cell, (places, names, seed)) in enumerate(zip(facts, sides)):
+        train, test = cell[one.train], cell[one.by]
         confusion = confusions[confusions["cell"] == number].head(CONFUSIONS)
         who = [numbers.get(_who(preds.iloc[side[0]]), -1) for side in places]
-        html = cell_html(train, test, facts, confusion, one.formats, seed)
+        html = cell_html(train, test, cell, confusion, one.formats, seed)
         found[f"{train} → {test}"] = {"html": html, "who": who, "test": test, "names": names}
     return found
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from medr1kit.progress import progress
 from medr1kit.results.compare import Comparison, compare
-from medr1kit.results.errors.kinds import WHO
+from medr1kit.results.tables import WHO
 from medr1kit.views.html import escape, table
 from medr1kit.vqa import DataError
 

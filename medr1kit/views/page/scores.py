@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from medr1kit.results.numbers import interval, percent
 from medr1kit.results.tables import score
 from medr1kit.views.html import escape, table
 from medr1kit.views.page.gains import gains_table
@@ -48,8 +49,8 @@ def _table(preds: pd.DataFrame, by: str | None) -> str:
         [
             *([escape(row["model"])] if "model" in keys else []), escape(row["method"]), escape(row["format"]),
             trained_on(row), *([escape(row[by])] if by else []),
-            _percent(row["accuracy"]), _limits(row["low"], row["high"]),
-            _percent(row["well_formed"]), _percent(row["chance"]), _number(row["mean_tokens"]), f"{row['n']:,}",
+            percent(row["accuracy"]), interval(row["low"], row["high"]) or "–",
+            percent(row["well_formed"]), percent(row["chance"]), _number(row["mean_tokens"]), f"{row['n']:,}",
             f"{max(1, seeds[tuple(str(row[key]) for key in keys)])}",
         ]
         for row in found.to_dict("records")
@@ -67,13 +68,5 @@ def trained_on(row: dict) -> str:
     return escape(", ".join(named) or "all")
 
 
-def _limits(low: float, high: float) -> str:
-    return "–" if pd.isna(low) else f"[{100 * low:.1f}, {100 * high:.1f}]"
-
-
 def _number(value: float) -> str:
     return "–" if pd.isna(value) else f"{value:.1f}"
-
-
-def _percent(share: float) -> str:
-    return "–" if pd.isna(share) else f"{100 * share:.1f} %"

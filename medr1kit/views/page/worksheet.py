@@ -26,7 +26,7 @@ import pandas as pd
 
 from medr1kit.results.answers import Answers
 from medr1kit.results.errors import Errors
-from medr1kit.results.errors.kinds import WHO
+from medr1kit.results.tables import WHO
 from medr1kit.views.csv import as_texts, as_written, options_cell, write_csv, write_new
 from medr1kit.views.page.page import page_of
 from medr1kit.views.page.reader import reader_section

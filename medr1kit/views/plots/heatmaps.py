@@ -70,8 +70,8 @@ def plot_transfer(
 
     Args:
         table: from :func:`medr1kit.results.compare.transfer_table`, of one method, format and model; from
-            :func:`medr1kit.results.modes.compare_modes`, of one method and model; or one of the two heat maps of
-            :func:`medr1kit.results.published_tables.published`, whose title says so and which has no p-values to hatch
+            :func:`medr1kit.results.compare.compare_modes`, of one method and model; or one of the two heat maps of
+            :func:`medr1kit.results.kept.published`, whose title says so and which has no p-values to hatch
             by.
         value: "difference" (to the untrained base, or of two formats) or "accuracy".
         limit: the difference, in points, at which colours saturate; fixed, so that two maps can be compared by eye.

@@ -15,8 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pandas as pd
 
 from medr1kit.data.phantoms.rationales import Reading
-from medr1kit.formats import Parsed, ResponseFormat
-from medr1kit.results.errors.kinds import why as fault_of
+from medr1kit.formats import TAG, Parsed, ResponseFormat
 from medr1kit.results.rationales import check_rationale, concluded_letter
 from medr1kit.rewards import explain_reward
 from medr1kit.views.html import LIMIT, Span, attribute, badge, escape, marked
@@ -25,7 +24,6 @@ from medr1kit.vqa import LETTERS, DataError
 CHECKED = 20_000
 """Characters of a rationale up to which its statements are checked."""
 
-_TAG = re.compile(r"</?(?:think|answer)>")
 _BLOCK = re.compile(r"<think>.*?</think>|<answer>.*?</answer>", re.DOTALL)
 
 
@@ -65,7 +63,7 @@ def completion_html(
         text_html(text, format, parsed, reading),
         f'<p data-mk="answer"><b>Read:</b> {option_text(parsed.answer, options)} <small>because {escape(parsed.reason)}'
         f"</small>{_lenient(parsed, options)}</p>",
-        f'<p data-mk="form"><b>Form:</b> {form_sentence(text, format, parsed, options, ended_early)}</p>',
+        f'<p data-mk="form"><b>Form:</b> {form_sentence(parsed, ended_early)}</p>',
         f'<p data-mk="truth"><b>Rationale:</b> {truth_sentence(parsed, reading, options)}</p>'
         if parsed.think and image_id
         else "",
@@ -130,7 +128,7 @@ def text_html(text: str, format: ResponseFormat, parsed: Parsed, reading: Readin
 def _tag_spans(text: str, format: ResponseFormat) -> Iterator[Span]:
     """Every tag; one that the format does not expect at its place is marked as such."""
     expected = [f"<{slash}{block}>" for block in format.blocks for slash in ("", "/")]
-    for match in _TAG.finditer(text):
+    for match in TAG.finditer(text):
         tag = match.group()
         fits = tag in expected
         if fits:
@@ -164,7 +162,7 @@ def _outside_spans(text: str) -> Iterator[Span]:
     end = 0
     for match in [*_BLOCK.finditer(text), None]:
         start, stop = (match.start(), match.end()) if match else (len(text), len(text))
-        for piece in re.finditer(r"\S(?:.*\S)?", _TAG.sub(lambda tag: "\n" * len(tag.group()), text[end:start])):
+        for piece in re.finditer(r"\S(?:.*\S)?", TAG.sub(lambda tag: "\n" * len(tag.group()), text[end:start])):
             yield end + piece.start(), end + piece.end(), _outside
         end = stop
 
@@ -173,20 +171,11 @@ def _outside(inner: str) -> str:
     return f'<span class="mk-outside" data-mk="outside" title="outside the blocks">{inner}</span>'
 
 
-def form_sentence(text: str, format: ResponseFormat, parsed: Parsed, options: Sequence[str], ended_early: bool) -> str:
+def form_sentence(parsed: Parsed, ended_early: bool) -> str:
     """Return whether the form is kept, and if not, what is wrong with it."""
     if ended_early:
         return "not known: the text was ended at its answer"
-    return "well-formed" if parsed.well_formed else f"malformed: {escape(fault(text, format, parsed, options))}"
-
-
-def fault(text: str, format: ResponseFormat, parsed: Parsed, options: Sequence[str]) -> str:
-    """Return what is malformed about a completion; empty if nothing is."""
-    if parsed.well_formed:
-        return ""
-    if parsed.answer is None and text.strip():
-        return parsed.reason  # without reading a long text once more
-    return fault_of(format, text, list(options), parsed.answer is not None)
+    return "well-formed" if parsed.well_formed else f"malformed: {escape(parsed.fault)}"
 
 
 def truth_sentence(parsed: Parsed, reading: Reading | None, options: Sequence[str]) -> str:

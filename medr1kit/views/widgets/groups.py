@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from medr1kit.results.numbers import number
 from medr1kit.results.tables import ROLLOUTS
 from medr1kit.views.html import badge, escape, table
 from medr1kit.views.pictures import Pictures
@@ -81,17 +81,3 @@ def _completion(row: Mapping[str, Any], rewards: list[str]) -> list[str]:
         escape(number(row["advantage"], sign=True)),
         f"{escape(row['n_tokens'])}{cut}",
     ]
-
-
-def number(value: Any, sign: bool = False) -> str:
-    """Return a number of a table as text, three digits of it; anything else as it is.
-
-    >>> number(-0.53994, sign=True), number(2345.6), number(float("nan"))
-    ('−0.54', '2,346', '–')
-    """
-    if isinstance(value, int | float | np.number) and not isinstance(value, bool):
-        if pd.isna(value):
-            return "–"
-        digits = ".3g" if abs(value) < 999.5 else ",.0f"
-        return f"{value:{'+' if sign and value else ''}{digits}}".replace("-", "−")
-    return str(value)

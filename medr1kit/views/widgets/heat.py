@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pandas as pd
 
+from medr1kit.results.numbers import number, percent, points
 from medr1kit.views.html import attribute, escape, side_by_side, table
 from medr1kit.views.widgets.base import in_order
-from medr1kit.views.widgets.groups import number
 from medr1kit.vqa import MODALITIES, TASKS
 
 _LIMIT = 30.0  # points at which colours saturate, as in plot_transfer; twice that where a map holds larger ones
@@ -122,13 +122,16 @@ def cell_html(
     now, was = formats if len(formats) == 2 else ("trained", "base")
     lines = [
         ("questions", f"{numbers['n']:,}" + (f", {numbers['seeds']} seeds" if numbers["seeds"] > 1 else "")),
-        (f"accuracy, {now}", _percent(numbers["accuracy"], numbers.get("accuracy_low"), numbers.get("accuracy_high"))),
-        (f"accuracy, {was}", _percent(numbers["before"])),
-        ("difference", _points(numbers["difference"], numbers["low"], numbers["high"])),
+        (
+            f"accuracy, {now}",
+            percent(numbers["accuracy"], numbers.get("accuracy_low"), numbers.get("accuracy_high")),
+        ),
+        (f"accuracy, {was}", percent(numbers["before"])),
+        ("difference", _difference(numbers["difference"], numbers["low"], numbers["high"])),
     ]
     if numbers["seeds"] > 1:
         lines.append(
-            ("… for other seeds, too", _points(numbers["difference"], numbers["low_seeds"], numbers["high_seeds"]))
+            ("… for other seeds, too", _difference(numbers["difference"], numbers["low_seeds"], numbers["high_seeds"]))
         )
     doubt = "" if pd.isna(numbers["p_corrected"]) else " (may be chance)" if numbers["p_corrected"] > 0.05 else ""
     lines.append(("p; corrected for the map", f"{number(numbers['p'])}; {number(numbers['p_corrected'])}{doubt}"))
@@ -145,7 +148,7 @@ def _confusion_html(confusion: pd.DataFrame, whose: str) -> str:
     several = "modality" in confusion and confusion["modality"].nunique() > 1
     lines = [
         [escape(row["gold_text"], 200), escape(row["predicted_text"], 200), f"{row['taken']} of {row['offered']}",
-         _number(row["share"], row["low"], row["high"]), _number(row["chance"])]
+         _share(row["share"], row["low"], row["high"]), _share(row["chance"])]
         + ([escape(row["modality"])] if several else [])
         for row in confusion.to_dict("records")
     ]  # fmt: skip
@@ -153,15 +156,9 @@ def _confusion_html(confusion: pd.DataFrame, whose: str) -> str:
     return f"<p><small>taken for another option, {escape(whose)}</small></p>{table(lines, columns, 'confusion')}"
 
 
-def _number(*given: float) -> str:
-    return f'<span class="mk-number">{_percent(*given)}</span>'
+def _share(*given: float) -> str:
+    return f'<span class="mk-number">{percent(*given)}</span>'
 
 
-def _percent(share: float, low: float | None = None, high: float | None = None) -> str:
-    limits = "" if low is None or pd.isna(low) else f" [{100 * low:.1f}, {100 * high:.1f}]"
-    return "–" if pd.isna(share) else f"{100 * share:.1f} %{limits}"
-
-
-def _points(share: float, low: float, high: float) -> str:
-    limits = "" if pd.isna(low) else f" [{100 * low:+.1f}, {100 * high:+.1f}]"
-    return "–" if pd.isna(share) else f"{100 * share:+.1f} points{limits}".replace("-", "−")
+def _difference(*given: float) -> str:
+    return points(*given).replace("-", "−")

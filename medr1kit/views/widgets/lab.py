@@ -18,7 +18,7 @@ from medr1kit.formats import FORMATS, THINK_BEFORE, ResponseFormat, format_named
 from medr1kit.rewards import concluded_option, explain_reward
 from medr1kit.views.html import escape, page, table
 from medr1kit.views.widgets.base import Panel, choose, row, shows, stack, write
-from medr1kit.views.widgets.completion import completion_html, fault, paid
+from medr1kit.views.widgets.completion import completion_html, paid
 from medr1kit.vqa import LETTERS, DataError, parse_solution
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ def reward_table(text: str, format: ResponseFormat, gold: str, options: Sequence
     concluded = concluded_option(parsed, list(options))
     reasons = {
         "accuracy": f"{parsed.reason}; the gold is {gold}",
-        "format": "the form is kept" if parsed.well_formed else fault(text, format, parsed, options),
+        "format": parsed.fault or "the form is kept",
         "agreement": _agreement(concluded, parsed.answer),
         "repetition": "no three words in a row occur twice"
         if earned["repetition"] == 0

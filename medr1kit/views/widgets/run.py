@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from medr1kit.results.numbers import number
 from medr1kit.results.rollouts import Rollouts
 from medr1kit.results.runs import Run, load_run
 from medr1kit.views.html import badge, escape, page, table
 from medr1kit.views.pictures import Pictures
 from medr1kit.views.widgets.base import Panel, choose, press, row, shows, slide, stack
 from medr1kit.views.widgets.curves import curve
-from medr1kit.views.widgets.groups import group_html, groups_of, label_of, number
+from medr1kit.views.widgets.groups import group_html, groups_of, label_of
 from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:

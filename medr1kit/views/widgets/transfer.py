@@ -18,12 +18,12 @@ import pandas as pd
 from medr1kit.results.answers import PAIRED, SINGLE, Answers
 from medr1kit.results.errors.kinds import describe
 from medr1kit.results.errors.letters import confusion_table
+from medr1kit.results.kept import published
 from medr1kit.results.maps import cell_answers, cell_numbers, map_table, maps_of, slim
-from medr1kit.results.published_tables import published
+from medr1kit.results.numbers import number
 from medr1kit.views.html import escape, page, side_by_side
 from medr1kit.views.pictures import Pictures
 from medr1kit.views.widgets.base import Panel, choose, press, row, shows, stack
-from medr1kit.views.widgets.groups import number
 from medr1kit.views.widgets.heat import axes_of, cell_html, cell_text, cells_of, colours_of, limit_of, map_html, short
 from medr1kit.views.widgets.question import answer_html, question_html
 from medr1kit.vqa import DataError
@@ -187,9 +187,9 @@ class TransferPanel(Panel):
 
     def _open(self) -> None:
         """What the chosen cell holds: its numbers, its answers and its confusions, of which all are shown."""
-        places, names, seed = cell_answers(self._slim, self.map, self.train, self.test)
+        numbers = cell_numbers(self.table, self.map, self.train, self.test)
+        places, names, seed = cell_answers(self._slim, self.map, numbers)
         sides = [self._preds.iloc[rows] for rows in places]
-        numbers = cell_numbers(self._slim, self.map, self.table, self.train, self.test)
         answers = Answers(sides, names) if sides else None
         confusion = (
             confusion_table(describe(sides[-1])).query("taken > 0").head(_CONFUSIONS) if sides else pd.DataFrame()

@@ -1,0 +1,119 @@
+"""Tables that come with the package: what others printed, and what was run here once, so that nobody has to again.
+
+Each file in ``published/`` is one table of a paper, a picture or a repository, with its source and what our audit has
+to remark: numbers to stand beside one's own and never among them. :func:`~medr1kit.results.tables.score`,
+:func:`~medr1kit.results.compare.compare` and :func:`~medr1kit.results.compare.transfer_table` refuse such rows, because
+there are no answers behind them. None of these numbers came with an interval or a test.
+
+Each file in ``recorded/`` was written by a command that its README names, and a test holds the prose to the tables::
+
+    gains, base, rationales, …    the built-in model, three modalities; recorded/README.md
+    quick/…                       the quick study, studies/quick.yaml, eight modalities, five tasks; provenance.json
+
+They are about the built-in 1.9 M model on phantoms, and show what the machinery does; what a real model does on real
+images is for ``medr1kit study run`` to say.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+import pandas as pd
+
+from medr1kit.results.runs import read_parquet
+from medr1kit.vqa import DataError
+
+_FOLDER = Path(__file__).parent
+_SHARES = {"points": "difference", "percent": "accuracy"}  # as printed -> in 0..1, as everywhere else
+
+
+def published(name: str | None = None) -> pd.DataFrame:
+    """Return a table of published numbers, or the list of tables.
+
+    Args:
+        name: one of the names in the list; None for the list itself.
+
+    Returns:
+        The list: ``name``, ``what``, ``rows`` and ``source``. A table: its own columns, then ``published`` (True),
+        ``source``, how it was ``read`` and ``remark`` (ours; the authors said none of that). What was printed stays as
+        ``percent`` or ``points``, with the share beside it as ``accuracy`` or ``difference``. The two heat maps have a
+        row a cell with ``train_modality`` or ``train_task``, ``n_test`` (questions of the published test) and
+        ``half_width`` (points: what chance does to the difference of two models of 70 % accuracy with questions of
+        their own, 95 %); :func:`~medr1kit.views.plots.plot_transfer` draws them.
+
+    Raises:
+        DataError: if there is no such table.
+
+    >>> heat_map = published("med-r1-no-think-minus-think-task")
+    >>> cell = heat_map[(heat_map.train_task == "Lesion Grading") & (heat_map.task == "Lesion Grading")].iloc[0]
+    >>> float(cell.points), int(cell.n_test), float(cell.half_width)
+    (10.09, 436, 6.1)
+    """
+    files = _files("published")
+    index = pd.read_csv(files.pop("index"))
+    if name is None:
+        tables = [_read(files[table]) for table in index["name"]]
+        return index.assign(rows=[len(t) for t in tables], source=["; ".join(t["source"].unique()) for t in tables])
+    table = _read(_named(name, files, "published")).fillna({"remark": ""})
+    for printed, share in _SHARES.items():
+        if printed in table:
+            table.insert(table.columns.get_loc(printed) + 1, share, (table[printed] / 100).round(6))
+    if "difference" in table:
+        table.insert(table.columns.get_loc("difference") + 1, "p_corrected", float("nan"))  # nobody published one
+    return table
+
+
+def recorded(name: str | None = None) -> pd.DataFrame:
+    """Return a table of recorded runs, or the list of tables.
+
+    Args:
+        name: one of the names in the list, such as "gains" or "quick/predictions"; None for the list itself.
+
+    Returns:
+        The list: ``name``, ``rows`` and ``columns``. A table: as it was written. Shares are in 0..1; ``seed`` is a
+        whole number, missing for the untrained base; ``options`` holds lists, as :func:`medr1kit.predict` returns them.
+
+    Raises:
+        DataError: if there is no such table; it names those there are.
+
+    >>> gains = recorded("gains")
+    >>> sorted(gains["method"].unique())
+    ['grpo', 'sft']
+    """
+    files = _files("recorded")
+    if name is None:
+        return pd.DataFrame([(key, *_size(path)) for key, path in files.items()], columns=["name", "rows", "columns"])
+    table = _read(_named(name, files, "recorded"))
+    if "seed" in table and not pd.api.types.is_integer_dtype(table["seed"]):
+        table["seed"] = table["seed"].astype("Int64")
+    return table
+
+
+def _files(kind: str) -> dict[str, Path]:
+    """The tables of a folder, by name."""
+    found = sorted(path for path in (_FOLDER / kind).rglob("*.*") if path.suffix in (".csv", ".parquet"))
+    return {path.relative_to(_FOLDER / kind).with_suffix("").as_posix(): path for path in found}
+
+
+def _named(name: str, files: dict[str, Path], kind: str) -> Path:
+    if name not in files:
+        near = difflib.get_close_matches(str(name), files, n=1, cutoff=0.4)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise DataError(f"no {kind} table {name!r}{hint} (there are {', '.join(files)}; see mk.{kind}())")
+    return files[name]
+
+
+def _read(path: Path) -> pd.DataFrame:
+    return read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+
+
+def _size(path: Path) -> tuple[int, str]:
+    """Rows and columns; of predictions without reading them."""
+    if path.suffix == ".parquet":
+        from pyarrow.parquet import read_metadata
+
+        found = read_metadata(path)
+        return found.num_rows, ", ".join(found.schema.to_arrow_schema().names)
+    table = _read(path)
+    return len(table), ", ".join(table)
