@@ -24,11 +24,11 @@ def says(monkeypatch):
     def arrange(answer):
         asked = []
 
-        def answers(model, processor, prompts, pictures):
+        def answers(prompts, pictures):
             asked.extend(prompts)
             return [(answer(prompt, picture), 4) for prompt, picture in zip(prompts, pictures)]
 
-        monkeypatch.setattr(predict_module, "_answer", answers)
+        monkeypatch.setattr(predict_module, "_answerer", lambda *model: answers)
         return asked
 
     return arrange

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -101,11 +101,11 @@ def predict(
     order = _reading_order([i for i in range(len(questions)) if i not in done], prompts, questions, picture_of)
     shown = Pictures(dataset)
     with _plain_greedy(model, processor, limit), done:
-        reader = _reader(model, processor, f"<{format.blocks[0]}>", limit, stopped)
+        answer = _answerer(model, processor, limit, stopped)
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
-            asked_now = [prompts[i] for i in batch], shown([picture_of[i] for i in batch])
-            for i, (text, n_tokens) in zip(batch, _answer(reader, processor, *asked_now)):
+            said = answer([prompts[i] for i in batch], shown([picture_of[i] for i in batch]))
+            for i, (text, n_tokens) in zip(batch, said):
                 done.add(i, text, n_tokens)
     rows = [_row(questions[i], format, known, *done[i], stopped) for i in range(len(questions))]
     frame = pd.DataFrame(rows, columns=list(PREDICTIONS))
@@ -187,20 +187,14 @@ def answer_closed(text: str) -> bool:
     return bool(closing) and "<answer>" in before and "<think>" not in before
 
 
-def _reader(model, processor, opening: str, limit: int, closed: Callable[[str], bool] | None):
+def _answerer(model, processor, limit: int, closed: Callable[[str], bool] | None):
     """What answers prompts about pictures: an answerer that shares what they have in common, or else ``generate``."""
     from medr1kit.models.shared_prefix.answering import Answerer
     from medr1kit.models.shared_prefix.conditions import why_not_read
 
     if why_not_read(model) is not None:
         return partial(_generate, model, processor, closed)
-    ends = _end_tokens(model, processor)
-    return Answerer(model, processor, limit=limit, ends=ends, opening=opening, closed=closed)
-
-
-def _answer(reader, processor, prompts: list[str], pictures: list) -> Iterable[tuple[str, int]]:
-    """Text and number of tokens for each prompt; tests put other answers here."""
-    return reader(prompts, pictures)
+    return Answerer(model, processor, limit=limit, ends=_end_tokens(model, processor), closed=closed)
 
 
 def _generate(model, processor, closed, prompts: list[str], pictures: list) -> Iterator[tuple[str, int]]:
