@@ -223,7 +223,7 @@ def _plain_greedy(model: PreTrainedModel, processor: ProcessorMixin, limit: int)
     from transformers import GenerationConfig
 
     base = base_of(model)
-    kept, training = base.generation_config, model.training
+    kept = base.generation_config
     base.generation_config = GenerationConfig(
         do_sample=False,
         max_new_tokens=limit,
@@ -231,11 +231,21 @@ def _plain_greedy(model: PreTrainedModel, processor: ProcessorMixin, limit: int)
         pad_token_id=processor.tokenizer.pad_token_id,
         suppress_tokens=image_token_ids(base),
     )
+    try:
+        with evaluating(model):
+            yield
+    finally:
+        base.generation_config = kept
+
+
+@contextmanager
+def evaluating(model: PreTrainedModel) -> Iterator[None]:
+    """Put a model into evaluation mode and afterwards back into the one it was in."""
+    training = model.training
     model.eval()
     try:
         yield
     finally:
-        base.generation_config = kept
         model.train(training)
 
 
@@ -255,44 +265,34 @@ def _row(question: dict, format: ResponseFormat, labels: dict, text: str, n_toke
     return {**{name: question.get(name) for name in PREDICTIONS}, **labels, **read}
 
 
-class _Progress:
-    """Texts so far, by row number: in memory, and in FILE.partial.jsonl where a file was asked for."""
+class _Progress(dict[int, tuple[str, int]]):
+    """Text and length of each answer so far, by row number; where a file was asked for, in FILE.partial.jsonl, too."""
 
     def __init__(self, output: str | Path | None, settings: dict[str, Any], total: int, what: str):
-        self.file = Path(output) if output is not None else None
+        self.file = None if output is None else Path(output)
         self.partial = None if output is None else Path(f"{output}.partial.jsonl")
-        self.texts: dict[int, tuple[str, int]] = {}
         self.header = json.dumps({"rows": total, **settings}, default=str)
         self.total, self.what = total, what
         if self.partial is not None and self.partial.exists():
-            self._read()
-
-    def _read(self) -> None:
-        lines = self.partial.read_text(encoding="utf-8").split("\n")
-        if lines[0] != self.header:
-            raise DataError(f"{self.partial} was left by another prediction; delete it to start anew")
-        for line in lines[1:-1]:  # what follows the last line end was being written when it was interrupted
-            i, text, n_tokens = json.loads(line)
-            self.texts[i] = (text, n_tokens)
-
-    def __contains__(self, i: int) -> bool:
-        return i in self.texts
-
-    def __getitem__(self, i: int) -> tuple[str, int]:
-        return self.texts[i]
+            header, *lines = self.partial.read_text(encoding="utf-8").split("\n")
+            if header != self.header:
+                raise DataError(f"{self.partial} was left by another prediction; delete it to start anew")
+            for line in lines[:-1]:  # what follows the last line end was being written when it was interrupted
+                i, text, n_tokens = json.loads(line)
+                self[i] = (text, n_tokens)
 
     def __enter__(self) -> _Progress:
-        self.bar = progress(None, self.what, total=self.total, initial=len(self.texts), unit="question", delay=0)
+        self.bar = progress(None, self.what, total=self.total, initial=len(self), unit="question", delay=0)
         self.handle = None
         if self.partial is not None:
             self.partial.parent.mkdir(parents=True, exist_ok=True)
-            whole = [self.header, *(json.dumps([i, *self.texts[i]]) for i in self.texts)]
+            whole = [self.header, *(json.dumps([i, *said]) for i, said in self.items())]
             self.partial.write_text("\n".join(whole) + "\n", encoding="utf-8")
             self.handle = self.partial.open("a", encoding="utf-8")
         return self
 
     def add(self, i: int, text: str, n_tokens: int) -> None:
-        self.texts[i] = (text, n_tokens)
+        self[i] = (text, n_tokens)
         self.bar.update()
         if self.handle:
             self.handle.write(json.dumps([i, text, n_tokens]) + "\n")

@@ -8,7 +8,7 @@ to be scored, or the questions about one image.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -129,9 +129,17 @@ def place(core: nn.Module, lists: list[list[int]], images: Sequence[Pixels], of_
     return Prompts(*on_device, tuple(images), torch.tensor(of_row, device=core.device))
 
 
+def _parts(conversation: list[dict]) -> Iterator[tuple[str, Any]]:
+    """What a conversation consists of: roles, texts and images, each with its kind."""
+    for message in conversation:
+        yield "role", message["role"]
+        content = message["content"]
+        for part in content if isinstance(content, list) else [{"type": "text", "text": content}]:
+            yield part["type"], part[part["type"]]
+
+
 def _only_image(conversation: list[dict]) -> Any:
-    parts = [part for message in conversation if isinstance(message["content"], list) for part in message["content"]]
-    images = [part["image"] for part in parts if part["type"] == "image"]
+    images = [part for kind, part in _parts(conversation) if kind == "image"]
     if len(images) != 1:
         raise DataError(f"a prompt with {len(images)} images cannot be shared; train with shared_prefix=False")
     return images[0]
@@ -140,16 +148,10 @@ def _only_image(conversation: list[dict]) -> Any:
 def _key(conversation: list[dict], digests: dict[int, str]) -> tuple:
     """What makes two conversations the same: roles, texts and pixels."""
     key = []
-    for message in conversation:
-        key.append(message["role"])
-        for part in message["content"] if isinstance(message["content"], list) else [message["content"]]:
-            if isinstance(part, dict) and part["type"] == "image":
-                picture = part["image"]
-                if id(picture) not in digests:
-                    digests[id(picture)] = digest(picture)
-                key.append(digests[id(picture)])
-            else:
-                key.append(part["text"] if isinstance(part, dict) else part)
+    for kind, part in _parts(conversation):
+        if kind == "image" and id(part) not in digests:
+            digests[id(part)] = digest(part)
+        key.append(digests[id(part)] if kind == "image" else part)
     return tuple(key)
 
 
