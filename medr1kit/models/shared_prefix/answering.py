@@ -112,7 +112,8 @@ class Answerer:
         return prefix
 
     def _bar(self, _: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-        return logits.index_fill(1, torch.tensor(self.barred, device=logits.device), -torch.inf)
+        logits[:, self.barred] = -torch.inf
+        return logits
 
     def _is_closed(self, tokens: list[int]) -> bool:
         return ">" in self._text(tokens[-1:]) and self.closed(self._text(tokens))

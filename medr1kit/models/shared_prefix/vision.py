@@ -17,6 +17,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -103,7 +104,8 @@ class VisionFeatures:
                 self._kept.move_to_end(image.digest)
         rows = [kept[image.digest] for image in images]
         features = [row.features for row in rows] if self.trained == "nothing" else self._merge(rows)
-        return {"image": self._output(features, list(zip(*(row.deepstack for row in rows))))}
+        deepstack = list(zip(*(row.deepstack for row in rows)))  # a list a layer; empty but for Qwen3-VL
+        return {"image": SimpleNamespace(pooler_output=features, deepstack_features=deepstack)}
 
     def _encode(self, images: Sequence[Pixels]) -> Any:
         device = next(self.core.visual.parameters()).device
@@ -124,10 +126,9 @@ class VisionFeatures:
                 order = [self._order(image.grid) for image in group]
             for i, image in enumerate(group):
                 deeper = tuple(layer.clone() for layer in deepstack[i])
-                new[image.digest] = _Kept(hidden[i], order[i], output.pooler_output[i].clone(), deeper, image.grid)
-        for name, row in new.items():
-            self._kept[name] = row
-            self._bytes += row.bytes()
+                row = _Kept(hidden[i], order[i], output.pooler_output[i].clone(), deeper, image.grid)
+                new[image.digest] = self._kept[image.digest] = row
+                self._bytes += row.bytes()
         while self._bytes > self.limit and self._kept:
             self._bytes -= self._kept.popitem(last=False)[1].bytes()
         return new
@@ -158,16 +159,6 @@ class VisionFeatures:
         merged = self.core.visual.merger(torch.cat([row.hidden for row in rows]))  # (all tokens, hidden)
         parts = torch.split(merged, [len(row.features) for row in rows])
         return [part if row.order is None else part[row.order] for part, row in zip(parts, rows)]
-
-    @staticmethod
-    def _output(features: list[torch.Tensor], deepstack: list[tuple[torch.Tensor, ...]]) -> Any:
-        if deepstack:
-            from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
-
-            return BaseModelOutputWithDeepstackFeatures(pooler_output=features, deepstack_features=deepstack)
-        from transformers.modeling_outputs import BaseModelOutputWithPooling
-
-        return BaseModelOutputWithPooling(pooler_output=features)
 
 
 # The features of the last tower that answered, by the tower's digest.
