@@ -11,7 +11,7 @@ from PIL import Image
 import medr1kit as mk
 from medr1kit.models.load import lora
 from medr1kit.models.shared_prefix.answering import Answerer
-from medr1kit.models.shared_prefix.reading import _patches_as_products, forget_images
+from medr1kit.models.shared_prefix.vision import forget_images
 from medr1kit.models.shown import FILE_DIGEST, Pictures
 
 predict_module = import_module("medr1kit.models.predict")
@@ -60,9 +60,7 @@ def adapted(model, merger=False):
 @pytest.mark.parametrize("form", FORMATS, ids=lambda form: form.name)
 def test_texts_and_lengths_are_those_of_generate(tiny, val_phantoms, form):
     prompts, pictures = asked(tiny[1], val_phantoms.select(range(12)), form)
-    ours = answerer(*tiny, limit=40, opening=f"<{form.blocks[0]}>")
-    assert ours(prompts, pictures) == generated(*tiny, prompts, pictures, 40)
-    assert ours.reader.accepted == 12  # the draft was right for all 12 distinct rows
+    assert answerer(*tiny, limit=40)(prompts, pictures) == generated(*tiny, prompts, pictures, 40)
 
 
 @pytest.mark.parametrize("merger", [False, True])
@@ -70,49 +68,32 @@ def test_an_adapted_model_answers_as_in_generate(fresh_tiny, val_phantoms, merge
     model, processor = adapted(fresh_tiny[0], merger), fresh_tiny[1]
     prompts, pictures = asked(processor, val_phantoms.select(range(8)), mk.THINK_AFTER)
     expected = generated(model, processor, prompts, pictures, 24)
-    assert answerer(model, processor, opening="<answer>")(prompts, pictures) == expected
+    assert answerer(model, processor)(prompts, pictures) == expected
 
 
 @pytest.mark.parametrize("lora_on", [False, True])
 def test_the_other_architectures_answer_as_in_generate(micro, val_phantoms, lora_on):
-    """Their weights are random, so the draft is refused and nearly all rows run into the limit."""
+    """Their weights are random, so nearly all rows run into the limit."""
     model, processor = micro
     model = adapted(model, merger=True) if lora_on else model
     prompts, pictures = asked(processor, val_phantoms.select(range(8)), mk.NO_THINK)
-    ours = answerer(model, processor, limit=40, opening="<answer>")
-    assert ours(prompts, pictures) == generated(model, processor, prompts, pictures, 40)
-    assert ours.reader.accepted < 8
-
-
-@pytest.mark.parametrize("opening", ["", "<answer>", "<answer>A", "<answer>A</answer>", "<think>", "A<answer>"])
-def test_a_draft_changes_nothing_however_wrong(tiny, val_phantoms, opening):
-    """<answer>A is right for some rows in both tokens, for others in one; <think> is right for none."""
-    prompts, pictures = asked(tiny[1], val_phantoms.select(range(16)), mk.NO_THINK)
-    ours = answerer(*tiny, opening=opening)
-    assert ours(prompts, pictures) == generated(*tiny, prompts, pictures, 24)
-    letters = sum(text.startswith("<answer>A") for text, _ in ours(prompts, pictures)[:16])
-    assert 0 < letters < 16
-    first_time = ours.reader.accepted // 2
-    right = {"": 0, "<answer>": 16, "<answer>A": 16 + letters, "<answer>A</answer>": 16 + 2 * letters}
-    assert first_time == right.get(opening, 0)
+    assert answerer(model, processor, limit=40)(prompts, pictures) == generated(model, processor, prompts, pictures, 40)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3])
-def test_the_limit_holds_with_a_draft(tiny, val_phantoms, limit):
+def test_the_limit_holds(tiny, val_phantoms, limit):
     prompts, pictures = asked(tiny[1], val_phantoms.select(range(4)), mk.NO_THINK)
-    ours = answerer(*tiny, limit=limit, opening="<answer>A</answer>")
+    ours = answerer(*tiny, limit=limit)
     assert ours(prompts, pictures) == generated(*tiny, prompts, pictures, limit)
 
 
 def test_a_row_ends_where_its_text_is_closed(tiny, val_phantoms):
     prompts, pictures = asked(tiny[1], val_phantoms.select(range(8)), mk.THINK_AFTER)
     whole = answerer(*tiny, limit=40)(prompts, pictures)
-    ended = answerer(*tiny, limit=40, opening="<answer>", closed=predict_module.answer_closed)
+    ended = answerer(*tiny, limit=40, closed=predict_module.answer_closed)
     for (text, n_tokens), (full, _) in zip(ended(prompts, pictures), whole):
         assert (text, n_tokens) == (full.partition("</answer>")[0] + "</answer>", 3)
-    assert (
-        ended.row_steps == 8
-    )  # after the one pass over prompt and draft one token a row: that which is after the letter
+    assert ended.row_steps == 2 * 8  # reading the prompt gives the first of three tokens
 
 
 # ---- once ------------------------------------------------------------------------------------------------------------
@@ -122,7 +103,7 @@ def test_an_image_is_encoded_and_read_once_and_an_equal_prompt_once(tiny, val_ph
     prompts, pictures = asked(tiny[1], val_phantoms.select(range(6)), mk.NO_THINK)
     ours = answerer(*tiny, limit=3)
     assert ours(prompts, pictures)[0] == ours(prompts, pictures)[-1]
-    assert (ours.reader.vision.encoded, ours.reader.beginnings) == (5, 10)  # 7 rows, 5 images, asked twice
+    assert (ours.vision.encoded, ours.beginnings) == (5, 10)  # 7 rows, 5 images, asked twice
     assert ours.row_steps == 2 * 6 * 2  # twice six distinct prompts, and two tokens after the first
 
 
@@ -137,12 +118,12 @@ def test_features_are_kept_for_the_next_reader_of_the_same_tower(tiny, fresh_tin
     prompts, pictures = asked(tiny[1], val_phantoms.select(range(4)), mk.NO_THINK)
     first, second = answerer(*tiny), answerer(*fresh_tiny)  # two models with equal weights
     assert first(prompts, pictures) == second(prompts, pictures)
-    assert second.reader.vision is first.reader.vision and first.reader.vision.encoded == 3
+    assert second.vision is first.vision and first.vision.encoded == 3
     with torch.no_grad():
         fresh_tiny[0].model.visual.blocks[0].mlp.fc1.weight[0, 0] += 1.0
     changed = answerer(*fresh_tiny)
     assert changed(prompts, pictures) == generated(*fresh_tiny, prompts, pictures, 24)
-    assert changed.reader.vision is not first.reader.vision and changed.reader.vision.encoded == 3
+    assert changed.vision is not first.vision and changed.vision.encoded == 3
 
 
 def test_adapters_on_the_merger_share_what_enters_it(fresh_tiny, val_phantoms):
@@ -156,7 +137,7 @@ def test_adapters_on_the_merger_share_what_enters_it(fresh_tiny, val_phantoms):
                 weight += 0.05
     second = answerer(model, processor)
     assert second(prompts, pictures) == generated(model, processor, prompts, pictures, 24)
-    assert second.reader.vision.encoded == 3
+    assert second.vision.encoded == 3
 
 
 def test_a_tower_with_hooks_is_never_taken_for_another(fresh_tiny, val_phantoms):
@@ -183,20 +164,9 @@ def test_kept_features_do_not_keep_their_model(tiny, val_phantoms):
 def test_features_that_did_not_fit_are_computed_again(tiny, val_phantoms):
     prompts, pictures = asked(tiny[1], val_phantoms.select(range(6)), mk.NO_THINK)
     expected, small = generated(*tiny, prompts, pictures, 24), answerer(*tiny)
-    small.reader.vision.limit = 2 * 16 * 128 * 4  # two images of 16 tokens
+    small.vision.limit = 2 * 16 * 128 * 4  # two images of 16 tokens
     assert [small(prompts, pictures) for _ in range(2)] == [expected] * 2
-    assert small.reader.vision.encoded > 5
-
-
-def test_patches_as_a_product_are_the_convolution_and_it_comes_back(micro):
-    visual = micro[0].model.visual
-    patches = torch.randn(8, visual.patch_embed.proj.weight[0].numel())
-    convolved = visual.patch_embed(patches)
-    with _patches_as_products(visual):
-        product = visual.patch_embed(patches)
-        assert "forward" in vars(visual.patch_embed)
-    assert "forward" not in vars(visual.patch_embed)
-    torch.testing.assert_close(product, convolved, rtol=1e-5, atol=1e-5)
+    assert small.vision.encoded > 5
 
 
 # ---- pictures --------------------------------------------------------------------------------------------------------

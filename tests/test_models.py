@@ -169,7 +169,7 @@ def test_a_blinded_model_is_told_apart(fresh_tiny, looking_rows):
         output.pooler_output = torch.zeros_like(output.pooler_output)
         return output
 
-    models.vision_tower(model).register_forward_hook(blind)
+    models.base_of(model).model.visual.register_forward_hook(blind)
     assert effect_of_the_image(model, processor, looking_rows[:4]) == (0.0, 0.0)
 
 
@@ -223,7 +223,7 @@ def test_lora_touches_only_the_language_model(fresh_tiny):
     layers = model.config.text_config.num_hidden_layers
     assert len(names) == layers * 7 * 2  # seven maps a layer, two matrices each
     assert all("language_model.layers" in name and "lora_" in name for name in names)
-    assert not any(parameter.requires_grad for parameter in models.vision_tower(model).parameters())
+    assert not any(parameter.requires_grad for parameter in models.base_of(model).model.visual.parameters())
 
 
 def test_lora_with_merger_adds_the_merger_and_nothing_else_of_the_tower(fresh_tiny):

@@ -24,11 +24,11 @@ def says(monkeypatch):
     def arrange(answer):
         asked = []
 
-        def answers(model, processor, prompts, pictures):
+        def answers(prompts, pictures):
             asked.extend(prompts)
             return [(answer(prompt, picture), 4) for prompt, picture in zip(prompts, pictures)]
 
-        monkeypatch.setattr(predict_module, "_answer", answers)
+        monkeypatch.setattr(predict_module, "_answerer", lambda *model: answers)
         return asked
 
     return arrange
@@ -73,14 +73,14 @@ def test_visual_reliance_shows_a_model_that_looks(tiny, val_phantoms):
 
 
 def test_visual_reliance_shows_a_model_that_does_not_look(fresh_tiny, val_phantoms):
-    from medr1kit.models.load import vision_tower
+    from medr1kit.models.load import base_of
 
     def blind(module, arguments, output):
         output.pooler_output = torch.zeros_like(output.pooler_output)
         return output
 
     model, processor = fresh_tiny
-    vision_tower(model).register_forward_hook(blind)
+    base_of(model).model.visual.register_forward_hook(blind)
     frame = mk.visual_reliance(model, processor, val_phantoms.select(range(24)), **TEXT)
     assert frame["flipped"].tolist() == [0, 0, 0, 0] and frame["accuracy"].nunique() == 1
     assert frame["flipped_high"][1] > 0.05  # 24 questions do not prove that it never looks

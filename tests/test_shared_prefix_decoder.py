@@ -5,8 +5,7 @@ import torch
 from shared_prefix_cases import adapted, conversations, core_of, head_of
 
 from medr1kit.models.shared_prefix.decoder import Decoder
-from medr1kit.models.shared_prefix.prompts import prefill, read_prompts
-from medr1kit.models.shared_prefix.scoring import _continue
+from medr1kit.models.shared_prefix.prompts import follow, prefill, read_prompts
 from medr1kit.models.shared_prefix.vision import VisionFeatures
 
 WORDS = torch.tensor([[11, 40, 7], [90, 12, 33], [11, 40, 8]])  # (branches, tokens)
@@ -21,7 +20,7 @@ def read(model, processor, train_phantoms):
 
 def expected(model, prefix, prompt_of_branch):
     with torch.no_grad():
-        states = _continue(core_of(model), prefix, prompt_of_branch, WORDS, torch.ones_like(WORDS))
+        states, _ = follow(core_of(model), prefix, prompt_of_branch, WORDS, torch.ones_like(WORDS))
         return head_of(model)(states)  # (branches, tokens, vocabulary)
 
 

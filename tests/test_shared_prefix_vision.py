@@ -112,3 +112,13 @@ def test_pixels_are_those_of_the_processor(micro, train_phantoms, images):
     inputs = padded(micro[1], [wide[0], wide[3], wide[4]])
     assert torch.equal(torch.cat([image.patches for image in images]), inputs["pixel_values"])
     assert torch.equal(torch.stack([image.grid for image in images]), inputs["image_grid_thw"])
+
+
+@pytest.mark.parametrize("merger", [False, True], ids=["nothing trained", "merger"])
+def test_features_do_not_depend_on_what_goes_through_the_tower_together(micro, images, merger):
+    model = adapted(micro[0], merger=True) if merger else micro[0].requires_grad_(False)
+    vision = VisionFeatures(core_of(model))
+    vision.at_once = len(images[0].patches)
+    passes, encode = [], vision._encode
+    vision._encode = lambda group: passes.append(len(group)) or encode(group)
+    assert same(vision(images), own(model, images)) and passes == [1, 1, 1]

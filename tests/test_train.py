@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import medr1kit as mk
-from medr1kit.models.load import image_token_ids, vision_tower
+from medr1kit.models.load import base_of, image_token_ids
 from medr1kit.results.tables import ROLLOUTS
 from medr1kit.vqa import DataError
 
@@ -215,7 +215,7 @@ def test_lora_trains_only_the_language_model(fresh_tiny, train_phantoms, tmp_pat
     model, processor = fresh_tiny
     before = weights(model)
     sft(model, processor, train_phantoms, tmp_path, lora={"rank": 2, "alpha": 4, "merger": False})
-    assert not any(parameter.requires_grad for parameter in vision_tower(model).parameters())
+    assert not any(parameter.requires_grad for parameter in base_of(model).model.visual.parameters())
     moved = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert moved and all("language_model" in name and "lora_" in name for name in moved)
     after = {name.replace(".base_layer", ""): value for name, value in weights(model).items() if "lora_" not in name}
@@ -225,7 +225,7 @@ def test_lora_trains_only_the_language_model(fresh_tiny, train_phantoms, tmp_pat
 def test_lora_with_merger_trains_the_merger_too(fresh_tiny, train_phantoms, tmp_path):
     model, processor = fresh_tiny
     sft(model, processor, train_phantoms, tmp_path, lora={"rank": 2, "merger": True})
-    seen = {name for name, parameter in vision_tower(model).named_parameters() if parameter.requires_grad}
+    seen = {name for name, parameter in base_of(model).model.visual.named_parameters() if parameter.requires_grad}
     assert len(seen) == 4 and all(name.startswith("merger.mlp.") and "lora_" in name for name in seen)
     assert all(
         value.abs().max() > 0 for name, value in adapters(model).items() if "visual" in name and "lora_B" in name

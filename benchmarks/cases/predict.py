@@ -21,7 +21,7 @@ from medr1kit.data.load import load_vqa
 from medr1kit.formats import ResponseFormat, format_named
 from medr1kit.models.load import load_model, lora
 from medr1kit.models.predict import chat_prompt, predict
-from medr1kit.models.shared_prefix.reading import forget_images
+from medr1kit.models.shared_prefix.vision import forget_images
 from medr1kit.results.perturbations import rotate_options
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ Made to sum to 1 over the letters, they say how sure the model is; :func:`medr1k
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ import pandas as pd
 
 from medr1kit.formats import ResponseFormat, format_named
 from medr1kit.models.load import base_of, image_token_ids
-from medr1kit.models.predict import chat_prompt, model_labels, predict
+from medr1kit.models.predict import chat_prompt, evaluating, model_labels, predict
 from medr1kit.progress import part_of_work, progress
 from medr1kit.results.tables import PREDICTIONS
 from medr1kit.vqa import LETTERS, DataError
@@ -79,11 +80,9 @@ def letter_probabilities(
         chat_prompt(processor, format, problem) + prefix for problem, (prefix, _) in zip(questions["problem"], prefixes)
     ]
     counts = [len(options) for options in questions["options"]]
-    rows: dict[int, dict[str, Any]] = {}
-    order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
-    scored = _score_letters(model, processor, dataset, texts, max(counts), order, batch_size)
-    for i, logs in zip(order, scored):
-        rows[i] = _letter_row(questions[i], known | {"format": format.name}, prefixes[i], logs[: counts[i]])
+    known |= {"format": format.name}
+    scored = _score_letters(model, processor, dataset, texts, max(counts), batch_size)
+    rows = {i: _letter_row(questions[i], known, prefixes[i], logs[: counts[i]]) for i, logs in scored}
     return pd.DataFrame([rows[i] for i in range(len(texts))])
 
 
@@ -107,31 +106,26 @@ def until_answer(text: str) -> tuple[str, bool]:
     return (f"{text}</think><answer>" if "<think>" in text else "<answer>"), True
 
 
-def _score_letters(model, processor, dataset, texts: list[str], n: int, order: list[int], batch_size: int) -> list:
-    """For each question in ``order`` the log-probabilities of n letters after its text, which ends with <answer>."""
+def _score_letters(model, processor, dataset, texts: list[str], n: int, batch_size: int) -> Iterator[tuple]:
+    """Each question's number and the log-probabilities of n letters after its text, which ends with <answer>."""
     import torch
 
-    closing, writings = _writings(processor.tokenizer, n)
-    scored, training = [], model.training
-    model.eval()
+    end_of_tag, writings = _writings(processor.tokenizer, n)
+    order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
     bar = progress(None, "letters", total=len(order), unit="question", delay=0)
-    try:
+    with closing(bar), evaluating(model):
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
             pictures = [dataset[i]["image"] for i in batch]
             inputs = processor(text=[texts[i] for i in batch], images=pictures, padding=True, return_tensors="pt")
             logs = torch.full((len(batch), n), -torch.inf)
             for opening, letters in writings.items():
-                after = _next_token_logs(model, _ending(inputs, closing, opening), len(opening) + 1)
+                after = _next_token_logs(model, _ending(inputs, end_of_tag, opening), len(opening) + 1)
                 before = sum(after[:, place, token] for place, token in enumerate(opening))
                 for place, token in letters:
                     logs[:, place] = torch.logaddexp(logs[:, place], before + after[:, -1, token])
-            scored.extend(logs.double().numpy())
+            yield from zip(batch, logs.double().numpy())
             bar.update(len(batch))
-    finally:
-        bar.close()
-        model.train(training)
-    return scored
 
 
 def _writings(tokenizer, n: int) -> tuple[list[int], dict[tuple[int, ...], list[tuple[int, int]]]]:
@@ -158,16 +152,16 @@ def _writings(tokenizer, n: int) -> tuple[list[int], dict[tuple[int, ...], list[
     return tag[shared:], writings
 
 
-def _ending(inputs: Mapping[str, Any], closing: list[int], opening: tuple[int, ...]) -> dict[str, Any]:
-    """The inputs with the last tokens, ``closing``, replaced by ``opening``."""
+def _ending(inputs: Mapping[str, Any], end_of_tag: list[int], opening: tuple[int, ...]) -> dict[str, Any]:
+    """The inputs with the last tokens, ``end_of_tag``, replaced by ``opening``."""
     import torch
 
     rows, width = inputs["input_ids"].shape
-    if not (inputs["input_ids"][:, width - len(closing) :] == torch.tensor(closing, dtype=torch.long)).all():
+    if not (inputs["input_ids"][:, width - len(end_of_tag) :] == torch.tensor(end_of_tag, dtype=torch.long)).all():
         raise DataError("this processor writes <answer> otherwise than its tokenizer; its letters cannot be scored")
     endings = {"input_ids": opening, "attention_mask": [1] * len(opening), "mm_token_type_ids": [0] * len(opening)}
     changed = {
-        name: torch.cat([inputs[name][:, : width - len(closing)], torch.tensor([ending] * rows).long()], dim=1)
+        name: torch.cat([inputs[name][:, : width - len(end_of_tag)], torch.tensor([ending] * rows).long()], dim=1)
         for name, ending in endings.items()
         if name in inputs
     }
@@ -181,8 +175,7 @@ def _next_token_logs(model, inputs: dict[str, Any], positions: int):
     inputs = {name: value.to(model.device) for name, value in inputs.items()}
     with torch.inference_mode():
         logits = model(**inputs, use_cache=False, logits_to_keep=positions).logits.float()
-        base = base_of(model)
-        logits[..., image_token_ids(base)] = -torch.inf  # barred in prediction, too
+        logits[..., image_token_ids(base_of(model))] = -torch.inf  # barred in prediction, too
         return torch.log_softmax(logits, dim=-1).cpu()
 
 

@@ -8,7 +8,6 @@ class that takes images and text and has no video part. It writes and reads the 
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import platform
 from collections.abc import Iterator
@@ -21,7 +20,6 @@ from medr1kit.results.runs import load_run
 from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
-    import torch
     from peft import LoraConfig, PeftModel
     from transformers import PreTrainedModel, ProcessorMixin
 
@@ -122,48 +120,28 @@ def image_processor_only(stock: type[ProcessorMixin]) -> type[ProcessorMixin]:
 
 
 def _stock_processor(model_type: str) -> type[ProcessorMixin]:
-    from transformers.models.qwen2_5_vl.processing_qwen2_5_vl import Qwen2_5_VLProcessor
-    from transformers.models.qwen2_vl.processing_qwen2_vl import Qwen2VLProcessor
-    from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
+    from transformers import Qwen2_5_VLProcessor, Qwen2VLProcessor, Qwen3VLProcessor
 
-    return {"qwen2_vl": Qwen2VLProcessor, "qwen2_5_vl": Qwen2_5_VLProcessor, "qwen3_vl": Qwen3VLProcessor}[model_type]
+    return dict(zip(SUPPORTED, (Qwen2VLProcessor, Qwen2_5_VLProcessor, Qwen3VLProcessor)))[model_type]
 
 
 def load_processor(path: str | Path, model_type: str, max_pixels: int | None = None) -> ProcessorMixin:
-    """Load tokenizer and image processor of a Qwen-VL checkpoint, without torchvision.
+    """Load tokenizer, chat template and image processor of a Qwen-VL checkpoint, without torchvision.
 
     Args:
         path: folder or hub id.
         model_type: one of SUPPORTED.
         max_pixels: images are shrunk until width times height is at most this; None keeps the checkpoint's setting.
     """
-    from transformers import AutoTokenizer
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-    tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
-    pixels = {} if max_pixels is None else {"max_pixels": max_pixels}
-    images = Qwen2VLImageProcessorPil.from_pretrained(path, **pixels)
+    processor = image_processor_only(_stock_processor(model_type)).from_pretrained(path, padding_side="left")
+    # Pillow also where torchvision is installed, so that pixels do not depend on the machine.
+    images = processor.image_processor = Qwen2VLImageProcessorPil.from_pretrained(path)
     if max_pixels is not None:  # a floor above the cap would enlarge small images past it
         floor = min(images.size["shortest_edge"], max_pixels)
         images.size = type(images.size)(**{**dict(images.size), "shortest_edge": floor, "longest_edge": max_pixels})
-    processor_class = image_processor_only(_stock_processor(model_type))
-    return processor_class(images, tokenizer, chat_template=_chat_template(path, tokenizer))
-
-
-def _chat_template(path: str | Path, tokenizer) -> str | None:
-    """The template of a checkpoint: in the tokenizer, or in a file of its own beside it."""
-    if tokenizer.chat_template:
-        return tokenizer.chat_template
-    from transformers.utils import cached_file
-
-    for name in ("chat_template.jinja", "chat_template.json"):
-        found = cached_file(path, name, _raise_exceptions_for_missing_entries=False)
-        if found:
-            text = Path(found).read_text(encoding="utf-8")
-            if name.endswith(".jinja"):
-                return text
-            return json.loads(text)["chat_template"]
-    return None
+    return processor
 
 
 def load_model(
@@ -291,11 +269,3 @@ def image_token_ids(model: PreTrainedModel) -> list[int]:
     config = model.config
     names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
     return [getattr(config, name) for name in names if getattr(config, name, None) is not None]
-
-
-def vision_tower(model: PreTrainedModel) -> torch.nn.Module:
-    """Return the module that turns pixels into language-model inputs, also under a LoRA wrapper."""
-    for module_name, module in model.named_modules():
-        if module_name.endswith("visual"):
-            return module
-    raise DataError("this model has no vision tower named 'visual'")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -101,11 +101,11 @@ def predict(
     order = _reading_order([i for i in range(len(questions)) if i not in done], prompts, questions, picture_of)
     shown = Pictures(dataset)
     with _plain_greedy(model, processor, limit), done:
-        reader = _reader(model, processor, f"<{format.blocks[0]}>", limit, stopped)
+        answer = _answerer(model, processor, limit, stopped)
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
-            asked_now = [prompts[i] for i in batch], shown([picture_of[i] for i in batch])
-            for i, (text, n_tokens) in zip(batch, _answer(reader, processor, *asked_now)):
+            said = answer([prompts[i] for i in batch], shown([picture_of[i] for i in batch]))
+            for i, (text, n_tokens) in zip(batch, said):
                 done.add(i, text, n_tokens)
     rows = [_row(questions[i], format, known, *done[i], stopped) for i in range(len(questions))]
     frame = pd.DataFrame(rows, columns=list(PREDICTIONS))
@@ -187,20 +187,14 @@ def answer_closed(text: str) -> bool:
     return bool(closing) and "<answer>" in before and "<think>" not in before
 
 
-def _reader(model, processor, opening: str, limit: int, closed: Callable[[str], bool] | None):
+def _answerer(model, processor, limit: int, closed: Callable[[str], bool] | None):
     """What answers prompts about pictures: an answerer that shares what they have in common, or else ``generate``."""
     from medr1kit.models.shared_prefix.answering import Answerer
     from medr1kit.models.shared_prefix.conditions import why_not_read
 
     if why_not_read(model) is not None:
         return partial(_generate, model, processor, closed)
-    ends = _end_tokens(model, processor)
-    return Answerer(model, processor, limit=limit, ends=ends, opening=opening, closed=closed)
-
-
-def _answer(reader, processor, prompts: list[str], pictures: list) -> Iterable[tuple[str, int]]:
-    """Text and number of tokens for each prompt; tests put other answers here."""
-    return reader(prompts, pictures)
+    return Answerer(model, processor, limit=limit, ends=_end_tokens(model, processor), closed=closed)
 
 
 def _generate(model, processor, closed, prompts: list[str], pictures: list) -> Iterator[tuple[str, int]]:
@@ -229,7 +223,7 @@ def _plain_greedy(model: PreTrainedModel, processor: ProcessorMixin, limit: int)
     from transformers import GenerationConfig
 
     base = base_of(model)
-    kept, training = base.generation_config, model.training
+    kept = base.generation_config
     base.generation_config = GenerationConfig(
         do_sample=False,
         max_new_tokens=limit,
@@ -237,11 +231,21 @@ def _plain_greedy(model: PreTrainedModel, processor: ProcessorMixin, limit: int)
         pad_token_id=processor.tokenizer.pad_token_id,
         suppress_tokens=image_token_ids(base),
     )
+    try:
+        with evaluating(model):
+            yield
+    finally:
+        base.generation_config = kept
+
+
+@contextmanager
+def evaluating(model: PreTrainedModel) -> Iterator[None]:
+    """Put a model into evaluation mode and afterwards back into the one it was in."""
+    training = model.training
     model.eval()
     try:
         yield
     finally:
-        base.generation_config = kept
         model.train(training)
 
 
@@ -261,44 +265,34 @@ def _row(question: dict, format: ResponseFormat, labels: dict, text: str, n_toke
     return {**{name: question.get(name) for name in PREDICTIONS}, **labels, **read}
 
 
-class _Progress:
-    """Texts so far, by row number: in memory, and in FILE.partial.jsonl where a file was asked for."""
+class _Progress(dict[int, tuple[str, int]]):
+    """Text and length of each answer so far, by row number; where a file was asked for, in FILE.partial.jsonl, too."""
 
     def __init__(self, output: str | Path | None, settings: dict[str, Any], total: int, what: str):
-        self.file = Path(output) if output is not None else None
+        self.file = None if output is None else Path(output)
         self.partial = None if output is None else Path(f"{output}.partial.jsonl")
-        self.texts: dict[int, tuple[str, int]] = {}
         self.header = json.dumps({"rows": total, **settings}, default=str)
         self.total, self.what = total, what
         if self.partial is not None and self.partial.exists():
-            self._read()
-
-    def _read(self) -> None:
-        lines = self.partial.read_text(encoding="utf-8").split("\n")
-        if lines[0] != self.header:
-            raise DataError(f"{self.partial} was left by another prediction; delete it to start anew")
-        for line in lines[1:-1]:  # what follows the last line end was being written when it was interrupted
-            i, text, n_tokens = json.loads(line)
-            self.texts[i] = (text, n_tokens)
-
-    def __contains__(self, i: int) -> bool:
-        return i in self.texts
-
-    def __getitem__(self, i: int) -> tuple[str, int]:
-        return self.texts[i]
+            header, *lines = self.partial.read_text(encoding="utf-8").split("\n")
+            if header != self.header:
+                raise DataError(f"{self.partial} was left by another prediction; delete it to start anew")
+            for line in lines[:-1]:  # what follows the last line end was being written when it was interrupted
+                i, text, n_tokens = json.loads(line)
+                self[i] = (text, n_tokens)
 
     def __enter__(self) -> _Progress:
-        self.bar = progress(None, self.what, total=self.total, initial=len(self.texts), unit="question", delay=0)
+        self.bar = progress(None, self.what, total=self.total, initial=len(self), unit="question", delay=0)
         self.handle = None
         if self.partial is not None:
             self.partial.parent.mkdir(parents=True, exist_ok=True)
-            whole = [self.header, *(json.dumps([i, *self.texts[i]]) for i in self.texts)]
+            whole = [self.header, *(json.dumps([i, *said]) for i, said in self.items())]
             self.partial.write_text("\n".join(whole) + "\n", encoding="utf-8")
             self.handle = self.partial.open("a", encoding="utf-8")
         return self
 
     def add(self, i: int, text: str, n_tokens: int) -> None:
-        self.texts[i] = (text, n_tokens)
+        self[i] = (text, n_tokens)
         self.bar.update()
         if self.handle:
             self.handle.write(json.dumps([i, text, n_tokens]) + "\n")

@@ -40,28 +40,24 @@ class Pictures:
         """Return a PIL image for each row, None a grey one; rows that hold the same file share one object."""
         from PIL import Image
 
-        grey = None
-        if None in rows:
-            grey = Image.new("RGB", self.dataset[0]["image"].size, (127, 127, 127))
         known = [row for row in dict.fromkeys(rows) if row is not None]
-        if self.stored is None or not known:
-            found = {row: self.dataset[row]["image"] for row in known}
-        else:
-            files: dict[tuple, Any] = {}
-            found = {}
-            for row, file in zip(known, self.stored[known]["image"]):
-                key = (file["path"], file["bytes"])
-                if key not in files:
-                    files[key] = self._open(file)
-                found[row] = files[key]
-        return [grey if row is None else found[row] for row in rows]
+        found: dict[int | None, Any] = {}
+        if None in rows:
+            found[None] = Image.new("RGB", self.dataset[0]["image"].size, (127, 127, 127))
+        if self.stored is None:
+            found |= {row: self.dataset[row]["image"] for row in known}
+        elif known:
+            files = [(file["path"], file["bytes"]) for file in self.stored[known]["image"]]
+            opened = {file: self._open(*file) for file in dict.fromkeys(files)}
+            found |= {row: opened[file] for row, file in zip(known, files)}
+        return [found[row] for row in rows]
 
-    def _open(self, file: dict[str, Any]) -> Any:
+    def _open(self, path: str | None, content: bytes | None) -> Any:
         from PIL import Image
 
-        content = file["bytes"]
-        if content is None and os.path.isfile(file["path"]):
-            content = Path(file["path"]).read_bytes()
+        file = {"path": path, "bytes": content}
+        if content is None and os.path.isfile(path):
+            content = Path(path).read_bytes()
         if content is None or self.feature.mode is not None or any(tag in content for tag in _MAY_TURN):
             return self.feature.decode_example(file)
         picture = Image.open(BytesIO(content))

@@ -31,6 +31,11 @@ class State:
     count: int  # branches in use
     length: int  # places in use
 
+    def widen(self, more: int) -> None:
+        """Add empty places for ``more`` tokens; nobody looks at a place before its token is there."""
+        self.keys, self.values = ([F.pad(t, (0, 0, 0, more)) for t in tensors] for tensors in (self.keys, self.values))
+        self.visible = F.pad(self.visible, (0, more), value=True)
+
     def split(self, parents: list[int]) -> None:
         """Add a copy of each of these branches."""
         old, new = torch.tensor(parents, device=self.position.device), slice(self.count, self.count + len(parents))
@@ -55,6 +60,9 @@ class Decoder:
         head: the output embedding.
     """
 
+    # Places for new tokens to begin with: most answers are short, and empty places would be copied with branches.
+    spare = 16
+
     def __init__(self, language_model: nn.Module, head: nn.Module):
         self.model, self.head = language_model, head
         first = language_model.layers[0].self_attn
@@ -75,15 +83,15 @@ class Decoder:
             room: branches there can ever be, splits included; at least those of now.
         """
         count, used = len(prompt_of_branch), prefix.attention_mask.shape[1]
-        room = max(room, count)
+        room, places = max(room, count), used + min(new_tokens, self.spare)
 
         def widened(tensor: torch.Tensor) -> torch.Tensor:
             _, heads, _, size = tensor.shape
-            wide = tensor.new_zeros(room, heads, used + new_tokens, size)
+            wide = tensor.new_zeros(room, heads, places, size)
             wide[:count, :, :used] = tensor[prompt_of_branch]
             return wide
 
-        visible = torch.ones(room, 1, 1, used + new_tokens, dtype=torch.bool, device=prompt_of_branch.device)
+        visible = torch.ones(room, 1, 1, places, dtype=torch.bool, device=prompt_of_branch.device)
         visible[:count, 0, 0, :used] = prefix.attention_mask[prompt_of_branch].bool()
         keys, values = ([widened(t) for t in tensors] for tensors in (prefix.keys, prefix.values))
         position = prefix.next_position.new_zeros(room)
@@ -97,6 +105,8 @@ class Decoder:
     def step(self, state: State, tokens: torch.Tensor) -> torch.Tensor:
         """Append one token a branch, (branches,), and return the logits of the next, (branches, vocabulary)."""
         n, place, end = state.count, state.length, state.length + 1
+        if end > state.visible.shape[-1]:
+            state.widen(max(self.spare, place // 4))
         hidden = self.model.embed_tokens(tokens)  # (branches, hidden)
         position = state.position[:n]
         angles = (self.cos[position][:, None], self.sin[position][:, None])  # (branches, 1, head size)

@@ -11,6 +11,7 @@ yet**; if recording fails there, one warning says so and the step runs unrecorde
 
 from __future__ import annotations
 
+import sys
 import warnings
 from dataclasses import dataclass
 
@@ -35,6 +36,8 @@ class StaticState(State):
 
 class StaticDecoder(Decoder):
     """A :class:`Decoder` whose step has fixed shapes and, on a GPU, is recorded in a CUDA graph."""
+
+    spare = sys.maxsize  # all places at once
 
     def start(self, prefix: Prefix, prompt_of_branch: torch.Tensor, new_tokens: int, room: int = 0) -> StaticState:
         """Return a state as :meth:`Decoder.start` does, with its tensors at fixed places."""

@@ -2,12 +2,13 @@
 
 In GRPO the rows of a batch come in groups that share prompt and image. :class:`Prompts` holds the distinct prompts and
 for each row which one is its own; :func:`prefill` reads them and returns a :class:`Prefix`: the keys and values of
-every layer, ready to be continued by any number of rows.
+every layer, ready to be continued by any number of rows. :func:`follow` continues it by more tokens a row: completions
+to be scored, or the questions about one image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -81,37 +82,64 @@ def read_prompts(processor: Any, core: nn.Module, conversations: Sequence[list[d
         DataError: if a conversation does not hold exactly one image.
     """
     digests: dict[int, str] = {}  # the rows of a group often hold the very same picture
-    place: dict[tuple, int] = {}
+    number: dict[tuple, int] = {}
     first_rows, of_row = [], []
     for i, conversation in enumerate(conversations):
         key = _key(conversation, digests)
-        if key not in place:
-            place[key] = len(place)
+        if key not in number:
+            number[key] = len(number)
             first_rows.append(i)
-        of_row.append(place[key])
+        of_row.append(number[key])
     distinct = [conversations[i] for i in first_rows]
     pictures = [_only_image(conversation) for conversation in distinct]
+    names = [digests[id(picture)] for picture in pictures]
+    cut = cut_up(processor, dict(zip(names, pictures)))
+    images = [cut[name] for name in names]
     texts = processor.apply_chat_template(distinct, add_generation_prompt=True, tokenize=False, **template)
-    inputs = processor(text=texts, images=pictures, padding=True, padding_side="left", return_tensors="pt")
-    known = {name: inputs[name] for name in ("input_ids", "mm_token_type_ids", "image_grid_thw", "attention_mask")}
-    positions, deltas = core.get_rope_index(**known)
-    grids = inputs["image_grid_thw"]  # (prompts, 3)
-    patches = torch.split(inputs["pixel_values"], grids.prod(-1).tolist())
-    images = tuple(Pixels(digests[id(picture)], *cut) for picture, *cut in zip(pictures, patches, grids))
-    device = core.device
-    return Prompts(
-        inputs["input_ids"].to(device),
-        inputs["attention_mask"].to(device),
-        positions.to(device),
-        (inputs["attention_mask"].sum(1) + deltas.squeeze(1)).to(device),
-        images,
-        torch.tensor(of_row, device=device),
-    )
+    return place(core, tokens_of(processor, texts, images), images, of_row, processor.tokenizer.pad_token_id)
+
+
+def cut_up(processor: Any, pictures: dict[str, Any]) -> dict[str, Pixels]:
+    """Return PIL images as the processor cuts them up, by their digest."""
+    if not pictures:
+        return {}
+    cut = processor.image_processor(images=list(pictures.values()), return_tensors="pt")
+    patches = torch.split(cut["pixel_values"], cut["image_grid_thw"].prod(-1).tolist())
+    return {name: Pixels(name, *rest) for name, *rest in zip(pictures, patches, cut["image_grid_thw"])}
+
+
+def tokens_of(processor: Any, texts: Sequence[str], images: Sequence[Pixels]) -> list[list[int]]:
+    """Return the token ids of texts in which an image stands for as many tokens as it has."""
+    token, merged = processor.image_token, processor.image_processor.merge_size**2
+    counts = [int(image.grid.prod()) // merged for image in images]
+    whole = [text.replace(token, token * count, 1) for text, count in zip(texts, counts)]
+    return processor.tokenizer(whole)["input_ids"]
+
+
+def place(core: nn.Module, lists: list[list[int]], images: Sequence[Pixels], of_row: list[int], pad: int) -> Prompts:
+    """Return prompts, given as token ids, padded on the left, each token at its rotary position."""
+    width = max(map(len, lists))
+    ids = torch.tensor([[pad] * (width - len(tokens)) + tokens for tokens in lists])  # (prompts, tokens)
+    mask = (torch.arange(width) >= width - torch.tensor([[len(tokens)] for tokens in lists])).long()
+    kinds = (ids == core.config.image_token_id).int()
+    grids = torch.stack([image.grid for image in images])  # (prompts, 3)
+    positions, deltas = core.get_rope_index(ids, kinds, image_grid_thw=grids, attention_mask=mask)
+    following = mask.sum(1) + deltas.squeeze(1)
+    on_device = (t.to(core.device) for t in (ids, mask, positions, following))
+    return Prompts(*on_device, tuple(images), torch.tensor(of_row, device=core.device))
+
+
+def _parts(conversation: list[dict]) -> Iterator[tuple[str, Any]]:
+    """What a conversation consists of: roles, texts and images, each with its kind."""
+    for message in conversation:
+        yield "role", message["role"]
+        content = message["content"]
+        for part in content if isinstance(content, list) else [{"type": "text", "text": content}]:
+            yield part["type"], part[part["type"]]
 
 
 def _only_image(conversation: list[dict]) -> Any:
-    parts = [part for message in conversation if isinstance(message["content"], list) for part in message["content"]]
-    images = [part["image"] for part in parts if part["type"] == "image"]
+    images = [part for kind, part in _parts(conversation) if kind == "image"]
     if len(images) != 1:
         raise DataError(f"a prompt with {len(images)} images cannot be shared; train with shared_prefix=False")
     return images[0]
@@ -120,16 +148,10 @@ def _only_image(conversation: list[dict]) -> Any:
 def _key(conversation: list[dict], digests: dict[int, str]) -> tuple:
     """What makes two conversations the same: roles, texts and pixels."""
     key = []
-    for message in conversation:
-        key.append(message["role"])
-        for part in message["content"] if isinstance(message["content"], list) else [message["content"]]:
-            if isinstance(part, dict) and part["type"] == "image":
-                picture = part["image"]
-                if id(picture) not in digests:
-                    digests[id(picture)] = digest(picture)
-                key.append(digests[id(picture)])
-            else:
-                key.append(part["text"] if isinstance(part, dict) else part)
+    for kind, part in _parts(conversation):
+        if kind == "image" and id(part) not in digests:
+            digests[id(part)] = digest(part)
+        key.append(digests[id(part)] if kind == "image" else part)
     return tuple(key)
 
 
@@ -146,7 +168,43 @@ def prefill(core: nn.Module, prompts: Prompts, vision: VisionFeatures) -> Prefix
         past_key_values=cache,
         use_cache=True,
     )
-    keys = tuple(layer.keys for layer in cache.layers)
-    values = tuple(layer.values for layer in cache.layers)
     last = output.last_hidden_state[:, -1]  # (prompts, hidden); the padding is on the left
-    return Prefix(keys, values, prompts.input_ids, prompts.attention_mask, prompts.next_position, last)
+    return Prefix(*_in_cache(cache), prompts.input_ids, prompts.attention_mask, prompts.next_position, last)
+
+
+def _in_cache(cache: Any) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+    return tuple(layer.keys for layer in cache.layers), tuple(layer.values for layer in cache.layers)
+
+
+def follow(core: nn.Module, prefix: Prefix, prompts: torch.Tensor, ids: torch.Tensor, inside: torch.Tensor):
+    """Continue prompts by more tokens a row.
+
+    Args:
+        core: the model without its head.
+        prefix: the prompts, read with the same weights.
+        prompts: (rows,) the prompt of each row.
+        ids: (rows, tokens), right-padded.
+        inside: (rows, tokens) bool, False at the padding.
+
+    Returns:
+        Hidden states (rows, tokens, hidden), and the prefix that prompt and tokens are together.
+    """
+    from transformers import DynamicCache
+
+    cache = DynamicCache(config=core.config)
+    for layer, (keys, values) in enumerate(zip(prefix.keys, prefix.values)):
+        cache.update(keys[prompts], values[prompts], layer)
+    start = prefix.next_position[prompts]
+    positions = start[:, None] + torch.arange(ids.shape[1], device=ids.device)  # (rows, tokens)
+    mask = torch.cat([prefix.attention_mask[prompts], inside.long()], dim=1)
+    hidden = core.language_model(
+        inputs_embeds=core.get_input_embeddings()(ids),
+        attention_mask=mask,
+        position_ids=positions.expand(3, -1, -1),
+        past_key_values=cache,
+        use_cache=True,
+    ).last_hidden_state
+    lengths = inside.sum(1)
+    last = hidden[torch.arange(len(ids), device=ids.device), lengths - 1]
+    read = torch.cat([prefix.input_ids[prompts], ids], dim=1)
+    return hidden, Prefix(*_in_cache(cache), read, mask, start + lengths, last)

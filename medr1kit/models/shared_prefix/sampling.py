@@ -66,6 +66,7 @@ def sample(
     greedy: bool = False,
     temperature: float = 1.0,
     record: bool = False,
+    closed: Callable[[list[int]], bool] | None = None,
 ) -> Rollouts:
     """Continue each row's prompt token by token.
 
@@ -79,6 +80,7 @@ def sample(
         greedy: take the most probable token instead of drawing.
         temperature: for ``record`` only, as the loss uses it.
         record: keep log-probability and entropy of each token.
+        closed: a row also ends when this says so of its tokens; None: rows end by themselves.
     """
     rows, device, ends = len(prompt_of_row), prompt_of_row.device, set(end_tokens)
     branches = _Branches(prompt_of_row.tolist())
@@ -98,7 +100,7 @@ def sample(
         said = dict(zip(branches.of_row, drawn.tolist()))
         for row, token in said.items():
             tokens[row].append(token)
-            if token in ends:
+            if token in ends or (closed is not None and closed(tokens[row])):
                 del branches.of_row[row]
         if step + 1 == max_new_tokens or not branches.of_row:
             break

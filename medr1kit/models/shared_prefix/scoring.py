@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from medr1kit.models.shared_prefix.prompts import Prefix
+from medr1kit.models.shared_prefix.prompts import Prefix, follow
 
 # A bucket costs about as much as this many padded tokens, whatever is in it.
 BUCKET_TOKENS = 96
@@ -57,7 +57,7 @@ def score(
         which = torch.tensor(bucket, device=ids.device)
         fed = ids[which, : int(lengths[which].max()) - 1]  # (bucket rows, tokens) all but the last token
         inside = torch.arange(fed.shape[1], device=ids.device) < (lengths[which] - 1)[:, None]
-        hidden = _continue(core, prefix, prompts[which], fed, inside)  # (bucket rows, tokens, hidden)
+        hidden, _ = follow(core, prefix, prompts[which], fed, inside)  # (bucket rows, tokens, hidden)
         row, place = inside.nonzero(as_tuple=True)
         states.append(hidden[row, place])
         rows.append(which[row])
@@ -81,23 +81,6 @@ def distinct_rows(prompt_of_row, completion_ids, completion_mask):
 def on_grid(shape, rows, places, numbers):
     """Numbers of single tokens put into their row and place, (rows, tokens) each, 0 elsewhere."""
     return tuple(torch.zeros(shape, device=rows.device).index_put((rows, places), column) for column in numbers)
-
-
-def _continue(core: nn.Module, prefix: Prefix, prompts, fed, inside) -> torch.Tensor:
-    """Hidden states of completion tokens that follow their prompts, (rows, tokens, hidden)."""
-    from transformers import DynamicCache
-
-    cache = DynamicCache(config=core.config)
-    for layer, (keys, values) in enumerate(zip(prefix.keys, prefix.values)):
-        cache.update(keys[prompts], values[prompts], layer)
-    positions = prefix.next_position[prompts][:, None] + torch.arange(fed.shape[1], device=fed.device)  # (rows, tokens)
-    return core.language_model(
-        inputs_embeds=core.get_input_embeddings()(fed),
-        attention_mask=torch.cat([prefix.attention_mask[prompts], inside.long()], dim=1),
-        position_ids=positions.expand(3, -1, -1),
-        past_key_values=cache,
-        use_cache=True,
-    ).last_hidden_state
 
 
 def _buckets(lengths: list[int]) -> list[list[int]]:
