@@ -5,7 +5,7 @@ import sys
 
 import ipywidgets
 import pytest
-from widget_fakes import check_safe
+from widget_fakes import check_safe, control
 
 from medr1kit.views.widgets import base
 from medr1kit.views.widgets.base import VIEW, Panel
@@ -104,13 +104,13 @@ def test_closing_a_panel_frees_its_controls():
 
 
 def test_controls_can_be_found_and_named():
-    for control in (
+    for one in (
         base.choose("c", ["x", ("Y", 2)], print, hook="c", value=2),
         base.write("c", print, hook="c"),
         base.write("c", print, hook="c", lines=3),
         base.slide("c", print, hook="c", low=1, high=3, value=2),
     ):
-        assert control.description == "c" and "mk-c" in control._dom_classes
+        assert one.description == "c" and "mk-c" in one._dom_classes
     assert base.press("c", print, hook="c").icon == "", "icons come from the network"
 
 
@@ -147,7 +147,7 @@ def test_a_cell_that_is_run_again_closes_what_it_showed_before(monkeypatch):
     kept._repr_mimebundle_()
     now[1] = "run 7"
     Counter()._repr_mimebundle_()
-    assert kept._root is not None, "another cell still shows it"
+    assert kept.field.comm is not None, "another cell still shows it"
     now[1] = "run 8"
     again = Counter()
     again._repr_mimebundle_()
@@ -163,12 +163,12 @@ def test_where_cells_have_no_name_nothing_is_closed():
     assert base._cell() == ("", "")
     one, other = Counter(), Counter()
     one._repr_mimebundle_(), other._repr_mimebundle_()
-    assert one._root is not None and not base._SHOWN
+    assert one.field.comm is not None and not base._SHOWN
 
 
 def test_a_handler_says_what_is_wrong_in_one_sentence_and_takes_it_back():
     panel = Counter()
-    told = next(child for child in panel.root.children if "mk-told" in child._dom_classes)
+    told = control(panel, "told")
     hear = panel.heard(lambda value: 1 / value if value else panel.refuse())
 
     def refuse():

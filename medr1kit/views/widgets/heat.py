@@ -7,18 +7,15 @@ from collections.abc import Callable
 import pandas as pd
 
 from medr1kit.views.html import attribute, escape, side_by_side, table
-from medr1kit.views.widgets.base import in_order
+from medr1kit.views.look import EMPTY, LIMIT, colour_of, in_order, ink_on
 from medr1kit.views.widgets.groups import number
 from medr1kit.vqa import MODALITIES, TASKS
 
-_LIMIT = 30.0  # points at which colours saturate, as in plot_transfer; twice that where a map holds larger ones
-_LOW, _MIDDLE, _HIGH = (84, 39, 136), (247, 247, 247), (179, 88, 6)  # of PuOr, the palette of plot_transfer
 _SURE = 0.05
 _SHORT = dict(zip(MODALITIES[3:], ("US", "Der", "FP", "OCT", "Micro"))) | dict(
     zip(TASKS, ("AI", "DD", "LG", "MR", "OBA"))
 )
 _FRAME = "#1f2328"
-_HALF = 0.179  # of this luminance, black and white are equally far, 4.6 : 1
 
 
 def axes_of(table: pd.DataFrame, by: str) -> tuple[list[str], list[str]]:
@@ -42,31 +39,21 @@ def cell_text(row: pd.Series | dict, value: str) -> str:
 
 
 def limit_of(table: pd.DataFrame) -> float:
-    """Return the points at which a map's colours saturate.
+    """Return the points at which a map's colours saturate: twice as many as usual where it holds larger ones.
 
     >>> limit_of(pd.DataFrame({"difference": [0.1, -0.3]})), limit_of(pd.DataFrame({"difference": [0.1, 0.4]}))
     (30.0, 60.0)
     """
-    return 2 * _LIMIT if 100 * table["difference"].abs().max() > _LIMIT else _LIMIT
+    return 2 * LIMIT if 100 * table["difference"].abs().max() > LIMIT else LIMIT
 
 
-def colours_of(row: pd.Series | dict | None, value: str, limit: float = _LIMIT) -> tuple[str, str]:
-    """Return the colour of a cell and of the text on it; the text says the same without them."""
+def colours_of(row: pd.Series | dict | None, value: str, limit: float = LIMIT) -> tuple[str, str]:
+    """Return the colour of a cell, that of plot_transfer, and of the text on it, which says the same without them."""
     if row is None or pd.isna(row[value]):
-        return "#e4e4e4", _FRAME
-    share = 2 * row[value] - 1 if value == "accuracy" else 100 * row[value] / limit
-    share = min(1.0, max(-1.0, share))
-    end = _HIGH if share > 0 else _LOW
-    mixed = [round(middle + abs(share) * (far - middle)) for middle, far in zip(_MIDDLE, end)]
-    return "#{:02x}{:02x}{:02x}".format(*mixed), "#000000" if _light(mixed) > _HALF else "#ffffff"
-
-
-def _light(colour: list[int]) -> float:
-    """Relative luminance, 0 to 1 (WCAG 2.2)."""
-    linear = [
-        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in (c / 255 for c in colour)
-    ]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+        return EMPTY, _FRAME
+    share = row[value] if value == "accuracy" else 0.5 + 50 * row[value] / limit
+    colour = colour_of(share, value)
+    return "#{:02x}{:02x}{:02x}".format(*(255 * colour).round().astype(int)), ink_on(colour)
 
 
 def cells_of(table: pd.DataFrame, by: str) -> Callable[[str, str], pd.Series | None]:

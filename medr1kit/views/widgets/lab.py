@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -72,7 +72,7 @@ class RewardLab(Panel):
         """Take another completion."""
         if text != self.text:
             self.text = text
-            self._refresh()
+            self.fill()
 
     def choose_example(self, name: str) -> None:
         """Take one of the near misses as the completion; "(your own)" leaves what stands there."""
@@ -83,12 +83,12 @@ class RewardLab(Panel):
         example = {text: key for key, text in self.examples().items()}.get(self.text)
         self.format = format_named(name)
         self.text = self.examples().get(example, self.text)
-        self._refresh()
+        self.fill()
 
     def choose_gold(self, letter: str) -> None:
         """Make another option the gold one; the completion stays."""
         self.gold = letter
-        self._refresh()
+        self.fill()
 
     def examples(self) -> dict[str, str]:
         """Return the near misses for this format, gold and options."""
@@ -152,31 +152,28 @@ class RewardLab(Panel):
     # --- the controls -------------------------------------------------------------------------------------------------
 
     def build(self) -> Box:
+        heard = self.heard
         letters = [(f"{letter}) {text}"[:60], letter) for letter, text in zip(LETTERS, self.options)]
-        self._format = choose(
-            "format", list(FORMATS), self.heard(self.choose_format), hook="format", value=self.format.name
+        return stack(
+            row(
+                choose("format", list(FORMATS), heard(self.choose_format), hook="format"),
+                choose("gold", letters, heard(self.choose_gold), hook="gold"),
+                choose("near miss", [OWN], heard(self.choose_example), hook="example"),
+            ),
+            write("completion", heard(self.type), hook="text", lines=4),
+            shows("main"),
         )
-        self._gold = choose("gold", letters, self.heard(self.choose_gold), hook="gold", value=self.gold)
-        self._example = choose("near miss", [OWN], self.heard(self.choose_example), hook="example")
-        self._text = write("completion", self.heard(self.type), hook="text", value=self.text, lines=4)
-        self._main = shows("main")
-        box = stack(row(self._format, self._gold, self._example), self._text, self._main)
-        self._fill()
-        return box
 
-    def _refresh(self) -> None:
-        if self._root is not None:
-            self._fill()
-
-    def _fill(self) -> None:
-        """Bring every control to the state."""
+    def state(self) -> dict[str, Any]:
         examples = self.examples()
-        with self.filling():
-            self._format.value, self._gold.value, self._text.value = self.format.name, self.gold, self.text
-            if tuple(name for name, _ in self._example.options) != (OWN, *examples):
-                self._example.options = [(name, name) for name in (OWN, *examples)]
-            self._example.value = next((name for name, text in examples.items() if text == self.text), OWN)
-            self._main.value = page(self.html(), "lab")
+        example = next((name for name, text in examples.items() if text == self.text), OWN)
+        return {
+            "format": self.format.name,
+            "gold": self.gold,
+            "example": {"options": (OWN, *examples), "value": example},
+            "text": self.text,
+            "main": self.html(),
+        }
 
 
 def _pay(line: dict, name: str) -> str:

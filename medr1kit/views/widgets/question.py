@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from medr1kit.results.answers import Answerer
-from medr1kit.views.html import escape
+from collections.abc import Sequence
+
+from medr1kit.results.answers import Answerer, Answers
+from medr1kit.views.html import escape, side_by_side
 from medr1kit.views.pictures import Pictures
 from medr1kit.views.widgets.completion import completion_html, option_text
 from medr1kit.vqa import LETTERS
@@ -27,6 +29,21 @@ def answer_html(one: Answerer, reply: dict | None) -> str:
         name=one.name,
         recorded=reply,
     )
+
+
+def answered_html(answers: Answers, question: int, some: Sequence[Answerer], pictures: Pictures) -> str:
+    """Return a question with the answers of some answerers side by side.
+
+    Args:
+        answers: who answered what.
+        question: its number.
+        some: whose answers are shown, from left to right.
+        pictures: where the image comes from.
+    """
+    replies = [(one, one.answer(question)) for one in some]
+    chosen = {one.name: reply["predicted"] for one, reply in replies if reply is not None}
+    asked = question_html(answers.question(question), chosen, pictures)
+    return asked + side_by_side(answer_html(one, reply) for one, reply in replies)
 
 
 def question_html(asked: dict, chosen: dict[str, object], pictures: Pictures) -> str:
