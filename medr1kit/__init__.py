@@ -42,6 +42,7 @@ _WHERE = {
     "views.plots": (
         "PAPER",
         "plot_accuracy",
+        "plot_calibration",
         "plot_confusion",
         "plot_counts",
         "plot_images",
@@ -55,7 +56,7 @@ _WHERE = {
     ),
     "results.errors": ("errors",),
     "views.page.worksheet": ("export_worksheet", "read_worksheet", "reader_agreement"),
-    "results.calibration": ("calibration", "plot_calibration"),
+    "results.calibration": ("calibration",),
     "results.rationales": ("check_rationale", "rationale_truth"),
     "views.widgets.inspector": ("inspect_outputs",),
     "views.widgets.lab": ("reward_lab",),

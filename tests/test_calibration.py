@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 import medr1kit as mk
-from medr1kit.results.calibration import calibration, plot_calibration
+from medr1kit.results.calibration import calibration
+from medr1kit.views.plots import plot_calibration
 from medr1kit.results.stats import cluster_interval, wilson
 from medr1kit.vqa import DataError
 

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 import seaborn as sns
 
+from medr1kit.views.look import ink_on
 from medr1kit.views.plots import PAPER, plot_accuracy, plot_counts, plot_rewards, plot_transfer
-from medr1kit.views.plots.canvas import ink_on
 from medr1kit.vqa import MODALITIES, TASKS
 
 

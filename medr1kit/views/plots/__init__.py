@@ -19,7 +19,7 @@ For print, make the figure at its final size within ``PAPER`` and save it as vec
         figure.savefig("transfer.pdf")
 """
 
-from medr1kit.views.plots.bars import plot_accuracy, plot_probe
+from medr1kit.views.plots.bars import plot_accuracy, plot_calibration, plot_probe
 from medr1kit.views.plots.canvas import PAPER
 from medr1kit.views.plots.curves import plot_lengths, plot_rewards
 from medr1kit.views.plots.heatmaps import plot_confusion, plot_counts, plot_transfer
@@ -29,6 +29,7 @@ from medr1kit.views.plots.sheet import plot_images
 __all__ = [
     "PAPER",
     "plot_accuracy",
+    "plot_calibration",
     "plot_confusion",
     "plot_counts",
     "plot_images",

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from medr1kit.views.plots.bars import draw_lines, draw_points, draw_ticks
-from medr1kit.views.plots.canvas import INK, PALE, axes, colours, legend_above, need, scaled, texts
+from medr1kit.views.plots.bars import draw_intervals, draw_lines, draw_points, draw_ticks
+from medr1kit.views.plots.canvas import INK, PALE, axes, colours, legend_above, named, need, texts
 from medr1kit.vqa import DataError
 
 # Kind -> colour (of the colour-blind palette, or a grey) and hatch: from pale and plain to dark and hatched.
@@ -37,7 +37,7 @@ def plot_kinds(kinds: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         DataError: if a column is missing.
     """
     need(kinds.columns, ["kind", "share", "of"], "the kinds")
-    frame = _named(kinds, ("kind", "n", "of", "share", "low", "high"))
+    frame = _with_names(kinds, ("kind", "n", "of", "share", "low", "high"))
     lines, left = list(dict.fromkeys(frame["_model"])), {}
     ax = axes(ax)
     for kind, (colour, hatch) in _KINDS.items():
@@ -78,7 +78,7 @@ def plot_letters(letters: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """
     need(letters.columns, ["letter", "predicted", "low", "high", "gold"], "the letters")
     numbers = ("letter", "n", "predicted", "low", "high", "gold", "bias", "bias_low", "bias_high")
-    frame = _named(letters, (*numbers, "p_corrected", "accuracy"))
+    frame = _with_names(letters, (*numbers, "p_corrected", "accuracy"))
     frame = frame.assign(_line=frame["letter"], accuracy=frame["predicted"])
     lines, models = sorted(set(frame["_line"])), list(dict.fromkeys(frame["_model"]))
     ax = axes(ax)
@@ -114,13 +114,9 @@ def plot_slices(slices: pd.DataFrame, n: int = 12, *, ax: Axes | None = None) ->
     lines = [f"{label} (n={count})" for label, count in zip(texts(frame[name]), frame["n"])]
     ax = axes(ax)
     sure = (frame["p_holm"] < 0.05).to_numpy()
-    reach = np.array([frame["accuracy"] - frame["low"], frame["high"] - frame["accuracy"]]).clip(min=0)
     for which, face, label in ((sure, colours(1)[0], "differs from the rest"), (~sure, "white", "may be chance")):
         if which.any():
-            ax.errorbar(
-                frame["accuracy"][which], np.flatnonzero(which), xerr=reach[:, which], fmt="o", color=colours(1)[0],
-                mfc=face, ms=scaled(6), lw=scaled(1.5), capsize=scaled(2), label=label,
-            )  # fmt: skip
+            draw_intervals(frame[which], np.flatnonzero(which), ax, color=colours(1)[0], mfc=face, label=label)
     for column, style, label, colour in (("rest", "-", "all other answers", INK), ("chance", ":", "chance", PALE)):
         values = pd.Series(frame[column].to_numpy(), lines)
         draw_ticks(values, lines, ax, colour=colour, style=style, label=label)
@@ -130,11 +126,9 @@ def plot_slices(slices: pd.DataFrame, n: int = 12, *, ax: Axes | None = None) ->
     return ax
 
 
-def _named(frame: pd.DataFrame, numbers: tuple[str, ...]) -> pd.DataFrame:
+def _with_names(frame: pd.DataFrame, numbers: tuple[str, ...]) -> pd.DataFrame:
     """The frame with ``_model``: the values of the columns that are no numbers."""
-    keys = [column for column in frame if column not in numbers]
-    names = [" · ".join(values) for values in zip(*(texts(frame[key]) for key in keys))] if keys else [""] * len(frame)
-    return frame.assign(_model=names)
+    return frame.assign(_model=named(frame, [column for column in frame if column not in numbers]))
 
 
 def _end(high: pd.Series) -> float:
