@@ -59,10 +59,7 @@ def plot_accuracy(
     _draw_floor(floor, category, lines, ax)
     if "all" in lines[1:]:
         ax.axhline(lines.index("all") - 0.5, color=PALE, lw=0.8)
-    draw_lines(lines, ax, category or "")
-    ax.set_xlabel("accuracy (95 % interval)")
-    legend_above(ax, 2 if len(models) < 4 else 3)
-    return ax
+    return with_lines(lines, ax, "accuracy (95 % interval)", category or "", columns=2 if len(models) < 4 else 3)
 
 
 def draw_points(frame: pd.DataFrame, lines: list[str], models: list[str], ax: Axes, label: str = "accuracy") -> None:
@@ -94,12 +91,22 @@ def draw_ticks(values: pd.Series, lines: list[str], ax: Axes, *, colour: object,
     )
 
 
-def draw_lines(lines: list[str], ax: Axes, ylabel: str = "", width: int = 12) -> None:
-    """Name the lines of a figure of shares, the first on top."""
+def with_lines(lines: list[str], ax: Axes, xlabel: str, ylabel: str = "", *, width: int = 12, columns: int = 2) -> Axes:
+    """Name the lines of a figure of shares, the first on top, put its legend above, and return the axes.
+
+    Args:
+        lines: their names.
+        ax: the axes.
+        xlabel, ylabel: what goes from left to right, and what the lines are.
+        width: letters at which names are broken.
+        columns: of the legend, at most.
+    """
     names, size = fit_lines(lines, width, ax)
     ax.set_yticks(range(len(lines)), names, linespacing=1.1, fontsize=size)
     ax.set_xticks(np.linspace(0, 1, 6))
-    ax.set(ylabel=ylabel, xlim=(-0.02, 1.02), ylim=(len(lines) - 0.4, -0.6))
+    ax.set(xlabel=xlabel, ylabel=ylabel, xlim=(-0.02, 1.02), ylim=(len(lines) - 0.4, -0.6))
+    legend_above(ax, columns)
+    return ax
 
 
 def _draw_floor(
@@ -136,23 +143,18 @@ def plot_probe(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     what = next((column for column in ("images", "wording", "measure") if column in frame), None)
     if what is None:
         raise DataError("plot_probe draws what visual_reliance, prompt_sensitivity or position_bias return")
-    ax = axes(ax)
     if what == "measure":
-        _draw_positions(frame, ax)
-    else:
-        need(frame.columns, ["accuracy", "low", "high", "flipped", "flipped_low", "flipped_high"], "the probe")
-        flipped = frame[[what, "flipped", "flipped_low", "flipped_high"]].iloc[1:]  # the first is what they differ from
-        flipped.columns = [what, "accuracy", "low", "high"]
-        both = pd.concat([frame.assign(_model="accuracy"), flipped.assign(_model="answers that changed")])
-        lines = [str(name) for name in frame[what]]
-        draw_points(both.assign(_line=texts(both[what])), lines, ["accuracy", "answers that changed"], ax)
-        draw_lines(lines, ax, what)
-        ax.set_xlabel("share (95 % interval)")
-    legend_above(ax, 2)
-    return ax
+        return _draw_positions(frame, axes(ax))
+    need(frame.columns, ["accuracy", "low", "high", "flipped", "flipped_low", "flipped_high"], "the probe")
+    flipped = frame[[what, "flipped", "flipped_low", "flipped_high"]].iloc[1:]  # the first is what they differ from
+    flipped.columns = [what, "accuracy", "low", "high"]
+    both = pd.concat([frame.assign(_model="accuracy"), flipped.assign(_model="answers that changed")])
+    lines, ax = [str(name) for name in frame[what]], axes(ax)
+    draw_points(both.assign(_line=texts(both[what])), lines, ["accuracy", "answers that changed"], ax)
+    return with_lines(lines, ax, "share (95 % interval)", what)
 
 
-def _draw_positions(frame: pd.DataFrame, ax: Axes) -> None:
+def _draw_positions(frame: pd.DataFrame, ax: Axes) -> Axes:
     need(frame.columns, ["letter", "value", "low", "high", "chance"], "the probe")
     named = {"chosen": "chose {}", "accuracy": "right, gold at {}", "consistent": "same text always"}
     lines = [named.get(measure, measure + " always").format(letter).replace("right in all always", "always right")
@@ -163,8 +165,7 @@ def _draw_positions(frame: pd.DataFrame, ax: Axes) -> None:
     draw_ticks(pd.Series(frame["chance"].to_numpy(), lines), lines, ax, colour=PALE, style=":", label="guessing evenly")
     for place in np.flatnonzero(frame["measure"].to_numpy()[1:] != frame["measure"].to_numpy()[:-1]):
         ax.axhline(place + 0.5, color=PALE, lw=0.8)
-    draw_lines(lines, ax, width=24)
-    ax.set_xlabel("share (95 % interval)")
+    return with_lines(lines, ax, "share (95 % interval)", width=24)
 
 
 def plot_calibration(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:

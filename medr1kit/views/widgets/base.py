@@ -38,9 +38,8 @@ from __future__ import annotations
 import os
 import sys
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from medr1kit.views.html import escape, page
@@ -65,7 +64,6 @@ class Panel:
     """
 
     _root: Box | None = None
-    _controls: Mapping[str, DOMWidget] = MappingProxyType({})  # by their hook, once they are made
     _filling = False
 
     @property
@@ -77,10 +75,14 @@ class Panel:
             box, told = self.build().add_class("mk-panel"), shows("told")
             told.layout.order = "-1"  # above the controls, where a reader looks
             box.children = (*box.children, told, Keys())
-            self._controls = dict(_hooked(box))
-            self.fill()
             self._root = box
+            self.fill()
         return self._root
+
+    @property
+    def controls(self) -> dict[str, DOMWidget]:
+        """The controls by their hooks; none before they are made."""
+        return {} if self._root is None else dict(_hooked(self._root))
 
     def build(self) -> Box:
         """Make the controls and return the box that holds them."""
@@ -114,23 +116,22 @@ class Panel:
                 said = f'<p class="mk-warn" role="alert" data-mk="told">{escape(error, 600)}</p>'
                 self.fill()  # the control goes back
             if self._root is not None:
-                self._controls["told"].value = page(said, "message") if said else ""
+                self.controls["told"].value = page(said, "message") if said else ""
 
         return hear
 
     def fill(self) -> None:
         """Bring the controls, and what they show, into line with the state; nothing before they are made."""
-        if not self._controls:
+        if not (controls := self.controls):
             return
         from ipywidgets import HTML
 
         with self.filling():
-            for hook, told in self.state().items():
-                control = self._controls[hook]
+            for hook, shown in self.state().items():
+                control = controls[hook]
+                traits = dict(shown) if isinstance(shown, dict) else {"value": shown}
                 if isinstance(control, HTML):
-                    control.value = page(told, hook)
-                    continue
-                traits = dict(told) if isinstance(told, dict) else {"value": told}
+                    traits["value"] = page(shown, hook)
                 if "options" in traits:
                     control.options = _pairs(traits.pop("options"))  # first: a value is looked up in them
                 with control.hold_trait_notifications():  # a value is judged by the limits that come with it
@@ -150,7 +151,7 @@ class Panel:
         """Remove the controls with their styles and layouts; ipywidgets keeps each of them until it is closed."""
         if self._root is not None:
             _close(self._root)
-            self._root, self._controls = None, Panel._controls
+            self._root = None
 
     def __repr__(self) -> str:
         return self.summary()

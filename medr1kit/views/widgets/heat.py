@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from itertools import product
 
 import pandas as pd
 
@@ -56,10 +56,14 @@ def colours_of(row: pd.Series | dict | None, value: str, limit: float = LIMIT) -
     return "#{:02x}{:02x}{:02x}".format(*(255 * colour).round().astype(int)), ink_on(colour)
 
 
-def cells_of(table: pd.DataFrame, by: str) -> Callable[[str, str], pd.Series | None]:
-    """Return a look-up: what was trained on and tested -> the row of the cell, None where there is none."""
-    found = {(row[f"train_{by}"], row[by]): row for _, row in table.iterrows()}
-    return lambda train, test: found.get((train, test))
+def cells_of(table: pd.DataFrame, by: str, value: str) -> dict[tuple[str, str], tuple[str, str, str]]:
+    """Return the cells of a map, row by row: what was trained on and tested -> text, colour, colour of the text."""
+    found = {(row[f"train_{by}"], row[by]): row for row in table.to_dict("records")}
+    cells, limit = {place: found.get(place) for place in product(*axes_of(table, by))}, limit_of(table)
+    return {
+        place: ("–" if row is None else cell_text(row, value), *colours_of(row, value, limit))
+        for place, row in cells.items()
+    }
 
 
 def short(name: str) -> str:
@@ -70,24 +74,19 @@ def short(name: str) -> str:
 def map_html(table: pd.DataFrame, by: str, value: str, chosen: tuple[str, str] | None = None, hook: str = "map") -> str:
     """Return a map as an HTML table: the diagonal framed, the chosen cell with a double frame and brackets."""
     rows, columns = axes_of(table, by)
-    cell_at, lines, limit = cells_of(table, by), [], limit_of(table)
     head = "".join(f'<th scope="col" title="{attribute(name)}">{escape(short(name))}</th>' for name in columns)
-    for train in rows:
-        cells = []
-        for test in columns:
-            row = cell_at(train, test)
-            text = "–" if row is None else cell_text(row, value)
-            back, ink = colours_of(row, value, limit)
-            frame = f"border:2px solid {_FRAME};" if train == test else "border:1px solid #8888;"
-            if (train, test) == chosen:
-                frame, text = f"border:4px double {_FRAME};", f"[{text}]"
-            style = f"background:{back};color:{ink};{frame}text-align:center;white-space:nowrap;padding:.25em .35em"
-            cells.append(f'<td style="{style}" title="{attribute(f"{train} → {test}")}">{escape(text)}</td>')
-        lines.append(f'<tr><th scope="row">{escape(train)}</th>{"".join(cells)}</tr>')
+    lines = {train: [f'<tr><th scope="row">{escape(train)}</th>'] for train in rows}
+    for (train, test), (text, back, ink) in cells_of(table, by, value).items():
+        frame = f"border:2px solid {_FRAME};" if train == test else "border:1px solid #8888;"
+        if (train, test) == chosen:
+            frame, text = f"border:4px double {_FRAME};", f"[{text}]"
+        style = f"background:{back};color:{ink};{frame}text-align:center;white-space:nowrap;padding:.25em .35em"
+        lines[train].append(f'<td style="{style}" title="{attribute(f"{train} → {test}")}">{escape(text)}</td>')
+    body = "".join("".join([*cells, "</tr>"]) for cells in lines.values())
     return (
         '<div class="mk-scroll" style="overflow-wrap:normal;font-size:.88em">'
         f'<table class="mk-table" data-mk="{attribute(hook)}">'
-        f"<thead><tr><th>trained ↓ tested →</th>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+        f"<thead><tr><th>trained ↓ tested →</th>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 

@@ -109,9 +109,8 @@ class RewardLab(Panel):
         for name, text in self.examples().items():
             earned = explain_reward(text, self.gold, format=self.format, options=self.options).rewards
             rows.append({"example": name, "completion": text} | earned)
-        columns = {name: [line[name] for line in rows] for name in rows[0]}
-        texts = {name: pd.Series(columns.pop(name), dtype=object) for name in ("example", "completion")}
-        return pd.DataFrame(texts | columns)
+        frame = pd.DataFrame(rows, dtype=object)  # half of a pair of characters is no text for pandas
+        return frame.astype(dict.fromkeys(frame.columns[2:], float))
 
     def html(self) -> str:
         """Return the question, the completion and its pay, without style."""
@@ -131,15 +130,14 @@ class RewardLab(Panel):
 
     def static(self) -> str:
         frame = self.frame
-        names = list(frame.columns[2:])
-        lines = frame.astype(object).where(frame.notna(), None).to_dict("records")
+        names = list(frame)[2:]
         rows = [
             (
                 escape(line["example"]),
                 f"<code>{escape(line['completion'], 200)}</code>",
                 *(_pay(line, n) for n in names),
             )
-            for line in lines
+            for line in frame.astype(object).where(frame.notna(), None).to_dict("records")
         ]
         near = f"<h4>Near misses</h4>{table(rows, ('', 'completion', *names), 'near-misses')}"
         near += "<p><small>≠ the reference pays otherwise than medr1kit</small></p>"
@@ -252,16 +250,11 @@ def reward_table(text: str, format: ResponseFormat, gold: str, options: Sequence
         "format": _reference_format(earned.get("reference format"), format),
     }
     rows = [
-        {
-            "reward": name,
-            "paid": earned[name],
-            "reason": reason,
-            "reference": earned.get(f"reference {name}"),
-            "reference_reason": theirs.get(name, "it has no such reward"),
-        }
+        (name, earned[name], reason, earned.get(f"reference {name}"), theirs.get(name, "it has no such reward"))
         for name, reason in reasons.items()
     ]
-    return pd.DataFrame(rows, dtype=object).replace({float("nan"): None})  # texts with half of a pair are no pandas str
+    columns = ["reward", "paid", "reason", "reference", "reference_reason"]
+    return pd.DataFrame(rows, columns=columns, dtype=object).replace({float("nan"): None})
 
 
 def _agreement(concluded: str | None, answer: str | None) -> str:

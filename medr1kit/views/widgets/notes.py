@@ -7,11 +7,10 @@ question, and the selection with its notes as a CSV file.
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from medr1kit.views.html import escape, page
@@ -23,32 +22,20 @@ if TYPE_CHECKING:
 
 
 class NotesPanel(Panel):
-    """A panel of questions; subclasses write :meth:`select`, :meth:`key`, :meth:`selected` and :meth:`sheet`, too.
+    """A panel of questions.
+
+    Subclasses write, too: ``select(**filters)``, which sets filters by their names and chooses anew; ``selected()``,
+    the numbers of the questions that pass; ``key()``, under which the open question is noted, None if none is open;
+    and ``sheet()``, the selection as a table, a row a question.
 
     Attributes:
         modality, task, text: the filters; "all" or "" lets everything pass.
-        notes: :meth:`key` of a question -> what the reader wrote.
+        notes: key of a question -> what the reader wrote.
     """
 
     def __init__(self) -> None:
         self.modality = self.task = ALL
         self.text, self.notes = "", {}
-
-    def select(self, **filters: str) -> None:
-        """Set some filters by their name, choose anew and show it."""
-        raise NotImplementedError(f"{type(self).__name__} says which questions pass its filters")
-
-    def selected(self) -> np.ndarray:
-        """Return the numbers of the questions that pass the filters."""
-        raise NotImplementedError(f"{type(self).__name__} says which questions are selected")
-
-    def key(self) -> Hashable | None:
-        """Return under which name the open question is noted; None if none is open."""
-        raise NotImplementedError(f"{type(self).__name__} says which question is open")
-
-    def sheet(self) -> pd.DataFrame:
-        """Return the selection as a table, a row a question."""
-        raise NotImplementedError(f"{type(self).__name__} says what is saved")
 
     # --- what the controls do ---
 
@@ -78,7 +65,7 @@ class NotesPanel(Panel):
             path: a file that does not exist yet: it may hold notes.
 
         Returns:
-            The path. The file holds the columns of :meth:`sheet`. UTF-8, every cell quoted; a cell that a spreadsheet
+            The path. The file holds the columns of ``sheet()``. UTF-8, every cell quoted; a cell that a spreadsheet
             would run as a formula has an apostrophe in front, a null byte is written [U+0000].
 
         Raises:
@@ -116,7 +103,7 @@ class NotesPanel(Panel):
             said = f"saved {len(self.selected()):,} questions to {self.export(path)}"
         except DataError as error:
             said = str(error)
-        self._controls["said"].value = page(f'<span role="status" data-mk="said">{escape(said)}</span>', "message")
+        self.controls["said"].value = page(f'<span role="status" data-mk="said">{escape(said)}</span>', "message")
 
 
 def lettered(options: Sequence[str]) -> str:

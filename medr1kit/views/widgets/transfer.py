@@ -22,7 +22,7 @@ from medr1kit.views.html import escape, page, side_by_side
 from medr1kit.views.pictures import Pictures
 from medr1kit.views.widgets.base import Panel, choose, press, row, shows, stack, steps
 from medr1kit.views.widgets.groups import number
-from medr1kit.views.widgets.heat import axes_of, cell_html, cell_text, cells_of, colours_of, limit_of, map_html, short
+from medr1kit.views.widgets.heat import axes_of, cell_html, cells_of, map_html, short
 from medr1kit.views.widgets.question import answered_html
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class TransferPanel(Panel):
 
     def fill(self) -> None:
         super().fill()
-        if not self._controls:
+        if self._root is None:
             return
         if self._drawn != (self.map, self.value):
             self._lay_out()
@@ -211,7 +211,7 @@ class TransferPanel(Panel):
         """A button a cell; those of the map before are closed with their styles, because ipywidgets would keep them."""
         from ipywidgets import Button, Label, Layout
 
-        grid, (rows, columns) = self._controls["grid"], axes_of(self.table, self.map.by)
+        grid, (_, columns) = self.controls["grid"], axes_of(self.table, self.map.by)
         for old in grid.children:
             old.style.close()
             old.close()
@@ -222,21 +222,18 @@ class TransferPanel(Panel):
         self._frames = {
             name: Layout(width="auto", height="2.4em", margin="1px", border=border) for name, border in borders.items()
         }
-        named, cell_at = self._frames.setdefault("name", Layout(width="auto")), cells_of(self.table, self.map.by)
+        named, choose_cell = self._frames.setdefault("name", Layout(width="auto")), self.heard(self.choose_cell)
         parts: list[Any] = [Label(name, layout=named) for name in ("trained ↓ tested →", *map(short, columns))]
-        choose_cell, limit = self.heard(self.choose_cell), limit_of(self.table)
         self._drawn, self._buttons = (self.map, self.value), {}
-        for train in rows:
-            parts.append(Label(train, layout=named))
-            for test in columns:
-                cell = cell_at(train, test)
-                text = "–" if cell is None else cell_text(cell, self.value)
-                tip = f"trained on {train}, tested on {test}: {text}"
-                button = Button(description=text, tooltip=tip, layout=self._frames["other"]).add_class("mk-map-cell")
-                button.on_click(lambda _, cell=(train, test): choose_cell(*cell))
-                button.style.button_color, button.style.text_color = colours_of(cell, self.value, limit)
-                self._buttons[train, test] = (button, text)
-                parts.append(button)
+        for (train, test), (text, *colours) in cells_of(self.table, self.map.by, self.value).items():
+            if test == columns[0]:
+                parts.append(Label(train, layout=named))
+            tip = f"trained on {train}, tested on {test}: {text}"
+            button = Button(description=text, tooltip=tip, layout=self._frames["other"]).add_class("mk-map-cell")
+            button.on_click(lambda _, cell=(train, test): choose_cell(*cell))
+            button.style.button_color, button.style.text_color = colours
+            self._buttons[train, test] = (button, text)
+            parts.append(button)
         grid.layout.grid_template_columns = f"minmax(6em, auto) repeat({len(columns)}, minmax(4.6em, 1fr))"
         grid.children = parts
 
@@ -251,10 +248,9 @@ class TransferPanel(Panel):
         theirs = published(f"med-r1-no-think-minus-think-{self.map.by}")
         drawn = map_html(theirs, self.map.by, "difference", hook="published-map")
         said = f"published: {theirs['quantity'].iloc[0]}, in points; no test and no interval was published"
-        here = theirs[(theirs[self.map.train] == self.train) & (theirs[self.map.by] == self.test)]
+        text = cells_of(theirs, self.map.by, "difference").get((self.train, self.test), ("",))[0]
+        cell = f"<p>{escape(self.train)} → {escape(self.test)}: {text}</p>" if text else ""
         source = escape(theirs["source"].iloc[0])
-        said_there = cell_text(here.iloc[0], "difference") if len(here) else ""
-        cell = f"<p>{escape(self.train)} → {escape(self.test)}: {said_there}</p>" if len(here) else ""
         return [f"<h4>{escape(said)}</h4>{drawn}{cell}<p><small>{source}</small></p>"]
 
     def _cell_html(self) -> str:
