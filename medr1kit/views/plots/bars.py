@@ -9,20 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from medr1kit.audits import BlindFloor
-from medr1kit.views.plots.canvas import (
-    MARKERS,
-    PALE,
-    axes,
-    colours,
-    fit_lines,
-    legend_above,
-    named,
-    need,
-    scaled,
-    texts,
-)
+from medr1kit.views.plots.canvas import PALE, axes, colours, fit_lines, legend_above, named, need, scaled, texts
 from medr1kit.vqa import DataError
 
+_MARKERS = "osD^vPX*"
 _SCORES = ("n", "accuracy", "low", "high", "lenient_accuracy", "well_formed", "chance", "mean_tokens")
 
 
@@ -69,7 +59,7 @@ def draw_points(frame: pd.DataFrame, lines: list[str], models: list[str], ax: Ax
         rows = frame[frame["_model"] == model]
         shift = spread * ((place + 0.5) / len(models) - 0.5)
         heights = [lines.index(line) + shift for line in rows["_line"]]
-        style = {"fmt": MARKERS[place % len(MARKERS)], "color": colour, "ms": scaled(size)}
+        style = {"fmt": _MARKERS[place % len(_MARKERS)], "color": colour, "ms": scaled(size)}
         draw_intervals(rows, heights, ax, label=model or label, **style)
 
 
@@ -156,9 +146,9 @@ def plot_probe(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 
 def _draw_positions(frame: pd.DataFrame, ax: Axes) -> Axes:
     need(frame.columns, ["letter", "value", "low", "high", "chance"], "the probe")
-    named = {"chosen": "chose {}", "accuracy": "right, gold at {}", "consistent": "same text always"}
-    lines = [named.get(measure, measure + " always").format(letter).replace("right in all always", "always right")
-             for measure, letter in zip(frame["measure"], frame["letter"])]  # fmt: skip
+    phrases = {"chosen": "chose {}", "accuracy": "right, gold at {}", "consistent": "same text always"}
+    phrases |= {"right in all": "always right"}
+    lines = [phrases.get(m, f"{m} always").format(letter) for m, letter in zip(frame["measure"], frame["letter"])]
     lines = [{"right, gold at all": "right, all", "chose none": "not read"}.get(line, line) for line in lines]
     points = frame.rename(columns={"value": "accuracy"}).assign(_line=lines, _model="")
     draw_points(points, lines, [""], ax, label="share of answers")

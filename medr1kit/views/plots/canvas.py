@@ -15,7 +15,6 @@ from medr1kit.views.look import COLOURS
 from medr1kit.vqa import DataError
 
 INK, PALE = "0.15", "0.55"
-MARKERS = "osD^vPX*"
 SMALLEST = 5.0  # points; what is smaller cannot be read in print
 
 PAPER = {

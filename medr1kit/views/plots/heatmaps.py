@@ -36,12 +36,11 @@ def plot_counts(data: Dataset | pd.DataFrame, *, ax: Axes | None = None) -> Axes
     Raises:
         DataError: if a column is missing or there are no rows.
     """
-    columns = ["modality", "task"]
-    need(data.columns if isinstance(data, pd.DataFrame) else data.column_names, columns, "the data")
-    frame = data[columns] if isinstance(data, pd.DataFrame) else data.select_columns(columns).to_pandas()
+    need(getattr(data, "column_names", data), ["modality", "task"], "the data")
+    frame = pd.DataFrame({column: list(data[column]) for column in ("modality", "task")}, dtype=object)
     if frame.empty:
         raise DataError("no questions to count; the data has no rows")
-    frame = frame.astype(object).where(frame.notna(), "unknown")
+    frame = frame.where(frame.notna(), "unknown")
     counts = pd.crosstab(frame["modality"], frame["task"])
     counts = counts.loc[in_order("modality", counts.index), in_order("task", counts.columns)]
     ax = axes(ax)

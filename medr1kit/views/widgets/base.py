@@ -37,10 +37,10 @@ from __future__ import annotations
 
 import os
 import sys
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from medr1kit.views.html import escape, page
 from medr1kit.vqa import DataError
@@ -53,7 +53,7 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 ALL = "all"
 """What every filter can be set to: it lets everything pass."""
 
-_SHOWN: dict[str, tuple[str, list[weakref.ref[Panel]]]] = {}  # cell -> which run of it, and the panels that it showed
+_SHOWN: dict[str, tuple[str, WeakSet[Panel]]] = {}  # cell -> which run of it, and the panels that it showed
 
 
 class Panel:
@@ -109,14 +109,14 @@ class Panel:
         def hear(*value: Any) -> None:
             if self._filling:
                 return
+            said = ""
             try:
                 handler(*value)
-                said = ""
             except (DataError, OSError) as error:
-                said = f'<p class="mk-warn" role="alert" data-mk="told">{escape(error, 600)}</p>'
+                said = page(f'<p class="mk-warn" role="alert" data-mk="told">{escape(error, 600)}</p>', "message")
                 self.fill()  # the control goes back
             if self._root is not None:
-                self.controls["told"].value = page(said, "message") if said else ""
+                self.controls["told"].value = said
 
         return hear
 
@@ -190,14 +190,14 @@ def _replace_in_cell(panel: Panel) -> None:
     cell, run = _cell()
     if not cell:
         return
-    before, shown = _SHOWN.get(cell, ("", []))
+    before, shown = _SHOWN.get(cell, ("", WeakSet()))
     if before != run:
-        shown, old = [], [one for ref in shown if (one := ref()) is not None and one is not panel]
-        elsewhere = [ref() for key, (_, refs) in _SHOWN.items() if key != cell for ref in refs]
-        for one in old:
-            if not any(one is other for other in elsewhere):
-                one.close()
-    _SHOWN[cell] = (run, [*shown, weakref.ref(panel)])
+        elsewhere = {one for other, (_, some) in _SHOWN.items() if other != cell for one in some}
+        for one in {*shown} - elsewhere - {panel}:
+            one.close()
+        shown = WeakSet()
+    shown.add(panel)
+    _SHOWN[cell] = (run, shown)
 
 
 def _cell() -> tuple[str, str]:

@@ -167,13 +167,15 @@ class DataPanel(NotesPanel):
         counts = table(lines, ["", *tasks], "counts")
         return f'<p><small>questions{escape(legend)}</small></p>{counts}<p data-mk="all-flags">{flags}</p>'
 
+    def _asked(self, number: int) -> dict[str, Any]:
+        asked = self.questions.row(number)
+        return asked | {"image_id": asked.get("image_id") or asked["id"]}
+
     def _thumbs_html(self) -> str:
         if not len(self.rows):
             return '<p data-mk="none">No question passes the filters.</p>'
         parts = []
         for number in self._on_page():
-            asked = self.questions.row(number)
-            asked["image_id"] = asked.get("image_id") or asked["id"]
             flags = self.questions.flags_of(number)
             marks = f" · {len(flags)} flag{'' if len(flags) == 1 else 's'}" if flags else ""
             frame, name = "solid transparent", f"row {int(number)}"
@@ -181,8 +183,7 @@ class DataPanel(NotesPanel):
                 frame, name = "double", f"<b>{name}</b>"
             parts.append(
                 f'<span style="width:{_THUMB + 18}px;border:3px {frame};padding:3px" data-mk="thumb">'
-                f"{self._pictures.html(asked, _THUMB)} "
-                f"<small>{name}{marks}</small></span> "
+                f"{self._pictures.html(self._asked(number), _THUMB)} <small>{name}{marks}</small></span> "
             )
         head = f"<p>page {self.page + 1:,} of {self._pages():,}, {len(self.rows):,} questions</p>"
         return f'{head}<div style="display:flex;flex-wrap:wrap;gap:.3em">{"".join(parts)}</div>'
@@ -190,13 +191,11 @@ class DataPanel(NotesPanel):
     def _open_html(self) -> str:
         if self.row is None:
             return ""
-        asked = self.questions.row(self.row)
-        asked["image_id"] = asked.get("image_id") or asked["id"]
+        asked = self._asked(self.row)
         flags = badges(_badge(name, name) for name in self.questions.flags_of(self.row)) or "<small>no flags</small>"
         where = " · ".join(escape(asked[name], 300) for name in ("source", "image_id") if asked.get(name))
         why = f"<p><small>{escape(asked['rationale'])}</small></p>" if asked.get("rationale") else ""
-        note = f'<p data-mk="note">note: {escape(self.notes[self.row])}</p>' if self.row in self.notes else ""
-        about = f'<p data-mk="flags">{flags}</p><p><small>{where}</small></p>{why}{note}'
+        about = f'<p data-mk="flags">{flags}</p><p><small>{where}</small></p>{why}{self.noted()}'
         return question_html(asked, {}, self._pictures) + about
 
     def sheet(self) -> pd.DataFrame:

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from medr1kit.results.answers import PAIRED, SINGLE, Answers
-from medr1kit.views.html import escape, page
+from medr1kit.views.html import page
 from medr1kit.views.look import in_order
 from medr1kit.views.pictures import Pictures
 from medr1kit.views.widgets.base import ALL, choose, number, row, shows, slide, stack, steps
@@ -175,9 +175,7 @@ class Inspector(NotesPanel):
 
     def static(self) -> str:
         place = f"<p><small>question {self.position + 1:,} of {len(self.selection):,}</small></p>"
-        note = self.notes.get(self.key())
-        written = f'<p data-mk="note"><b>Note:</b> {escape(note)}</p>' if note else ""
-        return page(self.status() + (place if len(self.selection) else "") + self.html() + written, "inspector")
+        return page(self.status() + (place if len(self.selection) else "") + self.html() + self.noted(), "inspector")
 
     def summary(self) -> str:
         names = ", ".join(self.answers.answerers[k].name for k in self.shown)

@@ -58,6 +58,11 @@ class NotesPanel(Panel):
             if text.strip():
                 self.notes[key] = text
 
+    def noted(self) -> str:
+        """Return the note on the open question as HTML; empty without one."""
+        note = self.notes.get(self.key())
+        return f'<p data-mk="note"><b>Note:</b> {escape(note)}</p>' if note else ""
+
     def export(self, path: str | os.PathLike) -> Path:
         """Write the selection with its notes to a new CSV file.
 
