@@ -59,8 +59,9 @@ _SHOWN: dict[str, tuple[str, WeakSet[Panel]]] = {}  # cell -> which run of it, a
 class Panel:
     """A widget with a static fallback.
 
-    Subclasses write :meth:`build`, :meth:`state`, :meth:`static` and :meth:`summary`, and call :meth:`fill` after each
-    change of what they show.
+    Subclasses write ``build()``, which makes the controls and returns the box that holds them; :meth:`state`, what
+    these show; ``static()``, what the panel shows now as HTML with its style, without scripts; and ``summary()``, what
+    it is about, as one or a few lines of text. They call :meth:`fill` after each change of what they show.
     """
 
     _root: Box | None = None
@@ -84,21 +85,9 @@ class Panel:
         """The controls by their hooks; none before they are made."""
         return {} if self._root is None else dict(_hooked(self._root))
 
-    def build(self) -> Box:
-        """Make the controls and return the box that holds them."""
-        raise NotImplementedError(f"{type(self).__name__} says how it is built")
-
     def state(self) -> dict[str, Any]:
         """Return what the controls show: hook -> value, or several traits by their name; for a place, its HTML."""
         return {}
-
-    def static(self) -> str:
-        """Return what the panel shows now as HTML with its style, without scripts."""
-        raise NotImplementedError(f"{type(self).__name__} says how it looks without Python")
-
-    def summary(self) -> str:
-        """Return what the panel is about, as one or a few lines of text."""
-        raise NotImplementedError(f"{type(self).__name__} says what it is about")
 
     def heard(self, handler: Callable[..., Any]) -> Callable[..., None]:
         """Return a handler for a control: one sentence instead of a traceback, and deaf while the panel is filled.

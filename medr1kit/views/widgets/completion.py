@@ -81,10 +81,8 @@ def _heading(name: str, format: ResponseFormat) -> str:
 
 def verdict_badges(parsed: Parsed, gold: str, ended_early: bool = False) -> str:
     """Return "right", "wrong" or "not read", and "malformed" where the form is broken."""
-    if parsed.answer is None:
-        words = [badge("not read", "bad")]
-    else:
-        words = [badge("right", "good") if parsed.answer == gold else badge("wrong", "bad")]
+    right = parsed.answer is not None and parsed.answer == gold
+    words = [badge("not read" if parsed.answer is None else "right" if right else "wrong", "good" if right else "bad")]
     if ended_early:
         words.append(badge("ended at its answer", "plain"))
     elif not parsed.well_formed:
@@ -216,13 +214,9 @@ def rewards_sentence(rewards: Mapping[str, float | None]) -> str:
     >>> rewards_sentence({"accuracy": 1.0, "agreement": None, "reference accuracy": 0.0})
     'accuracy 1, agreement –; the reference: accuracy 0'
     """
-    ours = [f"{escape(name)} {paid(value)}" for name, value in rewards.items() if not name.startswith("reference")]
-    theirs = [
-        f"{escape(name.removeprefix('reference '))} {paid(value)}"
-        for name, value in rewards.items()
-        if name.startswith("reference")
-    ]
-    return ", ".join(ours) + (f"; the reference: {', '.join(theirs)}" if theirs else "")
+    said = {name: f"{escape(name.removeprefix('reference '))} {paid(value)}" for name, value in rewards.items()}
+    theirs = [said.pop(name) for name in rewards if name.startswith("reference")]
+    return ", ".join(said.values()) + (f"; the reference: {', '.join(theirs)}" if theirs else "")
 
 
 def paid(value: float | None) -> str:

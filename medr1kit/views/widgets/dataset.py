@@ -157,11 +157,12 @@ class DataPanel(NotesPanel):
 
     def _counts_html(self) -> str:
         sizes, having = self.questions.counts(self.flag)
-        tasks = [name for name in self._names("task") if name in sizes]
-        lines = []
-        for modality in self._names("modality"):
-            cells = [_count(sizes.loc[modality, name], having.loc[modality, name], self.flag) for name in tasks]
-            lines.append([f"<b>{escape(modality)}</b>", *cells])
+        modalities, tasks = self._names("modality"), self._names("task")
+        cells = sizes.map("{:,}".format)
+        if self.flag != ALL:
+            cells += having.map(" ({:,})".format)
+        cells = cells.where(sizes > 0, "–").loc[modalities, tasks].to_numpy()
+        lines = [[f"<b>{escape(modality)}</b>", *row] for modality, row in zip(modalities, cells)]
         legend = "" if self.flag == ALL else f"; in brackets those with: {self.flag}"
         flags = badges(_badge(name, f"{name} {len(rows):,}") for name, rows in self.questions.flags.items())
         counts = table(lines, ["", *tasks], "counts")
@@ -212,12 +213,6 @@ class DataPanel(NotesPanel):
             flags, note = self.questions.flags_of(number), self.notes.get(int(number), "")
             lines.append(line | {"flags": " | ".join(flags), "note": note})
         return pd.DataFrame(lines, dtype=object)
-
-
-def _count(size: int, having: int, flag: str) -> str:
-    if not size:
-        return "–"
-    return f"{size:,}" if flag == ALL else f"{size:,} ({having:,})"
 
 
 def _badge(flag: str, text: str) -> str:

@@ -6,6 +6,8 @@ from itertools import product
 
 import pandas as pd
 
+from medr1kit.results.maps import Map
+from medr1kit.results.published_tables import published
 from medr1kit.views.html import attribute, escape, side_by_side, table
 from medr1kit.views.look import EMPTY, LIMIT, colour_of, in_order, ink_on
 from medr1kit.views.widgets.groups import number
@@ -88,6 +90,26 @@ def map_html(table: pd.DataFrame, by: str, value: str, chosen: tuple[str, str] |
         f'<table class="mk-table" data-mk="{attribute(hook)}">'
         f"<thead><tr><th>trained ↓ tested →</th>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
+
+
+def published_html(drawn: Map, chosen: tuple[str, str]) -> list[str]:
+    """Return Med-R1's own map with one of its cells in words, where it shows the same difference as a map drawn here.
+
+    Args:
+        drawn: the map beside which it stands.
+        chosen: what was trained on and what was tested.
+
+    Returns:
+        A piece of HTML that says what is to be remarked of the map; none where nothing of the kind was published.
+    """
+    if drawn.formats != ("no-think", "think-before"):
+        return []
+    theirs = published(f"med-r1-no-think-minus-think-{drawn.by}")
+    said = f"published: {theirs['quantity'].iloc[0]}, in points; no test and no interval was published"
+    text = cells_of(theirs, drawn.by, "difference").get(chosen, ("",))[0]
+    cell = f"<p>{escape(chosen[0])} → {escape(chosen[1])}: {text}</p>" if text else ""
+    source = f"<p><small>{escape(theirs['source'].iloc[0])}</small></p>"
+    return [f"<h4>{escape(said)}</h4>{map_html(theirs, drawn.by, 'difference', hook='published-map')}{cell}{source}"]
 
 
 def cell_html(

@@ -17,12 +17,11 @@ from medr1kit.results.answers import PAIRED, SINGLE, Answers
 from medr1kit.results.errors.kinds import describe
 from medr1kit.results.errors.letters import confusion_table
 from medr1kit.results.maps import Map, cell_answers, cell_numbers, map_table, maps_of, slim
-from medr1kit.results.published_tables import published
 from medr1kit.views.html import escape, page, side_by_side
 from medr1kit.views.pictures import Pictures
 from medr1kit.views.widgets.base import Panel, choose, press, row, shows, stack, steps
 from medr1kit.views.widgets.groups import number
-from medr1kit.views.widgets.heat import axes_of, cell_html, cells_of, map_html, short
+from medr1kit.views.widgets.heat import axes_of, cell_html, cells_of, map_html, published_html, short
 from medr1kit.views.widgets.question import answered_html
 
 if TYPE_CHECKING:
@@ -153,7 +152,7 @@ class TransferPanel(Panel):
             "test": {"options": columns, "value": self.test},
             "kind": {"options": kinds, "value": self.kind},
             "about": f"<h4>{escape(self._title())}</h4>{_LEGEND}",
-            "published": "".join(self._published_html()),
+            "published": "".join(published_html(self.map, (self.train, self.test))),
             "cell": self._cell_html(),
             "answer": self._answer_html(),
         }
@@ -171,7 +170,9 @@ class TransferPanel(Panel):
 
     def static(self) -> str:
         drawn = map_html(self.table, self.map.by, self.value, (self.train, self.test))
-        maps = side_by_side([f"<h4>{escape(self._title())}</h4>{drawn}", *self._published_html()])
+        maps = side_by_side(
+            [f"<h4>{escape(self._title())}</h4>{drawn}", *published_html(self.map, (self.train, self.test))]
+        )
         return page(f"{_LEGEND}{maps}{self._cell_html()}{self._answer_html()}", "transfer")
 
     def summary(self) -> str:
@@ -240,18 +241,6 @@ class TransferPanel(Panel):
     def _title(self) -> str:
         drawn = "accuracy (%)" if self.value == "accuracy" else "difference in points"
         return f"{self.map.name}: {drawn}"
-
-    def _published_html(self) -> list[str]:
-        """Med-R1's own map, where it shows the same difference; and what is to be remarked of it."""
-        if self.map.formats != ("no-think", "think-before"):
-            return []
-        theirs = published(f"med-r1-no-think-minus-think-{self.map.by}")
-        drawn = map_html(theirs, self.map.by, "difference", hook="published-map")
-        said = f"published: {theirs['quantity'].iloc[0]}, in points; no test and no interval was published"
-        text = cells_of(theirs, self.map.by, "difference").get((self.train, self.test), ("",))[0]
-        cell = f"<p>{escape(self.train)} → {escape(self.test)}: {text}</p>" if text else ""
-        source = escape(theirs["source"].iloc[0])
-        return [f"<h4>{escape(said)}</h4>{drawn}{cell}<p><small>{source}</small></p>"]
 
     def _cell_html(self) -> str:
         return cell_html(self.train, self.test, self._numbers, self._confusion, self.map.formats, self._seed)
