@@ -27,6 +27,9 @@ CHECKED = 20_000
 
 _TAG = re.compile(r"</?(?:think|answer)>")
 _BLOCK = re.compile(r"<think>.*?</think>|<answer>.*?</answer>", re.DOTALL)
+_EXPECTED = '<code class="mk-tag" data-mk="tag">{}</code>'.format
+_ODD = '<code class="mk-tag mk-bad" data-mk="odd-tag" title="the format has no such tag here">{}</code>'.format
+_OUTSIDE = '<span class="mk-outside" data-mk="outside" title="outside the blocks">{}</span>'.format
 
 
 def completion_html(
@@ -133,15 +136,7 @@ def _tag_spans(text: str, format: ResponseFormat) -> Iterator[Span]:
         fits = tag in expected
         if fits:
             expected = expected[expected.index(tag) + 1 :]
-        yield (*match.span(), _expected_tag if fits else _odd_tag)
-
-
-def _expected_tag(inner: str) -> str:
-    return f'<code class="mk-tag" data-mk="tag">{inner}</code>'
-
-
-def _odd_tag(inner: str) -> str:
-    return f'<code class="mk-tag mk-bad" data-mk="odd-tag" title="the format has no such tag here">{inner}</code>'
+        yield (*match.span(), _EXPECTED if fits else _ODD)
 
 
 def _statement_spans(text: str, think: str, reading: Reading) -> list[Span]:
@@ -163,12 +158,8 @@ def _outside_spans(text: str) -> Iterator[Span]:
     for match in [*_BLOCK.finditer(text), None]:
         start, stop = (match.start(), match.end()) if match else (len(text), len(text))
         for piece in re.finditer(r"\S(?:.*\S)?", _TAG.sub(lambda tag: "\n" * len(tag.group()), text[end:start])):
-            yield end + piece.start(), end + piece.end(), _outside
+            yield end + piece.start(), end + piece.end(), _OUTSIDE
         end = stop
-
-
-def _outside(inner: str) -> str:
-    return f'<span class="mk-outside" data-mk="outside" title="outside the blocks">{inner}</span>'
 
 
 def form_sentence(text: str, format: ResponseFormat, parsed: Parsed, options: Sequence[str], ended_early: bool) -> str:

@@ -179,9 +179,9 @@ class DataPanel(NotesPanel):
         for number in self._on_page():
             flags = self.questions.flags_of(number)
             marks = f" · {len(flags)} flag{'' if len(flags) == 1 else 's'}" if flags else ""
-            frame, name = "solid transparent", f"row {int(number)}"
+            name, frame = f"row {int(number)}", "solid transparent"
             if number == self.row:
-                frame, name = "double", f"<b>{name}</b>"
+                name, frame = f"<b>{name}</b>", "double"
             parts.append(
                 f'<span style="width:{_THUMB + 18}px;border:3px {frame};padding:3px" data-mk="thumb">'
                 f"{self._pictures.html(self._asked(number), _THUMB)} <small>{name}{marks}</small></span> "

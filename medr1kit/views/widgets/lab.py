@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from medr1kit.formats import FORMATS, THINK_BEFORE, ResponseFormat, format_named
-from medr1kit.rewards import concluded_option, explain_reward
+from medr1kit.rewards import Explanation, concluded_option, explain_reward
 from medr1kit.views.html import escape, page, table
 from medr1kit.views.widgets.base import Panel, choose, row, shows, stack, write
 from medr1kit.views.widgets.completion import completion_html, fault, paid
@@ -105,10 +105,10 @@ class RewardLab(Panel):
     @property
     def frame(self) -> pd.DataFrame:
         """The near misses with their pay: ``example``, ``completion`` and one column a reward."""
-        rows = []
-        for name, text in self.examples().items():
-            earned = explain_reward(text, self.gold, format=self.format, options=self.options).rewards
-            rows.append({"example": name, "completion": text} | earned)
+        rows = [
+            {"example": name, "completion": text} | self._explained(text).rewards
+            for name, text in self.examples().items()
+        ]
         frame = pd.DataFrame(rows, dtype=object)  # half of a pair of characters is no text for pandas
         return frame.astype(dict.fromkeys(frame.columns[2:], float))
 
@@ -144,8 +144,10 @@ class RewardLab(Panel):
         return page(self.html() + near, "lab")
 
     def summary(self) -> str:
-        earned = explain_reward(self.text, self.gold, format=self.format, options=self.options)
-        return f"{self.format.name}, gold {self.gold}\n{earned}"
+        return f"{self.format.name}, gold {self.gold}\n{self._explained(self.text)}"
+
+    def _explained(self, text: str) -> Explanation:
+        return explain_reward(text, self.gold, format=self.format, options=self.options)
 
     # --- the controls -------------------------------------------------------------------------------------------------
 

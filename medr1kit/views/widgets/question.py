@@ -58,13 +58,10 @@ def question_html(asked: dict, chosen: dict[str, object], pictures: Pictures) ->
     for letter, _ in zip(LETTERS, asked["options"]):
         by = [escape(name, 80) for name, said in chosen.items() if said == letter]
         tail = f" <small>← {', '.join(by)}</small>" if by else ""
-        shown = option_text(letter, asked["options"])
-        gold = letter == asked["answer"]
-        items.append(
-            f'<li class="mk-gold" data-mk="gold"><b>{shown}</b> ✓ gold{tail}</li>'
-            if gold
-            else f"<li>{shown}{tail}</li>"
+        start, end = (
+            ('<li class="mk-gold" data-mk="gold"><b>', "</b> ✓ gold") if letter == asked["answer"] else ("<li>", "")
         )
+        items.append(f"{start}{option_text(letter, asked['options'])}{end}{tail}</li>")
     labels = " · ".join(
         escape(asked[key], 120) for key in ("id", "modality", "task") if isinstance(asked.get(key), str)
     )
