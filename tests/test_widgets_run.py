@@ -2,16 +2,19 @@
 
 import base64
 import json
+import re
 import threading
 import time
 import tracemalloc
 from xml.etree import ElementTree
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 from widget_fakes import HOSTILE, check_safe, control
 
+import medr1kit as mk
 from medr1kit.results.rollouts import Rollouts
 from medr1kit.results.runs import RunWriter, load_run
 from medr1kit.views.pictures import Pictures
@@ -299,6 +302,18 @@ def test_it_follows_a_run_until_the_run_ends(tmp_path):
     assert not panel.growing and control(panel, "follow").value is False
 
 
+def test_whether_a_run_is_followed_is_seen_at_its_box(tmp_path):
+    run = RunWriter(tmp_path, {})
+    log(run, 1)
+    panel = explore_run(tmp_path)
+    assert control(panel, "follow").value is False
+    panel.follow(True)
+    assert control(panel, "follow").value is True and panel.following and len(followers()) == 1
+    panel.close()
+    assert not panel.following
+    wait_for(lambda: not followers())
+
+
 @pytest.mark.parametrize("end", ["close", "untick", "silence"])
 def test_it_stops_when_told_when_closed_and_when_nothing_comes(tmp_path, end, monkeypatch):
     run = RunWriter(tmp_path, {})
@@ -339,6 +354,17 @@ def test_a_long_curve_is_thinned_and_keeps_its_peak():
     assert len(page) < 60_000 and ">10<" in drawings(page)[0]
     heights = [float(part.split(" ")[1]) for part in drawings(page)[0].split('opacity="0.35"')[0].split("L")[1:-1]]
     assert min(heights) < 60 < max(heights)
+
+
+@pytest.mark.parametrize("n", [60, 90, 110])
+def test_a_curve_is_smoothed_as_in_the_figure(n):
+    steps = np.arange(n)
+    line = np.random.default_rng(0).random(n)
+    strong = re.search(r'<path d="M([^"]*)"[^>]*stroke-width="1.8"', drawings(curve("reward", steps, {"a": line}))[0])
+    heights = [float(point.split()[1]) for point in strong[1].split("L")]
+    drawn = mk.plot_rewards(pd.DataFrame({"step": steps, "reward": line})).lines[1].get_ydata()
+    plt.close("all")
+    assert len(heights) == n and np.corrcoef(heights, drawn)[0, 1] == pytest.approx(-1, abs=1e-4), "downwards in a page"
 
 
 @pytest.mark.parametrize("line", [[np.nan, np.nan], [1.0, np.nan], [0.0, 0.0], [-3.0, -3.0], [1e-12, 2e9], [np.inf, 1]])

@@ -2,13 +2,17 @@
 
 import re
 import warnings
+from itertools import product
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
 from test_widgets_html import contrast
 from widget_fakes import HOSTILE, check_safe, control, controls, predictions
 
+import medr1kit as mk
 from medr1kit.results.compare import transfer_table
 from medr1kit.results.maps import Map, cell_answers, cell_numbers, map_table, maps_of, slim
 from medr1kit.results.modes import compare_modes
@@ -306,6 +310,20 @@ def test_the_text_of_a_cell_can_be_read_on_its_colour(value):
         ground, ink = colours_of({"difference": 0.8 * share - 0.4, "accuracy": share}, value)
         assert contrast(ink, ground) >= 4.5, share
     assert contrast(*colours_of(None, value)) >= 4.5
+
+
+@pytest.mark.parametrize("value", ["difference", "accuracy"])
+def test_a_cell_has_the_colour_and_the_ink_that_it_has_in_the_figure(value):
+    pairs = list(product(TESTED, TESTED))
+    table = pd.DataFrame(pairs, columns=["train_modality", "modality"]).assign(p_corrected=0.01)
+    table = table.assign(difference=np.linspace(-0.35, 0.35, 9), accuracy=np.linspace(0, 1, 9))
+    ax = mk.plot_transfer(table, value)
+    ax.figure.canvas.draw()
+    plt.close("all")
+    for row, face, text in zip(table.to_dict("records"), ax.collections[0].get_facecolors(), ax.texts, strict=True):
+        ground, ink = colours_of(row, value)
+        assert np.allclose(to_rgb(ground), face[:3], atol=0.02), row
+        assert ink == text.get_color(), row
 
 
 @pytest.mark.parametrize("column", ["id", "model", "method", "modality", "train_modality", "options", "answer"])
