@@ -266,12 +266,12 @@ def steps(what: str, back: Callable[[], Any], on: Callable[[], Any], hooks: Sequ
     """Return two buttons: to the one before, and to the next one.
 
     Args:
-        what: the word for one of what is gone through.
+        what: the word for one of what is gone through; empty where that is plain.
         back, on: called without arguments.
         hooks: of the two.
     """
-    before = press(f"◀ {what}", back, hook=hooks[0], tip=f"previous {what}")
-    return before, press(f"{what} ▶", on, hook=hooks[1], tip=f"next {what}")
+    before = press(f"◀ {what or 'previous'}", back, hook=hooks[0], tip=f"previous {what}".strip())
+    return before, press(f"{what or 'next'} ▶", on, hook=hooks[1], tip=f"next {what}".strip())
 
 
 def shows(hook: str, value: str = "") -> DOMWidget:

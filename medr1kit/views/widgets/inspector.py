@@ -201,7 +201,7 @@ class Inspector(NotesPanel):
             *([row(*places)] if places else []),
             row(choose("show", self.kinds(), heard(self.choose_kind), hook="kind"), *self.filters(*there, "search")),
             row(
-                *steps("question", heard(self.previous), heard(self.next)),
+                *steps("", heard(self.previous), heard(self.next)),
                 number("question", heard(self.go), hook="number", low=1, high=1, value=1),
                 slider,
             ),
