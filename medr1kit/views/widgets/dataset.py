@@ -127,16 +127,13 @@ class DataPanel(NotesPanel):
         modality, task, text = self.filters(self._names("modality"), self._names("task"), "text")
         which = choose("question", [("–", None)], heard(self.open), hook="question")
         which.layout.width = "min(26em, 100%)"
+        flag = choose("flag", [ALL, *flags], heard(self.choose_flag), hook="flag")
         pages = steps("page", heard(lambda: self.turn(-1)), heard(lambda: self.turn(1)), ("page-before", "page-after"))
+        questions = steps("question", heard(self.previous_question), heard(self.next_question))
         return stack(
-            shows("counts"),
-            row(modality, task, choose("flag", [ALL, *flags], heard(self.choose_flag), hook="flag"), text),
-            row(*pages),
-            shows("thumbs"),
-            row(which, *steps("question", heard(self.previous_question), heard(self.next_question))),
-            shows("open"),
-            *self.taken_away(),
-        )
+            shows("counts"), row(modality, task, flag, text), row(*pages), shows("thumbs"), row(which, *questions),
+            shows("open"), *self.taken_away(),
+        )  # fmt: skip
 
     def state(self) -> dict[str, Any]:
         here = [int(number) for number in self._on_page()]

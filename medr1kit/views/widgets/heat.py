@@ -92,12 +92,12 @@ def map_html(table: pd.DataFrame, by: str, value: str, chosen: tuple[str, str] |
     )
 
 
-def published_html(drawn: Map, chosen: tuple[str, str]) -> list[str]:
+def published_html(drawn: Map, chosen: tuple[str, str] | None = None) -> list[str]:
     """Return Med-R1's own map with one of its cells in words, where it shows the same difference as a map drawn here.
 
     Args:
         drawn: the map beside which it stands.
-        chosen: what was trained on and what was tested.
+        chosen: what was trained on and what was tested; None for the map alone.
 
     Returns:
         A piece of HTML that says what is to be remarked of the map; none where nothing of the kind was published.

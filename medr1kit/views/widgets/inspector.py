@@ -195,19 +195,15 @@ class Inspector(NotesPanel):
             for place, hook in enumerate(self._places())
         ]
         there = (in_order(column, self.answers.column(column)) for column in ("modality", "task"))
+        filters = choose("show", self.kinds(), heard(self.choose_kind), hook="kind"), *self.filters(*there, "search")
+        at = number("question", heard(self.go), hook="number", low=1, high=1, value=1)
         slider = slide("move", heard(self.go), hook="slider", low=1, high=1, value=1)
         slider.readout = False
         return stack(
-            *([row(*places)] if places else []),
-            row(choose("show", self.kinds(), heard(self.choose_kind), hook="kind"), *self.filters(*there, "search")),
-            row(
-                *steps("", heard(self.previous), heard(self.next)),
-                number("question", heard(self.go), hook="number", low=1, high=1, value=1),
-                slider,
-            ),
-            *(shows("status"), shows("main")),
-            *self.taken_away(),
-        )
+            *([row(*places)] if places else []), row(*filters),
+            row(*steps("", heard(self.previous), heard(self.next)), at, slider),
+            shows("status"), shows("main"), *self.taken_away(),
+        )  # fmt: skip
 
     def _places(self) -> list[str]:
         """The hooks of the lists that say whose answers are shown; one answerer needs none."""

@@ -154,14 +154,11 @@ class RewardLab(Panel):
     def build(self) -> Box:
         heard = self.heard
         letters = [(f"{letter}) {text}"[:60], letter) for letter, text in zip(LETTERS, self.options)]
+        format = choose("format", list(FORMATS), heard(self.choose_format), hook="format")
+        gold = choose("gold", letters, heard(self.choose_gold), hook="gold")
+        example = choose("near miss", [OWN], heard(self.choose_example), hook="example")
         return stack(
-            row(
-                choose("format", list(FORMATS), heard(self.choose_format), hook="format"),
-                choose("gold", letters, heard(self.choose_gold), hook="gold"),
-                choose("near miss", [OWN], heard(self.choose_example), hook="example"),
-            ),
-            write("completion", heard(self.type), hook="text", lines=4),
-            shows("main"),
+            row(format, gold, example), write("completion", heard(self.type), hook="text", lines=4), shows("main")
         )
 
     def state(self) -> dict[str, Any]:

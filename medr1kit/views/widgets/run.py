@@ -166,19 +166,13 @@ class RunPanel(Panel):
         slider = slide("step", heard(self.go_to), hook="step", low=first, high=last, value=self.step)
         groups = choose("group", [("–", None)], heard(self.choose_group), hook="group")
         groups.layout.width = slider.layout.width = "min(34em, 100%)"
+        more = choose("also draw", ["–"], heard(self.choose_extra), hook="extra")
         look = press("look again", heard(self.refresh), hook="refresh", tip="read what the run has written since")
+        follow = tick(f"look every {self.every:g} s", heard(self.follow), hook="follow")
         return stack(
-            shows("about"),
-            row(
-                slider,
-                choose("also draw", ["–"], heard(self.choose_extra), hook="extra"),
-                look,
-                tick(f"look every {self.every:g} s", heard(self.follow), hook="follow"),
-            ),
-            shows("curves"),
-            row(groups, *steps("group", heard(self.previous_group), heard(self.next_group))),
-            shows("completions"),
-        )
+            shows("about"), row(slider, more, look, follow), shows("curves"),
+            row(groups, *steps("group", heard(self.previous_group), heard(self.next_group))), shows("completions"),
+        )  # fmt: skip
 
     def state(self) -> dict[str, Any]:
         columns = _columns(self.metrics) or ["–"]

@@ -121,26 +121,20 @@ class TransferPanel(Panel):
         heard, names = self.heard, [(one.name, place) for place, one in enumerate(self.maps)]
         which = choose("map", names, heard(self.choose_map), hook="map-choice")
         which.layout.width = "min(40em, 100%)"
+        value = choose("draw", ["difference", "accuracy"], heard(self.choose_value), hook="value")
+        train = choose("trained on", [""], heard(lambda train: self.choose_cell(train, self.test)), hook="train")
+        test = choose("tested on", [""], heard(lambda test: self.choose_cell(self.train, test)), hook="test")
         ways = (("▲", "up", (-1, 0)), ("▼", "down", (1, 0)), ("◀", "left", (0, -1)), ("▶", "right", (0, 1)))
+        arrows = [
+            press(sign, heard(lambda way=way: self.move(*way)), hook=hook, tip=f"cell {hook}")
+            for sign, hook, way in ways
+        ]
+        kinds = choose("answers", ["all"], heard(self.choose_kind), hook="kind")
         return stack(
-            row(which, choose("draw", ["difference", "accuracy"], heard(self.choose_value), hook="value")),
-            shows("about"),
-            row(GridBox([]).add_class("mk-grid"), shows("published")),
-            row(
-                choose("trained on", [""], heard(lambda train: self.choose_cell(train, self.test)), hook="train"),
-                choose("tested on", [""], heard(lambda test: self.choose_cell(self.train, test)), hook="test"),
-                *(
-                    press(sign, heard(lambda way=way: self.move(*way)), hook=hook, tip=f"cell {hook}")
-                    for sign, hook, way in ways
-                ),
-            ),
-            shows("cell"),
-            row(
-                choose("answers", ["all"], heard(self.choose_kind), hook="kind"),
-                *steps("answer", heard(self.previous_answer), heard(self.next_answer)),
-            ),
-            shows("answer"),
-        )
+            row(which, value), shows("about"), row(GridBox([]).add_class("mk-grid"), shows("published")),
+            row(train, test, *arrows), shows("cell"),
+            row(kinds, *steps("answer", heard(self.previous_answer), heard(self.next_answer))), shows("answer"),
+        )  # fmt: skip
 
     def state(self) -> dict[str, Any]:
         rows, columns = axes_of(self.table, self.map.by)
