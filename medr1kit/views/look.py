@@ -37,6 +37,11 @@ SCALES = {
 }  # fmt: skip
 """The colours of a map from its lowest value to its highest: ColorBrewer's PuOr, pale at zero; and viridis."""
 
+_PARTS = {
+    scale: np.array([[int(stop[i : i + 2], 16) / 255 for stop in stops] for i in (1, 3, 5)])
+    for scale, stops in SCALES.items()
+}
+
 
 def colour_of(share: float, scale: str) -> np.ndarray:
     """Return red, green and blue, in 0..1, of a place on a scale of :data:`SCALES`.
@@ -48,8 +53,9 @@ def colour_of(share: float, scale: str) -> np.ndarray:
     >>> colour_of(0.5, "difference").round(2)
     array([0.97, 0.97, 0.97])
     """
-    stops = np.array([[int(stop[i : i + 2], 16) / 255 for i in (1, 3, 5)] for stop in SCALES[scale]])
-    return np.array([np.interp(share, np.linspace(0, 1, len(stops)), part) for part in stops.T])
+    parts = _PARTS[scale]
+    stops = np.linspace(0, 1, parts.shape[1])
+    return np.array([np.interp(share, stops, part) for part in parts])
 
 
 def ink_on(colour: Sequence[float]) -> str:
