@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from medr1kit.vqa import MODALITIES, TASKS
@@ -37,25 +36,26 @@ SCALES = {
 }  # fmt: skip
 """The colours of a map from its lowest value to its highest: ColorBrewer's PuOr, pale at zero; and viridis."""
 
-_PARTS = {
-    scale: np.array([[int(stop[i : i + 2], 16) / 255 for stop in stops] for i in (1, 3, 5)])
+_STOPS = {
+    scale: [tuple(int(stop[i : i + 2], 16) / 255 for i in (1, 3, 5)) for stop in stops]
     for scale, stops in SCALES.items()
 }
 
 
-def colour_of(share: float, scale: str) -> np.ndarray:
+def colour_of(share: float, scale: str) -> tuple[float, ...]:
     """Return red, green and blue, in 0..1, of a place on a scale of :data:`SCALES`.
 
     Args:
         share: the place, 0..1; beyond these the end.
         scale: its name.
 
-    >>> colour_of(0.5, "difference").round(2)
-    array([0.97, 0.97, 0.97])
+    >>> [round(part, 2) for part in colour_of(0.5, "difference")]
+    [0.97, 0.97, 0.97]
     """
-    parts = _PARTS[scale]
-    stops = np.linspace(0, 1, parts.shape[1])
-    return np.array([np.interp(share, stops, part) for part in parts])
+    stops = _STOPS[scale]
+    place = min(1.0, max(0.0, share)) * (len(stops) - 1)
+    below = min(int(place), len(stops) - 2)
+    return tuple(low + (place - below) * (high - low) for low, high in zip(stops[below], stops[below + 1]))
 
 
 def ink_on(colour: Sequence[float]) -> str:
@@ -66,9 +66,9 @@ def ink_on(colour: Sequence[float]) -> str:
     >>> ink_on((1, 1, 0)), ink_on((0, 0, 1))
     ('#000000', '#ffffff')
     """
-    parts = np.asarray(colour[:3], dtype=float)
-    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
-    return "#000000" if linear @ (0.2126, 0.7152, 0.0722) > 0.179 else "#ffffff"
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour[:3]]
+    light = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "#000000" if light > 0.179 else "#ffffff"
 
 
 def smoothed(line: pd.Series) -> pd.Series:

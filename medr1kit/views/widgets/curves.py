@@ -37,18 +37,18 @@ def curve(title: str, steps: Sequence[float], lines: Mapping[str, Sequence[float
     >>> picture.startswith('<img class="mk-curve" alt="reward at step 2: reward 1"')
     True
     """
-    index = np.asarray(steps, dtype=float)
-    drawn = {name: pd.Series(np.asarray(line, dtype=float), index) for name, line in lines.items()}
-    marked = {name: _number(line[index == at].iloc[-1]) for name, line in drawn.items() if (index == at).any()}
+    x = np.asarray(steps, dtype=float)
+    drawn = {name: np.asarray(line, dtype=float) for name, line in lines.items()}
+    marked = {name: _number(line[x == at][-1]) for name, line in drawn.items() if (x == at).any()}
     said = f"{title} at step {at:g}: " + ", ".join(f"{n} {v}" for n, v in marked.items()) if marked else title
-    code = base64.b64encode(_svg(title, index, drawn, at, marked).encode()).decode()
+    code = base64.b64encode(_svg(title, x, drawn, at, marked).encode()).decode()
     return (
         f'<img class="mk-curve" alt="{html.escape(said)}" width="{WIDTH}" height="{HEIGHT}" '
         f'src="data:image/svg+xml;base64,{code}">'
     )
 
 
-def _svg(title: str, x: np.ndarray, lines: dict[str, pd.Series], at: float | None, marked: dict[str, str]) -> str:
+def _svg(title: str, x: np.ndarray, lines: dict[str, np.ndarray], at: float | None, marked: dict[str, str]) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" '
         f'font-size="10"><rect width="{WIDTH}" height="{HEIGHT}" rx="4" fill="#fbfbf8" stroke="#ccc"/>',
@@ -77,10 +77,10 @@ def _svg(title: str, x: np.ndarray, lines: dict[str, pd.Series], at: float | Non
     for number, line in enumerate(lines.values()):
         known = np.isfinite(line)
         if known.sum() > _SMOOTHED:
-            parts.append(_path(line, place, f'{_stroke(number)} stroke-width="0.8" opacity="0.35"'))
+            parts.append(_path(x, line, place, f'{_stroke(number)} stroke-width="0.8" opacity="0.35"'))
             line = line.copy()
-            line[known] = smoothed(line[known]).to_numpy()
-        parts.append(_path(line, place, f'{_stroke(number)} stroke-width="1.8"'))
+            line[known] = smoothed(pd.Series(line[known]))
+        parts.append(_path(x, line, place, f'{_stroke(number)} stroke-width="1.8"'))
     return "".join([*parts, *legend, "</svg>"])
 
 
@@ -92,26 +92,26 @@ def _stroke(number: int) -> str:
     return f'stroke="{INKS[number % len(INKS)]}" stroke-dasharray="{_DASHES[number % len(_DASHES)]}"'
 
 
-def _path(line: pd.Series, place: Callable[..., tuple], stroke: str) -> str:
+def _path(x: np.ndarray, line: np.ndarray, place: Callable[..., tuple], stroke: str) -> str:
     """A line that breaks where nothing was logged."""
-    line = _thinned(line)
-    known = np.isfinite(line.to_numpy())
+    x, line = _thinned(x, line)
+    known = np.isfinite(line)
     pens = np.where(np.append(False, known[:-1]), "L", "M")[known]
-    across, down = place(line.index.to_numpy()[known], line.to_numpy()[known])
-    points = [f"{pen}{x:.1f} {y:.1f}" for pen, x, y in zip(pens, across, down)]
+    points = [f"{pen}{across:.1f} {down:.1f}" for pen, across, down in zip(pens, *place(x[known], line[known]))]
     dot = "h2" if len(points) == 1 else ""  # a line of one point would not be seen
     return f'<path d="{"".join(points)}{dot}" fill="none" {stroke}/>'
 
 
-def _thinned(line: pd.Series) -> pd.Series:
+def _thinned(x: np.ndarray, line: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The lowest and the highest point of each stretch, so that no peak is lost."""
-    known = line[np.isfinite(line)]
+    known = np.flatnonzero(np.isfinite(line))
     if len(line) <= _MOST or not len(known):
-        return line
-    values, kept = known.to_numpy(), {0, len(known) - 1}
-    for part in np.array_split(np.arange(len(known)), min(len(known), _MOST // 2)):
-        kept |= {part[values[part].argmin()], part[values[part].argmax()]}
-    return known.iloc[sorted(kept)]
+        return x, line
+    kept = {known[0], known[-1]}
+    for part in np.array_split(known, min(len(known), _MOST // 2)):
+        kept |= {part[line[part].argmin()], part[line[part].argmax()]}
+    order = sorted(kept)
+    return x[order], line[order]
 
 
 def _ticks(low: float, high: float) -> list[float]:
@@ -132,7 +132,7 @@ def _number(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1e4 else f"{value:,.0f}"
 
 
-def _legend(lines: Mapping[str, pd.Series], marked: dict[str, str]) -> tuple[list[str], int]:
+def _legend(lines: Mapping[str, np.ndarray], marked: dict[str, str]) -> tuple[list[str], int]:
     """The names of the lines with their numbers at the step, in as many rows as they need, and where these end."""
     across, down, parts = LEFT, 27, []
     for number, name in enumerate(lines):

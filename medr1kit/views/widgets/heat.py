@@ -55,7 +55,7 @@ def colours_of(row: pd.Series | dict | None, value: str, limit: float = LIMIT) -
         return EMPTY, _FRAME
     share = row[value] if value == "accuracy" else 0.5 + 50 * row[value] / limit
     colour = colour_of(share, value)
-    return "#{:02x}{:02x}{:02x}".format(*(255 * colour).round().astype(int)), ink_on(colour)
+    return "#{:02x}{:02x}{:02x}".format(*(round(255 * part) for part in colour)), ink_on(colour)
 
 
 def cells_of(table: pd.DataFrame, by: str, value: str) -> dict[tuple[str, str], tuple[str, str, str]]:
