@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 
 import medr1kit as mk
-from medr1kit.results.calibration import calibration, plot_calibration
+from medr1kit.results.calibration import calibration
 from medr1kit.results.stats import cluster_interval, wilson
+from medr1kit.views.plots.bars import plot_calibration
 from medr1kit.vqa import DataError
 
 # confidence .9 right, .9 wrong, .6 right, .6 right, .5 wrong

@@ -14,7 +14,9 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from medr1kit.audits import blind_floor
-from medr1kit.views.plots import plot_accuracy, plot_counts, plot_lengths, plot_rewards, plot_transfer
+from medr1kit.views.plots.bars import plot_accuracy
+from medr1kit.views.plots.curves import plot_lengths, plot_rewards
+from medr1kit.views.plots.heatmaps import plot_counts, plot_transfer
 from medr1kit.vqa import MODALITIES, TASKS, DataError
 
 

@@ -12,8 +12,11 @@ import pandas as pd
 import pytest
 import seaborn as sns
 
-from medr1kit.views.plots import PAPER, plot_accuracy, plot_counts, plot_rewards, plot_transfer
-from medr1kit.views.plots.canvas import ink_on
+from medr1kit.views.look import ink_on
+from medr1kit.views.plots.bars import plot_accuracy
+from medr1kit.views.plots.canvas import PAPER
+from medr1kit.views.plots.curves import plot_rewards
+from medr1kit.views.plots.heatmaps import plot_counts, plot_transfer
 from medr1kit.vqa import MODALITIES, TASKS
 
 

@@ -5,7 +5,7 @@ import sys
 
 import ipywidgets
 import pytest
-from widget_fakes import check_safe
+from widget_fakes import check_safe, control
 
 from medr1kit.views.widgets import base
 from medr1kit.views.widgets.base import VIEW, Panel
@@ -104,13 +104,13 @@ def test_closing_a_panel_frees_its_controls():
 
 
 def test_controls_can_be_found_and_named():
-    for control in (
+    for one in (
         base.choose("c", ["x", ("Y", 2)], print, hook="c", value=2),
         base.write("c", print, hook="c"),
         base.write("c", print, hook="c", lines=3),
         base.slide("c", print, hook="c", low=1, high=3, value=2),
     ):
-        assert control.description == "c" and "mk-c" in control._dom_classes
+        assert one.description == "c" and "mk-c" in one._dom_classes
     assert base.press("c", print, hook="c").icon == "", "icons come from the network"
 
 
@@ -147,7 +147,7 @@ def test_a_cell_that_is_run_again_closes_what_it_showed_before(monkeypatch):
     kept._repr_mimebundle_()
     now[1] = "run 7"
     Counter()._repr_mimebundle_()
-    assert kept._root is not None, "another cell still shows it"
+    assert kept.field.comm is not None, "another cell still shows it"
     now[1] = "run 8"
     again = Counter()
     again._repr_mimebundle_()
@@ -163,12 +163,12 @@ def test_where_cells_have_no_name_nothing_is_closed():
     assert base._cell() == ("", "")
     one, other = Counter(), Counter()
     one._repr_mimebundle_(), other._repr_mimebundle_()
-    assert one._root is not None and not base._SHOWN
+    assert one.field.comm is not None and not base._SHOWN
 
 
 def test_a_handler_says_what_is_wrong_in_one_sentence_and_takes_it_back():
     panel = Counter()
-    told = next(child for child in panel.root.children if "mk-told" in child._dom_classes)
+    told = control(panel, "told")
     hear = panel.heard(lambda value: 1 / value if value else panel.refuse())
 
     def refuse():
@@ -179,3 +179,58 @@ def test_a_handler_says_what_is_wrong_in_one_sentence_and_takes_it_back():
     assert check_safe(told.value).texts["told"] == ["no <b>such</b> step"]
     hear(1)
     assert told.value == ""
+
+
+class Stepper(Panel):
+    """A number within limits that may move together, and what it is."""
+
+    def __init__(self):
+        self.at, self.last = 1, 3
+
+    def build(self):
+        return base.stack(
+            base.slide("at", self.heard(self.go), hook="at", low=1, high=1, value=1),
+            base.choose("name", ["–"], print, hook="name"),
+            base.shows("said"),
+        )
+
+    def go(self, at):
+        if at == 2:
+            raise DataError("2 cannot be shown")
+        self.at = at
+        self.fill()
+
+    def state(self):
+        names = [f"number {number}" for number in range(1, self.last + 1)]
+        limits = {"min": 1, "max": self.last, "value": self.at}
+        return {"at": limits, "name": {"options": names, "value": names[self.at - 1]}, "said": f"<b>{self.at}</b>"}
+
+
+def test_controls_show_the_state_whichever_way_their_limits_move():
+    panel = Stepper()
+    panel.fill()  # nothing is there yet
+    assert (control(panel, "at").max, control(panel, "name").value) == (3, "number 1")
+    for panel.last, at in ((9, 8), (4, 4), (7, 1)):
+        panel.go(at)
+        shown = control(panel, "at"), control(panel, "name")
+        assert (shown[0].value, shown[0].max, shown[1].value) == (at, panel.last, f"number {at}")
+        assert len(shown[1].options) == panel.last and check_safe(control(panel, "said").value).texts["said"] == [
+            str(at)
+        ]
+
+
+def test_a_control_that_is_refused_goes_back():
+    panel = Stepper()
+    from_browser(control(panel, "at"), value=3)
+    from_browser(control(panel, "at"), value=2)
+    assert "2 cannot be shown" in control(panel, "told").value and control(panel, "at").value == 3
+    from_browser(control(panel, "at"), value=1)
+    assert control(panel, "told").value == "" and panel.at == 1
+
+
+def test_a_panel_that_was_closed_can_be_shown_again():
+    panel = Stepper()
+    panel.go(3)
+    panel.root, panel.close()
+    assert panel.controls == {} and control(panel, "at").value == 3
+    panel.close()

@@ -6,7 +6,7 @@ import tracemalloc
 import datasets
 import numpy as np
 import pytest
-from widget_fakes import HOSTILE, check_safe
+from widget_fakes import HOSTILE, check_safe, control
 
 import medr1kit as mk
 from medr1kit.audits.flagged import Flagged
@@ -87,7 +87,8 @@ def test_filters_add_up(sides, report):
 
 def test_rows_without_modality_and_task_count_as_unknown():
     panel = explore_data(table([{}, {"modality": None}]))
-    assert panel._names("modality") == ["CT", "unknown"] and panel._names("task") == ["unknown"]
+    there = {name: [value for _, value in control(panel, name).options] for name in ("modality", "task")}
+    assert there == {"modality": ["all", "CT", "unknown"], "task": ["all", "unknown"]}
     panel.choose_modality("unknown")
     assert panel.rows.tolist() == [1]
     assert check_safe(panel.static()).texts["counts"] == ["unknownCT1unknown1"]
@@ -133,9 +134,13 @@ def test_controls_choose_filters_pages_and_questions(sides, report):
     assert set(np.array(sides[1]["modality"])[panel.rows]) == {"CT"} and panel.row == panel.rows[0]
     filters.children[0].value = "all"
     pages.children[1].click()
-    assert panel.page == 1 and panel.row == PAGE == panel._which.value and "page 2 of 4" in panel._thumbs.value
+    assert (
+        panel.page == 1
+        and panel.row == PAGE == control(panel, "question").value
+        and "page 2 of 4" in control(panel, "thumbs").value
+    )
     chooser.children[0].value = PAGE + 3
-    assert panel.row == PAGE + 3 and sides[1]["id"][PAGE + 3] in panel._open.value
+    assert panel.row == PAGE + 3 and sides[1]["id"][PAGE + 3] in control(panel, "open").value
     chooser.children[1].click()
     assert panel.row == PAGE + 2
     panel.open(0), panel.previous_question()
@@ -146,7 +151,9 @@ def test_no_question_left_is_said(sides):
     panel = explore_data(sides[0])
     panel.root  # noqa: B018
     panel.search("there is no such text")
-    assert "No question passes" in panel._thumbs.value and panel._note.disabled and panel.row is None
+    assert (
+        "No question passes" in control(panel, "thumbs").value and control(panel, "note").disabled and panel.row is None
+    )
     panel.turn(1), panel.next_question(), panel.note("x")
     assert panel.notes == {}
     with pytest.raises(DataError, match="nothing to save"):
@@ -157,21 +164,21 @@ def test_notes_stay_with_their_question_and_go_to_the_file(sides, report, tmp_pa
     panel = explore_data(sides[1], report)
     panel.root  # noqa: B018
     panel.choose_flag("repeated options")
-    panel._note.value = "=two equal options"
+    control(panel, "note").value = "=two equal options"
     panel.choose_flag("all")
-    assert panel._note.value == "" and panel.notes == {7: "=two equal options"}
+    assert control(panel, "note").value == "" and panel.notes == {7: "=two equal options"}
     panel.open(7)
-    assert panel._note.value == "=two equal options"
+    assert control(panel, "note").value == "=two equal options"
     panel.choose_flag("repeated options")
-    panel._file.value = str(tmp_path / "selection.csv")
-    panel._save()
-    assert "saved 1 questions" in panel._said.value
+    control(panel, "file").value = str(tmp_path / "selection.csv")
+    control(panel, "save").click()
+    assert "saved 1 questions" in control(panel, "said").value
     [row] = csv.DictReader((tmp_path / "selection.csv").open(encoding="utf-8-sig"))
     assert row["id"] == sides[1]["id"][7] and row["row"] == "7" and row["note"] == "'=two equal options"
     assert row["options"].startswith("A) left | B) Left") and "near-duplicate options" in row["flags"]
-    panel._save()
-    assert "exists, and may hold notes" in panel._said.value
-    panel._note.value = " "
+    control(panel, "save").click()
+    assert "exists, and may hold notes" in control(panel, "said").value
+    control(panel, "note").value = " "
     assert panel.notes == {}
 
 
@@ -189,15 +196,16 @@ def test_hostile_text_is_shown_as_text(kind, tmp_path):
     panel.note(text)
     check_safe(panel.static())
     panel.root  # noqa: B018
-    check_safe(panel._open.value), check_safe(panel._thumbs.value)
+    check_safe(control(panel, "open").value), check_safe(control(panel, "thumbs").value)
     panel.export(tmp_path / "x.csv")
 
 
 def test_the_static_form_is_the_first_view_without_controls(sides, report, monkeypatch):
     monkeypatch.setenv("MEDR1KIT_STATIC", "1")
     panel = explore_data(sides[1], report)
+    monkeypatch.setattr(type(panel), "build", None)  # no control is made
     bundle = panel._repr_mimebundle_()
-    assert set(bundle) == {"text/plain", "text/html"} and panel._root is None
+    assert set(bundle) == {"text/plain", "text/html"}
     assert bundle["text/plain"].startswith("40 of 40 questions; flags: ")
     assert check_safe(bundle["text/html"]).elements.count("img") == PAGE + 1
 

@@ -8,7 +8,7 @@ import pandas as pd
 import PIL.Image
 import pytest
 from test_widgets_base import from_browser
-from widget_fakes import HOSTILE, check_safe, predictions
+from widget_fakes import HOSTILE, check_safe, control, predictions
 
 import medr1kit as mk
 from medr1kit.data.images import MedicalImage
@@ -67,9 +67,9 @@ def test_filters_count_and_combine(inspector):
 def test_a_filter_keeps_the_question_that_is_read_if_it_can(inspector):
     inspector.go(5)
     inspector.choose_kind("fixed")
-    assert (inspector._id(), inspector.position) == ("q4", 1)
+    assert (inspector.key(), inspector.position) == ("q4", 1)
     inspector.choose_kind("broken")
-    assert (inspector._id(), inspector.position) == ("q1", 0)
+    assert (inspector.key(), inspector.position) == ("q1", 0)
 
 
 def test_steps_stop_at_the_ends(inspector):
@@ -85,17 +85,17 @@ def test_steps_stop_at_the_ends(inspector):
 def test_the_controls_of_a_browser_do_the_same(inspector):
     root = inspector.root
     assert "mk-panel" in root._dom_classes
-    from_browser(inspector._kind, index=1)
-    assert inspector.kind == "fixed" and 'data-mk="id">q2' in inspector._main.value
-    assert (inspector._number.max, inspector._slider.max) == (2, 2)
-    from_browser(inspector._slider, value=2)
-    assert 'data-mk="id">q4' in inspector._main.value and inspector._number.value == 2
-    from_browser(inspector._number, value=1)
-    assert 'data-mk="id">q2' in inspector._main.value
-    from_browser(inspector._search, value="tumour")
-    assert 'data-mk="none"' in inspector._main.value and inspector._note.disabled
-    from_browser(inspector._search, value="")
-    from_browser(inspector._kind, index=0)
+    from_browser(control(inspector, "kind"), index=1)
+    assert inspector.kind == "fixed" and 'data-mk="id">q2' in control(inspector, "main").value
+    assert (control(inspector, "number").max, control(inspector, "slider").max) == (2, 2)
+    from_browser(control(inspector, "slider"), value=2)
+    assert 'data-mk="id">q4' in control(inspector, "main").value and control(inspector, "number").value == 2
+    from_browser(control(inspector, "number"), value=1)
+    assert 'data-mk="id">q2' in control(inspector, "main").value
+    from_browser(control(inspector, "search"), value="tumour")
+    assert 'data-mk="none"' in control(inspector, "main").value and control(inspector, "note").disabled
+    from_browser(control(inspector, "search"), value="")
+    from_browser(control(inspector, "kind"), index=0)
     [previous, after] = [control for control in root.children[2].children if "Button" in type(control).__name__]
     after.click()
     assert inspector.position == 3
@@ -108,7 +108,7 @@ def test_shrinking_the_selection_draws_one_question_once(inspector, monkeypatch)
     inspector.go(6)
     drawn = []
     monkeypatch.setattr(type(inspector.pictures), "html", lambda self, row, size=224: drawn.append(row["id"]) or "")
-    from_browser(inspector._kind, index=2)
+    from_browser(control(inspector, "kind"), index=2)
     assert drawn == ["q1"] and inspector.position == 0
 
 
@@ -116,12 +116,16 @@ def test_which_answers_are_shown_can_be_chosen():
     frames = [predictions([WRONG] * 2), predictions([RIGHT] * 2, "sft"), predictions([RIGHT, WRONG], "grpo")]
     inspector = mk.inspect_outputs(*frames, predictions([RIGHT, RIGHT], "dpo"))
     assert inspector.shown == [0, 1] and texts(inspector)["verdict"] == ["wrong", "right"]
-    assert inspector.root and [place.value for place in inspector._places] == [0, 1, -1]
-    from_browser(inspector._places[2], index=2)
-    assert inspector.shown == [0, 1, 2] and inspector._main.value.count("mk-cell") > 3
+    assert inspector.root and [control(inspector, f"show-{place}").value for place in ("first", "second", "third")] == [
+        0,
+        1,
+        -1,
+    ]
+    from_browser(control(inspector, "show-third"), index=2)
+    assert inspector.shown == [0, 1, 2] and control(inspector, "main").value.count("mk-cell") > 3
     assert "fixed 1, broken 0" in texts(inspector)["status"][0], "from the first to the last"
-    from_browser(inspector._places[2], index=4)
-    from_browser(inspector._places[0], index=3)
+    from_browser(control(inspector, "show-third"), index=4)
+    from_browser(control(inspector, "show-first"), index=3)
     assert inspector.shown == [3, 1]
     with pytest.raises(DataError, match="no answerer None"):
         inspector.show(0, None)
@@ -149,18 +153,18 @@ def test_a_question_that_one_side_did_not_answer_is_shown():
 
 def test_notes_stay_with_their_question(inspector):
     assert inspector.root
-    from_browser(inspector._note, value="the marker gives it away")
+    from_browser(control(inspector, "note"), value="the marker gives it away")
     inspector.next()
-    assert inspector._note.value == ""
-    from_browser(inspector._note, value="<script>")
+    assert control(inspector, "note").value == ""
+    from_browser(control(inspector, "note"), value="<script>")
     assert inspector.notes == {"q0": "the marker gives it away", "q1": "<script>"}
     assert texts(inspector)["note"] == ["Note: <script>"]
     inspector.choose_kind("with a note")
     assert ids(inspector) == ["q0", "q1"]
-    from_browser(inspector._note, value=" ")
+    from_browser(control(inspector, "note"), value=" ")
     assert list(inspector.notes) == ["q0"]
     inspector.previous()
-    assert inspector._note.value == "the marker gives it away"
+    assert control(inspector, "note").value == "the marker gives it away"
 
 
 # --- the selection as a file ------------------------------------------------------------------------------------------
@@ -206,11 +210,11 @@ def test_a_file_that_is_there_is_not_overwritten(inspector, tmp_path):
 
 def test_the_save_button_says_what_it_did(inspector, tmp_path):
     assert inspector.root
-    from_browser(inspector._file, value=str(tmp_path / "s.csv"))
-    inspector._save()
-    assert "saved 6 questions" in check_safe(inspector._said.value).texts["said"][0]
-    inspector._save()
-    assert "may hold notes" in check_safe(inspector._said.value).texts["said"][0]
+    from_browser(control(inspector, "file"), value=str(tmp_path / "s.csv"))
+    control(inspector, "save").click()
+    assert "saved 6 questions" in check_safe(control(inspector, "said").value).texts["said"][0]
+    control(inspector, "save").click()
+    assert "may hold notes" in check_safe(control(inspector, "said").value).texts["said"][0]
 
 
 # --- hostile, large, static -------------------------------------------------------------------------------------------
@@ -225,7 +229,7 @@ def test_hostile_text_is_text_wherever_it_stands():
     assert inspector.root
     for _ in evil:
         inspector.note(evil[0])
-        check_safe(inspector._main.value)
+        check_safe(control(inspector, "main").value)
         inspector.next()
     inspector.go(1)
     check_safe(inspector.static())

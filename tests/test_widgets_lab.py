@@ -4,7 +4,7 @@ import re
 
 import pytest
 from test_widgets_base import from_browser
-from widget_fakes import HOSTILE, check_safe
+from widget_fakes import HOSTILE, check_safe, control
 
 import medr1kit as mk
 from medr1kit.formats import FORMATS, NO_THINK, THINK_AFTER, THINK_BEFORE
@@ -79,36 +79,40 @@ def test_the_lab_shows_where_the_reference_pays_otherwise():
 
 def test_a_completion_that_is_typed_is_read_at_once():
     lab = mk.reward_lab(NO_THINK, "<answer> C </answer>", OPTIONS)
-    assert lab.root and lab.gold == "C" and lab._example.value == WRITTEN
-    from_browser(lab._text, value="<answer>(c) lung</answer>")
-    seen = check_safe(lab._main.value)
-    assert seen.texts["verdict"] == ["right"] and lab._example.value == OWN
+    assert lab.root and lab.gold == "C" and control(lab, "example").value == WRITTEN
+    from_browser(control(lab, "text"), value="<answer>(c) lung</answer>")
+    seen = check_safe(control(lab, "main").value)
+    assert seen.texts["verdict"] == ["right"] and control(lab, "example").value == OWN
     assert lab.rewards.set_index("reward").loc["accuracy", ["paid", "reference"]].tolist() == [1.0, 0.0]
     assert (
         "accuracy1the answer block holds the letter C and its text; the gold is C0'(c) lung'"
         in seen.texts["rewards"][0]
     )
-    from_browser(lab._gold, index=0)
+    from_browser(control(lab, "gold"), index=0)
     assert (
-        check_safe(lab._main.value).texts["verdict"] == ["wrong"] and "A) liver ✓ gold" in check_safe(lab.static()).all
+        check_safe(control(lab, "main").value).texts["verdict"] == ["wrong"]
+        and "A) liver ✓ gold" in check_safe(lab.static()).all
     )
 
 
 def test_examples_follow_the_format_and_what_was_typed_stays():
     lab = mk.reward_lab("think-before", "B", OPTIONS)
     assert lab.root
-    names = [name for name, _ in lab._example.options]
+    names = [name for name, _ in control(lab, "example").options]
     assert names[:2] == [OWN, WRITTEN] and "empty thinking" in names
-    from_browser(lab._example, index=names.index("empty thinking"))
-    assert lab.text == "<think></think><answer>B</answer>" == lab._text.value
-    from_browser(lab._format, index=list(FORMATS).index("think-after"))
-    assert lab.text == "<answer>B</answer><think></think>" and lab._example.value == "empty thinking"
-    from_browser(lab._format, index=list(FORMATS).index("no-think"))
+    from_browser(control(lab, "example"), index=names.index("empty thinking"))
+    assert lab.text == "<think></think><answer>B</answer>" == control(lab, "text").value
+    from_browser(control(lab, "format"), index=list(FORMATS).index("think-after"))
+    assert lab.text == "<answer>B</answer><think></think>" and control(lab, "example").value == "empty thinking"
+    from_browser(control(lab, "format"), index=list(FORMATS).index("no-think"))
     assert lab.text == "<answer>B</answer><think></think>", "no-think has no such example"
-    assert "empty thinking" not in [name for name, _ in lab._example.options] and lab._example.value == OWN
-    from_browser(lab._text, value="mine")
-    from_browser(lab._format, index=0)
-    assert lab.text == "mine" == lab._text.value
+    assert (
+        "empty thinking" not in [name for name, _ in control(lab, "example").options]
+        and control(lab, "example").value == OWN
+    )
+    from_browser(control(lab, "text"), value="mine")
+    from_browser(control(lab, "format"), index=0)
+    assert lab.text == "mine" == control(lab, "text").value
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -116,7 +120,7 @@ def test_hostile_text_is_text(name):
     lab = mk.reward_lab(options=[HOSTILE["script"], HOSTILE["broken"], HOSTILE["null"]])
     assert lab.root
     lab.type(HOSTILE[name])
-    assert "script" not in check_safe(lab._main.value).elements
+    assert "script" not in check_safe(control(lab, "main").value).elements
 
 
 def test_hostile_options_are_text_in_the_static_form_too():

@@ -2,16 +2,19 @@
 
 import base64
 import json
+import re
 import threading
 import time
 import tracemalloc
 from xml.etree import ElementTree
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from widget_fakes import HOSTILE, check_safe
+from widget_fakes import HOSTILE, check_safe, control
 
+import medr1kit as mk
 from medr1kit.results.rollouts import Rollouts
 from medr1kit.results.runs import RunWriter, load_run
 from medr1kit.views.pictures import Pictures
@@ -77,14 +80,14 @@ def test_it_opens_at_the_last_step_with_its_curves_and_first_group(ended):
 def test_a_step_is_chosen_by_its_slider_and_a_group_by_its_list(ended):
     panel = explore_run(load_run(ended))
     panel.root  # noqa: B018 - builds it
-    panel._slider.value = 2
-    assert panel.step == 2 and "said at 2 by 0" in panel._shown.value
-    panel._chooser.value = 1
-    assert panel.group == 1 and "What is in MRI-train-0-1-DD?" in panel._shown.value
-    assert [label for label, _ in panel._chooser.options] == [
+    control(panel, "step").value = 2
+    assert panel.step == 2 and "said at 2 by 0" in control(panel, "completions").value
+    control(panel, "group").value = 1
+    assert panel.group == 1 and "What is in MRI-train-0-1-DD?" in control(panel, "completions").value
+    assert [label for label, _ in control(panel, "group").options] == [
         "1 of 2: CT-train-0-0-AI, 1 of 3 right", "2 of 2: MRI-train-0-1-DD, 1 of 3 right",
     ]  # fmt: skip
-    panel._more.value = "time/decode"
+    control(panel, "extra").value = "time/decode"
     assert panel.extra == "time/decode"
 
 
@@ -161,7 +164,7 @@ def test_hostile_text_is_shown_as_text(tmp_path, kind):
     panel.choose_extra("<script>")
     safe(panel.static())
     panel.root  # noqa: B018
-    safe(panel._shown.value)
+    safe(control(panel, "completions").value)
 
 
 def test_only_the_image_of_the_group_is_drawn(ended, monkeypatch):
@@ -179,7 +182,8 @@ def test_only_the_image_of_the_group_is_drawn(ended, monkeypatch):
 def test_without_python_there_is_no_live_view(ended, monkeypatch):
     monkeypatch.setenv("MEDR1KIT_STATIC", "1")
     panel = explore_run(ended)
-    assert set(panel._repr_mimebundle_()) == {"text/plain", "text/html"} and panel._root is None
+    monkeypatch.setattr(type(panel), "build", None)  # no control is made
+    assert set(panel._repr_mimebundle_()) == {"text/plain", "text/html"}
     assert str(panel) == "run ct: 3 steps logged, 3 of them with completions; ended; at step 3"
 
 
@@ -198,10 +202,19 @@ def test_what_is_written_is_seen_at_the_next_look_and_the_reader_goes_along(tmp_
     panel.root  # noqa: B018
     assert panel.growing and not panel.refresh()
     log(run, 2)
-    assert panel.refresh() and panel.step == 2 == panel._slider.value and "said at 2 by 0" in panel._shown.value
+    assert (
+        panel.refresh()
+        and panel.step == 2 == control(panel, "step").value
+        and "said at 2 by 0" in control(panel, "completions").value
+    )
     panel.go_to(1)
     log(run, 3)
-    assert panel.refresh() and panel.step == 1 and panel._slider.max == 3 and "said at 1 by 0" in panel._shown.value
+    assert (
+        panel.refresh()
+        and panel.step == 1
+        and control(panel, "step").max == 3
+        and "said at 1 by 0" in control(panel, "completions").value
+    )
 
 
 def test_a_line_that_is_being_written_waits_for_its_end(tmp_path):
@@ -281,12 +294,24 @@ def test_it_follows_a_run_until_the_run_ends(tmp_path):
     panel = explore_run(tmp_path)
     panel.every = 0.01
     panel.root  # noqa: B018
-    panel._following.value = True
+    control(panel, "follow").value = True
     log(run, 2)
     wait_for(lambda: panel.step == 2)
     run.close()
     wait_for(lambda: not followers())
-    assert not panel.growing and panel._following.value is False
+    assert not panel.growing and control(panel, "follow").value is False
+
+
+def test_whether_a_run_is_followed_is_seen_at_its_box(tmp_path):
+    run = RunWriter(tmp_path, {})
+    log(run, 1)
+    panel = explore_run(tmp_path)
+    assert control(panel, "follow").value is False
+    panel.follow(True)
+    assert control(panel, "follow").value is True and panel.following and len(followers()) == 1
+    panel.close()
+    assert not panel.following
+    wait_for(lambda: not followers())
 
 
 @pytest.mark.parametrize("end", ["close", "untick", "silence"])
@@ -331,6 +356,17 @@ def test_a_long_curve_is_thinned_and_keeps_its_peak():
     assert min(heights) < 60 < max(heights)
 
 
+@pytest.mark.parametrize("n", [60, 90, 110])
+def test_a_curve_is_smoothed_as_in_the_figure(n):
+    steps = np.arange(n)
+    line = np.random.default_rng(0).random(n)
+    strong = re.search(r'<path d="M([^"]*)"[^>]*stroke-width="1.8"', drawings(curve("reward", steps, {"a": line}))[0])
+    heights = [float(point.split()[1]) for point in strong[1].split("L")]
+    drawn = mk.plot_rewards(pd.DataFrame({"step": steps, "reward": line})).lines[1].get_ydata()
+    plt.close("all")
+    assert len(heights) == n and np.corrcoef(heights, drawn)[0, 1] == pytest.approx(-1, abs=1e-4), "downwards in a page"
+
+
 @pytest.mark.parametrize("line", [[np.nan, np.nan], [1.0, np.nan], [0.0, 0.0], [-3.0, -3.0], [1e-12, 2e9], [np.inf, 1]])
 def test_odd_numbers_are_drawn(line):
     ElementTree.fromstring(drawings(curve("a & <b>", [1, 2], {"<x>": line}, at=2))[0])
@@ -362,8 +398,8 @@ def test_torn_lines_are_left_out_and_said(tmp_path):
     lines = (tmp_path / "ct" / "rollouts.jsonl").read_text().splitlines()
     lines[1], lines[7] = lines[1][:40], "garbage"
     (tmp_path / "ct" / "rollouts.jsonl").write_text("\n".join(lines) + '\n{"step": 3, "id"')
-    panel = explore_run(tmp_path / "ct")
-    assert panel.steps == [1, 2] and len(panel._rollouts.at(2)) == 5 and len(panel._rollouts.at(1)) == 5
+    panel, rollouts = explore_run(tmp_path / "ct"), Rollouts(load_run(tmp_path / "ct"))
+    assert panel.steps == [1, 2] and len(rollouts.at(2)) == 5 and len(rollouts.at(1)) == 5
     assert "left out" in safe(panel.static()).texts["trouble"][0]
 
 

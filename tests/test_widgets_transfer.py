@@ -1,13 +1,18 @@
 """The panel of transfer heat maps: its numbers are those of the tables, and every cell opens."""
 
+import re
 import warnings
+from itertools import product
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
 from test_widgets_html import contrast
-from widget_fakes import HOSTILE, check_safe, predictions
+from widget_fakes import HOSTILE, check_safe, control, controls, predictions
 
+import medr1kit as mk
 from medr1kit.results.compare import compare_modes, transfer_table
 from medr1kit.results.maps import Map, cell_answers, cell_numbers, map_table, maps_of, slim
 from medr1kit.views.pictures import Pictures
@@ -150,7 +155,7 @@ def test_a_cell_says_by_text_what_its_colour_says():
     assert cell_text(sure, "difference") == "−12.3" and cell_text(doubtful, "difference") == "−12.3?"
     assert cell_text({"difference": float("nan"), "p_corrected": 1}, "difference") == "–"
     low, high = (colours_of({"difference": gain}, "difference") for gain in (-0.9, 0.9))
-    assert low == ("#542788", "#ffffff") and high == ("#b35806", "#ffffff")
+    assert low == ("#2d004b", "#ffffff") and high == ("#7f3b08", "#ffffff")
     assert colours_of({"difference": 0.0}, "difference") == ("#f7f7f7", "#000000")
 
 
@@ -171,6 +176,12 @@ def test_the_published_map_stands_beside_the_same_difference_only(preds):
     assert "no test and no interval was published" in seen.all
 
 
+def buttons(panel):
+    """The buttons of the map, by what was trained on and what was tested, as their tips say."""
+    found = {re.match("trained on (.*), tested on (.*): ", one.tooltip): one for one in controls(panel, "map-cell")}
+    return {name.groups(): button for name, button in found.items()}
+
+
 # --- the panel --------------------------------------------------------------------------------------------------------
 
 
@@ -178,16 +189,17 @@ def test_a_cell_is_opened_by_lists_arrows_and_buttons(preds):
     panel = explore_transfer(preds)
     panel.root  # noqa: B018 - builds it
     assert (panel.train, panel.test) == ("CT", "CT")
-    panel._columns.value = "OCT"
-    assert (panel.train, panel.test) == ("CT", "OCT") and "tested on OCT" in panel._numbers.value
+    control(panel, "test").value = "OCT"
+    assert (panel.train, panel.test) == ("CT", "OCT") and "tested on OCT" in control(panel, "cell").value
     panel.move(1, 1)
-    assert (panel.train, panel.test) == ("MRI", "CT") == (panel._rows.value, panel._columns.value)
-    panel._buttons["MRI", "MRI"][0].click()
-    assert (panel.train, panel.test) == ("MRI", "MRI") and "trained on MRI, tested on MRI" in panel._numbers.value
-    chosen = {cell for cell, (button, _) in panel._buttons.items() if "double" in button.layout.border_top}
+    assert (panel.train, panel.test) == ("MRI", "CT") == (control(panel, "train").value, control(panel, "test").value)
+    buttons(panel)["MRI", "MRI"].click()
+    assert (panel.train, panel.test) == ("MRI", "MRI")
+    assert "trained on MRI, tested on MRI" in control(panel, "cell").value
+    chosen = {cell for cell, button in buttons(panel).items() if "double" in button.layout.border_top}
     assert chosen == {("MRI", "MRI")}
-    assert [cell for cell, (button, _) in panel._buttons.items() if button.description[0] == "["] == [("MRI", "MRI")]
-    assert all(button.description and button.tooltip for button, _ in panel._buttons.values())
+    assert [cell for cell, button in buttons(panel).items() if button.description[0] == "["] == [("MRI", "MRI")]
+    assert all(button.description and button.tooltip for button in buttons(panel).values())
 
 
 def test_a_cell_that_cannot_be_opened_leaves_the_one_that_is_shown(preds):
@@ -197,8 +209,8 @@ def test_a_cell_that_cannot_be_opened_leaves_the_one_that_is_shown(preds):
     panel = explore_transfer(odd)
     panel.root.children  # noqa: B018 - the controls are made
     shown = panel.static()
-    panel._columns.value = "MRI"
-    assert "gold" in panel._told.value and (panel.test, panel._columns.value) == ("CT", "CT")
+    control(panel, "test").value = "MRI"
+    assert "gold" in control(panel, "told").value and (panel.test, control(panel, "test").value) == ("CT", "CT")
     assert panel.static() == shown, "the name of another cell over these numbers"
     panel.close()
 
@@ -210,13 +222,13 @@ def test_another_map_keeps_the_cell_and_closes_the_old_buttons(preds):
     panel.root  # noqa: B018
     panel.choose_cell("MRI", "OCT")
     before = len(widget._instances)
-    old = [button for button, _ in panel._buttons.values()]
-    panel._which.value = 1
+    old = controls(panel, "map-cell")
+    control(panel, "map-choice").value = 1
     assert panel.map.formats == ("no-think",) and (panel.train, panel.test) == ("MRI", "OCT")
     assert all(button.comm is None for button in old)
-    panel._value.value = "accuracy"
+    control(panel, "value").value = "accuracy"
     row = panel.table.query("train_modality == 'MRI' and modality == 'OCT'").iloc[0]
-    assert panel._buttons["MRI", "OCT"][0].description == f"[{cell_text(row, 'accuracy')}]"
+    assert buttons(panel)["MRI", "OCT"].description == f"[{cell_text(row, 'accuracy')}]"
     assert len(widget._instances) == before, "styles and layouts of closed buttons go with them"
 
 
@@ -256,7 +268,12 @@ def test_hostile_text_is_shown_as_text(preds, kind):
     panel.choose_cell("<script>alert(1)</script>", "CT")
     check_safe(panel.static())
     panel.root  # noqa: B018
-    for place in (panel._about, panel._beside, panel._numbers, panel._answer):
+    for place in (
+        control(panel, "about"),
+        control(panel, "published"),
+        control(panel, "cell"),
+        control(panel, "answer"),
+    ):
         check_safe(place.value)
 
 
@@ -277,7 +294,8 @@ def test_the_static_form_is_the_first_view_without_controls(preds, monkeypatch):
     assert set(live._repr_mimebundle_()) == {"application/vnd.jupyter.widget-view+json", "text/plain", "text/html"}
     monkeypatch.setenv("MEDR1KIT_STATIC", "1")
     panel = explore_transfer(preds)
-    assert panel._repr_mimebundle_() == {"text/plain": str(panel), "text/html": live.static()} and panel._root is None
+    monkeypatch.setattr(type(panel), "build", None)  # no control is made
+    assert panel._repr_mimebundle_() == {"text/plain": str(panel), "text/html": live.static()}
 
 
 def test_a_map_warns_of_nothing(preds):
@@ -295,6 +313,20 @@ def test_the_text_of_a_cell_can_be_read_on_its_colour(value):
         ground, ink = colours_of({"difference": 0.8 * share - 0.4, "accuracy": share}, value)
         assert contrast(ink, ground) >= 4.5, share
     assert contrast(*colours_of(None, value)) >= 4.5
+
+
+@pytest.mark.parametrize("value", ["difference", "accuracy"])
+def test_a_cell_has_the_colour_and_the_ink_that_it_has_in_the_figure(value):
+    pairs = list(product(TESTED, TESTED))
+    table = pd.DataFrame(pairs, columns=["train_modality", "modality"]).assign(p_corrected=0.01)
+    table = table.assign(difference=np.linspace(-0.35, 0.35, 9), accuracy=np.linspace(0, 1, 9))
+    ax = mk.plot_transfer(table, value)
+    ax.figure.canvas.draw()
+    plt.close("all")
+    for row, face, text in zip(table.to_dict("records"), ax.collections[0].get_facecolors(), ax.texts, strict=True):
+        ground, ink = colours_of(row, value)
+        assert np.allclose(to_rgb(ground), face[:3], atol=0.02), row
+        assert ink == text.get_color(), row
 
 
 @pytest.mark.parametrize("column", ["id", "model", "method", "modality", "train_modality", "options", "answer"])

@@ -72,6 +72,23 @@ def check_safe(page: str) -> Seen:
     return seen
 
 
+def controls(panel, hook) -> list:
+    """Every control of a panel with the class ``mk-<hook>``, in the order of the page."""
+
+    def within(box):
+        for child in getattr(box, "children", ()):
+            yield child
+            yield from within(child)
+
+    return [one for one in within(panel.root) if f"mk-{hook}" in one._dom_classes]
+
+
+def control(panel, hook):
+    """The control of a panel that has the class ``mk-<hook>``."""
+    (found,) = controls(panel, hook)
+    return found
+
+
 def predictions(texts, method="base", format=THINK_BEFORE, image_id="CT-test-0-{}", **columns) -> pd.DataFrame:
     """Predictions on phantoms whose gold is B of liver, brain, lung; read from the texts."""
     format, options = format_named(format), ["liver", "brain", "lung"]

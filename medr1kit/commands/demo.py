@@ -24,7 +24,9 @@ from medr1kit.results.runs import Run
 from medr1kit.results.tables import score
 from medr1kit.training.train import train_grpo, train_sft
 from medr1kit.views.page import check_output, write_report
-from medr1kit.views.plots import plot_accuracy, plot_lengths, plot_rewards, plot_transfer
+from medr1kit.views.plots.bars import plot_accuracy
+from medr1kit.views.plots.curves import plot_lengths, plot_rewards
+from medr1kit.views.plots.heatmaps import plot_transfer
 from medr1kit.vqa import modality_name
 
 TRAIN_QUESTIONS = 480

@@ -16,11 +16,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
-from matplotlib.axes import Axes
 
 from medr1kit.results.stats import cluster_codes, share
 from medr1kit.vqa import LETTERS, DataError
@@ -178,40 +175,3 @@ def _reliability(
         accuracy, low, high = share(right[here], images[here])
         rows.append((number / bins, (number + 1) / bins, int(here.sum()), mean, accuracy, low, high, accuracy - mean))
     return pd.DataFrame(rows, columns=["bin_low", "bin_high", "n", "confidence", "accuracy", "low", "high", "gap"])
-
-
-def plot_calibration(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Draw a reliability table: how often answers are right, against how sure the model was.
-
-    Args:
-        frame: ``calibration(…).frame``.
-        ax: axes to draw into; a new figure when None.
-
-    Returns:
-        The axes: a point a bin that holds questions, with its 95 % interval and its n printed; on the dotted line
-        confidence and accuracy agree, below it the model is over-confident.
-
-    Raises:
-        DataError: if columns are missing or all bins are empty.
-    """
-    columns = ["n", "confidence", "accuracy", "low", "high"]
-    if not isinstance(frame, pd.DataFrame) or not set(columns) <= set(frame.columns):
-        raise DataError("plot_calibration draws calibration(…).frame, the reliability table; this is something else")
-    rows = frame[frame["n"] > 0]
-    if rows.empty:
-        raise DataError("a reliability table without questions; there is nothing to draw")
-    ax = plt.subplots(layout="constrained")[1] if ax is None else ax
-    reach = np.nan_to_num([rows["accuracy"] - rows["low"], rows["high"] - rows["accuracy"]]).clip(0)
-    ax.plot([0, 1], [0, 1], color="0.55", ls=":", lw=1.8, label="calibrated")
-    colour = sns.color_palette("colorblind")[0]
-    points = {"fmt": "o-", "color": colour, "ms": 6, "lw": 1, "capsize": 2, "label": "answers (95 %)"}
-    ax.errorbar(rows["confidence"], rows["accuracy"], yerr=reach, **points)
-    for row in rows.itertuples():
-        place, side = (row.confidence, row.accuracy), -1 if row.confidence > 0.9 else 1
-        beside = {"textcoords": "offset points", "ha": "right" if side < 0 else "left", "va": "top"}
-        ax.annotate(f"n={row.n}", place, (6 * side, -4), **beside, size="small")
-    ax.set(
-        xlim=(0, 1.02), ylim=(-0.02, 1.02), xlabel="confidence (probability of the chosen letter)", ylabel="share right"
-    )
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)  # inside, it would hide points
-    return ax

@@ -251,7 +251,7 @@ def compare_modes(
         A row per ``method``, ``model``, ``train_<by>`` and ``<by>`` that both formats answered: ``n`` (questions),
         ``seeds``, ``accuracy_one``, ``accuracy_other``, ``difference`` with ``low`` and ``high`` (95 %, paired) and
         ``low_seeds``, ``high_seeds`` (covering other seeds, too; nan with one), ``p``, ``p_corrected`` (for all rows,
-        by max-T) and ``quantity`` (what is drawn). :func:`medr1kit.views.plots.plot_transfer` draws one method of it.
+        by max-T) and ``quantity`` (what is drawn). :func:`medr1kit.plot_transfer` draws one method of it.
 
     Raises:
         DataError: if a format is unknown or has no rows, ``by`` is neither, a column is missing, the formats share no

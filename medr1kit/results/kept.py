@@ -40,7 +40,7 @@ def published(name: str | None = None) -> pd.DataFrame:
         ``percent`` or ``points``, with the share beside it as ``accuracy`` or ``difference``. The two heat maps have a
         row a cell with ``train_modality`` or ``train_task``, ``n_test`` (questions of the published test) and
         ``half_width`` (points: what chance does to the difference of two models of 70 % accuracy with questions of
-        their own, 95 %); :func:`~medr1kit.views.plots.plot_transfer` draws them.
+        their own, 95 %); :func:`~medr1kit.plot_transfer` draws them.
 
     Raises:
         DataError: if there is no such table.

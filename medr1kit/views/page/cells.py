@@ -15,12 +15,11 @@ from medr1kit.progress import progress
 from medr1kit.results.answers import Answers
 from medr1kit.results.errors.kinds import describe
 from medr1kit.results.errors.letters import confusion_table
-from medr1kit.results.kept import published
 from medr1kit.results.maps import Map, cell_answers, cell_numbers, map_table, maps_of, slim
 from medr1kit.results.tables import WHO
 from medr1kit.views.html import escape, side_by_side
 from medr1kit.views.page.page import button, pack, section, select
-from medr1kit.views.widgets.heat import cell_html, map_html
+from medr1kit.views.widgets.heat import cell_html, map_html, published_html
 from medr1kit.vqa import DataError
 
 CONFUSIONS = 6
@@ -82,17 +81,7 @@ def _drawn(one: Map, table: pd.DataFrame) -> str:
         f'<div data-draw="{value}"{" hidden" if value == "accuracy" else ""}>{map_html(table, one.by, value)}</div>'
         for value in ("difference", "accuracy")
     ]
-    return side_by_side([f"<h4>{escape(one.name)}</h4>{''.join(two)}", *_published(one)])
-
-
-def _published(one: Map) -> list[str]:
-    """Med-R1's own map, where it shows the same difference."""
-    if one.formats != ("no-think", "think-before"):
-        return []
-    theirs = published(f"med-r1-no-think-minus-think-{one.by}")
-    said = f"published: {theirs['quantity'].iloc[0]}, in points; no test and no interval was published"
-    drawn = map_html(theirs, one.by, "difference", hook="published-map")
-    return [f"<h4>{escape(said)}</h4>{drawn}<p><small>{escape(theirs['source'].iloc[0])}</small></p>"]
+    return side_by_side([f"<h4>{escape(one.name)}</h4>{''.join(two)}", *published_html(one)])
 
 
 def _cells(preds: pd.DataFrame, rows: pd.DataFrame, one: Map, table: pd.DataFrame, numbers: dict) -> dict[str, Any]:

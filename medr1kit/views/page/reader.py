@@ -18,9 +18,10 @@ from medr1kit.progress import progress
 from medr1kit.results.answers import PAIRED, SINGLE, Answers
 from medr1kit.views.csv import as_texts, options_cell
 from medr1kit.views.html import escape
+from medr1kit.views.look import in_order
 from medr1kit.views.page.page import button, pack, section, select
 from medr1kit.views.pictures import Gallery
-from medr1kit.views.widgets.base import ALL, in_order
+from medr1kit.views.widgets.base import ALL
 from medr1kit.views.widgets.question import answer_html, question_html
 
 NOTED = "with a note"

@@ -17,26 +17,6 @@ For print, make the figure at its final size within ``PAPER`` and save it as vec
         figure, ax = plt.subplots(figsize=(3.3, 3.0), layout="constrained")  # one column of a paper, in inches
         plot_transfer(table, ax=ax)
         figure.savefig("transfer.pdf")
+
+Each is reached as ``medr1kit.plot_x``; modules are imported by name, so that one figure does not load the others.
 """
-
-from medr1kit.views.plots.bars import plot_accuracy, plot_probe
-from medr1kit.views.plots.canvas import PAPER
-from medr1kit.views.plots.curves import plot_lengths, plot_rewards
-from medr1kit.views.plots.heatmaps import plot_confusion, plot_counts, plot_transfer
-from medr1kit.views.plots.mistakes import plot_kinds, plot_letters, plot_slices
-from medr1kit.views.plots.sheet import plot_images
-
-__all__ = [
-    "PAPER",
-    "plot_accuracy",
-    "plot_confusion",
-    "plot_counts",
-    "plot_images",
-    "plot_kinds",
-    "plot_lengths",
-    "plot_letters",
-    "plot_probe",
-    "plot_rewards",
-    "plot_slices",
-    "plot_transfer",
-]

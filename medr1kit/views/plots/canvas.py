@@ -1,4 +1,4 @@
-"""What all figures share: colours, axes, names in their order, and the style of a printed page."""
+"""What all figures share: axes, names that fit, points with their intervals, and the style of a printed page."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from collections.abc import Iterable, Sequence
 
 import matplotlib.pyplot as plt
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 
+from medr1kit.views.look import COLOURS
 from medr1kit.vqa import DataError
 
-INK, PALE, EMPTY = "0.15", "0.55", "0.92"
-MARKERS = "osD^vPX*"
+INK, PALE = "0.15", "0.55"
 SMALLEST = 5.0  # points; what is smaller cannot be read in print
 
 PAPER = {
@@ -36,19 +35,9 @@ PAPER = {
 """Matplotlib settings for a figure in print, at its final size: ``with plt.rc_context(mk.PAPER): …``"""
 
 
-def colours(n: int) -> list[tuple[float, float, float]]:
-    """Return n colours that colour-blind readers can tell apart, and most greyscale printers, too.
-
-    Those of seaborn's "colorblind", its pale pink and yellow last: thin lines in them can hardly be seen on white.
-    """
-    palette = sns.color_palette("colorblind", 10)
-    order = [*(colour for i, colour in enumerate(palette) if i not in (6, 8)), palette[6], palette[8]]
-    return [order[i % len(order)] for i in range(n)]
-
-
-def ink_on(colour: object) -> str:
-    """Return the ink with more contrast on a colour: dark, or white on what has a quarter of its luminance."""
-    return INK if sns.utils.relative_luminance(colour) > 0.25 else "white"
+def colours(n: int) -> list[str]:
+    """Return n colours of :data:`medr1kit.views.look.COLOURS`, again from the first where there are more."""
+    return [COLOURS[i % len(COLOURS)] for i in range(n)]
 
 
 def points_of(size: float | str) -> float:
@@ -109,15 +98,15 @@ def need(there: object, columns: list[str], what: str) -> None:
         raise DataError(f"{what} to plot have no column {', '.join(map(repr, missing))}")
 
 
-def in_order(names: pd.Index, canonical: tuple[str, ...]) -> list[str]:
-    """Return the names, the known ones in canonical order and others after them by alphabet."""
-    known = [name for name in canonical if name in names]
-    return known + sorted(set(names) - set(known), key=str)
-
-
 def texts(column: pd.Series) -> list[str]:
     """Return values as texts, "unknown" for missing ones."""
     return ["unknown" if pd.isna(value) else str(value) for value in column]
+
+
+def named(frame: pd.DataFrame, columns: Iterable[str]) -> list[str]:
+    """Return a name for each row: the values of some columns; empty names where there are none."""
+    values = [texts(frame[column]) for column in columns]
+    return [" · ".join(row) for row in zip(*values)] if values else [""] * len(frame)
 
 
 def wrap(name: object, width: int = 12) -> str:

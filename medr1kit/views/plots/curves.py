@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 from matplotlib.axes import Axes
 
-from medr1kit.views.plots.canvas import INK, axes, colours, legend_above, need, scaled, texts
+from medr1kit.views.look import smoothed
+from medr1kit.views.plots.canvas import INK, axes, colours, legend_above, named, need, scaled
 from medr1kit.vqa import DataError
 
 _WHO = ("train_modality", "train_task", "method", "format", "model")
@@ -40,20 +43,11 @@ def plot_rewards(metrics: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     if not curves:
         raise DataError("the metrics have no column 'reward' or 'rewards/…/mean'; only GRPO logs rewards")
     groups = _groups(metrics)
-    ax = axes(ax)
     if len(groups) > 1:
         need(metrics.columns, ["reward"], "the metrics of several models")
-        drawn = [(rows, "reward", label) for label, rows in groups.items()]
-    else:
-        drawn = [(metrics, column, label) for column, label in curves.items()]
-    first = [INK] if len(groups) == 1 and "reward" in curves else []
-    for place, (rows, column, label) in enumerate(drawn):
-        colour, dashes = [*first, *colours(len(drawn))][place], _DASHES[place % len(_DASHES)]
-        _draw_curve(rows, column, ax, colour, label, dashes, raw=len(groups) <= _MOST_RAW)
-    _name_band(metrics, ax)
-    ax.set(xlabel="step", ylabel="mean reward")
-    legend_above(ax, 3)
-    return ax
+        return _draw([(rows, "reward", label) for label, rows in groups.items()], metrics, axes(ax), "mean reward")
+    drawn = [(metrics, column, label) for column, label in curves.items()]
+    return _draw(drawn, metrics, axes(ax), "mean reward", [INK] if "reward" in curves else [])
 
 
 def plot_lengths(metrics: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
@@ -77,13 +71,22 @@ def plot_lengths(metrics: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
             band["step"], band[limits[0]], band[limits[1]], color=colours(1)[0], alpha=0.15, lw=0,
             label="shortest to longest",
         )  # fmt: skip
-    for place, (label, rows) in enumerate(groups.items()):
-        dashes = _DASHES[place % len(_DASHES)]
-        colour, raw = colours(len(groups))[place], len(groups) <= _MOST_RAW
-        _draw_curve(rows, "completions/mean_length", ax, colour, label or "mean", dashes, raw=raw)
-    _name_band(metrics, ax)
-    ax.set(xlabel="step", ylabel="completion length (tokens)")
+    drawn = [(rows, "completions/mean_length", label or "mean") for label, rows in groups.items()]
+    _draw(drawn, metrics, ax, "completion length (tokens)")
     ax.set_ylim(bottom=0)
+    return ax
+
+
+def _draw(
+    drawn: list[tuple[pd.DataFrame, str, str]], metrics: pd.DataFrame, ax: Axes, ylabel: str, first: Sequence[str] = ()
+) -> Axes:
+    """Curves of some rows and a column each, with their name; a colour may be set for the first."""
+    raw = len(_groups(metrics)) <= _MOST_RAW
+    for place, ((rows, column, label), colour) in enumerate(zip(drawn, [*first, *colours(len(drawn))])):
+        _draw_curve(rows, column, ax, colour, label, _DASHES[place % len(_DASHES)], raw)
+    if (seeds := _seeds(metrics)) > 1:
+        ax.fill_between([], [], color=INK, alpha=0.2, lw=0, label=f"range of {seeds} seeds")
+    ax.set(xlabel="step", ylabel=ylabel)
     legend_above(ax, 3)
     return ax
 
@@ -93,7 +96,7 @@ def _groups(metrics: pd.DataFrame) -> dict[str, pd.DataFrame]:
     keys = [column for column in _WHO if column in metrics and metrics[column].nunique(dropna=False) > 1]
     if not keys:
         return {"": metrics}
-    names = pd.Series([" · ".join(values) for values in zip(*(texts(metrics[key]) for key in keys))], metrics.index)
+    names = pd.Series(named(metrics, keys), metrics.index)
     return {name: metrics[names == name] for name in dict.fromkeys(names)}
 
 
@@ -106,26 +109,20 @@ def _seeds(metrics: pd.DataFrame) -> int:
     return max(len(_runs(rows)) for rows in _groups(metrics).values())
 
 
-def _name_band(metrics: pd.DataFrame, ax: Axes) -> None:
-    if (seeds := _seeds(metrics)) > 1:
-        ax.fill_between([], [], color=INK, alpha=0.2, lw=0, label=f"range of {seeds} seeds")
-
-
 def _draw_curve(
     rows: pd.DataFrame, column: str, ax: Axes, colour: object, label: str, dashes: object, raw: bool
 ) -> None:
-    smoothed = []
+    lines = []
     for run in _runs(rows):
         logged = run[["step", column]].dropna().set_index("step")[column].sort_index()
         if logged.index.has_duplicates:
             step = logged.index[logged.index.duplicated()][0]
             raise DataError(f"the metrics hold step {step} more than once; tell runs apart in a column 'seed' or 'run'")
-        window = max(3, len(logged) // 20)
-        smoothed.append(logged.rolling(window, center=True, min_periods=1).mean())
+        lines.append(smoothed(logged))
         if raw and len(_runs(rows)) == 1:
             ax.plot(logged.index, logged, color=colour, alpha=0.3, lw=scaled(0.8))
-    lines = pd.concat(smoothed, axis=1)
-    if len(smoothed) > 1:
+    several, lines = len(lines) > 1, pd.concat(lines, axis=1)
+    if several:
         lines = lines.dropna()  # where all runs were logged: a mean that loses a seed on the way would jump
         ax.fill_between(lines.index, lines.min(axis=1), lines.max(axis=1), color=colour, alpha=0.2, lw=0)
     ax.plot(lines.index, lines.mean(axis=1), color=colour, lw=scaled(2), ls=dashes, label=label)

@@ -10,26 +10,13 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
+from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
-from medr1kit.views.plots.canvas import (
-    EMPTY,
-    INK,
-    SMALLEST,
-    axes,
-    fit_lines,
-    in_order,
-    ink_on,
-    need,
-    points_of,
-    room,
-    scaled,
-    text_width,
-    wrap,
-)
-from medr1kit.vqa import MODALITIES, TASKS, DataError
+from medr1kit.views.look import EMPTY, LIMIT, SCALES, in_order, ink_on
+from medr1kit.views.plots.canvas import INK, SMALLEST, axes, fit_lines, need, points_of, room, scaled, text_width, wrap
+from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -49,14 +36,13 @@ def plot_counts(data: Dataset | pd.DataFrame, *, ax: Axes | None = None) -> Axes
     Raises:
         DataError: if a column is missing or there are no rows.
     """
-    columns = ["modality", "task"]
-    need(data.columns if isinstance(data, pd.DataFrame) else data.column_names, columns, "the data")
-    frame = data[columns] if isinstance(data, pd.DataFrame) else data.select_columns(columns).to_pandas()
+    need(getattr(data, "column_names", data), ["modality", "task"], "the data")
+    frame = pd.DataFrame({column: list(data[column]) for column in ("modality", "task")}, dtype=object)
     if frame.empty:
         raise DataError("no questions to count; the data has no rows")
-    frame = frame.astype(object).where(frame.notna(), "unknown")
+    frame = frame.where(frame.notna(), "unknown")
     counts = pd.crosstab(frame["modality"], frame["task"])
-    counts = counts.loc[in_order(counts.index, MODALITIES), in_order(counts.columns, TASKS)]
+    counts = counts.loc[in_order("modality", counts.index), in_order("task", counts.columns)]
     ax = axes(ax)
     scale = LogNorm(vmin=1, vmax=100 * counts.to_numpy().max())  # never darker than dark print can be read on
     _heatmap(counts.where(counts > 0), ax, counts.map("{:,d}".format), cmap="Blues", norm=scale)
@@ -64,7 +50,7 @@ def plot_counts(data: Dataset | pd.DataFrame, *, ax: Axes | None = None) -> Axes
 
 
 def plot_transfer(
-    table: pd.DataFrame, value: str = "difference", *, limit: float = 30.0, ax: Axes | None = None
+    table: pd.DataFrame, value: str = "difference", *, limit: float = LIMIT, ax: Axes | None = None
 ) -> Axes:
     """Draw what training on each modality (or task) does to each other one.
 
@@ -87,7 +73,7 @@ def plot_transfer(
     """
     if value not in ("difference", "accuracy"):
         raise DataError(f"plot_transfer(value={value!r}): use 'difference' or 'accuracy'")
-    by, names = ("task", TASKS) if "train_task" in table else ("modality", MODALITIES)
+    by = "task" if "train_task" in table else "modality"
     train = f"train_{by}"
     need(table.columns, [train, by, value, "p_corrected"], "the transfer table")
     if "published" in table and not table["published"].eq(True).all():
@@ -100,18 +86,18 @@ def plot_transfer(
             f"table[table.{(varying or ['method'])[0]} == …]"
         )
     cells = table.pivot(index=train, columns=by, values=[value, "p_corrected"])
-    rows, columns = in_order(cells.index, names), in_order(cells[value].columns, names)
+    rows, columns = in_order(by, cells.index), in_order(by, cells[value].columns)
     points = 100 * cells[value].loc[rows, columns].astype(float)
     doubtful = cells["p_corrected"].loc[rows, columns].astype(float) > 0.05
-    ax = axes(ax)
+    ax, colours = axes(ax), LinearSegmentedColormap.from_list(value, SCALES[value])
     if value == "difference":
-        _heatmap(points, ax, points.map(_signed(points)), cmap="PuOr_r", vmin=-limit, vmax=limit)
+        _heatmap(points, ax, points.map(_signed(points)), cmap=colours, vmin=-limit, vmax=limit)
         _hatch(doubtful & points.notna(), ax)
         legend = "\nhatched: may be chance (corrected p > 0.05)" if doubtful.to_numpy().any() else ""
         what = table["quantity"].iloc[0] if "quantity" in table else "accuracy minus untrained base"
         ax.set_title(f"{'published: ' if 'published' in table else ''}{what} (points){legend}", fontsize="medium")
     else:
-        _heatmap(points, ax, points.map("{:.0f}".format), cmap="viridis", vmin=0, vmax=100)
+        _heatmap(points, ax, points.map("{:.0f}".format), cmap=colours, vmin=0, vmax=100)
         ax.set_title("accuracy (%)", fontsize="medium")
     for row, name in enumerate(rows):
         if name in columns:
@@ -143,15 +129,13 @@ def plot_confusion(confusion: pd.DataFrame, n: int = 8, *, ax: Axes | None = Non
     names = _confused(confusion, n)
     cells = confusion[confusion["gold_text"].isin(names) & confusion["predicted_text"].isin(names)]
     grid = cells.pivot(index="gold_text", columns="predicted_text", values=["share", "taken", "offered"])
-    share, taken, offered = (grid[c].reindex(index=names, columns=names) for c in ("share", "taken", "offered"))
-    printed = share.copy().astype(object)
-    for gold in names:
-        for said in names:
-            if pd.notna(share.loc[gold, said]):
-                counts = f"{taken.loc[gold, said]:.0f}/{offered.loc[gold, said]:.0f}"
-                printed.loc[gold, said] = f"{100 * share.loc[gold, said]:.0f}\n{counts}"
+    share, taken, offered = (
+        grid[c].reindex(index=names, columns=names).astype(float) for c in ("share", "taken", "offered")
+    )
+    whole = "{:.0f}".format
+    printed = (100 * share).map(whole) + "\n" + taken.map(whole) + "/" + offered.map(whole)
     ax = axes(ax)
-    _heatmap(100 * share.astype(float), ax, printed, "x-small", cmap="Oranges", vmin=0, vmax=100)
+    _heatmap(100 * share, ax, printed, "x-small", cmap="Oranges", vmin=0, vmax=100)
     right = confusion.drop_duplicates("gold_text").set_index("gold_text")["accuracy"]
     for place, name in enumerate(names):
         _frame(place, place, ax, fill=True)
@@ -194,7 +178,7 @@ def _hatch(cells: pd.DataFrame, ax: Axes) -> None:
     for text, colour in _printed_cells(ax):
         column, row = (int(place) for place in text.get_position())
         if cells.iat[row, column]:
-            line = {"fill": False, "ec": "0.4" if ink_on(colour) == INK else "0.8", "lw": 0, "hatch": hatch}
+            line = {"fill": False, "ec": "0.4" if ink_on(colour) == "#000000" else "0.8", "lw": 0, "hatch": hatch}
             ax.add_patch(Rectangle((column, row), 1, 1, **line, label="_doubtful"))
             text.set_bbox({"fc": colour, "ec": "none", "pad": 0.8})
 

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from medr1kit.views.plots.bars import draw_lines, draw_points, draw_ticks
-from medr1kit.views.plots.canvas import INK, PALE, axes, colours, legend_above, need, scaled, texts
+from medr1kit.views.plots.bars import draw_intervals, draw_points, draw_ticks, with_lines
+from medr1kit.views.plots.canvas import INK, PALE, axes, colours, named, need, texts
 from medr1kit.vqa import DataError
 
 # Kind -> colour (of the colour-blind palette, or a grey) and hatch: from pale and plain to dark and hatched.
@@ -37,7 +37,7 @@ def plot_kinds(kinds: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         DataError: if a column is missing.
     """
     need(kinds.columns, ["kind", "share", "of"], "the kinds")
-    frame = _named(kinds, ("kind", "n", "of", "share", "low", "high"))
+    frame = _with_names(kinds, ("kind", "n", "of", "share", "low", "high"))
     lines, left = list(dict.fromkeys(frame["_model"])), {}
     ax = axes(ax)
     for kind, (colour, hatch) in _KINDS.items():
@@ -48,17 +48,14 @@ def plot_kinds(kinds: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         heights = [lines.index(line) for line in part["_model"]]
         face = colour if isinstance(colour, str) else colours(2)[colour]
         edge = PALE if kind == "right, malformed" else "white"  # white lines on pale grey would not be seen
-        ax.barh(heights, part["share"], left=starts, height=0.7, color=face, hatch=hatch, ec=edge, lw=0.8, label=kind)
-        for height, start, share in zip(heights, starts, part["share"]):
-            if share >= _PRINTED:
-                box = {"fc": "white", "ec": "none", "pad": 1, "alpha": 0.85} if hatch else None
-                ink = "white" if colour == 0 and not hatch else INK
-                place = (start + share / 2, height)
-                ax.text(*place, f"{100 * share:.0f}", ha="center", va="center", size="small", color=ink, bbox=box)
-        left |= {line: start + share for line, start, share in zip(part["_model"], starts, part["share"])}
-    draw_lines(lines, ax, width=24)
-    ax.set(xlabel="share of answers", xlim=(0, 1))
-    legend_above(ax, 2)
+        shares = part["share"]
+        bars = ax.barh(heights, shares, left=starts, height=0.7, color=face, hatch=hatch, ec=edge, lw=0.8, label=kind)
+        printed = [f"{100 * share:.0f}" if share >= _PRINTED else "" for share in shares]
+        box = {"fc": "white", "ec": "none", "pad": 1, "alpha": 0.85} if hatch else None
+        ink = "white" if colour == 0 and not hatch else INK
+        ax.bar_label(bars, printed, label_type="center", size="small", color=ink, bbox=box)
+        left |= {line: start + share for line, start, share in zip(part["_model"], starts, shares)}
+    with_lines(lines, ax, "share of answers", width=24).set_xlim(0, 1)
     return ax
 
 
@@ -78,15 +75,14 @@ def plot_letters(letters: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """
     need(letters.columns, ["letter", "predicted", "low", "high", "gold"], "the letters")
     numbers = ("letter", "n", "predicted", "low", "high", "gold", "bias", "bias_low", "bias_high")
-    frame = _named(letters, (*numbers, "p_corrected", "accuracy"))
+    frame = _with_names(letters, (*numbers, "p_corrected", "accuracy"))
     frame = frame.assign(_line=frame["letter"], accuracy=frame["predicted"])
     lines, models = sorted(set(frame["_line"])), list(dict.fromkeys(frame["_model"]))
     ax = axes(ax)
     draw_points(frame, lines, models, ax)
     draw_ticks(frame.groupby("_line")["gold"].mean(), lines, ax, colour=INK, style="-", label="gold")
-    draw_lines(lines, ax, "letter")
-    ax.set(xlabel="share of read answers (95 % interval)", xlim=(0, _end(frame["high"])))
-    legend_above(ax, 2 if len(models) < 4 else 3)
+    with_lines(lines, ax, "share of read answers (95 % interval)", "letter", columns=2 if len(models) < 4 else 3)
+    ax.set_xlim(0, min(1.02, frame["high"].max() + 0.1))
     return ax
 
 
@@ -114,28 +110,15 @@ def plot_slices(slices: pd.DataFrame, n: int = 12, *, ax: Axes | None = None) ->
     lines = [f"{label} (n={count})" for label, count in zip(texts(frame[name]), frame["n"])]
     ax = axes(ax)
     sure = (frame["p_holm"] < 0.05).to_numpy()
-    reach = np.array([frame["accuracy"] - frame["low"], frame["high"] - frame["accuracy"]]).clip(min=0)
     for which, face, label in ((sure, colours(1)[0], "differs from the rest"), (~sure, "white", "may be chance")):
         if which.any():
-            ax.errorbar(
-                frame["accuracy"][which], np.flatnonzero(which), xerr=reach[:, which], fmt="o", color=colours(1)[0],
-                mfc=face, ms=scaled(6), lw=scaled(1.5), capsize=scaled(2), label=label,
-            )  # fmt: skip
+            draw_intervals(frame[which], np.flatnonzero(which), ax, color=colours(1)[0], mfc=face, label=label)
     for column, style, label, colour in (("rest", "-", "all other answers", INK), ("chance", ":", "chance", PALE)):
         values = pd.Series(frame[column].to_numpy(), lines)
         draw_ticks(values, lines, ax, colour=colour, style=style, label=label)
-    draw_lines(lines, ax, width=26)
-    ax.set_xlabel("accuracy (95 % interval)")
-    legend_above(ax, 2)
-    return ax
+    return with_lines(lines, ax, "accuracy (95 % interval)", width=26)
 
 
-def _named(frame: pd.DataFrame, numbers: tuple[str, ...]) -> pd.DataFrame:
+def _with_names(frame: pd.DataFrame, numbers: tuple[str, ...]) -> pd.DataFrame:
     """The frame with ``_model``: the values of the columns that are no numbers."""
-    keys = [column for column in frame if column not in numbers]
-    names = [" · ".join(values) for values in zip(*(texts(frame[key]) for key in keys))] if keys else [""] * len(frame)
-    return frame.assign(_model=names)
-
-
-def _end(high: pd.Series) -> float:
-    return min(1.02, float(high.max()) + 0.1)
+    return frame.assign(_model=named(frame, [column for column in frame if column not in numbers]))

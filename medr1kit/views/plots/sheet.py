@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from medr1kit.views.plots.canvas import axes, in_order, need, texts
-from medr1kit.vqa import MODALITIES
+from medr1kit.views.look import in_order
+from medr1kit.views.plots.canvas import axes, need, texts
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -36,7 +36,7 @@ def plot_images(data: Dataset, *, by: str = "modality", n: int = 8, ax: Axes | N
         row = first.setdefault(name, {})
         if len(row) < n:
             row.setdefault(image_id, i)
-    rows = in_order(pd.Index(first), MODALITIES)
+    rows = in_order(by, first)
     side = max(data[i]["image"].width for name in rows for i in first[name].values())
     mosaic = np.full((len(rows) * (side + 2), n * (side + 2), 3), 255, np.uint8)
     for y, name in enumerate(rows):

@@ -1,45 +1,49 @@
 """What every widget here is: a panel that lives in a notebook, and reads as plain HTML where no Python runs.
 
-A panel is built of three things that can be tested apart. Pure functions turn a state into HTML
-(:mod:`medr1kit.views.html`). Handlers are plain methods: what a click does can be called by its name. And the
-controls are made only when a notebook shows the panel, so that a panel costs nothing before and ipywidgets is not
-needed for its static form.
+A panel is built of three things that can be tested apart. Pure functions turn values into HTML
+(:mod:`medr1kit.views.html`). Handlers are plain methods: what a click does can be called by its name. And what the
+controls show is said once, in :meth:`Panel.state`, from which :meth:`Panel.fill` brings them into line; they are made
+only when a notebook shows the panel, so that a panel costs nothing before and ipywidgets is not needed for its static
+form.
 
 What a cell shows is a bundle: the live view, and beside it the same content as HTML and as text, for readers without
 Python. With ``MEDR1KIT_STATIC=1`` in the environment there is no live view; notebooks are committed that way.
 
 >>> class Hello(Panel):
+...     name = "world"
+...
 ...     def build(self):
-...         self.name = choose("name", ["world", "moon"], self.greet, hook="name")
-...         self.shown = shows("greeting")
-...         self.greet("world")
-...         return stack(self.name, self.shown)
+...         return stack(choose("name", ["world", "moon"], self.greet, hook="name"), shows("greeting"))
 ...
 ...     def greet(self, name):
-...         self.shown.value = f"hello {name}"
+...         self.name = name
+...         self.fill()
+...
+...     def state(self):
+...         return {"name": self.name, "greeting": f"hello {self.name}"}
 ...
 ...     def summary(self):
 ...         return "a greeting"
 ...
 ...     def static(self):
-...         return "<p>hello world</p>"
+...         return f"<p>hello {self.name}</p>"
 >>> hello = Hello()
 >>> hello.root.children[0].value = "moon"
->>> hello.shown.value
-'hello moon'
+>>> hello.root.children[1].value[-17:]
+'>hello moon</div>'
 """
 
 from __future__ import annotations
 
 import os
 import sys
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from medr1kit.views.html import escape, page
-from medr1kit.vqa import MODALITIES, TASKS, DataError
+from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
     from ipywidgets import Box, DOMWidget
@@ -49,11 +53,16 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 ALL = "all"
 """What every filter can be set to: it lets everything pass."""
 
-_SHOWN: dict[str, tuple[str, list[weakref.ref[Panel]]]] = {}  # cell -> which run of it, and the panels that it showed
+_SHOWN: dict[str, tuple[str, WeakSet[Panel]]] = {}  # cell -> which run of it, and the panels that it showed
 
 
 class Panel:
-    """A widget with a static fallback; subclasses write :meth:`build`, :meth:`static` and :meth:`summary`."""
+    """A widget with a static fallback.
+
+    Subclasses write ``build()``, which makes the controls and returns the box that holds them; :meth:`state`, what
+    these show; ``static()``, what the panel shows now as HTML with its style, without scripts; and ``summary()``, what
+    it is about, as one or a few lines of text. They call :meth:`fill` after each change of what they show.
+    """
 
     _root: Box | None = None
     _filling = False
@@ -64,24 +73,21 @@ class Panel:
         if self._root is None:
             from medr1kit.views.widgets.keys import Keys
 
-            box = self.build().add_class("mk-panel")
-            self._told = shows("told")
-            self._told.layout.order = "-1"  # above the controls, where a reader looks
-            box.children = (*box.children, self._told, Keys())
+            box, told = self.build().add_class("mk-panel"), shows("told")
+            told.layout.order = "-1"  # above the controls, where a reader looks
+            box.children = (*box.children, told, Keys())
             self._root = box
+            self.fill()
         return self._root
 
-    def build(self) -> Box:
-        """Make the controls, fill them and return the box that holds them."""
-        raise NotImplementedError(f"{type(self).__name__} says how it is built")
+    @property
+    def controls(self) -> dict[str, DOMWidget]:
+        """The controls by their hooks; none before they are made."""
+        return {} if self._root is None else dict(_hooked(self._root))
 
-    def static(self) -> str:
-        """Return what the panel shows now as HTML with its style, without scripts."""
-        raise NotImplementedError(f"{type(self).__name__} says how it looks without Python")
-
-    def summary(self) -> str:
-        """Return what the panel is about, as one or a few lines of text."""
-        raise NotImplementedError(f"{type(self).__name__} says what it is about")
+    def state(self) -> dict[str, Any]:
+        """Return what the controls show: hook -> value, or several traits by their name; for a place, its HTML."""
+        return {}
 
     def heard(self, handler: Callable[..., Any]) -> Callable[..., None]:
         """Return a handler for a control: one sentence instead of a traceback, and deaf while the panel is filled.
@@ -92,15 +98,34 @@ class Panel:
         def hear(*value: Any) -> None:
             if self._filling:
                 return
+            said = ""
             try:
                 handler(*value)
-                said = ""
             except (DataError, OSError) as error:
-                said = f'<p class="mk-warn" role="alert" data-mk="told">{escape(error, 600)}</p>'
+                said = page(f'<p class="mk-warn" role="alert" data-mk="told">{escape(error, 600)}</p>', "message")
+                self.fill()  # the control goes back
             if self._root is not None:
-                self._told.value = page(said, "message") if said else ""
+                self.controls["told"].value = said
 
         return hear
+
+    def fill(self) -> None:
+        """Bring the controls, and what they show, into line with the state; nothing before they are made."""
+        if not (controls := self.controls):
+            return
+        from ipywidgets import HTML
+
+        with self.filling():
+            for hook, shown in self.state().items():
+                control = controls[hook]
+                traits = dict(shown) if isinstance(shown, dict) else {"value": shown}
+                if isinstance(control, HTML):
+                    traits["value"] = page(shown, hook)
+                if "options" in traits:
+                    control.options = _pairs(traits.pop("options"))  # first: a value is looked up in them
+                with control.hold_trait_notifications():  # a value is judged by the limits that come with it
+                    for name, value in traits.items():
+                        setattr(control, name, value)
 
     @contextmanager
     def filling(self) -> Iterator[None]:
@@ -133,6 +158,13 @@ def is_static() -> bool:
     return os.environ.get("MEDR1KIT_STATIC", "") not in ("", "0")
 
 
+def _hooked(box: DOMWidget) -> Iterator[tuple[str, DOMWidget]]:
+    """Each control in a box with its hook."""
+    for child in getattr(box, "children", ()):
+        yield from ((name[3:], child) for name in child._dom_classes if name.startswith("mk-"))
+        yield from _hooked(child)
+
+
 def _close(box: DOMWidget) -> None:
     for child in getattr(box, "children", ()):
         _close(child)
@@ -147,14 +179,14 @@ def _replace_in_cell(panel: Panel) -> None:
     cell, run = _cell()
     if not cell:
         return
-    before, shown = _SHOWN.get(cell, ("", []))
+    before, shown = _SHOWN.get(cell, ("", WeakSet()))
     if before != run:
-        shown, old = [], [one for ref in shown if (one := ref()) is not None and one is not panel]
-        elsewhere = [ref() for key, (_, refs) in _SHOWN.items() if key != cell for ref in refs]
-        for one in old:
-            if not any(one is other for other in elsewhere):
-                one.close()
-    _SHOWN[cell] = (run, [*shown, weakref.ref(panel)])
+        elsewhere = {one for other, (_, some) in _SHOWN.items() if other != cell for one in some}
+        for one in {*shown} - elsewhere - {panel}:
+            one.close()
+        shown = WeakSet()
+    shown.add(panel)
+    _SHOWN[cell] = (run, shown)
 
 
 def _cell() -> tuple[str, str]:
@@ -162,17 +194,6 @@ def _cell() -> tuple[str, str]:
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     parent = getattr(shell, "get_parent", dict)() or {}
     return parent.get("metadata", {}).get("cellId", ""), parent.get("header", {}).get("msg_id", "")
-
-
-def in_order(column: str, values: Iterable[Any]) -> list[str]:
-    """Return the names among some values, each once: modalities or tasks in their usual order, others behind.
-
-    >>> in_order("modality", ["unknown", "MRI", None, "CT", "MRI"])
-    ['CT', 'MRI', 'unknown']
-    """
-    there = {value for value in values if isinstance(value, str)}
-    known = MODALITIES if column.endswith("modality") else TASKS
-    return [name for name in known if name in there] + sorted(there - set(known))
 
 
 # --- controls: each with a name that is read aloud, a class to find it by, and a handler that takes the new value -----
@@ -190,11 +211,13 @@ def choose(label: str, options: Sequence, handler: Callable[[Any], Any], *, hook
     """
     from ipywidgets import Dropdown
 
-    pairs = [option if isinstance(option, tuple) else (str(option), option) for option in options]
-    chosen = {} if value is None else {"value": value}
-    control = Dropdown(options=pairs, description=label, **chosen)
+    control = Dropdown(options=_pairs(options), description=label, **({} if value is None else {"value": value}))
     control.layout.width, control.layout.max_width = "auto", "100%"  # as wide as its longest option
     return _wired(control, handler, hook)
+
+
+def _pairs(options: Sequence) -> list[tuple[str, Any]]:
+    return [option if isinstance(option, tuple) else (str(option), option) for option in options]
 
 
 def write(label: str, handler: Callable[[str], Any], *, hook: str, value: str = "", lines: int = 1) -> DOMWidget:
@@ -222,6 +245,13 @@ def slide(label: str, handler: Callable[[int], Any], *, hook: str, low: int, hig
     return _wired(IntSlider(value, low, high, description=label), handler, hook)
 
 
+def tick(label: str, handler: Callable[[bool], Any], *, hook: str) -> DOMWidget:
+    """Return a box to tick; arguments as in :func:`choose`."""
+    from ipywidgets import Checkbox
+
+    return _wired(Checkbox(False, description=label, indent=False), handler, hook)
+
+
 def press(label: str, handler: Callable[[], Any], *, hook: str, tip: str = "") -> DOMWidget:
     """Return a button; ``handler`` is called without arguments. Text only: icons would come from the network."""
     from ipywidgets import Button
@@ -230,6 +260,18 @@ def press(label: str, handler: Callable[[], Any], *, hook: str, tip: str = "") -
     button.layout.width = "auto"
     button.on_click(lambda _: handler())
     return button
+
+
+def steps(what: str, back: Callable[[], Any], on: Callable[[], Any], hooks: Sequence[str] = ("previous", "next")):
+    """Return two buttons: to the one before, and to the next one.
+
+    Args:
+        what: the word for one of what is gone through; empty where that is plain.
+        back, on: called without arguments.
+        hooks: of the two.
+    """
+    before = press(f"◀ {what or 'previous'}", back, hook=hooks[0], tip=f"previous {what}".strip())
+    return before, press(f"{what or 'next'} ▶", on, hook=hooks[1], tip=f"next {what}".strip())
 
 
 def shows(hook: str, value: str = "") -> DOMWidget:

@@ -25,6 +25,9 @@ CHECKED = 20_000
 """Characters of a rationale up to which its statements are checked."""
 
 _BLOCK = re.compile(r"<think>.*?</think>|<answer>.*?</answer>", re.DOTALL)
+_EXPECTED = '<code class="mk-tag" data-mk="tag">{}</code>'.format
+_ODD = '<code class="mk-tag mk-bad" data-mk="odd-tag" title="the format has no such tag here">{}</code>'.format
+_OUTSIDE = '<span class="mk-outside" data-mk="outside" title="outside the blocks">{}</span>'.format
 
 
 def completion_html(
@@ -79,10 +82,8 @@ def _heading(name: str, format: ResponseFormat) -> str:
 
 def verdict_badges(parsed: Parsed, gold: str, ended_early: bool = False) -> str:
     """Return "right", "wrong" or "not read", and "malformed" where the form is broken."""
-    if parsed.answer is None:
-        words = [badge("not read", "bad")]
-    else:
-        words = [badge("right", "good") if parsed.answer == gold else badge("wrong", "bad")]
+    right = parsed.answer is not None and parsed.answer == gold
+    words = [badge("not read" if parsed.answer is None else "right" if right else "wrong", "good" if right else "bad")]
     if ended_early:
         words.append(badge("ended at its answer", "plain"))
     elif not parsed.well_formed:
@@ -133,15 +134,7 @@ def _tag_spans(text: str, format: ResponseFormat) -> Iterator[Span]:
         fits = tag in expected
         if fits:
             expected = expected[expected.index(tag) + 1 :]
-        yield (*match.span(), _expected_tag if fits else _odd_tag)
-
-
-def _expected_tag(inner: str) -> str:
-    return f'<code class="mk-tag" data-mk="tag">{inner}</code>'
-
-
-def _odd_tag(inner: str) -> str:
-    return f'<code class="mk-tag mk-bad" data-mk="odd-tag" title="the format has no such tag here">{inner}</code>'
+        yield (*match.span(), _EXPECTED if fits else _ODD)
 
 
 def _statement_spans(text: str, think: str, reading: Reading) -> list[Span]:
@@ -163,12 +156,8 @@ def _outside_spans(text: str) -> Iterator[Span]:
     for match in [*_BLOCK.finditer(text), None]:
         start, stop = (match.start(), match.end()) if match else (len(text), len(text))
         for piece in re.finditer(r"\S(?:.*\S)?", TAG.sub(lambda tag: "\n" * len(tag.group()), text[end:start])):
-            yield end + piece.start(), end + piece.end(), _outside
+            yield end + piece.start(), end + piece.end(), _OUTSIDE
         end = stop
-
-
-def _outside(inner: str) -> str:
-    return f'<span class="mk-outside" data-mk="outside" title="outside the blocks">{inner}</span>'
 
 
 def form_sentence(parsed: Parsed, ended_early: bool) -> str:
@@ -205,13 +194,9 @@ def rewards_sentence(rewards: Mapping[str, float | None]) -> str:
     >>> rewards_sentence({"accuracy": 1.0, "agreement": None, "reference accuracy": 0.0})
     'accuracy 1, agreement –; the reference: accuracy 0'
     """
-    ours = [f"{escape(name)} {paid(value)}" for name, value in rewards.items() if not name.startswith("reference")]
-    theirs = [
-        f"{escape(name.removeprefix('reference '))} {paid(value)}"
-        for name, value in rewards.items()
-        if name.startswith("reference")
-    ]
-    return ", ".join(ours) + (f"; the reference: {', '.join(theirs)}" if theirs else "")
+    said = {name: f"{escape(name.removeprefix('reference '))} {paid(value)}" for name, value in rewards.items()}
+    theirs = [said.pop(name) for name in rewards if name.startswith("reference")]
+    return ", ".join(said.values()) + (f"; the reference: {', '.join(theirs)}" if theirs else "")
 
 
 def paid(value: float | None) -> str:

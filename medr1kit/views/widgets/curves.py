@@ -10,17 +10,18 @@ from __future__ import annotations
 import base64
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import pandas as pd
+
+from medr1kit.views.look import INKS, smoothed
 
 WIDTH, HEIGHT = 340, 180
 LEFT, RIGHT, _BOTTOM = 46, 10, 24
 _SMOOTHED = 20  # a line of more points is smoothed, over a pale one as it was logged
 _MOST = 300  # points a line; more cannot be told apart at this width
-# The colour-blind palette of the figures, darkened for thin lines on a pale card; dashes tell lines apart without it.
-_INKS = ("#0b5fa5", "#b35900", "#00785c", "#a8488c", "#7a5c00", "#555555")
-_DASHES = ("", "6 2", "2 2", "8 2 2 2", "4 1 1 1", "1 2")
+_DASHES = ("", "6 2", "2 2", "8 2 2 2", "4 1 1 1", "1 2")  # they tell lines apart without colour
 
 
 def curve(title: str, steps: Sequence[float], lines: Mapping[str, Sequence[float]], at: float | None = None) -> str:
@@ -37,92 +38,80 @@ def curve(title: str, steps: Sequence[float], lines: Mapping[str, Sequence[float
     True
     """
     x = np.asarray(steps, dtype=float)
-    values = {name: np.asarray(line, dtype=float) for name, line in lines.items()}
-    marked = {name: _number(line[x == at][-1]) for name, line in values.items() if at is not None and (x == at).any()}
+    drawn = {name: np.asarray(line, dtype=float) for name, line in lines.items()}
+    marked = {name: _number(line[x == at][-1]) for name, line in drawn.items() if (x == at).any()}
     said = f"{title} at step {at:g}: " + ", ".join(f"{n} {v}" for n, v in marked.items()) if marked else title
-    body = _svg(title, x, values, at, marked)
-    code = base64.b64encode(body.encode()).decode()
-    alt = html.escape(said)
+    code = base64.b64encode(_svg(title, x, drawn, at, marked).encode()).decode()
     return (
-        f'<img class="mk-curve" alt="{alt}" width="{WIDTH}" height="{HEIGHT}" src="data:image/svg+xml;base64,{code}">'
+        f'<img class="mk-curve" alt="{html.escape(said)}" width="{WIDTH}" height="{HEIGHT}" '
+        f'src="data:image/svg+xml;base64,{code}">'
     )
 
 
-def _svg(title: str, x: np.ndarray, values: dict[str, np.ndarray], at: float | None, marked: dict[str, str]) -> str:
-    every = np.concatenate([*values.values(), []])
-    shown = every[np.isfinite(every)]
+def _svg(title: str, x: np.ndarray, lines: dict[str, np.ndarray], at: float | None, marked: dict[str, str]) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" '
         f'font-size="10"><rect width="{WIDTH}" height="{HEIGHT}" rx="4" fill="#fbfbf8" stroke="#ccc"/>',
-        f'<text x="8" y="14" font-size="11" font-weight="bold" fill="#222">{html.escape(title)}</text>',
+        _text(8, 14, title, 'font-size="11" font-weight="bold"'),
     ]
-    if not len(shown):
-        return "".join([*parts, f'<text x="{WIDTH / 2}" y="90" text-anchor="middle">nothing logged yet</text></svg>'])
-    ticks, (legend, top) = _ticks(float(shown.min()), float(shown.max())), _legend(values, marked)
-    first, last = float(x.min()), float(max(x.max(), x.min() + 1))
+    values = np.concatenate([*lines.values(), []])
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return "".join([*parts, _text(WIDTH / 2, 90, "nothing logged yet", 'text-anchor="middle"'), "</svg>"])
+    legend, top = _legend(lines, marked)
+    ticks, first, last = _ticks(values.min(), values.max()), x.min(), max(x.max(), x.min() + 1)
 
-    def place(step: float, value: float) -> tuple[float, float]:
-        across = LEFT + (step - first) / (last - first) * (WIDTH - LEFT - RIGHT)
+    def place(step: float | np.ndarray, value: float | np.ndarray) -> tuple:
         down = (value - ticks[0]) / (ticks[-1] - ticks[0]) * (HEIGHT - top - _BOTTOM)
-        return across, HEIGHT - _BOTTOM - down
+        return LEFT + (step - first) / (last - first) * (WIDTH - LEFT - RIGHT), HEIGHT - _BOTTOM - down
 
     for tick in ticks:
         y = place(first, tick)[1]
         parts.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="#ddd"/>')
-        parts.append(f'<text x="{LEFT - 4}" y="{y + 3:.1f}" text-anchor="end" fill="#444">{_number(tick)}</text>')
+        parts.append(_text(LEFT - 4, y + 3, _number(tick), 'text-anchor="end"'))
     for tick, anchor in ((first, "start"), (last, "end")):
-        across = place(tick, ticks[0])[0]
-        parts.append(f'<text x="{across:.1f}" y="{HEIGHT - 8}" text-anchor="{anchor}" fill="#444">{tick:g}</text>')
+        parts.append(_text(place(tick, 0)[0], HEIGHT - 8, f"{tick:g}", f'text-anchor="{anchor}"'))
     if at is not None and first <= at <= last:
-        across = place(at, ticks[0])[0]
+        across = place(at, 0)[0]
         parts.append(f'<path d="M{across:.1f} {top}V{HEIGHT - _BOTTOM}" stroke="#222" stroke-dasharray="3 2"/>')
-    for number, line in enumerate(values.values()):
-        ink, dash = _INKS[number % len(_INKS)], _DASHES[number % len(_DASHES)]
+    for number, line in enumerate(lines.values()):
         known = np.isfinite(line)
         if known.sum() > _SMOOTHED:
-            parts.append(_path(*_thinned(x, line), place, f'stroke="{ink}" stroke-width="0.8" opacity="0.35"'))
+            parts.append(_path(x, line, place, f'{_stroke(number)} stroke-width="0.8" opacity="0.35"'))
             line = line.copy()
-            line[known] = _smooth(line[known])
-        parts.append(_path(*_thinned(x, line), place, f'stroke="{ink}" stroke-width="1.8" stroke-dasharray="{dash}"'))
-    return "".join([*parts, legend, "</svg>"])
+            line[known] = smoothed(pd.Series(line[known]))
+        parts.append(_path(x, line, place, f'{_stroke(number)} stroke-width="1.8"'))
+    return "".join([*parts, *legend, "</svg>"])
 
 
-def _smooth(line: np.ndarray) -> np.ndarray:
-    """A centred mean over a twentieth of the points, as in the figures (:mod:`medr1kit.views.plots.curves`)."""
-    window = max(3, len(line) // 20)
-    before, after = (window - 1) // 2, window // 2 + 1
-    sums = np.concatenate([[0.0], np.cumsum(line)])
-    ends = np.minimum(np.arange(len(line)) + after, len(line))
-    starts = np.maximum(np.arange(len(line)) - before, 0)
-    return (sums[ends] - sums[starts]) / (ends - starts)
+def _text(across: float, down: float, said: str, how: str) -> str:
+    return f'<text x="{across:.1f}" y="{down:.1f}" fill="#222" {how}>{html.escape(said)}</text>'
 
 
-def _path(x: np.ndarray, y: np.ndarray, place, stroke: str) -> str:
-    points, pen = [], "M"
-    for step, value in zip(x, y):
-        if not math.isfinite(value):
-            pen = "M"  # the line breaks where nothing was logged
-            continue
-        across, down = place(step, value)
-        points.append(f"{pen}{across:.1f} {down:.1f}")
-        pen = "L"
-    if len(points) == 1:
-        points.append("h2")  # a line of one point would not be seen
-    return f'<path d="{"".join(points)}" fill="none" {stroke}/>'
+def _stroke(number: int) -> str:
+    return f'stroke="{INKS[number % len(INKS)]}" stroke-dasharray="{_DASHES[number % len(_DASHES)]}"'
 
 
-def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _path(x: np.ndarray, line: np.ndarray, place: Callable[..., tuple], stroke: str) -> str:
+    """A line that breaks where nothing was logged."""
+    x, line = _thinned(x, line)
+    known = np.isfinite(line)
+    pens = np.where(np.append(False, known[:-1]), "L", "M")[known]
+    points = [f"{pen}{across:.1f} {down:.1f}" for pen, across, down in zip(pens, *place(x[known], line[known]))]
+    dot = "h2" if len(points) == 1 else ""  # a line of one point would not be seen
+    return f'<path d="{"".join(points)}{dot}" fill="none" {stroke}/>'
+
+
+def _thinned(x: np.ndarray, line: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The lowest and the highest point of each stretch, so that no peak is lost."""
-    known = np.isfinite(y)
-    if len(y) <= _MOST or not known.any():
-        return x, y
-    x, y = x[known], y[known]
-    kept: set[int] = {0, len(y) - 1}
-    for part in np.array_split(np.arange(len(y)), _MOST // 2):
-        if len(part):
-            kept |= {int(part[y[part].argmin()]), int(part[y[part].argmax()])}
+    known = np.flatnonzero(np.isfinite(line))
+    if len(line) <= _MOST or not len(known):
+        return x, line
+    kept = {known[0], known[-1]}
+    for part in np.array_split(known, min(len(known), _MOST // 2)):
+        kept |= {part[line[part].argmin()], part[line[part].argmax()]}
     order = sorted(kept)
-    return x[order], y[order]
+    return x[order], line[order]
 
 
 def _ticks(low: float, high: float) -> list[float]:
@@ -143,16 +132,15 @@ def _number(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1e4 else f"{value:,.0f}"
 
 
-def _legend(values: dict[str, np.ndarray], marked: dict[str, str]) -> tuple[str, int]:
+def _legend(lines: Mapping[str, np.ndarray], marked: dict[str, str]) -> tuple[list[str], int]:
     """The names of the lines with their numbers at the step, in as many rows as they need, and where these end."""
     across, down, parts = LEFT, 27, []
-    for number, name in enumerate(values):
+    for number, name in enumerate(lines):
         said = f"{name} {marked.get(name, '')}".strip()
         wide = 24 + int(4.9 * len(said))
         if across > LEFT and across + wide > WIDTH:
             across, down = LEFT, down + 11
-        ink, dash = _INKS[number % len(_INKS)], _DASHES[number % len(_DASHES)]
-        parts.append(f'<path d="M{across} {down - 3}h14" stroke="{ink}" stroke-width="2" stroke-dasharray="{dash}"/>')
-        parts.append(f'<text x="{across + 17}" y="{down}" font-size="9" fill="#222">{html.escape(said)}</text>')
+        parts.append(f'<path d="M{across} {down - 3}h14" {_stroke(number)} stroke-width="2"/>')
+        parts.append(_text(across + 17, down, said, 'font-size="9"'))
         across += wide
-    return "".join(parts), down + 8
+    return parts, down + 8

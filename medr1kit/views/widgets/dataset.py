@@ -12,20 +12,19 @@ Only the images of the page that is shown are decoded.
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from medr1kit.audits.flagged import ANY, HARD, NONE, Flagged
-from medr1kit.views.csv import write_csv
+from medr1kit.views.csv import options_cell
 from medr1kit.views.html import badge, badges, escape, page, table
+from medr1kit.views.look import in_order
 from medr1kit.views.pictures import Pictures
-from medr1kit.views.widgets.base import ALL, Panel, choose, in_order, press, row, shows, stack, write
+from medr1kit.views.widgets.base import ALL, choose, row, shows, stack, steps
+from medr1kit.views.widgets.notes import NotesPanel
 from medr1kit.views.widgets.question import question_html
-from medr1kit.vqa import LETTERS, DataError
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -52,7 +51,7 @@ def explore_data(ds: Dataset, report: AuditReport | None = None, *, side: str = 
     return DataPanel(ds, report, side=side)
 
 
-class DataPanel(Panel):
+class DataPanel(NotesPanel):
     """The panel of :func:`explore_data`; every control has a method of its own.
 
     Attributes:
@@ -65,42 +64,30 @@ class DataPanel(Panel):
     """
 
     def __init__(self, ds: Dataset, report: AuditReport | None = None, *, side: str = "test"):
+        super().__init__()
         self.questions = Flagged(ds, report, side)
         self._pictures = Pictures(ds if "image" in ds.column_names else None)
-        self.modality = self.task = self.flag = ALL
-        self.text, self.page, self.notes = "", 0, {}
+        self.flag, self.page = ALL, 0
         self.rows, self.row = np.arange(len(ds)), 0 if len(ds) else None
 
     # --- what the controls do ---
 
-    def choose_modality(self, modality: str) -> None:
-        """Keep the questions of one modality; "all" keeps all."""
-        self._filter(modality=modality)
-
-    def choose_task(self, task: str) -> None:
-        """Keep the questions of one task; "all" keeps all."""
-        self._filter(task=task)
-
     def choose_flag(self, flag: str) -> None:
         """Keep the questions with a flag of the audit, with "any flag" or with "no flag"; "all" keeps all."""
-        self._filter(flag=flag)
-
-    def search(self, text: str) -> None:
-        """Keep the questions whose stem, options or id contain a text."""
-        self._filter(text=text)
+        self.select(flag=flag)
 
     def turn(self, pages: int) -> None:
         """Show the page so many further on, and open its first question; past the last comes the first."""
         if len(self.rows):
             self.page = (self.page + pages) % self._pages()
             self.row = int(self.rows[self.page * PAGE])
-        self._show()
+        self.fill()
 
     def open(self, number: int | None) -> None:
         """Open a question of the selection, by its row number; the page goes with it."""
         if number is not None and number in self.rows:
             self.row, self.page = int(number), int(np.searchsorted(self.rows, number)) // PAGE
-        self._show()
+        self.fill()
 
     def next_question(self) -> None:
         """Open the question after this one."""
@@ -110,19 +97,18 @@ class DataPanel(Panel):
         """Open the question before."""
         self._step(-1)
 
-    def note(self, text: str) -> None:
-        """Keep a note on the question that is open; an empty one is dropped."""
-        if self.row is not None:
-            self.notes.pop(self.row, None)
-            if text.strip():
-                self.notes[self.row] = text
-
-    def _filter(self, **changes: str) -> None:
-        for name, value in changes.items():
-            setattr(self, name, value)
+    def select(self, **filters: str) -> None:
+        """Choose anew and open the first question; a text is looked for in stems, options and ids."""
+        vars(self).update(filters)
         self.rows = self.questions.chosen(self.modality, self.task, self.flag, self.text)
         self.page, self.row = 0, int(self.rows[0]) if len(self.rows) else None
-        self._show()
+        self.fill()
+
+    def selected(self) -> np.ndarray:
+        return self.rows
+
+    def key(self) -> int | None:
+        return self.row
 
     def _step(self, by: int) -> None:
         if self.row is not None:
@@ -138,34 +124,24 @@ class DataPanel(Panel):
     # --- what is shown ---
 
     def build(self) -> Box:
-        flags = [*([ANY, NONE] if self.questions.flags else []), *self.questions.flags]
-        heard, names = self.heard, {column: [ALL, *self._names(column)] for column in ("modality", "task")}
-        self._filters = [
-            choose("modality", names["modality"], heard(self.choose_modality), hook="modality"),
-            choose("task", names["task"], heard(self.choose_task), hook="task"),
-            choose("flag", [ALL, *flags], heard(self.choose_flag), hook="flag"),
-            write("text", heard(self.search), hook="text"),
-        ]
-        pages = [
-            press("◀ page", heard(lambda: self.turn(-1)), hook="page-before", tip="page before"),
-            press("page ▶", heard(lambda: self.turn(1)), hook="page-after", tip="page after"),
-        ]
-        self._which = choose("question", [("–", None)], heard(self.open), hook="question")
-        self._which.layout.width = "min(26em, 100%)"
-        steps = [
-            press("◀ question", heard(self.previous_question), hook="previous", tip="question before"),
-            press("question ▶", heard(self.next_question), hook="next", tip="question after"),
-        ]
-        self._note = write("note", heard(self.note), hook="note", lines=2)
-        self._file = write("file", lambda _: None, hook="file", value="selection.csv")
-        save = press("save the selection as CSV", self._save, hook="save")
-        self._table, self._thumbs, self._open, self._said = map(shows, ("counts", "thumbs", "open", "said"))
-        box = stack(
-            self._table, row(*self._filters), row(*pages), self._thumbs, row(self._which, *steps), self._open,
-            self._note, row(self._file, save), self._said,
+        flags, heard = [*([ANY, NONE] if self.questions.flags else []), *self.questions.flags], self.heard
+        modality, task, text = self.filters(self._names("modality"), self._names("task"), "text")
+        which = choose("question", [("–", None)], heard(self.open), hook="question")
+        which.layout.width = "min(26em, 100%)"
+        flag = choose("flag", [ALL, *flags], heard(self.choose_flag), hook="flag")
+        pages = steps("page", heard(lambda: self.turn(-1)), heard(lambda: self.turn(1)), ("page-before", "page-after"))
+        questions = steps("question", heard(self.previous_question), heard(self.next_question))
+        return stack(
+            shows("counts"), row(modality, task, flag, text), row(*pages), shows("thumbs"), row(which, *questions),
+            shows("open"), *self.taken_away(),
         )  # fmt: skip
-        self._show(box)
-        return box
+
+    def state(self) -> dict[str, Any]:
+        here = [int(number) for number in self._on_page()]
+        labels = [f"{number}: {name[:40]}" for number, name in zip(here, self.questions.ids(here))]
+        which = {"options": list(zip(labels, here)) or [("–", None)], "value": self.row}
+        state = super().state() | {"flag": self.flag, "text": self.text, "question": which}
+        return state | {"counts": self._counts_html(), "thumbs": self._thumbs_html(), "open": self._open_html()}
 
     def static(self) -> str:
         return page(f"{self._counts_html()}{self._thumbs_html()}{self._open_html()}", "data")
@@ -174,54 +150,39 @@ class DataPanel(Panel):
         flags = ", ".join(f"{name} {len(rows):,}" for name, rows in self.questions.flags.items()) or "none"
         return f"{len(self.rows):,} of {len(self.questions):,} questions; flags: {flags}; {len(self.notes)} notes"
 
-    def _show(self, box: Box | None = None) -> None:
-        """Bring the controls and what they show into line with the state; nothing before they are built."""
-        if self._root is None and box is None:
-            return
-        here = [int(number) for number in self._on_page()]
-        with self.filling():
-            for control, value in zip(self._filters, (self.modality, self.task, self.flag, self.text)):
-                control.value = value
-            labels = [f"{number}: {name[:40]}" for number, name in zip(here, self.questions.ids(here))]
-            self._which.options = list(zip(labels, here)) or [("–", None)]
-            self._which.value = self.row
-            self._note.value = self.notes.get(self.row, "")
-            self._note.disabled = self.row is None
-        self._table.value = page(self._counts_html(), "counts")
-        self._thumbs.value = page(self._thumbs_html(), "thumbs")
-        self._open.value = page(self._open_html(), "open")
-
     def _names(self, column: str) -> list[str]:
         return in_order(column, self.questions.names[column])
 
     def _counts_html(self) -> str:
         sizes, having = self.questions.counts(self.flag)
-        tasks = [name for name in self._names("task") if name in sizes]
-        lines = []
-        for modality in self._names("modality"):
-            cells = [_count(sizes.loc[modality, name], having.loc[modality, name], self.flag) for name in tasks]
-            lines.append([f"<b>{escape(modality)}</b>", *cells])
+        modalities, tasks = self._names("modality"), self._names("task")
+        cells = sizes.map("{:,}".format)
+        if self.flag != ALL:
+            cells += having.map(" ({:,})".format)
+        cells = cells.where(sizes > 0, "–").loc[modalities, tasks].to_numpy()
+        lines = [[f"<b>{escape(modality)}</b>", *row] for modality, row in zip(modalities, cells)]
         legend = "" if self.flag == ALL else f"; in brackets those with: {self.flag}"
         flags = badges(_badge(name, f"{name} {len(rows):,}") for name, rows in self.questions.flags.items())
         counts = table(lines, ["", *tasks], "counts")
         return f'<p><small>questions{escape(legend)}</small></p>{counts}<p data-mk="all-flags">{flags}</p>'
+
+    def _asked(self, number: int) -> dict[str, Any]:
+        asked = self.questions.row(number)
+        return asked | {"image_id": asked.get("image_id") or asked["id"]}
 
     def _thumbs_html(self) -> str:
         if not len(self.rows):
             return '<p data-mk="none">No question passes the filters.</p>'
         parts = []
         for number in self._on_page():
-            asked = self.questions.row(number)
-            asked["image_id"] = asked.get("image_id") or asked["id"]
             flags = self.questions.flags_of(number)
             marks = f" · {len(flags)} flag{'' if len(flags) == 1 else 's'}" if flags else ""
-            frame, name = "solid transparent", f"row {int(number)}"
+            name, frame = f"row {int(number)}", "solid transparent"
             if number == self.row:
-                frame, name = "double", f"<b>{name}</b>"
+                name, frame = f"<b>{name}</b>", "double"
             parts.append(
                 f'<span style="width:{_THUMB + 18}px;border:3px {frame};padding:3px" data-mk="thumb">'
-                f"{self._pictures.html(asked, _THUMB)} "
-                f"<small>{name}{marks}</small></span> "
+                f"{self._pictures.html(self._asked(number), _THUMB)} <small>{name}{marks}</small></span> "
             )
         head = f"<p>page {self.page + 1:,} of {self._pages():,}, {len(self.rows):,} questions</p>"
         return f'{head}<div style="display:flex;flex-wrap:wrap;gap:.3em">{"".join(parts)}</div>'
@@ -229,58 +190,27 @@ class DataPanel(Panel):
     def _open_html(self) -> str:
         if self.row is None:
             return ""
-        asked = self.questions.row(self.row)
-        asked["image_id"] = asked.get("image_id") or asked["id"]
+        asked = self._asked(self.row)
         flags = badges(_badge(name, name) for name in self.questions.flags_of(self.row)) or "<small>no flags</small>"
         where = " · ".join(escape(asked[name], 300) for name in ("source", "image_id") if asked.get(name))
         why = f"<p><small>{escape(asked['rationale'])}</small></p>" if asked.get("rationale") else ""
-        note = f'<p data-mk="note">note: {escape(self.notes[self.row])}</p>' if self.row in self.notes else ""
-        about = f'<p data-mk="flags">{flags}</p><p><small>{where}</small></p>{why}{note}'
+        about = f'<p data-mk="flags">{flags}</p><p><small>{where}</small></p>{why}{self.noted()}'
         return question_html(asked, {}, self._pictures) + about
 
-    # --- what is taken away ---
+    def sheet(self) -> pd.DataFrame:
+        """Return the questions that pass the filters, a row each.
 
-    def _save(self) -> None:
-        try:
-            said = f"saved {len(self.rows):,} questions to {self.export(self._file.value)}"
-        except DataError as error:
-            said = str(error)
-        self._said.value = page(f'<span role="status">{escape(said)}</span>', "said")
-
-    def export(self, path: str | os.PathLike) -> Path:
-        """Write the questions that pass the filters, with their flags and notes, to a new CSV file.
-
-        Args:
-            path: a file that does not exist yet: it may hold notes.
-
-        Returns:
-            The path. Columns: ``row``, ``id``, ``image_id``, ``modality``, ``task``, ``question``, ``options``,
-            ``gold``, ``flags``, ``note``. UTF-8, every cell quoted; what a spreadsheet would run as a formula has an
-            apostrophe in front, a null byte is written [U+0000].
-
-        Raises:
-            DataError: if no question passes, or the file exists or cannot be written.
+        Columns: ``row``, ``id``, ``image_id``, ``modality``, ``task``, ``question``, ``options``, ``gold``, ``flags``,
+        ``note``.
         """
-        if not len(self.rows):
-            raise DataError("no question passes the filters; there is nothing to save")
-        return write_csv(self._sheet(), path)
-
-    def _sheet(self) -> pd.DataFrame:
-        """The selection, all cells texts."""
         lines = []
         for number in self.rows:
             asked = self.questions.row(number)
             line = {"row": number} | {key: asked.get(key) for key in ("id", "image_id", "modality", "task", "question")}
-            line["options"] = " | ".join(f"{letter}) {text}" for letter, text in zip(LETTERS, asked["options"]))
-            line |= {"gold": asked["answer"], "flags": " | ".join(self.questions.flags_of(number))}
-            lines.append(line | {"note": self.notes.get(int(number), "")})
-        return pd.DataFrame(lines, dtype=object).map(lambda cell: "" if pd.isna(cell) else str(cell))
-
-
-def _count(size: int, having: int, flag: str) -> str:
-    if not size:
-        return "–"
-    return f"{size:,}" if flag == ALL else f"{size:,} ({having:,})"
+            line |= {"options": options_cell(asked["options"]), "gold": asked["answer"]}
+            flags, note = self.questions.flags_of(number), self.notes.get(int(number), "")
+            lines.append(line | {"flags": " | ".join(flags), "note": note})
+        return pd.DataFrame(lines, dtype=object)
 
 
 def _badge(flag: str, text: str) -> str:

@@ -27,10 +27,6 @@ def groups_of(rows: pd.DataFrame) -> list[pd.DataFrame]:
     return [group for _, group in rows.groupby((changed | number.le(number.shift())).cumsum().to_numpy())]
 
 
-def _rewards(rows: pd.DataFrame) -> list[str]:
-    return [column for column in rows if column not in ROLLOUTS]
-
-
 def _replaced(rows: pd.DataFrame) -> bool:
     return "used" in rows and rows["used"].eq(False).all()
 
@@ -51,7 +47,7 @@ def group_html(rows: pd.DataFrame, pictures: Pictures) -> str:
         pictures: where its image comes from.
     """
     first = rows.iloc[0].to_dict()
-    rewards = _rewards(rows)
+    rewards = [column for column in rows if column not in ROLLOUTS]
     sums = rows[rewards].sum(axis=1)
     says = []
     if _replaced(rows):
@@ -67,11 +63,8 @@ def group_html(rows: pd.DataFrame, pictures: Pictures) -> str:
 
 
 def _completion(row: Mapping[str, Any], rewards: list[str]) -> list[str]:
-    right = row["predicted"] == row["answer"]
-    read = (
-        badge("not read", "warn") if pd.isna(row["predicted"]) else badge(row["predicted"], "good" if right else "bad")
-    )
-    mark = "right" if right else "wrong"
+    mark, kind = ("right", "good") if row["predicted"] == row["answer"] else ("wrong", "bad")
+    read = badge("not read", "warn") if pd.isna(row["predicted"]) else badge(row["predicted"], kind)
     cut = " " + badge("cut off", "warn") if row.get("truncated") is True else ""
     return [
         escape(row["rollout"]),

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from itertools import product
 
 import pandas as pd
 
+from medr1kit.results.kept import published
+from medr1kit.results.maps import Map
 from medr1kit.results.numbers import number, percent, points
 from medr1kit.views.html import attribute, escape, side_by_side, table
-from medr1kit.views.widgets.base import in_order
+from medr1kit.views.look import EMPTY, LIMIT, colour_of, in_order, ink_on
 from medr1kit.vqa import MODALITIES, TASKS
 
-_LIMIT = 30.0  # points at which colours saturate, as in plot_transfer; twice that where a map holds larger ones
-_LOW, _MIDDLE, _HIGH = (84, 39, 136), (247, 247, 247), (179, 88, 6)  # of PuOr, the palette of plot_transfer
 _SURE = 0.05
 _SHORT = dict(zip(MODALITIES[3:], ("US", "Der", "FP", "OCT", "Micro"))) | dict(
     zip(TASKS, ("AI", "DD", "LG", "MR", "OBA"))
 )
 _FRAME = "#1f2328"
-_HALF = 0.179  # of this luminance, black and white are equally far, 4.6 : 1
 
 
 def axes_of(table: pd.DataFrame, by: str) -> tuple[list[str], list[str]]:
@@ -42,37 +41,31 @@ def cell_text(row: pd.Series | dict, value: str) -> str:
 
 
 def limit_of(table: pd.DataFrame) -> float:
-    """Return the points at which a map's colours saturate.
+    """Return the points at which a map's colours saturate: twice as many as usual where it holds larger ones.
 
     >>> limit_of(pd.DataFrame({"difference": [0.1, -0.3]})), limit_of(pd.DataFrame({"difference": [0.1, 0.4]}))
     (30.0, 60.0)
     """
-    return 2 * _LIMIT if 100 * table["difference"].abs().max() > _LIMIT else _LIMIT
+    return 2 * LIMIT if 100 * table["difference"].abs().max() > LIMIT else LIMIT
 
 
-def colours_of(row: pd.Series | dict | None, value: str, limit: float = _LIMIT) -> tuple[str, str]:
-    """Return the colour of a cell and of the text on it; the text says the same without them."""
+def colours_of(row: pd.Series | dict | None, value: str, limit: float = LIMIT) -> tuple[str, str]:
+    """Return the colour of a cell, that of plot_transfer, and of the text on it, which says the same without them."""
     if row is None or pd.isna(row[value]):
-        return "#e4e4e4", _FRAME
-    share = 2 * row[value] - 1 if value == "accuracy" else 100 * row[value] / limit
-    share = min(1.0, max(-1.0, share))
-    end = _HIGH if share > 0 else _LOW
-    mixed = [round(middle + abs(share) * (far - middle)) for middle, far in zip(_MIDDLE, end)]
-    return "#{:02x}{:02x}{:02x}".format(*mixed), "#000000" if _light(mixed) > _HALF else "#ffffff"
+        return EMPTY, _FRAME
+    share = row[value] if value == "accuracy" else 0.5 + 50 * row[value] / limit
+    colour = colour_of(share, value)
+    return "#{:02x}{:02x}{:02x}".format(*(round(255 * part) for part in colour)), ink_on(colour)
 
 
-def _light(colour: list[int]) -> float:
-    """Relative luminance, 0 to 1 (WCAG 2.2)."""
-    linear = [
-        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in (c / 255 for c in colour)
-    ]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def cells_of(table: pd.DataFrame, by: str) -> Callable[[str, str], pd.Series | None]:
-    """Return a look-up: what was trained on and tested -> the row of the cell, None where there is none."""
-    found = {(row[f"train_{by}"], row[by]): row for _, row in table.iterrows()}
-    return lambda train, test: found.get((train, test))
+def cells_of(table: pd.DataFrame, by: str, value: str) -> dict[tuple[str, str], tuple[str, str, str]]:
+    """Return the cells of a map, row by row: what was trained on and tested -> text, colour, colour of the text."""
+    found = {(row[f"train_{by}"], row[by]): row for row in table.to_dict("records")}
+    cells, limit = {place: found.get(place) for place in product(*axes_of(table, by))}, limit_of(table)
+    return {
+        place: ("–" if row is None else cell_text(row, value), *colours_of(row, value, limit))
+        for place, row in cells.items()
+    }
 
 
 def short(name: str) -> str:
@@ -83,25 +76,40 @@ def short(name: str) -> str:
 def map_html(table: pd.DataFrame, by: str, value: str, chosen: tuple[str, str] | None = None, hook: str = "map") -> str:
     """Return a map as an HTML table: the diagonal framed, the chosen cell with a double frame and brackets."""
     rows, columns = axes_of(table, by)
-    cell_at, lines, limit = cells_of(table, by), [], limit_of(table)
     head = "".join(f'<th scope="col" title="{attribute(name)}">{escape(short(name))}</th>' for name in columns)
-    for train in rows:
-        cells = []
-        for test in columns:
-            row = cell_at(train, test)
-            text = "–" if row is None else cell_text(row, value)
-            back, ink = colours_of(row, value, limit)
-            frame = f"border:2px solid {_FRAME};" if train == test else "border:1px solid #8888;"
-            if (train, test) == chosen:
-                frame, text = f"border:4px double {_FRAME};", f"[{text}]"
-            style = f"background:{back};color:{ink};{frame}text-align:center;white-space:nowrap;padding:.25em .35em"
-            cells.append(f'<td style="{style}" title="{attribute(f"{train} → {test}")}">{escape(text)}</td>')
-        lines.append(f'<tr><th scope="row">{escape(train)}</th>{"".join(cells)}</tr>')
+    lines = {train: [f'<tr><th scope="row">{escape(train)}</th>'] for train in rows}
+    for (train, test), (text, back, ink) in cells_of(table, by, value).items():
+        frame = f"border:2px solid {_FRAME};" if train == test else "border:1px solid #8888;"
+        if (train, test) == chosen:
+            frame, text = f"border:4px double {_FRAME};", f"[{text}]"
+        style = f"background:{back};color:{ink};{frame}text-align:center;white-space:nowrap;padding:.25em .35em"
+        lines[train].append(f'<td style="{style}" title="{attribute(f"{train} → {test}")}">{escape(text)}</td>')
+    body = "".join("".join([*cells, "</tr>"]) for cells in lines.values())
     return (
         '<div class="mk-scroll" style="overflow-wrap:normal;font-size:.88em">'
         f'<table class="mk-table" data-mk="{attribute(hook)}">'
-        f"<thead><tr><th>trained ↓ tested →</th>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+        f"<thead><tr><th>trained ↓ tested →</th>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
+
+
+def published_html(drawn: Map, chosen: tuple[str, str] | None = None) -> list[str]:
+    """Return Med-R1's own map with one of its cells in words, where it shows the same difference as a map drawn here.
+
+    Args:
+        drawn: the map beside which it stands.
+        chosen: what was trained on and what was tested; None for the map alone.
+
+    Returns:
+        A piece of HTML that says what is to be remarked of the map; none where nothing of the kind was published.
+    """
+    if drawn.formats != ("no-think", "think-before"):
+        return []
+    theirs = published(f"med-r1-no-think-minus-think-{drawn.by}")
+    said = f"published: {theirs['quantity'].iloc[0]}, in points; no test and no interval was published"
+    text = cells_of(theirs, drawn.by, "difference").get(chosen, ("",))[0]
+    cell = f"<p>{escape(chosen[0])} → {escape(chosen[1])}: {text}</p>" if text else ""
+    source = f"<p><small>{escape(theirs['source'].iloc[0])}</small></p>"
+    return [f"<h4>{escape(said)}</h4>{map_html(theirs, drawn.by, 'difference', hook='published-map')}{cell}{source}"]
 
 
 def cell_html(

@@ -11,21 +11,21 @@ goes to a CSV file::
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from medr1kit.results.answers import PAIRED, SINGLE, Answers
-from medr1kit.views.csv import write_csv
-from medr1kit.views.html import escape, page, side_by_side
+from medr1kit.views.csv import options_cell
+from medr1kit.views.html import page
+from medr1kit.views.look import in_order
 from medr1kit.views.pictures import Pictures
-from medr1kit.views.widgets.base import ALL, Panel, choose, in_order, number, press, row, shows, slide, stack, write
-from medr1kit.views.widgets.question import answer_html, question_html
-from medr1kit.vqa import LETTERS, DataError
+from medr1kit.views.widgets.base import ALL, choose, number, row, shows, slide, stack, steps
+from medr1kit.views.widgets.notes import NotesPanel
+from medr1kit.views.widgets.question import answered_html
+from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -63,7 +63,7 @@ def inspect_outputs(
     return Inspector(Answers(frames, names), Pictures(data))
 
 
-class Inspector(Panel):
+class Inspector(NotesPanel):
     """The widget of :func:`inspect_outputs`.
 
     Attributes:
@@ -71,14 +71,14 @@ class Inspector(Panel):
         shown: numbers of the answerers that are shown, from left to right.
         selection: numbers of the questions that the filters leave.
         position: which of them is shown, from 0.
+        kind, modality, task, text: the filters; "all" or "" lets everything pass.
         notes: question id -> what the reader wrote.
     """
 
     def __init__(self, answers: Answers, pictures: Pictures) -> None:
-        self.answers, self.pictures = answers, pictures
+        super().__init__()
+        self.answers, self.pictures, self.kind = answers, pictures, ALL
         self.shown = list(range(min(len(answers.answerers), 3 if len(answers.answerers) == 3 else 2)))
-        self.kind, self.modality, self.task, self.text = ALL, ALL, ALL, ""
-        self.notes: dict[str, str] = {}
         self.selection = np.arange(len(answers))
         self.position = 0
 
@@ -86,19 +86,7 @@ class Inspector(Panel):
 
     def choose_kind(self, kind: str) -> None:
         """Keep "all", or the questions that are "fixed", "broken", "both wrong", … between the answers shown."""
-        self._filter(kind=kind)
-
-    def choose_modality(self, modality: str) -> None:
-        """Keep the questions about images of a modality, or "all"."""
-        self._filter(modality=modality)
-
-    def choose_task(self, task: str) -> None:
-        """Keep the questions of a task, or "all"."""
-        self._filter(task=task)
-
-    def search(self, text: str) -> None:
-        """Keep the questions in whose stem, options or shown completions a text occurs, in any case."""
-        self._filter(text=text)
+        self.select(kind=kind)
 
     def show(self, place: int, answerer: int | None) -> None:
         """Show another answerer.
@@ -115,14 +103,14 @@ class Inspector(Panel):
             raise DataError(f"there is no answerer {answerer!r}; they are numbered 0 to {known[-1]}")
         shown = [*self.shown[:place], answerer, *self.shown[place + 1 :]]
         self.shown = [k for k in shown if k is not None]
-        self._filter()
+        self.select()
 
     def go(self, number: int) -> None:
         """Show a question of the selection by its number, from 1; beyond the ends the nearest one."""
         number = int(np.clip(number - 1, 0, max(0, len(self.selection) - 1)))
         if number != self.position:
             self.position = number
-            self._refresh()
+            self.fill()
 
     def next(self) -> None:
         """Show the next question of the selection."""
@@ -132,26 +120,25 @@ class Inspector(Panel):
         """Show the question before."""
         self.go(self.position)
 
-    def note(self, text: str) -> None:
-        """Keep a note for the question that is shown; an empty one removes it."""
-        if (name := self._id()) is None:
-            return
-        if text.strip():
-            self.notes[name] = text
-        else:
-            self.notes.pop(name, None)
+    def select(self, **filters: str) -> None:
+        """Choose anew, and stay at the question that is shown if it is still among the chosen.
 
-    def _filter(self, **changes: str) -> None:
-        """Choose anew, and stay at the question that is shown if it is still among the chosen."""
-        if changes.get("kind", self.kind) not in self.kinds():
-            raise DataError(f"unknown filter {changes['kind']!r}; use one of {', '.join(self.kinds())}")
+        A text is looked for in stems, options and the completions that are shown.
+        """
+        if filters.get("kind", self.kind) not in self.kinds():
+            raise DataError(f"unknown filter {filters['kind']!r}; use one of {', '.join(self.kinds())}")
         here = self.selection[self.position] if len(self.selection) else -1
-        for name, value in changes.items():
-            setattr(self, name, value)
+        vars(self).update(filters)
         self.selection = self._chosen()
         found = np.flatnonzero(self.selection == here)
         self.position = int(found[0]) if len(found) else 0
-        self._refresh()
+        self.fill()
+
+    def selected(self) -> np.ndarray:
+        return self.selection
+
+    def key(self) -> str | None:
+        return str(self.answers.ids[self.selection[self.position]]) if len(self.selection) else None
 
     def kinds(self) -> tuple[str, ...]:
         """Return what the first filter can be set to."""
@@ -169,21 +156,14 @@ class Inspector(Panel):
         numbers = np.flatnonzero(keep)
         return self.answers.containing(self.text, numbers, self.shown) if self.text else numbers
 
-    def _id(self) -> str | None:
-        return str(self.answers.ids[self.selection[self.position]]) if len(self.selection) else None
-
     # --- what is shown ------------------------------------------------------------------------------------------------
 
     def html(self) -> str:
         """Return the question that is shown and its answers, without style."""
         if not len(self.selection):
             return '<p data-mk="none">No question is left; loosen the filters.</p>'
-        question = int(self.selection[self.position])
         some = [self.answers.answerers[k] for k in self.shown]
-        replies = [one.answer(question) for one in some]
-        chosen = {one.name: reply["predicted"] for one, reply in zip(some, replies) if reply is not None}
-        cells = [answer_html(one, reply) for one, reply in zip(some, replies)]
-        return question_html(self.answers.question(question), chosen, self.pictures) + side_by_side(cells)
+        return answered_html(self.answers, int(self.selection[self.position]), some, self.pictures)
 
     def status(self) -> str:
         """Return what the filters leave, and what changed between the first and the last answer, without style."""
@@ -196,9 +176,7 @@ class Inspector(Panel):
 
     def static(self) -> str:
         place = f"<p><small>question {self.position + 1:,} of {len(self.selection):,}</small></p>"
-        note = self.notes.get(self._id() or "", "")
-        written = f'<p data-mk="note"><b>Note:</b> {escape(note)}</p>' if note else ""
-        return page(self.status() + (place if len(self.selection) else "") + self.html() + written, "inspector")
+        return page(self.status() + (place if len(self.selection) else "") + self.html() + self.noted(), "inspector")
 
     def summary(self) -> str:
         names = ", ".join(self.answers.answerers[k].name for k in self.shown)
@@ -208,95 +186,49 @@ class Inspector(Panel):
 
     def build(self) -> Box:
         heard, names = self.heard, [(one.name, k) for k, one in enumerate(self.answers.answerers)]
-        self._places = [
+        places = [
             choose(
-                label,
+                hook.removeprefix("show-"),
                 [*names, ("none", _NOBODY)] if place == 2 else names,
                 heard(lambda answerer, place=place: self.show(place, None if answerer == _NOBODY else answerer)),
-                hook=f"show-{label}",
+                hook=hook,
             )
-            for place, label in enumerate(("first", "second", "third")[: len(names)])
+            for place, hook in enumerate(self._places())
         ]
-        self._kind = choose("show", self.kinds(), heard(self.choose_kind), hook="kind")
-        self._modality = choose("modality", self._values("modality"), heard(self.choose_modality), hook="modality")
-        self._task = choose("task", self._values("task"), heard(self.choose_task), hook="task")
-        self._search = write("text", heard(self.search), hook="search")
-        self._number = number("question", heard(self.go), hook="number", low=1, high=1, value=1)
-        self._slider = slide("move", heard(self.go), hook="slider", low=1, high=1, value=1)
-        self._slider.readout = False
-        steps = [
-            press("◀ previous", heard(self.previous), hook="previous"),
-            press("next ▶", heard(self.next), hook="next"),
-        ]
-        self._note = write("note", heard(self.note), hook="note", lines=2)
-        self._file = write("file", lambda _: None, hook="file", value="selection.csv")
-        save = press("save the selection as CSV", self._save, hook="save")
-        self._status, self._main, self._said = shows("status"), shows("main"), shows("said")
-        filters = row(self._kind, self._modality, self._task, self._search)
-        controls = [filters, row(*steps, self._number, self._slider)]
-        if len(names) > 1:
-            controls.insert(0, row(*self._places))
-        self._fill()
-        return stack(*controls, self._status, self._main, self._note, row(self._file, save), self._said)
+        there = (in_order(column, self.answers.column(column)) for column in ("modality", "task"))
+        filters = choose("show", self.kinds(), heard(self.choose_kind), hook="kind"), *self.filters(*there, "search")
+        at = number("question", heard(self.go), hook="number", low=1, high=1, value=1)
+        slider = slide("move", heard(self.go), hook="slider", low=1, high=1, value=1)
+        slider.readout = False
+        return stack(
+            *([row(*places)] if places else []), row(*filters),
+            row(*steps("", heard(self.previous), heard(self.next)), at, slider),
+            shows("status"), shows("main"), *self.taken_away(),
+        )  # fmt: skip
 
-    def _values(self, column: str) -> list[str]:
-        return [ALL, *in_order(column, self.answers.column(column))]
+    def _places(self) -> list[str]:
+        """The hooks of the lists that say whose answers are shown; one answerer needs none."""
+        n = len(self.answers.answerers)
+        return ["show-first", "show-second", "show-third"][: n if n > 1 else 0]
 
-    def _refresh(self) -> None:
-        if self._root is not None:
-            self._fill()
+    def state(self) -> dict[str, Any]:
+        here = {"max": max(1, len(self.selection)), "value": self.position + 1}
+        state = super().state() | dict(zip(self._places(), [*self.shown, _NOBODY]))
+        state |= {"kind": self.kind, "search": self.text, "number": here, "slider": here}
+        return state | {"status": self.status(), "main": self.html()}
 
-    def _fill(self) -> None:
-        """Bring every control to the state."""
-        with self.filling():
-            for control, answerer in zip(self._places, [*self.shown, _NOBODY]):
-                control.value = answerer
-            self._kind.value, self._modality.value, self._task.value = self.kind, self.modality, self.task
-            self._search.value = self.text
-            for control in (self._number, self._slider):
-                control.max = max(1, len(self.selection))
-                control.value = self.position + 1
-            self._status.value, self._main.value = page(self.status(), "status"), page(self.html(), "inspector")
-            self._note.value = self.notes.get(self._id() or "", "")
-            self._note.disabled = not len(self.selection)
+    def sheet(self) -> pd.DataFrame:
+        """Return the selection, a row a question.
 
-    def _save(self) -> None:
-        try:
-            said = f"saved {len(self.selection):,} questions to {self.export(self._file.value)}"
-        except DataError as error:
-            said = str(error)
-        self._said.value = page(f'<span role="status" data-mk="said">{escape(said)}</span>', "message")
-
-    def export(self, path: str | os.PathLike) -> Path:
-        """Write the selection to a new CSV file.
-
-        Args:
-            path: a file that does not exist yet: it may hold notes.
-
-        Returns:
-            The path. The file holds, a row a question: ``id``, ``image_id``, ``modality``, ``task``, ``question``,
-            ``options``, ``gold``; for each answerer that is shown ``… predicted``, ``… correct``, ``… well_formed`` and
-            ``… completion``; and ``note``. UTF-8, every cell quoted; a cell that a spreadsheet would run as a formula
-            has an apostrophe in front, a null byte is written [U+0000].
-
-        Raises:
-            DataError: if the selection is empty, or the file exists or cannot be written.
+        Columns: ``id``, ``image_id``, ``modality``, ``task``, ``question``, ``options``, ``gold``; for each answerer
+        that is shown ``… predicted``, ``… correct``, ``… well_formed`` and ``… completion``; and ``note``.
         """
-        if not len(self.selection):
-            raise DataError("no question is left to save; loosen the filters")
-        return write_csv(self._sheet(), path)
-
-    def _sheet(self) -> pd.DataFrame:
-        """The selection, all cells texts."""
         answers, chosen = self.answers, self.selection
         columns = {name: answers.column(name)[chosen] for name in ("id", "image_id", "modality", "task", "question")}
-        columns["options"] = [
-            " | ".join(f"{letter}) {text}" for letter, text in zip(LETTERS, options))
-            for options in answers.column("options")[chosen]
-        ]
+        columns["options"] = [options_cell(options) for options in answers.column("options")[chosen]]
         columns["gold"] = answers.column("answer")[chosen]
         for one in (answers.answerers[k] for k in self.shown):
             for label, column in _WRITTEN.items():
                 columns[f"{one.name} {label}"] = one.column(column)[chosen]
         columns["note"] = [self.notes.get(str(name), "") for name in columns["id"]]
-        return pd.DataFrame(columns, dtype=object).map(lambda cell: "" if pd.isna(cell) else str(cell))
+        return pd.DataFrame(columns, dtype=object)

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from medr1kit.formats import FORMATS, THINK_BEFORE, ResponseFormat, format_named
-from medr1kit.rewards import concluded_option, explain_reward
+from medr1kit.rewards import Explanation, concluded_option, explain_reward
 from medr1kit.views.html import escape, page, table
 from medr1kit.views.widgets.base import Panel, choose, row, shows, stack, write
 from medr1kit.views.widgets.completion import completion_html, paid
@@ -72,7 +72,7 @@ class RewardLab(Panel):
         """Take another completion."""
         if text != self.text:
             self.text = text
-            self._refresh()
+            self.fill()
 
     def choose_example(self, name: str) -> None:
         """Take one of the near misses as the completion; "(your own)" leaves what stands there."""
@@ -83,12 +83,12 @@ class RewardLab(Panel):
         example = {text: key for key, text in self.examples().items()}.get(self.text)
         self.format = format_named(name)
         self.text = self.examples().get(example, self.text)
-        self._refresh()
+        self.fill()
 
     def choose_gold(self, letter: str) -> None:
         """Make another option the gold one; the completion stays."""
         self.gold = letter
-        self._refresh()
+        self.fill()
 
     def examples(self) -> dict[str, str]:
         """Return the near misses for this format, gold and options."""
@@ -105,13 +105,12 @@ class RewardLab(Panel):
     @property
     def frame(self) -> pd.DataFrame:
         """The near misses with their pay: ``example``, ``completion`` and one column a reward."""
-        rows = []
-        for name, text in self.examples().items():
-            earned = explain_reward(text, self.gold, format=self.format, options=self.options).rewards
-            rows.append({"example": name, "completion": text} | earned)
-        columns = {name: [line[name] for line in rows] for name in rows[0]}
-        texts = {name: pd.Series(columns.pop(name), dtype=object) for name in ("example", "completion")}
-        return pd.DataFrame(texts | columns)
+        rows = [
+            {"example": name, "completion": text} | self._explained(text).rewards
+            for name, text in self.examples().items()
+        ]
+        frame = pd.DataFrame(rows, dtype=object)  # half of a pair of characters is no text for pandas
+        return frame.astype(dict.fromkeys(frame.columns[2:], float))
 
     def html(self) -> str:
         """Return the question, the completion and its pay, without style."""
@@ -131,52 +130,47 @@ class RewardLab(Panel):
 
     def static(self) -> str:
         frame = self.frame
-        names = list(frame.columns[2:])
-        lines = frame.astype(object).where(frame.notna(), None).to_dict("records")
+        names = list(frame)[2:]
         rows = [
             (
                 escape(line["example"]),
                 f"<code>{escape(line['completion'], 200)}</code>",
                 *(_pay(line, n) for n in names),
             )
-            for line in lines
+            for line in frame.astype(object).where(frame.notna(), None).to_dict("records")
         ]
         near = f"<h4>Near misses</h4>{table(rows, ('', 'completion', *names), 'near-misses')}"
         near += "<p><small>≠ the reference pays otherwise than medr1kit</small></p>"
         return page(self.html() + near, "lab")
 
     def summary(self) -> str:
-        earned = explain_reward(self.text, self.gold, format=self.format, options=self.options)
-        return f"{self.format.name}, gold {self.gold}\n{earned}"
+        return f"{self.format.name}, gold {self.gold}\n{self._explained(self.text)}"
+
+    def _explained(self, text: str) -> Explanation:
+        return explain_reward(text, self.gold, format=self.format, options=self.options)
 
     # --- the controls -------------------------------------------------------------------------------------------------
 
     def build(self) -> Box:
+        heard = self.heard
         letters = [(f"{letter}) {text}"[:60], letter) for letter, text in zip(LETTERS, self.options)]
-        self._format = choose(
-            "format", list(FORMATS), self.heard(self.choose_format), hook="format", value=self.format.name
+        format = choose("format", list(FORMATS), heard(self.choose_format), hook="format")
+        gold = choose("gold", letters, heard(self.choose_gold), hook="gold")
+        example = choose("near miss", [OWN], heard(self.choose_example), hook="example")
+        return stack(
+            row(format, gold, example), write("completion", heard(self.type), hook="text", lines=4), shows("main")
         )
-        self._gold = choose("gold", letters, self.heard(self.choose_gold), hook="gold", value=self.gold)
-        self._example = choose("near miss", [OWN], self.heard(self.choose_example), hook="example")
-        self._text = write("completion", self.heard(self.type), hook="text", value=self.text, lines=4)
-        self._main = shows("main")
-        box = stack(row(self._format, self._gold, self._example), self._text, self._main)
-        self._fill()
-        return box
 
-    def _refresh(self) -> None:
-        if self._root is not None:
-            self._fill()
-
-    def _fill(self) -> None:
-        """Bring every control to the state."""
+    def state(self) -> dict[str, Any]:
         examples = self.examples()
-        with self.filling():
-            self._format.value, self._gold.value, self._text.value = self.format.name, self.gold, self.text
-            if tuple(name for name, _ in self._example.options) != (OWN, *examples):
-                self._example.options = [(name, name) for name in (OWN, *examples)]
-            self._example.value = next((name for name, text in examples.items() if text == self.text), OWN)
-            self._main.value = page(self.html(), "lab")
+        example = next((name for name, text in examples.items() if text == self.text), OWN)
+        return {
+            "format": self.format.name,
+            "gold": self.gold,
+            "example": {"options": (OWN, *examples), "value": example},
+            "text": self.text,
+            "main": self.html(),
+        }
 
 
 def _pay(line: dict, name: str) -> str:
@@ -255,16 +249,11 @@ def reward_table(text: str, format: ResponseFormat, gold: str, options: Sequence
         "format": _reference_format(earned.get("reference format"), format),
     }
     rows = [
-        {
-            "reward": name,
-            "paid": earned[name],
-            "reason": reason,
-            "reference": earned.get(f"reference {name}"),
-            "reference_reason": theirs.get(name, "it has no such reward"),
-        }
+        (name, earned[name], reason, earned.get(f"reference {name}"), theirs.get(name, "it has no such reward"))
         for name, reason in reasons.items()
     ]
-    return pd.DataFrame(rows, dtype=object).replace({float("nan"): None})  # texts with half of a pair are no pandas str
+    columns = ["reward", "paid", "reason", "reference", "reference_reason"]
+    return pd.DataFrame(rows, columns=columns, dtype=object).replace({float("nan"): None})
 
 
 def _agreement(concluded: str | None, answer: str | None) -> str:

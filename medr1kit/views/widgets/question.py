@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from medr1kit.results.answers import Answerer
-from medr1kit.views.html import escape
+from collections.abc import Sequence
+
+from medr1kit.results.answers import Answerer, Answers
+from medr1kit.views.html import escape, side_by_side
 from medr1kit.views.pictures import Pictures
 from medr1kit.views.widgets.completion import completion_html, option_text
 from medr1kit.vqa import LETTERS
@@ -29,6 +31,21 @@ def answer_html(one: Answerer, reply: dict | None) -> str:
     )
 
 
+def answered_html(answers: Answers, question: int, some: Sequence[Answerer], pictures: Pictures) -> str:
+    """Return a question with the answers of some answerers side by side.
+
+    Args:
+        answers: who answered what.
+        question: its number.
+        some: whose answers are shown, from left to right.
+        pictures: where the image comes from.
+    """
+    replies = [(one, one.answer(question)) for one in some]
+    chosen = {one.name: reply["predicted"] for one, reply in replies if reply is not None}
+    asked = question_html(answers.question(question), chosen, pictures)
+    return asked + side_by_side(answer_html(one, reply) for one, reply in replies)
+
+
 def question_html(asked: dict, chosen: dict[str, object], pictures: Pictures) -> str:
     """Return a question with its image, and its options with the gold one and who chose which.
 
@@ -41,13 +58,10 @@ def question_html(asked: dict, chosen: dict[str, object], pictures: Pictures) ->
     for letter, _ in zip(LETTERS, asked["options"]):
         by = [escape(name, 80) for name, said in chosen.items() if said == letter]
         tail = f" <small>← {', '.join(by)}</small>" if by else ""
-        shown = option_text(letter, asked["options"])
-        gold = letter == asked["answer"]
-        items.append(
-            f'<li class="mk-gold" data-mk="gold"><b>{shown}</b> ✓ gold{tail}</li>'
-            if gold
-            else f"<li>{shown}{tail}</li>"
+        start, end = (
+            ('<li class="mk-gold" data-mk="gold"><b>', "</b> ✓ gold") if letter == asked["answer"] else ("<li>", "")
         )
+        items.append(f"{start}{option_text(letter, asked['options'])}{end}{tail}</li>")
     labels = " · ".join(
         escape(asked[key], 120) for key in ("id", "modality", "task") if isinstance(asked.get(key), str)
     )

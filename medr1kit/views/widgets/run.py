@@ -14,8 +14,9 @@ from __future__ import annotations
 import threading
 import time
 import weakref
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,7 @@ from medr1kit.results.rollouts import Rollouts
 from medr1kit.results.runs import Run, load_run
 from medr1kit.views.html import badge, escape, page, table
 from medr1kit.views.pictures import Pictures
-from medr1kit.views.widgets.base import Panel, choose, press, row, shows, slide, stack
+from medr1kit.views.widgets.base import Panel, choose, press, row, shows, slide, stack, steps, tick
 from medr1kit.views.widgets.curves import curve
 from medr1kit.views.widgets.groups import group_html, groups_of, label_of
 from medr1kit.vqa import DataError
@@ -57,6 +58,7 @@ class RunPanel(Panel):
     Attributes:
         step: the step that is shown.
         group: which of its groups, from 0.
+        following: whether it looks for news by itself.
         trouble: why the last look failed; empty if it did not.
         every: seconds between two looks while it follows a run.
     """
@@ -67,15 +69,11 @@ class RunPanel(Panel):
         self._path = run.path if isinstance(run, Run) else Path(run)
         self._pictures = Pictures(data)
         self._lock, self._stop, self._news = threading.RLock(), threading.Event(), 0.0
-        self.trouble = ""
-        self._run = load_run(self._path)
-        self._rollouts = Rollouts(self._run)
-        self._seen, self.metrics = self._state(), metrics_of(self._run)
-        self.steps = self._all_steps()
-        self.step, self.group, self.extra = self.steps[-1], 0, _first_extra(self.metrics)
-        self._groups: list[pd.DataFrame] = []
-        self._sampled_at: int | None = None
-        self._read_groups()
+        self.following, self.trouble, self.extra = False, "", None
+        self._rollouts = Rollouts(load_run(self._path))
+        self.steps, self.step, self.group = [0], 0, 0
+        self._seen = self._written()
+        self._read_all()
 
     @property
     def growing(self) -> bool:
@@ -89,13 +87,13 @@ class RunPanel(Panel):
         with self._lock:
             self.step, self.group = int(step), 0
             self._read_groups()
-            self._show()
+            self.fill()
 
     def choose_group(self, group: int | None) -> None:
         """Show a group of the step, counted from 0; beyond the last comes the first."""
         with self._lock:
             self.group = 0 if group is None or not self._groups else group % len(self._groups)
-            self._show()
+            self.fill()
 
     def next_group(self) -> None:
         """Show the group after this one."""
@@ -108,7 +106,7 @@ class RunPanel(Panel):
     def choose_extra(self, column: str) -> None:
         """Draw another column of the metrics beside the curves."""
         self.extra = column
-        self._show()
+        self.fill()
 
     def refresh(self) -> bool:
         """Read what the run has written since the last look; return whether there was anything.
@@ -116,21 +114,21 @@ class RunPanel(Panel):
         A reader who stands at the last step is taken along to the new one. What cannot be read is said in ``trouble``.
         """
         with self._lock:
-            if (state := self._state()) == self._seen:
+            if (written := self._written()) == self._seen:
                 return False
-            self._seen, self.trouble = state, ""
+            self._seen, self.trouble = written, ""
             try:
+                self._rollouts.look()
                 self._read_all()
             except (DataError, OSError) as error:
                 self.trouble = str(error)
-            self._show()
+            self.fill()
             return True
 
     def _read_all(self) -> None:
         last = self.step == self.steps[-1]
         self._run = load_run(self._path)
         self.metrics = metrics_of(self._run)
-        self._rollouts.look()
         self.steps = self._all_steps()
         self.extra = self.extra or _first_extra(self.metrics)
         if last or not self.steps[0] <= self.step <= self.steps[-1]:
@@ -140,6 +138,8 @@ class RunPanel(Panel):
     def follow(self, on: bool) -> None:
         """Look for news every few seconds, or no more. It ends by itself with the run, or when the panel is closed."""
         self._stop.set()
+        self.following = on
+        self.fill()
         if on:
             self._stop, self._news = threading.Event(), time.monotonic()
             arguments = (weakref.ref(self), self._stop, self.every)
@@ -151,70 +151,57 @@ class RunPanel(Panel):
             self._news = time.monotonic()
         if self.growing and time.monotonic() - self._news < _PATIENCE:
             return True
-        if self._root is not None:
-            self._following.value = False
+        self.following = False
+        self.fill()
         return False
 
     def close(self) -> None:
+        self.following = False
         self._stop.set()
         super().close()
 
     # --- what is shown ---
 
     def build(self) -> Box:
-        from ipywidgets import Checkbox
-
-        heard = self.heard
-        first, last = self.steps[0], self.steps[-1]
-        self._slider = slide("step", heard(self.go_to), hook="step", low=first, high=last, value=self.step)
-        self._chooser = choose("group", [("–", None)], heard(self.choose_group), hook="group")
-        self._more = choose("also draw", ["–"], heard(self.choose_extra), hook="extra")
-        self._chooser.layout.width = self._slider.layout.width = "min(34em, 100%)"
-        every = f"look every {self.every:g} s"
-        self._following = Checkbox(False, description=every, indent=False).add_class("mk-follow")
-        self._following.observe(lambda change: self.follow(change["new"]), "value")
-        self._about, self._curves, self._shown = shows("about"), shows("curves"), shows("completions")
-        back = press("◀ group", heard(self.previous_group), hook="previous", tip="previous group")
-        on = press("group ▶", heard(self.next_group), hook="next", tip="next group")
+        heard, first, last = self.heard, self.steps[0], self.steps[-1]
+        slider = slide("step", heard(self.go_to), hook="step", low=first, high=last, value=self.step)
+        groups = choose("group", [("–", None)], heard(self.choose_group), hook="group")
+        groups.layout.width = slider.layout.width = "min(34em, 100%)"
+        more = choose("also draw", ["–"], heard(self.choose_extra), hook="extra")
         look = press("look again", heard(self.refresh), hook="refresh", tip="read what the run has written since")
-        box = stack(
-            self._about, row(self._slider, self._more, look, self._following), self._curves,
-            row(self._chooser, back, on), self._shown,
+        follow = tick(f"look every {self.every:g} s", heard(self.follow), hook="follow")
+        return stack(
+            shows("about"), row(slider, more, look, follow), shows("curves"),
+            row(groups, *steps("group", heard(self.previous_group), heard(self.next_group))), shows("completions"),
         )  # fmt: skip
-        self._show(box)
-        return box
+
+    def state(self) -> dict[str, Any]:
+        columns = _columns(self.metrics) or ["–"]
+        return {
+            "step": {"min": self.steps[0], "max": self.steps[-1], "value": self.step},
+            "group": {"options": self._labels() or [("–", None)], "value": self.group if self._groups else None},
+            "extra": {"options": columns, "value": self.extra or columns[0]},
+            "follow": self.following,
+            "about": self._about_html(),
+            "curves": curves_html(self.metrics, self.step, self.extra) + step_html(self.metrics, self.step),
+            "completions": self._group_html(),
+        }
+
+    def fill(self) -> None:
+        with self._lock:
+            super().fill()
 
     def static(self) -> str:
-        return page(
-            f"{self._about_html()}{curves_html(self.metrics, self.step, self.extra)}"
-            f"{step_html(self.metrics, self.step)}{self._groups_html()}{self._heading_html()}{self._group_html()}",
-            "run",
-        )
+        shown, labels = self.state(), self._labels()
+        items = "".join(f"<li>{escape(label)}</li>" for label, _ in labels)
+        groups = f"<details><summary>all groups of the step</summary><ul>{items}</ul></details>" if items else ""
+        heading = f"<h4>step {self._sampled_at}, group {escape(labels[self.group][0])}</h4>" if items else ""
+        return page(f"{shown['about']}{shown['curves']}{groups}{heading}{shown['completions']}", "run")
 
     def summary(self) -> str:
         sampled = f"{len(self._rollouts.steps)} of them with completions" if self._rollouts.steps else "no completions"
         state = "not ended" if self.growing else "ended"
         return f"run {self._path.name}: {len(self.metrics)} steps logged, {sampled}; {state}; at step {self.step}"
-
-    def _show(self, box: Box | None = None) -> None:
-        """Bring the controls and what they show into line with the state; nothing before they are built."""
-        if self._root is None and box is None:
-            return
-        with self._lock:
-            with self.filling():
-                # The range is widened before the value moves, whichever way it goes.
-                self._slider.min = min(self._slider.min, self.steps[0])
-                self._slider.max = max(self._slider.max, self.steps[-1])
-                self._slider.value = self.step
-                self._slider.min, self._slider.max = self.steps[0], self.steps[-1]
-                self._chooser.options = self._labels()
-                self._chooser.value = self.group if self._groups else None
-                self._more.options = _columns(self.metrics) or ["–"]
-                self._more.value = self.extra or self._more.options[0]
-            self._about.value = page(self._about_html(), "about")
-            drawn = curves_html(self.metrics, self.step, self.extra)
-            self._curves.value = page(drawn + step_html(self.metrics, self.step), "curves")
-            self._shown.value = page(self._group_html(), "completions")
 
     def _about_html(self) -> str:
         state = badge("not ended", "warn") if self.growing else badge("ended")
@@ -222,18 +209,8 @@ class RunPanel(Panel):
         trouble = f'<p class="mk-warn" role="status" data-mk="trouble">{escape(said)}</p>' if said else ""
         return f"<p><b>{escape(self._path.name)}</b> {state} {len(self.metrics):,} steps logged</p>{trouble}"
 
-    def _labels(self) -> list[tuple[str, int | None]]:
-        n = len(self._groups)
-        return [(label_of(rows, i, n), i) for i, rows in enumerate(self._groups)] or [("–", None)]
-
-    def _groups_html(self) -> str:
-        items = "".join(f"<li>{escape(label)}</li>" for label, i in self._labels() if i is not None)
-        return f"<details><summary>all groups of the step</summary><ul>{items}</ul></details>" if items else ""
-
-    def _heading_html(self) -> str:
-        return (
-            f"<h4>step {self._sampled_at}, group {escape(self._labels()[self.group][0])}</h4>" if self._groups else ""
-        )
+    def _labels(self) -> list[tuple[str, int]]:
+        return [(label_of(rows, i, len(self._groups)), i) for i, rows in enumerate(self._groups)]
 
     def _group_html(self) -> str:
         if not self._groups:
@@ -247,15 +224,13 @@ class RunPanel(Panel):
 
     # --- what is read ---
 
-    def _state(self) -> tuple:
+    def _written(self) -> tuple:
         """What changes on disk when the run writes: sizes and times of its tables."""
         found = []
         for name in ("run.json", "metrics.csv", "rollouts.jsonl", "rollouts.parquet"):
-            try:
+            with suppress(FileNotFoundError):
                 stat = (self._path / name).stat()
-                found.append((stat.st_size, stat.st_mtime_ns))
-            except FileNotFoundError:
-                found.append(None)
+                found.append((name, stat.st_size, stat.st_mtime_ns))
         return tuple(found)
 
     def _all_steps(self) -> list[int]:
