@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medr1kit.models.load import origin_of
+from medr1kit.results.tables import score
 
 if TYPE_CHECKING:
+    import pandas as pd
     from datasets import Dataset
     from huggingface_hub import ModelCard
 
@@ -83,3 +85,28 @@ Load it with `medr1kit.load_model(FOLDER)`. All arguments are in `run.json`, cur
 
 For research and teaching. Not for clinical use.
 """)
+
+
+def add_score(folder: Path, preds: pd.DataFrame) -> None:
+    """Write the accuracy of a run's predictions into its card, where the Hub looks for results.
+
+    Args:
+        folder: the run's.
+        preds: predictions of one data set, which the run was not trained on.
+    """
+    from huggingface_hub import EvalResult, ModelCard
+
+    card, row = ModelCard.load(folder / "README.md"), score(preds).iloc[0]
+    source = ", ".join(dict.fromkeys(name for name in preds["source"] if name)) or "unknown"
+    card.data.model_name = folder.name
+    card.data.eval_results = [
+        EvalResult(
+            task_type="visual-question-answering",
+            dataset_type=source,
+            dataset_name=f"{source}, {row['n']} questions held out by image and patient",
+            metric_type="accuracy",
+            metric_value=round(float(row["accuracy"]), 4),
+            metric_name=f"accuracy [{row['low']:.3f}, {row['high']:.3f}]",
+        )
+    ]
+    card.save(folder / "README.md")
