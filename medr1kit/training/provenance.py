@@ -96,7 +96,7 @@ def add_score(folder: Path, preds: pd.DataFrame) -> None:
     """
     from huggingface_hub import EvalResult, ModelCard
 
-    card, row = ModelCard.load(folder / "README.md"), score(preds).iloc[0]
+    card, row = ModelCard.load(folder / "README.md"), score(preds, by=None).iloc[0]
     source = ", ".join(dict.fromkeys(name for name in preds["source"] if name)) or "unknown"
     card.data.model_name = folder.name
     card.data.eval_results = [
