@@ -233,12 +233,14 @@ def test_what_is_no_number_of_rounds_is_refused(fresh_tiny, train_phantoms, tmp_
 
 
 def test_without_a_shared_prefix_it_is_refused_in_one_sentence(train_phantoms, tmp_path, one_thread):
-    with pytest.raises(DataError, match=r"shares prompts.*not asked for.*leave dynamic_sampling out") as refused:
+    with pytest.raises(
+        DataError, match=r"dynamic_sampling needs shared prompts.*not asked for; leave it out"
+    ) as refused:
         train(train_phantoms, tmp_path, dynamic_sampling=2, shared_prefix=False)
     assert "\n" not in str(refused.value)
     with (
         pytest.warns(UserWarning, match="TRL's own step is run"),
-        pytest.raises(DataError, match=r"shares prompts.*LoRA dropout"),
+        pytest.raises(DataError, match=r"needs shared prompts.*LoRA dropout"),
     ):
         train(train_phantoms, tmp_path, dynamic_sampling=2, lora={"dropout": 0.1})
     assert not list(tmp_path.iterdir())

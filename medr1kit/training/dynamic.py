@@ -40,14 +40,13 @@ whether it pays is not shown.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from medr1kit.models.shared_prefix.prompts import Prefix
 from medr1kit.models.shared_prefix.sampling import Rollouts
 from medr1kit.training.recording import RolloutRecorder
 from medr1kit.training.shared_trainer import SharedPrefixGRPOTrainer
@@ -58,15 +57,16 @@ RESERVE = 2503_14476
 
 
 @dataclass(frozen=True, eq=False)
-class _Group:
-    """The completions of one question."""
+class _Completion:
+    """One completion and all that its step needs to know of it."""
 
-    rows: list[dict]  # of the data set: the question, once a completion
-    read: int  # prompt tokens, all rows together
-    drawn: Rollouts
-    rewards: torch.Tensor  # (completions, reward functions)
-    extra: dict[str, list]  # columns that reward functions logged
-    rollouts: list[dict]  # rows for the run
+    row: dict  # of the data set
+    read: int  # prompt tokens
+    tokens: list[int]
+    noted: tuple[torch.Tensor, ...]  # log-probabilities and entropies (tokens,), where the loss needs them
+    rewards: torch.Tensor  # (reward functions,)
+    extra: dict[str, Any]  # columns that reward functions logged
+    rollout: dict  # its row of the run
 
 
 class ResamplingGRPOTrainer(SharedPrefixGRPOTrainer):
@@ -93,54 +93,52 @@ class ResamplingGRPOTrainer(SharedPrefixGRPOTrainer):
             )
         self.rounds, self.recorder = rounds, recorder
         self._reserve = _reserve(len(self.train_dataset), self.args.seed)
-        self._batch: list[_Group] | None = None  # chosen, and not handed to the step yet
+        self._batch: list[_Completion] | None = None  # chosen, and not handed to the step yet
 
     def chosen(self, inputs):
-        first = self._drawn_groups(inputs)
-        batch, drawn, done = list(first), list(first), 0
-        while done < self.rounds and (dull := [i for i, group in enumerate(batch) if not self._teaches(group)]):
+        first = self._groups(inputs)
+        batch, drawn, rounds = list(first), list(first), 0
+        while rounds < self.rounds and (dull := [i for i, group in enumerate(batch) if not self._teaches(group)]):
             questions = [self.train_dataset[next(self._reserve)] for _ in dull]
-            fresh = self._drawn_groups([dict(row) for row in questions for _ in range(self.num_generations)])
+            fresh = self._groups([dict(row) for row in questions for _ in range(self.num_generations)])
             for place, group in zip(dull, filter(self._teaches, fresh)):
                 batch[place] = group
             drawn += fresh
-            done += 1
-        self._note(first, batch, drawn, done)
-        self._batch = batch
-        return [row for group in batch for row in group.rows]
+            rounds += 1
+        self._note(first, batch, drawn, rounds)
+        self._batch = [one for group in batch for one in group]
+        return [one.row for one in self._batch]
 
-    def sampled(self, model: Any, prefix: Prefix) -> Rollouts:
+    def sampled(self, model, prefix):
         if self._batch is None:
             return super().sampled(model, prefix)
-        return _joined([group.drawn for group in self._batch])
+        tokens = [one.tokens for one in self._batch]
+        noted = [  # log-probabilities, then entropies, 0 behind each completion's end
+            pad_sequence([row[: len(ids)] for row, ids in zip(rows, tokens)], batch_first=True)
+            for rows in zip(*(one.noted for one in self._batch))
+        ]
+        return Rollouts(tokens, *(noted or (None, None)), steps=0, branch_steps=0)
 
     def rewarded(self, inputs, prompts, completions, completion_ids_list):
         if self._batch is None:
             return super().rewarded(inputs, prompts, completions, completion_ids_list)
-        batch, self._batch = self._batch, None  # the last that is handed over
-        return torch.cat([group.rewards for group in batch])
+        batch, self._batch = self._batch, None  # rewards are the last that is handed over
+        return torch.stack([one.rewards for one in batch])
 
-    def _drawn_groups(self, rows: list[dict]) -> list[_Group]:
-        """Completions of rows, group after group; of what they say and earn nothing is written yet."""
+    def _groups(self, rows: list[dict]) -> list[list[_Completion]]:
+        """Completions of rows, group by group; what they say and earn is not written yet."""
         self.recorder.held = rollouts = []
-        read, drawn, rewards, extra = self.draw(rows)
+        read, drawn, rewards, columns = self.draw(rows)
         self.recorder.held = None
-        size = self.num_generations
-        return [
-            _Group(
-                rows[part],
-                sum(read[part]),
-                _part(drawn, part),
-                rewards[part],
-                {name: values[part] for name, values in extra.items()},
-                rollouts[part],
-            )
-            for part in (slice(i, i + size) for i in range(0, len(rows), size))
-        ]
+        noted = [()] * len(rows) if drawn.log_probs is None else zip(drawn.log_probs, drawn.entropies)
+        extra = [{name: values[i] for name, values in columns.items()} for i in range(len(rows))]
+        found = [_Completion(*one) for one in zip(rows, read, drawn.tokens, noted, rewards, extra, rollouts)]
+        return [found[i : i + self.num_generations] for i in range(0, len(found), self.num_generations)]
 
-    def _teaches(self, group: _Group) -> bool:
+    def _teaches(self, group: list[_Completion]) -> bool:
         """Whether two completions of a group earn different rewards; one without any reward is left out."""
-        scored = group.rewards[~group.rewards.isnan().all(1)]  # (scored completions, functions)
+        rewards = torch.stack([one.rewards for one in group])
+        scored = rewards[~rewards.isnan().all(1)]  # (scored completions, functions)
         if len(scored) == 0:
             return False
         earned = scored * self.reward_weights.to(scored.device)
@@ -149,20 +147,19 @@ class ResamplingGRPOTrainer(SharedPrefixGRPOTrainer):
         low, high = earned.nan_to_num(torch.inf).amin(0), earned.nan_to_num(-torch.inf).amax(0)
         return not torch.isclose(high, low).logical_or(high < low).all()
 
-    def _note(self, first: list[_Group], batch: list[_Group], drawn: list[_Group], rounds: int) -> None:
-        """Write and log what was drawn; the step itself sees the batch alone."""
-        unused = [group for group in drawn if group not in batch]
-        self.state.num_input_tokens_seen += sum(group.read + sum(map(len, group.drawn.tokens)) for group in unused)
-        for name in dict.fromkeys(name for group in batch for name in group.extra):
-            missing = [None] * self.num_generations
-            self.log_extra(name, [value for group in batch for value in group.extra.get(name, missing)])
-        used, others = ([row for group in groups for row in group.rollouts] for groups in (batch, unused))
-        self.recorder.write(used, self.log_metric, others)
-        rewards = torch.cat([group.rewards for group in drawn])
+    def _note(self, first: list, batch: list, drawn: list, rounds: int) -> None:
+        """Write and log what was drawn, groups all; the step itself sees the batch alone."""
+        used = [one for group in batch for one in group]
+        unused = [one for group in drawn if group not in batch for one in group]
+        self.state.num_input_tokens_seen += sum(one.read + len(one.tokens) for one in unused)
+        for name in dict.fromkeys(name for one in used for name in one.extra):
+            self.log_extra(name, [one.extra.get(name) for one in used])
+        self.recorder.write([one.rollout for one in used], self.log_metric, [one.rollout for one in unused])
+        rewards = torch.stack([one.rewards for one in used + unused])
         total = (rewards * self.reward_weights.to(rewards.device)).nansum(1)[~rewards.isnan().all(1)]
         self.log_metric("dynamic/replaced", sum(one is not other for one, other in zip(first, batch)) / len(batch))
         self.log_metric("dynamic/rounds", float(rounds))
-        self.log_metric("dynamic/extra_completions", float(sum(len(group.rows) for group in drawn[len(batch) :])))
+        self.log_metric("dynamic/extra_completions", float(len(unused)))
         self.log_metric("dynamic/zero_variance_drawn", sum(not self._teaches(group) for group in drawn) / len(drawn))
         self.log_metric("dynamic/reward_drawn", total.mean().item())
 
@@ -172,21 +169,3 @@ def _reserve(n: int, seed: int) -> Iterator[int]:
     generator = np.random.default_rng((seed, RESERVE))
     while True:
         yield from generator.permutation(n).tolist()
-
-
-def _part(drawn: Rollouts, rows: slice) -> Rollouts:
-    noted = (None if numbers is None else numbers[rows] for numbers in (drawn.log_probs, drawn.entropies))
-    return Rollouts(drawn.tokens[rows], *noted, drawn.steps, drawn.branch_steps)
-
-
-def _joined(parts: list[Rollouts]) -> Rollouts:
-    """What was sampled apart as one batch, its numbers 0 behind each completion's end."""
-
-    def stacked(name: str) -> torch.Tensor | None:
-        if getattr(parts[0], name) is None:
-            return None
-        rows = (row[: len(ids)] for part in parts for row, ids in zip(getattr(part, name), part.tokens))
-        return pad_sequence(list(rows), batch_first=True)
-
-    tokens = [ids for part in parts for ids in part.tokens]
-    return replace(parts[0], tokens=tokens, log_probs=stacked("log_probs"), entropies=stacked("entropies"))

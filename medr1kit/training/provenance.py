@@ -97,16 +97,9 @@ def add_score(folder: Path, preds: pd.DataFrame) -> None:
     from huggingface_hub import EvalResult, ModelCard
 
     card, row = ModelCard.load(folder / "README.md"), score(preds, by=None).iloc[0]
-    source = ", ".join(dict.fromkeys(name for name in preds["source"] if name)) or "unknown"
+    source = ", ".join(preds["source"].dropna().unique()) or "unknown"
+    held_out = {"dataset_type": source, "dataset_name": f"{source}, {row['n']} questions held out by image and patient"}
+    accuracy = {"metric_type": "accuracy", "metric_value": round(float(row["accuracy"]), 4)}
     card.data.model_name = folder.name
-    card.data.eval_results = [
-        EvalResult(
-            task_type="visual-question-answering",
-            dataset_type=source,
-            dataset_name=f"{source}, {row['n']} questions held out by image and patient",
-            metric_type="accuracy",
-            metric_value=round(float(row["accuracy"]), 4),
-            metric_name=f"accuracy [{row['low']:.3f}, {row['high']:.3f}]",
-        )
-    ]
+    card.data.eval_results = [EvalResult(task_type="visual-question-answering", **held_out, **accuracy)]
     card.save(folder / "README.md")

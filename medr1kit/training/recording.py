@@ -129,26 +129,25 @@ class RolloutRecorder(Recorder):
         n = len(given["completions"])
         if self._model is None or not self._model.training or any(len(pay) != n for pay in paid):
             return  # TRL refuses the wrong number of rewards by name
-        paid = torch.tensor([[math.nan if one is None else one for one in pay] for pay in paid]).T.tolist()
-        rows = gather_object([self._row(i, given, dict(zip(self.names, pay))) for i, pay in enumerate(paid)])
+        paid = torch.tensor([list(map(_number, pay)) for pay in paid]).T.tolist()  # as float32, like TRL
+        rows = gather_object([self._row(given, i, pay) for i, pay in enumerate(paid)])
         if self.held is None:
             self.write(rows, given["log_metric"])
         else:
             self.held += rows
 
-    def _row(self, i: int, given: Mapping[str, Any], paid: Mapping[str, float]) -> dict[str, Any]:
+    def _row(self, given: Mapping[str, Any], i: int, paid: Sequence[float]) -> dict[str, Any]:
         """One completion as a row of the run's rollouts."""
-
-        def said(*columns: str) -> dict[str, Any]:
-            return {column: given[column][i] if column in given else None for column in columns}
-
-        n, options = len(given["completions"]), said("options")["options"]
-        text, tokens = text_of(given["completions"][i]), given["completion_ids"][i]
-        row = {"step": given["trainer_state"].global_step + 1} | said("id")
-        row |= {"rollout": (self._args.process_index * n + i) % self._args.num_generations}
-        row |= said("question", "options") | {"answer": parse_solution(given["solution"][i])} | said("modality", "task")
-        row |= {"text": text, "predicted": self.format.parse(text, options).answer}
-        row |= {name: None if math.isnan(value) else value for name, value in paid.items()}
+        source = {name: column[i] for name, column in given.items() if isinstance(column, list)}
+        number = self._args.process_index * len(given["completions"]) + i  # among those of all processes
+        text, tokens = text_of(source["completions"]), source["completion_ids"]
+        row = {"step": given["trainer_state"].global_step + 1, "id": source.get("id")}
+        row |= {"rollout": number % self._args.num_generations}
+        row |= {name: source.get(name) for name in ("question", "options")}
+        row |= {"answer": parse_solution(source["solution"])}
+        row |= {name: source.get(name) for name in ("modality", "task")}
+        row |= {"text": text, "predicted": self.format.parse(text, row["options"]).answer}
+        row |= {name: None if math.isnan(pay) else pay for name, pay in zip(self.names, paid)}
         ended = bool(tokens) and tokens[-1] in self._ends
         return row | {"advantage": None, "n_tokens": len(tokens), "truncated": not ended, "used": True}
 
@@ -162,7 +161,7 @@ class RolloutRecorder(Recorder):
         """
         if self.writer is None:
             return
-        paid = torch.tensor([[math.nan if row[name] is None else row[name] for name in self.names] for row in rows])
+        paid = torch.tensor([[_number(row[name]) for name in self.names] for row in rows])
         for row, advantage in zip(rows, advantages(paid, self._args)):
             row["advantage"] = advantage
         rows = [*rows, *({**row, "advantage": 0.0, "used": False} for row in unused)]
@@ -211,6 +210,10 @@ def _spread(numbers: torch.Tensor, dim: int | None) -> torch.Tensor:
     mean = numbers.nanmean(dim, keepdim=True)
     variance = ((numbers - mean) ** 2).nanmean(dim, keepdim=True)
     return (variance * torch.where(n > 1, n / (n - 1), math.nan)).sqrt()
+
+
+def _number(pay: float | None) -> float:
+    return math.nan if pay is None else float(pay)
 
 
 def _name(reward: Any) -> str:

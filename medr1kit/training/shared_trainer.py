@@ -246,15 +246,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         return same_weights and self.beta == 0 and not self._entropy_bonus_enabled and self.top_entropy_quantile == 1
 
     def _get_per_token_logps_and_entropies(
-        self,
-        model,
-        input_ids,
-        attention_mask,
-        logits_to_keep,
-        batch_size=None,
-        compute_entropy=False,
-        *_,  # what TRL feeds its own forward pass
-        **__,
+        self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, compute_entropy=False, *_, **__
     ):
         ids, mask = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:]  # (rows, completion tokens)
         loss = self._rows is not None

@@ -14,8 +14,8 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,7 +133,7 @@ def train_grpo(
     from trl import GRPOConfig, GRPOTrainer
 
     from medr1kit.training.recording import RolloutRecorder
-    from medr1kit.training.trainers import resampling, trainer_class
+    from medr1kit.training.trainers import trainer_class
 
     format = format_named(format)
     _require_images(dataset)
@@ -153,11 +153,20 @@ def train_grpo(
     if shared_prefix:
         kind, not_shared = trainer_class(model, args, rows, adapter)
     if dynamic_sampling:
-        kind = resampling(dynamic_sampling, recorder, not_shared)
+        kind = _resampling(dynamic_sampling, recorder, not_shared)
     config = run_config("grpo", model, dataset, format, args, adapter, seed)
     config |= {"rewards": recorder.names, "dynamic_sampling": dynamic_sampling, "shared_prefix": not_shared or True}
     made = {"model": model, "args": args, "train_dataset": rows, "processing_class": processor, "peft_config": adapter}
     return _run(kind, made | {"reward_funcs": recorder.rewards}, recorder, config, overwrite)
+
+
+def _resampling(rounds: int, recorder: Recorder, not_shared: str | None) -> Callable:
+    """What builds the trainer of dynamic sampling, a part of the step that shares prompts."""
+    if not_shared:
+        raise DataError(f"dynamic_sampling needs shared prompts, and there are none: {not_shared}; leave it out")
+    from medr1kit.training.dynamic import ResamplingGRPOTrainer
+
+    return partial(ResamplingGRPOTrainer, rounds=rounds, recorder=recorder)
 
 
 def _no_placeholders(model: PreTrainedModel, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -275,7 +284,9 @@ def _run(kind: Callable, made: Mapping[str, Any], recorder: Recorder, config: di
     """Build a trainer and train; write adapter or weights and a model card, and return the run."""
     from transformers import PrinterCallback
 
-    with _no_warning_of_old_words():
+    with warnings.catch_warnings():
+        # TRL says gradient_checkpointing where transformers 5 wants activation_checkpointing; nothing a user can do.
+        warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
         trainer = kind(**made, callbacks=[recorder])
         folder, accelerator = Path(trainer.args.output_dir), trainer.accelerator
         _refuse_lone_processes(accelerator)
@@ -301,14 +312,6 @@ def _run(kind: Callable, made: Mapping[str, Any], recorder: Recorder, config: di
         model_card(config, result.metrics).save(folder / "README.md")
     accelerator.wait_for_everyone()
     return load_run(folder)
-
-
-@contextmanager
-def _no_warning_of_old_words() -> Iterator[None]:
-    """TRL says gradient_checkpointing where transformers 5 wants activation_checkpointing; nothing a user can do."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
-        yield
 
 
 def _refuse_lone_processes(accelerator: Any) -> None:

@@ -8,15 +8,11 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 import warnings
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from medr1kit.models.shared_prefix.conditions import why_not_shared
-from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from datasets import Dataset
     from peft import PeftConfig
     from transformers import PreTrainedModel
@@ -82,19 +78,3 @@ def changed_in(trainer: type) -> str | None:
             return f"{trainer.__name__}.{name}"
     made = inspect.unwrap(trainer.__init__).__code__.co_names  # the attributes that it sets are among them
     return next((f"{trainer.__name__}.{name}" for name in _ATTRIBUTES if name not in made), None)
-
-
-def resampling(rounds: int, recorder: Any, not_shared: str | None) -> Callable[..., GRPOTrainer]:
-    """Return what builds the trainer of dynamic sampling, which is one that shares prompts.
-
-    Raises:
-        DataError: if prompts are not shared; ``not_shared`` says why.
-    """
-    if not_shared:
-        raise DataError(
-            f"dynamic_sampling is a part of the step that shares prompts, and TRL's own step is run ({not_shared}); "
-            "leave dynamic_sampling out"
-        )
-    from medr1kit.training.dynamic import ResamplingGRPOTrainer
-
-    return partial(ResamplingGRPOTrainer, rounds=rounds, recorder=recorder)
