@@ -91,7 +91,7 @@ class RolloutRecorder(Recorder):
         self.names = [_name(reward) for reward in rewards]
         self.rewards = [self._noting(place, reward) for place, reward in enumerate(rewards)]
         self.held: list[dict] | None = None
-        self._paid: dict[int, Sequence[float | None]] = {}  # of the completions at hand, by the reward's place
+        self._paid: dict[int, list[float | None]] = {}  # of the completions at hand, by the reward's place
         self._model: Any = None
 
     def on_train_begin(self, args, state, control, model=None, processing_class=None, **kwargs):
@@ -105,8 +105,8 @@ class RolloutRecorder(Recorder):
         if isinstance(reward, str | torch.nn.Module):
             raise DataError(f"reward {self.names[place]!r} is a model; pass a function that asks it")
 
-        def note(pay: Sequence[float | None], given: Mapping[str, Any]) -> Sequence[float | None]:
-            self._paid[place] = pay
+        def note(pay: Iterable[float | None], given: Mapping[str, Any]) -> list[float | None]:
+            self._paid[place] = pay = list(pay)
             if len(self._paid) == len(self.rewards):
                 self._take(given)
             return pay
