@@ -100,11 +100,9 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
 
     # Reading prompts
 
-    def _get_dataloader(
-        self, dataset, description, batch_size, sampler_fn=None, is_training=False, dataloader_key=None
-    ):
+    def _get_dataloader(self, dataset, *args, **kwargs):
         read = OnceDecoded(dataset) if isinstance(dataset, Dataset) else dataset  # a stream is repeated by TRL itself
-        return super()._get_dataloader(read, description, batch_size, sampler_fn, is_training, dataloader_key)
+        return super()._get_dataloader(read, *args, **kwargs)
 
     def _generate_and_score_completions(self, inputs):
         inputs = self.chosen(inputs) if self.model.training else inputs
