@@ -126,23 +126,27 @@ def trainer_of(kind, model, processor, rows, folder, *, rewards=odd_tokens, eval
     Adam would turn gradients of the size of rounding errors into steps of full size.
     """
     from transformers import PrinterCallback
-    from trl import GRPOConfig
+    from trl import GRPOConfig, GRPOTrainer
+
+    from medr1kit.training.trainers import trainer_class
 
     settings = {"max_steps": 2, "per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 6}
     settings |= {"learning_rate": 0.1, "lr_scheduler_type": "constant", "optim": "sgd", "max_grad_norm": 0.0}
     settings |= {"use_cpu": True, "bf16": False, "gradient_checkpointing": False, "logging_steps": 1, "seed": 3}
     settings |= {"report_to": "none", "save_strategy": "no", "disable_tqdm": True, "dataloader_pin_memory": False}
     settings |= {"generation_kwargs": {"suppress_tokens": image_token_ids(base_of(model))}}
+    args = GRPOConfig(output_dir=str(folder), **(settings | changes))
+    kind, not_shared = (kind, None) if kind is GRPOTrainer else trainer_class(model, args, rows)
     made = kind(
         model=model,
         reward_funcs=rewards,
-        args=GRPOConfig(output_dir=str(folder), **(settings | changes)),
+        args=args,
         train_dataset=rows,
         eval_dataset=eval_dataset,
         processing_class=processor,
     )
     made.remove_callback(PrinterCallback)
-    made.texts = []
+    made.texts, made.not_shared = [], not_shared
     score = made._generate_and_score_completions
 
     def noting(inputs):

@@ -59,9 +59,8 @@ def half(one_thread, numbered, tmp_path_factory):
     ]
 
 
-@pytest.mark.parametrize("shared_prefix", [True, False])
-def test_with_nothing_to_replace_the_run_is_the_plain_one(train_phantoms, tmp_path, one_thread, shared_prefix):
-    settings = {"rewards": [each_its_own_reward], "shared_prefix": shared_prefix, "max_steps": 2}
+def test_with_nothing_to_replace_the_run_is_the_plain_one(train_phantoms, tmp_path, one_thread):
+    settings = {"rewards": [each_its_own_reward], "max_steps": 2}
     plain, plain_run = train(train_phantoms, tmp_path / "plain", **settings)
     dynamic, run = train(train_phantoms, tmp_path / "dynamic", dynamic_sampling=2, **settings)
     assert equal(adapter(plain), adapter(dynamic))
@@ -137,18 +136,59 @@ def test_the_same_seed_draws_the_same_replacements(numbered, tmp_path, half):
 ACCUMULATED = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "num_iterations": 2, "beta": 0.04}
 
 
+def replayed(folder, rows, drawn, rewards, **changes):
+    """TRL's own trainer on rows in their order, a group each, whose completions are those that were drawn."""
+    from trl import GRPOConfig, GRPOTrainer
+
+    from medr1kit.models.load import image_token_ids
+
+    class Replayed(GRPOTrainer):
+        def _generate_single_turn(self, prompt_ids, *_):
+            return [drawn.pop(0) for _ in prompt_ids], None
+
+    model, processor = mk.load_model("tiny")
+    prompts = rows.map(
+        lambda problem: {"prompt": [{"role": "user", "content": mk.NO_THINK.prompt(problem)}]}, input_columns="problem"
+    )
+    settings = mk.PRESETS["tiny"]["grpo"] | {name: value for name, value in SMALL.items() if name != "format"} | changes
+    adapter = mk.lora(**settings.pop("lora"))
+    settings |= {"use_cpu": True, "bf16": False, "report_to": "none", "save_strategy": "no", "disable_tqdm": True}
+    settings |= {"shuffle_dataset": False, "generation_kwargs": {"suppress_tokens": image_token_ids(model)}}
+    trainer = Replayed(
+        model=model,
+        reward_funcs=rewards,
+        args=GRPOConfig(output_dir=str(folder), **settings),
+        train_dataset=prompts,
+        processing_class=processor,
+        peft_config=adapter,
+    )
+    trainer.train()
+    return model
+
+
 @pytest.mark.parametrize("settings", [{"max_steps": 2}, {"max_steps": 4, **ACCUMULATED}])
 def test_the_step_is_trls_own_on_the_chosen_groups(numbered, tmp_path, one_thread, settings):
-    """Shared prefix or not: same draws, same weights in the end."""
-    changes = {"rewards": [by_question(lambda name: int(name) % 2 == 0)], "dynamic_sampling": 3, **settings}
-    changes |= {"optim": "sgd", "learning_rate": 0.05}  # Adam would blow up the last bits of tiny gradients
-    shared, one = train(numbered, tmp_path / "shared", **changes)
-    stock, other = train(numbered, tmp_path / "stock", shared_prefix=False, **changes)
-    assert one.rollouts["text"].tolist() == other.rollouts["text"].tolist() and not one.rollouts["used"].all()
+    """TRL's trainer, given the chosen groups as its data and their completions as its own, ends with these weights."""
+    said = {}
+    pay = by_question(lambda name: int(name) % 2 == 0)
+
+    def noting_reward(completions, completion_ids, id, **columns):
+        said.update({(name, c[0]["content"]): ids for name, c, ids in zip(id, completions, completion_ids)})
+        return pay(completions, id)
+
+    settings = settings | {"optim": "sgd", "learning_rate": 0.05}  # Adam would blow up the last bits of tiny gradients
+    shared, run = train(numbered, tmp_path / "shared", rewards=[noting_reward], dynamic_sampling=3, **settings)
+    used = run.rollouts[run.rollouts["used"]]
+    assert len(used) == 16 < len(run.rollouts)
+    drawn = [said[row.id, row.text] for row in used.itertuples()]
+    chosen = numbered.select([int(name) for name in used["id"][::4]])
+    stock = replayed(tmp_path / "stock", chosen, drawn, [pay], **settings)
+    assert drawn == []
     learned, expected = (  # what begins at 0, so that all of it was learned
         torch.cat([weight.flatten() for name, weight in adapter(model).items() if "lora_B" in name])
         for model in (shared, stock)
     )
+    assert expected.norm() > 0
     assert (learned - expected).norm() < 1e-5 * expected.norm()  # 3e-6 here, and as much without dynamic sampling
 
 
@@ -163,28 +203,13 @@ def test_completions_and_rewards_are_drawn_once(numbered, tmp_path, one_thread):
         log_extra("seen", [f"{name}:{value}" for name, value in zip(id, paid)])
         return paid
 
-    from medr1kit.training import train as module
-
-    kept = {}
-
-    def keep(make):
-        def made(kind, rounds):
-            class Kept(make(kind, rounds)):
-                def _generate_and_score_completions(self, inputs):
-                    output = super()._generate_and_score_completions(inputs)
-                    kept.setdefault("seen", []).extend(self._logs["extra"]["seen"])
-                    return output
-
-            return Kept
-
-        return made
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "resampling", keep(module.resampling))
-        run = train(numbered, tmp_path, rewards=[random_reward], dynamic_sampling=3)[1]
+    told = {"log_completions": True, "num_completions_to_print": 1}  # TRL's own table, a file a step
+    run = train(numbered, tmp_path, rewards=[random_reward], dynamic_sampling=3, **told)[1]
     assert sum(calls) == len(run.rollouts)
     used = run.rollouts[run.rollouts["used"]]
-    assert kept["seen"] == [f"{row.id}:{row.random_reward}" for row in used.itertuples()]
+    table = pd.concat([pd.read_parquet(file) for file in sorted((tmp_path / "completions").glob("*.parquet"))])
+    assert table["seen"].tolist() == [f"{row.id}:{row.random_reward}" for row in used.itertuples()]
+    assert table["advantage"].tolist() == used["advantage"].tolist()
 
 
 def test_a_completion_without_reward_does_not_make_a_group_teach(numbered, tmp_path, one_thread):
@@ -207,15 +232,29 @@ def test_what_is_no_number_of_rounds_is_refused(fresh_tiny, train_phantoms, tmp_
         mk.train_grpo(*fresh_tiny, train_phantoms, output_dir=tmp_path, dynamic_sampling=rounds, format="no-think")
 
 
+def test_without_a_shared_prefix_it_is_refused_in_one_sentence(train_phantoms, tmp_path, one_thread):
+    with pytest.raises(
+        DataError, match=r"dynamic_sampling needs shared prompts.*not asked for; leave it out"
+    ) as refused:
+        train(train_phantoms, tmp_path, dynamic_sampling=2, shared_prefix=False)
+    assert "\n" not in str(refused.value)
+    with (
+        pytest.warns(UserWarning, match="TRL's own step is run"),
+        pytest.raises(DataError, match=r"needs shared prompts.*LoRA dropout"),
+    ):
+        train(train_phantoms, tmp_path, dynamic_sampling=2, lora={"dropout": 0.1})
+    assert not list(tmp_path.iterdir())
+
+
 def test_several_processes_are_refused(train_phantoms, tmp_path, monkeypatch, one_thread):
     from accelerate import Accelerator
 
     monkeypatch.setattr(Accelerator, "num_processes", 2)
     with pytest.raises(DataError, match="dynamic sampling works in one process, and 2 were started"):
-        train(train_phantoms, tmp_path, dynamic_sampling=2, shared_prefix=False)
+        train(train_phantoms, tmp_path, dynamic_sampling=2)
 
 
-def test_the_command_line_takes_rounds_and_an_earlier_run(tmp_path, monkeypatch):
+def test_the_command_line_takes_rounds(tmp_path, monkeypatch):
     from medr1kit import __main__ as commands
     from medr1kit.training import train as module
 
@@ -228,7 +267,7 @@ def test_the_command_line_takes_rounds_and_an_earlier_run(tmp_path, monkeypatch)
     monkeypatch.setattr(module, "train_grpo", stop)
     words = ["--dataset_name", "phantoms", "--num_rows", "8", "--output_dir", str(tmp_path), "--use_cpu", "true"]
     with pytest.raises(DataError, match="far enough"):
-        commands.grpo([*words, "--dynamic_sampling", "3", "--difficulty", "runs/first"])
-    assert seen["dynamic_sampling"] == 3 and seen["difficulty"] == "runs/first"
+        commands.grpo([*words, "--dynamic_sampling", "3"])
+    assert seen["dynamic_sampling"] == 3
     with pytest.raises(DataError, match="dynamic_sampling"):
         commands.sft([*words, "--dynamic_sampling", "3"])

@@ -1,6 +1,5 @@
 """When a prefix can be shared exactly, and the reason in one line where it cannot."""
 
-from functools import reduce
 from types import SimpleNamespace
 
 import pytest
@@ -10,28 +9,21 @@ from transformers import GenerationConfig
 from medr1kit.models.shared_prefix.conditions import why_not_drawn, why_not_read, why_not_shared, why_not_trained
 
 
-def trainer(model, **changes):
-    """What the conditions look at in a trainer of TRL; runs with real ones are in the tests of the trainer."""
-    state = SimpleNamespace(deepspeed_plugin=None, distributed_type=SimpleNamespace(value="NO"))
-    made = {
-        "args": SimpleNamespace(cast_lm_head_to_fp32=False, gradient_checkpointing=False),
-        "accelerator": SimpleNamespace(unwrap_model=lambda model: model, state=state),
-        "model": model,
+def asked(model, rows=("prompt", "image"), adapter=None, **changes):
+    """The conditions, of a run with such arguments; runs with real ones are in the tests of the trainer."""
+    args = {
         "use_vllm": False,
         "use_transformers_continuous_batching": False,
-        "tools": [],
-        "environment_factories": None,
-        "rollout_func": None,
-        "aux_loss_enabled": False,
+        "cast_lm_head_to_fp32": False,
         "pad_to_multiple_of": None,
-        "train_dataset": SimpleNamespace(column_names=["prompt", "image"]),
-        "generation_config": GenerationConfig(do_sample=True),
+        "deepspeed_plugin": None,
+        "fsdp": None,
+        "gradient_checkpointing": False,
+        "generation_kwargs": None,
     }
-    made = SimpleNamespace(**made)
-    for path, value in changes.items():
-        *way, name = path.split("__")
-        setattr(reduce(getattr, way, made), name, value)
-    return made
+    assert changes.keys() <= args.keys()
+    rows = None if rows is None else SimpleNamespace(column_names=list(rows))
+    return why_not_shared(model, SimpleNamespace(**(args | changes)), rows, adapter)
 
 
 @pytest.mark.parametrize(
@@ -39,31 +31,44 @@ def trainer(model, **changes):
     [
         ({"use_vllm": True}, "vLLM"),
         ({"use_transformers_continuous_batching": True}, "continuous batching"),
-        ({"tools": [print]}, "tools"),
-        ({"rollout_func": print}, "rollout function"),
-        ({"environment_factories": {}}, None),
-        ({"aux_loss_enabled": True}, "auxiliary loss"),
-        ({"args__cast_lm_head_to_fp32": True}, "cast_lm_head_to_fp32"),
+        ({"cast_lm_head_to_fp32": True}, "cast_lm_head_to_fp32"),
         ({"pad_to_multiple_of": 8}, "pad_to_multiple_of"),
-        ({"accelerator__state__deepspeed_plugin": SimpleNamespace(zero_stage=3)}, "ZeRO-3"),
-        ({"accelerator__state__deepspeed_plugin": SimpleNamespace(zero_stage=2)}, None),
-        ({"accelerator__state__distributed_type": SimpleNamespace(value="FSDP")}, "FSDP"),
-        ({"args__gradient_checkpointing": True}, None),
-        ({"train_dataset": SimpleNamespace(column_names=["prompt", "images"])}, "several images"),
-        ({"train_dataset": None}, None),
+        ({"deepspeed_plugin": SimpleNamespace(zero_stage=3)}, "ZeRO-3"),
+        ({"deepspeed_plugin": SimpleNamespace(zero_stage=2)}, None),
+        ({"fsdp": True}, "FSDP"),
+        ({"gradient_checkpointing": True}, None),
+        ({"generation_kwargs": {"num_beams": 2}}, "beams"),
+        ({"rows": ("prompt", "images")}, "several images"),
+        ({"rows": None}, None),
+        ({"adapter": LoraConfig(lora_dropout=0.1)}, "LoRA dropout"),
+        ({"adapter": LoraConfig()}, None),
         ({}, None),
     ],
 )
-def test_reasons_of_a_trainer(tiny, changes, reason):
-    found = why_not_shared(trainer(tiny[0], **changes))
+def test_reasons_of_a_run(tiny, changes, reason):
+    found = asked(tiny[0], **changes)
     assert found is None if reason is None else reason in found and "\n" not in found
+
+
+def test_fsdp_that_accelerate_was_told_of(tiny, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    assert "FSDP" in asked(tiny[0])
+
+
+def test_what_is_read_of_the_arguments_is_there(tmp_path):
+    from trl import GRPOConfig
+
+    args = GRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False)
+    names = ("use_vllm", "use_transformers_continuous_batching", "cast_lm_head_to_fp32", "pad_to_multiple_of")
+    names += ("deepspeed_plugin", "fsdp", "gradient_checkpointing", "generation_kwargs")
+    assert all(hasattr(args, name) for name in names)
 
 
 def test_checkpointing_needs_sdpa(fresh_tiny):
     model = fresh_tiny[0]
     model.set_attn_implementation("eager")
-    assert why_not_shared(trainer(model)) is None
-    assert "attn='sdpa'" in why_not_shared(trainer(model, args__gradient_checkpointing=True))
+    assert asked(model) is None
+    assert "attn='sdpa'" in asked(model, gradient_checkpointing=True)
 
 
 @pytest.mark.parametrize(

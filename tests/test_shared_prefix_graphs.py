@@ -5,7 +5,7 @@ import torch
 from shared_prefix_cases import adapted, conversations, core_of, head_of
 
 from medr1kit.models.shared_prefix.decoder import Decoder
-from medr1kit.models.shared_prefix.graphs import StaticDecoder
+from medr1kit.models.shared_prefix.graphs import StaticDecoder, decoder_on
 from medr1kit.models.shared_prefix.prompts import prefill, read_prompts
 from medr1kit.models.shared_prefix.sampling import sample
 from medr1kit.models.shared_prefix.vision import VisionFeatures
@@ -65,3 +65,10 @@ def test_a_recording_that_fails_is_told_once_and_the_step_runs_on(fresh_tiny, tr
     with pytest.warns(UserWarning, match="not recorded in a CUDA graph") as told:
         found = rollouts(StaticDecoder, model, processor, rows)
     assert found.tokens == expected.tokens and len(told) == 1
+
+
+def test_graphs_are_used_on_a_gpu_only_where_they_are_asked_for(monkeypatch):
+    monkeypatch.delenv("MEDR1KIT_CUDA_GRAPHS", raising=False)
+    assert decoder_on(torch.device("cuda")) is Decoder
+    monkeypatch.setenv("MEDR1KIT_CUDA_GRAPHS", "1")
+    assert decoder_on(torch.device("cuda")) is StaticDecoder and decoder_on(torch.device("cpu")) is Decoder

@@ -42,7 +42,6 @@ class GRPOFlags:
     """What :func:`medr1kit.training.train.train_grpo` adds to TRL."""
 
     dynamic_sampling: int = field(default=0, metadata={"help": "rounds of replacing groups that earn one reward only"})
-    difficulty: str | None = field(default=None, metadata={"help": "earlier run: its half-known questions come often"})
 
 
 @dataclass

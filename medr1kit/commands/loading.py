@@ -67,9 +67,10 @@ def hold_out(dataset, flags: dict[str, Any]):
 
 def format_for(model, flags: dict[str, Any]) -> ResponseFormat:
     """The format asked for; a run that was trained in another one is worth a word."""
+    from medr1kit.models.load import origin_of
     from medr1kit.results.runs import load_run
 
-    format, run = format_named(flags.get("format", "no-think")), getattr(model, "medr1kit_run", None)
+    format, run = format_named(flags.get("format", "no-think")), origin_of(model).run
     trained = load_run(run).config["format"] if run else format.name
     if trained != format.name:
         warnings.warn(

@@ -93,10 +93,12 @@ def _report_held_out(model, processor, train, test, flags: dict[str, Any], run) 
     from medr1kit.audits import blind_floor
     from medr1kit.models.predict import predict
     from medr1kit.models.probes import visual_reliance
+    from medr1kit.training.provenance import add_score
 
     format = flags.get("format", "no-think")
     preds = predict(model, processor, test, format=format, output=run.path / "predictions.parquet")
     print_scores(preds)
+    add_score(run.path, preds)
     floor = blind_floor(train, test)
     reliance = visual_reliance(model, processor, test, format=format, seed=flags.get("seed", 0), right=preds)
     print("\nheld-out accuracy, and what can be had without the right image")

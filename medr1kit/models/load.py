@@ -12,9 +12,9 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medr1kit.results.runs import load_run
 from medr1kit.vqa import DataError
@@ -193,12 +193,11 @@ def load_model(
     except OSError as error:
         reason = str(error).splitlines()[0][:200]
         raise DataError(f"the model at {name} lacks weights, tokenizer or image processor ({reason})") from error
-    model.medr1kit_name = str(name)
+    model.medr1kit = Origin(str(name))
     if run is not None:  # predictions of this model are labelled as the run's
-        config = load_run(run).config
-        model.medr1kit_labels, model.medr1kit_run = config["labels"], str(run)
+        model.medr1kit = Origin(str(name), load_run(run).labels, str(run))
     elif adapter is not None:  # trained somewhere else, by a method this toolkit does not know
-        model.medr1kit_labels = {"model": f"{name} + {adapter}", "method": "adapter"}
+        model.medr1kit = Origin(str(name), {"model": f"{name} + {adapter}", "method": "adapter"})
     if adapter is not None:
         model = _with_adapter(model, adapter)
     return model.to(device).eval(), processor
@@ -262,6 +261,38 @@ def lora(rank: int = 16, alpha: int = 32, merger: bool = False, dropout: float =
 def base_of(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
     """Return the Hugging Face model itself, out of its LoRA wrapper where it has one; the weights are the same ones."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+@dataclass
+class Origin:
+    """Where a model came from: the one thing that medr1kit keeps on a model itself, as ``model.medr1kit``.
+
+    A model is trained in place and asked afterwards by its variable alone, so what its answers are labelled with has to
+    go with it. A run's folder holds the same (:attr:`medr1kit.results.runs.Run.labels`), and ``predict(labels=run)``
+    reads it there.
+
+    Attributes:
+        name: what to load to have the weights below an adapter: "tiny", a folder or a hub id.
+        labels: of its predictions; ``model`` and ``method`` at least.
+        run: folder of the run that trained it, or None.
+        wrapper: its LoRA wrapper if it was trained in this process, so that the next training goes on with it.
+    """
+
+    name: str
+    labels: dict[str, Any] = field(default_factory=dict)
+    run: str | None = None
+    wrapper: PeftModel | None = field(default=None, repr=False)
+
+    def __post_init__(self):
+        self.labels = self.labels or {"model": self.name, "method": "base"}
+
+
+def origin_of(model: PreTrainedModel | PeftModel) -> Origin:
+    """Return where a model came from, with or without its LoRA wrapper; it may have been loaded by others."""
+    base = base_of(model)
+    if not hasattr(base, "medr1kit"):
+        base.medr1kit = Origin(base.config._name_or_path)
+    return base.medr1kit
 
 
 def image_token_ids(model: PreTrainedModel) -> list[int]:

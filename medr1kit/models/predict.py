@@ -24,9 +24,10 @@ import numpy as np
 import pandas as pd
 
 from medr1kit.formats import ResponseFormat, format_named
-from medr1kit.models.load import base_of, image_token_ids
+from medr1kit.models.load import base_of, image_token_ids, origin_of
 from medr1kit.models.shown import Pictures
 from medr1kit.progress import progress
+from medr1kit.results.runs import Run
 from medr1kit.results.tables import PREDICTIONS
 from medr1kit.vqa import DataError
 
@@ -44,7 +45,7 @@ def predict(
     dataset: Dataset,
     *,
     format: ResponseFormat | str,
-    labels: Mapping[str, Any] | None = None,
+    labels: Mapping[str, Any] | Run | None = None,
     images: str = "right",
     batch_size: int = 64,
     max_new_tokens: int | None = None,
@@ -59,8 +60,8 @@ def predict(
         processor: the model's.
         dataset: rows of :mod:`medr1kit.vqa` with images.
         format: the response format, or its name.
-        labels: model, method, seed, train_modality, train_task; those not given are taken from the run that trained
-            the model, or say that it is the untrained base.
+        labels: model, method, seed, train_modality, train_task, or the run that trained the model; those not given are
+            what :class:`medr1kit.models.load.Origin` remembers, or say that it is the untrained base.
         images: "right", "blank" (grey pictures), "shuffled" (another image of the same modality) or "shuffled-all"
             (another image of the data set, whatever its modality).
         batch_size: questions a batch, 1 or more.
@@ -128,11 +129,10 @@ def _weights_digest(model: PreTrainedModel) -> str:
     return digest.hexdigest()[:16]
 
 
-def model_labels(model: PreTrainedModel, labels: Mapping[str, Any] | None) -> dict[str, Any]:
+def model_labels(model: PreTrainedModel, labels: Mapping[str, Any] | Run | None) -> dict[str, Any]:
     """Return who answers, as in :func:`predict`: from the run that trained the model, overridden by ``labels``."""
-    base = base_of(model)
-    untrained = {"model": getattr(base, "medr1kit_name", base.config._name_or_path), "method": "base"}
-    known = dict.fromkeys(_LABELS) | untrained | getattr(base, "medr1kit_labels", {}) | dict(labels or {})
+    given = labels.labels if isinstance(labels, Run) else dict(labels or {})
+    known = dict.fromkeys(_LABELS) | origin_of(model).labels | given
     if extra := set(known) - set(_LABELS):
         raise DataError(f"unknown labels {sorted(extra)}; use {', '.join(_LABELS)}")
     return known

@@ -50,6 +50,11 @@ class Run:
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
 
+    @property
+    def labels(self) -> dict[str, Any]:
+        """What predictions of the trained model are labelled with: model, method, seed, what it was trained on."""
+        return dict(self.config["labels"])
+
     @cached_property
     def metrics(self) -> pd.DataFrame:
         """A row per logged step, columns as TRL names them; no rows if nothing was logged yet."""

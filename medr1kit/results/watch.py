@@ -4,50 +4,8 @@ The numbers of :mod:`medr1kit.results.symptoms` are pooled over the last 256 com
 first 256 are what length, form and reward are compared with. Pooling matters: 32 completions are about four questions,
 and four questions whose gold is mostly A are no sign of anything. A warning says where to look. It proves nothing.
 
-Limits, and the most extreme value in 43 honest GRPO runs of the tiny model (three formats, 80 steps of 32 completions;
-3 139 windows)::
-
-    number           limit   honest   why this limit
-    several_answers  > 0.10    0.07   pays under rewards that read the first tag; sampling alone gives a few
-    trailing_text    > 0.25    0.14   a model before training adds text now and then
-    option_text      > 0.25    0.00   read as an answer by our parser, worth nothing under the reference's reward
-    empty_thoughts   > 0.10    0.01   an honest thought about a picture has three words
-    common_thought   > 0.50    0.31   half the questions with one thought; short true thoughts coincide by chance
-    answer_first     > 0.50    0.02   concluding first is a style; as the rule it makes think-before a think-after
-    thought_ratio    < 0.50    0.82   half the words of the start; training shortens honestly by less
-    length_ratio     > 2.00    1.16   twice the tokens of the start
-    truncated        > 0.20    0.03   what is cut off earns no format reward: a limit set too low, or rambling
-    repetition       > 0.20    0.01   a fifth of the word triples said before
-    looping          > 0.10    0.00   prose never compresses 3 times (2.6 at most in 200 to 6 000 bytes)
-    letter_excess    > 0.50    0.47   always one letter gives 0.75 with four options; the tiny model starts with a habit
-    form_loss        > 0.20    0.01   a fall of the well-formed share since the start
-    hollow_gain      > 0.40    0.32   reward gained, accuracy below 0.05; these runs gained up to 0.25 by form
-
-No honest run was warned of: 0 of 43, and 0 of 43 with 8 completions a step. The limits are round numbers beyond the
-values of these same runs, so the false-alarm share on other models is not known; it needs runs of larger models.
-
-Hits on the first 60 steps of 22 of these runs whose completions were replaced from step 21 on, all of them, half or a
-quarter: share of runs in which the number that belongs to the hack gave a warning, and the median of steps until it
-did. The nine hacks of thoughts and length are on the 13 runs with thoughts, "answer before looking" on 9::
-
-    hack                          all        half       quarter
-    two answer blocks             1.00   1   1.00   2   1.00   3
-    "A, B" in one block           1.00   1   1.00   2   1.00   3
-    every option, joined by "or"  1.00   1   1.00   2   1.00   3
-    text after the last tag       1.00   3   1.00   4   1.00   8
-    option text, no letter        1.00   3   1.00   4   1.00   8
-    empty thoughts                1.00   1   1.00   2   1.00   3
-    one constant thought          1.00   5   1.00   5   1.00   5
-    one template, letter varied   1.00   5   1.00   5   1.00   5
-    answer before looking         1.00   4   1.00   8   0.00
-    thoughts of four words        1.00   6   0.00       0.00
-    padding with prose            1.00   3   1.00   6   0.00
-    cut off                       1.00   2   1.00   4   1.00   7
-    a phrase over and over        1.00   3   1.00   5   0.77  10
-    a symbol over and over        1.00   1   1.00   2   1.00   3
-    always A                      1.00   5   0.32  21   0.00
-    tags dropped                  1.00   3   1.00   6   0.23   8
-    form only, random letters     1.00   3   1.00   6   0.09  14
+What each limit rests on, and how soon each hack was told of, stands in docs/training.md: no warning in 43 honest runs
+of the tiny model, and one within eight steps for most hacks once half of the completions had them.
 
 What it cannot see: a fluent thought that has nothing to do with the picture (:mod:`medr1kit.results.rationales` can, on
 phantoms; the probe ``visual_reliance`` otherwise), a hack whose number is compared with the start and that was there

@@ -1,7 +1,7 @@
 """Presets: arguments of SFTConfig and GRPOConfig that work, as plain dicts to print, copy and override.
 
 "tiny" is for the built-in model on a CPU, tuned on phantoms' validation split (four settings a method,
-`medr1kit/recorded/tuning.csv`); "gpu" is a first setting for one GPU of 24 to 80 GB and a 2B or 3B model, not
+`medr1kit/results/recorded/tuning.csv`); "gpu" is a first setting for one GPU of 24 to 80 GB and a 2B or 3B model, not
 tuned and not run yet.
 """
 

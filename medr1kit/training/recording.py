@@ -1,160 +1,223 @@
-"""What training writes down: every logged step, every sampled completion, and what it takes to repeat the run."""
+"""What training writes down: every logged step, and every sampled completion.
+
+Completions are taken down through TRL's public protocol. A reward function is handed all completions of its process
+with their questions, tokens and the trainer's state, and may log numbers; so the reward functions are wrapped, and what
+the last of them is called with is a step's rollouts. Nothing of the trainer is overridden, and a trainer that is TRL's
+own records like one of ours.
+
+One column TRL tells nobody in time: the advantage, which it computes after the rewards. Its own table of completions
+(``log_completions``) holds the last batch before a log, so none of those between two logs, and sends it to wandb. Here
+:func:`advantages` computes it from the rewards by the rule that the run's arguments name; a test holds it against TRL's
+table, number by number.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
+import inspect
 import math
-import sys
 import warnings
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial, update_wrapper
+from typing import Any
 
+import torch
+from accelerate.utils import gather_object
+from transformers import TrainerCallback
+
+from medr1kit.formats import ResponseFormat
 from medr1kit.models.load import base_of
 from medr1kit.progress import progress
 from medr1kit.results.runs import RunWriter
+from medr1kit.results.watch import RewardWatch
 from medr1kit.rewards import text_of
-from medr1kit.vqa import parse_solution
-
-if TYPE_CHECKING:
-    from datasets import Dataset
+from medr1kit.vqa import DataError, parse_solution
 
 
-def recording(trainer: type) -> type:
-    """Return a GRPO trainer that also writes every sampled completion to the run and watches for gamed rewards.
-
-    Its attributes ``response_format``, ``recorder`` and ``watch`` are set after it is built.
+class Recorder(TrainerCallback):
+    """Writes each logged step to the run and shows one progress bar.
 
     Args:
-        trainer: :class:`trl.GRPOTrainer` or a subclass.
+        title: what stands before the bar.
+
+    Attributes:
+        writer: the run; None in all processes but the main one.
     """
-    from accelerate.utils import gather_object
 
-    class RecordingGRPOTrainer(trainer):
-        def _generate_and_score_completions(self, inputs):
-            output = super()._generate_and_score_completions(inputs)
-            rows = gather_object(self._rollouts(inputs, output))
-            if self.accelerator.is_main_process:
-                self.recorder.writer.rollout_rows(rows)
-                columns, news = self.watch.step(rows)
-                for name, number in columns.items():
-                    self._metrics["train"][name].append(number)
-                for sentence in news:
-                    warnings.warn(sentence, stacklevel=2)
-            return output
+    def __init__(self, title: str):
+        self.title = title
+        self.writer: RunWriter | None = None
+        self.bar: Any = None
 
-        def _rollouts(self, inputs, output) -> list[dict]:
-            """This process's completions as rows; TRL's own logs hold those of all processes, in rank order."""
-            n, rank, world = len(inputs), self.accelerator.process_index, self.accelerator.num_processes
-            first = len(self._logs["completion"]) - n * (world - rank)
-            mine = slice(first, first + n)
-            texts = [text_of(completion) for completion in list(self._logs["completion"])[mine]]
-            rewards = {name: list(values)[mine] for name, values in self._logs["rewards"].items()}
-            advantages = list(self._logs["advantages"])[mine]
-            kept = output["completion_mask"].bool()  # (n, tokens)
-            tokens = [ids[mask].tolist() for ids, mask in zip(output["completion_ids"], kept)]
-            return [
-                self._rollout(
-                    *(source, i % self.num_generations, texts[i], tokens[i]),
-                    *({name: values[i] for name, values in rewards.items()}, advantages[i]),
-                )
-                for i, source in enumerate(inputs)
-            ]
+    def on_train_begin(self, args, state, control, **kwargs):
+        hidden = not state.is_world_process_zero
+        self.bar = progress(None, self.title, total=state.max_steps, unit="step", delay=0, hidden=hidden)
 
-        def _rollout(self, source, number, text, tokens, rewards, advantage, used=True) -> dict:
-            """One completion as a row of the run's rollouts."""
-            options = source.get("options")
-            row = {"step": self.state.global_step + 1, "id": source.get("id"), "rollout": number}
-            row |= {name: source.get(name) for name in ("question", "options")}
-            row |= {"answer": parse_solution(source["solution"])}
-            row |= {name: source.get(name) for name in ("modality", "task")}
-            row |= {"text": text, "predicted": self.response_format.parse(text, options).answer}
-            row |= {name: None if math.isnan(value) else value for name, value in rewards.items()}
-            ended = bool(tokens) and tokens[-1] in self.eos_token_ids
-            row |= {"advantage": advantage, "n_tokens": len(tokens), "truncated": not ended, "used": used}
-            return row
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if self.writer is None or logs is None or "train_runtime" in logs:
+            return
+        self.writer.metrics_row({"step": state.global_step, **logs})
+        shown = {name: logs[name] for name in ("reward", "loss") if isinstance(logs.get(name), int | float)}
+        self.bar.set_postfix({name: f"{value:.3g}" for name, value in shown.items()}, refresh=False)
 
-    return RecordingGRPOTrainer
+    def on_step_end(self, args, state, control, **kwargs):
+        self.bar.update(state.global_step - self.bar.n)
+
+    def close(self) -> None:
+        """End the table of rollouts and the bar, which would push the next one down a line."""
+        for what in (self.writer, self.bar):
+            if what is not None:
+                what.close()
 
 
-def recorder_callback(title: str) -> Any:
-    """A callback that writes each logged step to the run and shows one progress bar."""
-    from transformers import TrainerCallback
+class RolloutRecorder(Recorder):
+    """Also writes every sampled completion to the run, and watches for gamed rewards.
 
-    class Recorder(TrainerCallback):
-        writer: RunWriter | None = None
-        bar: Any = None
+    Args:
+        format: the response format that was asked for.
+        rewards: TRL reward functions.
 
-        def on_train_begin(self, args, state, control, **kwargs):
-            hidden = not state.is_world_process_zero
-            self.bar = progress(None, title, total=state.max_steps, unit="step", delay=0, hidden=hidden)
+    Attributes:
+        rewards: the same functions, to be handed to the trainer: they pay what they paid, under the same names.
+        names: these names.
+        held: where completions wait instead of being written, until it is known which are trained on; or None.
 
-        def on_log(self, args, state, control, logs=None, **kwargs):
-            if self.writer is None or logs is None or "train_runtime" in logs:
-                return
-            self.writer.metrics_row({"step": state.global_step, **logs})
-            shown = {name: logs[name] for name in ("reward", "loss") if isinstance(logs.get(name), int | float)}
-            self.bar.set_postfix({name: f"{value:.3g}" for name, value in shown.items()}, refresh=False)
+    Raises:
+        DataError: if a reward is a model: TRL runs it by itself and tells nobody what it paid.
+    """
 
-        def on_step_end(self, args, state, control, **kwargs):
-            self.bar.update(state.global_step - self.bar.n)
+    def __init__(self, format: ResponseFormat, rewards: Sequence[Callable]):
+        super().__init__("GRPO")
+        self.format, self.watch = format, RewardWatch(format)
+        self.names = [_name(reward) for reward in rewards]
+        self.rewards = [self._noting(place, reward) for place, reward in enumerate(rewards)]
+        self.held: list[dict] | None = None
+        self._paid: dict[int, list[float | None]] = {}  # of the completions at hand, by the reward's place
+        self._model: Any = None
 
-        def on_train_end(self, args, state, control, **kwargs):
-            self.bar.close()
+    def on_train_begin(self, args, state, control, model=None, processing_class=None, **kwargs):
+        super().on_train_begin(args, state, control, **kwargs)
+        self._model, self._args = model, args
+        ends = base_of(model).generation_config.eos_token_id
+        self._ends = {processing_class.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
 
-    return Recorder()
+    def _noting(self, place: int, reward: Callable) -> Callable:
+        """A reward function that also notes what it paid; the last one to do so completes the rollouts."""
+        if isinstance(reward, str | torch.nn.Module):
+            raise DataError(f"reward {self.names[place]!r} is a model; pass a function that asks it")
+
+        def note(pay: Iterable[float | None], given: Mapping[str, Any]) -> list[float | None]:
+            self._paid[place] = pay = list(pay)
+            if len(self._paid) == len(self.rewards):
+                self._take(given)
+            return pay
+
+        if inspect.iscoroutinefunction(reward) or inspect.iscoroutinefunction(type(reward).__call__):
+
+            async def paid(**given):
+                return note(await reward(**given), given)
+        else:
+
+            def paid(**given):
+                return note(reward(**given), given)
+
+        update_wrapper(paid, reward).__name__ = self.names[place]  # TRL names columns after it
+        return paid
+
+    def _take(self, given: Mapping[str, Any]) -> None:
+        """Make rows of what all rewards have paid for by now; those of an evaluation are no rollouts."""
+        paid, self._paid = [self._paid[place] for place in range(len(self.names))], {}
+        n = len(given["completions"])
+        if self._model is None or not self._model.training or any(len(pay) != n for pay in paid):
+            return  # TRL refuses the wrong number of rewards by name
+        paid = torch.tensor([list(map(_number, pay)) for pay in paid]).T.tolist()  # as float32, like TRL
+        rows = gather_object([self._row(given, i, pay) for i, pay in enumerate(paid)])
+        if self.held is None:
+            self.write(rows, given["log_metric"])
+        else:
+            self.held += rows
+
+    def _row(self, given: Mapping[str, Any], i: int, paid: Sequence[float]) -> dict[str, Any]:
+        """One completion as a row of the run's rollouts."""
+        source = {name: column[i] for name, column in given.items() if isinstance(column, list)}
+        number = self._args.process_index * len(given["completions"]) + i  # among those of all processes
+        text, tokens = text_of(source["completions"]), source["completion_ids"]
+        row = {"step": given["trainer_state"].global_step + 1, "id": source.get("id")}
+        row |= {"rollout": number % self._args.num_generations}
+        row |= {name: source.get(name) for name in ("question", "options")}
+        row |= {"answer": parse_solution(source["solution"])}
+        row |= {name: source.get(name) for name in ("modality", "task")}
+        row |= {"text": text, "predicted": self.format.parse(text, row["options"]).answer}
+        row |= {name: None if math.isnan(pay) else pay for name, pay in zip(self.names, paid)}
+        ended = bool(tokens) and tokens[-1] in self._ends
+        return row | {"advantage": None, "n_tokens": len(tokens), "truncated": not ended, "used": True}
+
+    def write(self, rows: list[dict], log_metric: Callable, unused: Iterable[Mapping] = ()) -> None:
+        """Write a batch of completions to the run, and log what the watch sees.
+
+        Args:
+            rows: of all processes, group after group; they are trained on.
+            log_metric: TRL's.
+            unused: rows that were sampled, too, and are not trained on.
+        """
+        if self.writer is None:
+            return
+        paid = torch.tensor([[_number(row[name]) for name in self.names] for row in rows])
+        for row, advantage in zip(rows, advantages(paid, self._args)):
+            row["advantage"] = advantage
+        rows = [*rows, *({**row, "advantage": 0.0, "used": False} for row in unused)]
+        self.writer.rollout_rows(rows)
+        columns, news = self.watch.step(rows)
+        for name, number in columns.items():
+            log_metric(name, number)
+        for sentence in news:
+            warnings.warn(sentence, stacklevel=2)
 
 
-def run_config(method, model, dataset, format, args, adapter, seed) -> dict[str, Any]:
-    """Everything needed to repeat the run, as it goes to run.json."""
-    names = {
-        column: [name for name in dict.fromkeys(dataset[column]) if name] for column in ("modality", "task", "source")
-    }
-    base = base_of(model)
-    name = getattr(base, "medr1kit_name", base.config._name_or_path)  # what to load; the label is where it began
-    origin = getattr(base, "medr1kit_labels", {}).get("model", name)
-    if adapter is None and hasattr(model, "peft_config"):
-        adapter = model.peft_config["default"]
-    trained_on = {
-        f"train_{column}": found[0] if len(found) == 1 else "all"
-        for column, found in names.items()
-        if column != "source"
-    }
-    packages = ("medr1kit", "torch", "transformers", "trl", "peft", "datasets")
-    return {
-        "method": method,
-        "model": name,
-        "format": format.name,
-        "seed": seed,
-        "labels": {"model": origin, "method": method, "seed": seed, **trained_on},
-        "continued_from": getattr(base, "medr1kit_run", None),
-        "data": {"rows": len(dataset), "fingerprint": fingerprint(dataset), **names},
-        "lora": adapter.to_dict() if adapter is not None else None,
-        "arguments": args.to_dict(),
-        "versions": {"python": sys.version.split()[0], **{name: importlib.metadata.version(name) for name in packages}},
-        "command": sys.argv,
-    }
+def advantages(paid: torch.Tensor, args: Any) -> list[float | None]:
+    """Return the advantage of each completion, as TRL 1.16 computes it for its loss.
+
+    Args:
+        paid: (completions, reward functions), float32, group after group; nan where a function does not apply.
+        args: the run's :class:`trl.GRPOConfig`, of which ``num_generations``, ``reward_weights``, ``scale_rewards`` and
+            ``multi_objective_aggregation`` count.
+
+    Returns:
+        A number a completion, 0 where no function applies. None if the arguments name a rule that is not known here.
+    """
+    rule = args.scale_rewards if args.multi_objective_aggregation == "sum_then_normalize" else None
+    rule = rule or args.multi_objective_aggregation
+    if rule not in _MEAN_AND_SPREAD:
+        return [None] * len(paid)
+    mean_over, spread_over = _MEAN_AND_SPREAD[rule]
+    groups = paid.view(-1, args.num_generations, paid.shape[1])
+    if rule == "normalize_then_sum":
+        groups = (groups - groups.nanmean(1, keepdim=True)) / (_spread(groups, 1) + 1e-4)
+    earned = (groups * torch.tensor(args.reward_weights or [1.0] * paid.shape[1])).nansum(2)  # (groups, completions)
+    earned[paid.isnan().all(1).view_as(earned)] = math.nan
+    found = earned - earned.nanmean(mean_over, keepdim=True)
+    if rule != "none":
+        found = found / (_spread(earned, spread_over) + 1e-4)
+    return found.nan_to_num(nan=0.0).flatten().tolist()
 
 
-def fingerprint(dataset: Dataset) -> str:
-    """Return a digest of a data set's ids, image ids, problems and solutions, in order; pixels are not read."""
-    digest = hashlib.sha256()
-    for row in dataset.select_columns(["id", "image_id", "problem", "solution"]):
-        digest.update(repr(tuple(row.values())).encode())
-    return digest.hexdigest()[:16]
+# Over which dimension of (groups, completions) a rule takes the mean and the standard deviation; None: over all.
+_MEAN_AND_SPREAD = {"group": (1, 1), "batch": (1, None), "none": (1, 1), "normalize_then_sum": (None, None)}
 
 
-def model_card(config: Mapping[str, Any], metrics: Mapping[str, float]) -> str:
-    """Return a short model card of the run."""
-    data, trained = config["data"], "LoRA adapter" if config["lora"] else "all weights"
-    known = {name: ", ".join(data[name]) or "unknown" for name in ("modality", "task")}
-    return f"""# {config["method"].upper()} of {config["model"]}, {config["format"]} format
+def _spread(numbers: torch.Tensor, dim: int | None) -> torch.Tensor:
+    """Standard deviation with n - 1 along a dimension or, for None, of all numbers, without those that are nan."""
+    n = (~numbers.isnan()).sum(dim, keepdim=True)
+    mean = numbers.nanmean(dim, keepdim=True)
+    variance = ((numbers - mean) ** 2).nanmean(dim, keepdim=True)
+    return (variance * torch.where(n > 1, n / (n - 1), math.nan)).sqrt()
 
-Trained with medr1kit {config["versions"]["medr1kit"]} ({trained}, seed {config["seed"]}) on {data["rows"]} questions
-(modality: {known["modality"]}; task: {known["task"]}; fingerprint {data["fingerprint"]}) in
-{metrics.get("train_runtime", float("nan")):.0f} s.
 
-Load it with `medr1kit.load_model(FOLDER)`. All arguments are in `run.json`, curves in `metrics.csv`.
+def _number(pay: float | None) -> float:
+    return math.nan if pay is None else float(pay)
 
-For research and teaching. Not for clinical use.
-"""
+
+def _name(reward: Any) -> str:
+    """What TRL calls a reward function in its logs."""
+    while isinstance(reward, partial):
+        reward = reward.func
+    return getattr(reward, "__name__", type(reward).__name__)

@@ -13,13 +13,20 @@ loss, reference  prompt and completion of every row, padded      prompts once, d
                                                                  in buckets of similar length
 ===============  ==============================================  ===================================
 
-TRL's loop, rewards, advantages and loss are its own; five of its methods are overridden where they read prompts, sample
-or score. Where sharing would not be exact the trainer runs TRL's own step and ``not_shared`` says why.
+TRL's loop, rewards, advantages and loss are its own; its methods are overridden where they read prompts, sample or
+score. Most of these are private, and nobody promised to keep them: this is the one file that overrides TRL. Whether
+sharing would be exact, and whether TRL is still what this was written for, is asked before a trainer is built, in
+:func:`medr1kit.training.trainers.trainer_class`; this one has no way back.
+
+A subclass may decide what is trained on: :meth:`SharedPrefixGRPOTrainer.chosen` is asked for the rows of a step and can
+:meth:`~SharedPrefixGRPOTrainer.draw` completions of any; :meth:`~SharedPrefixGRPOTrainer.sampled` and
+:meth:`~SharedPrefixGRPOTrainer.rewarded` hand the step its completions and their rewards.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -31,12 +38,11 @@ import torch
 from datasets import Dataset
 from torch import nn
 from trl import GRPOTrainer
+from trl.data_utils import prepare_multimodal_messages
 from trl.models.utils import unwrap_model_for_generation
 
 from medr1kit.models.load import base_of
-from medr1kit.models.shared_prefix.conditions import why_not_shared
-from medr1kit.models.shared_prefix.decoder import Decoder
-from medr1kit.models.shared_prefix.graphs import StaticDecoder
+from medr1kit.models.shared_prefix.graphs import decoder_on
 from medr1kit.models.shared_prefix.packing import score_packed
 from medr1kit.models.shared_prefix.prompts import Prefix, Prompts, prefill, read_prompts
 from medr1kit.models.shared_prefix.sampling import Rollouts, sample, settled
@@ -63,20 +69,13 @@ class _Network:
 class SharedPrefixGRPOTrainer(GRPOTrainer):
     """A :class:`trl.GRPOTrainer` for Qwen-VL models that shares what the rows of a group have in common.
 
-    Where sharing would not be exact it warns, once, and runs TRL's own step.
-
     Attributes:
-        not_shared: why TRL's own step is run instead, or None.
         telemetry: what the steps since the last log cost; it goes to the log.
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.not_shared = why_not_shared(self)
         self.telemetry = Telemetry()
-        if self.not_shared:
-            warnings.warn(f"prompts are not shared, TRL's own step is run: {self.not_shared}", stacklevel=2)
-            return
         policy = self.accelerator.unwrap_model(self.model)
         self._policy = self._reference = _Network.of(policy)
         if self.ref_model is not None:
@@ -102,12 +101,11 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
     # Reading prompts
 
     def _get_dataloader(self, dataset, *args, **kwargs):
-        indexed = not self.not_shared and isinstance(dataset, Dataset)  # a stream is repeated by TRL itself
-        return super()._get_dataloader(OnceDecoded(dataset) if indexed else dataset, *args, **kwargs)
+        read = OnceDecoded(dataset) if isinstance(dataset, Dataset) else dataset  # a stream is repeated by TRL itself
+        return super()._get_dataloader(read, *args, **kwargs)
 
     def _generate_and_score_completions(self, inputs):
-        if self.not_shared:
-            return super()._generate_and_score_completions(inputs)
+        inputs = self.chosen(inputs) if self.model.training else inputs
         self._prefix = None
         self.processing_class = ReadAlready(self._processor)  # TRL would preprocess every row's image again
         try:
@@ -120,8 +118,6 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         return output
 
     def _tokenize_prompts(self, prompts):
-        if self.not_shared:
-            return super()._tokenize_prompts(prompts)
         template = {"chat_template": self.chat_template, **self.chat_template_kwargs}
         with self._phase("prompts"):
             read = read_prompts(self._processor, self._policy.core, prompts, **template)
@@ -129,10 +125,10 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         return read.token_lists(), None, {}
 
     def _prepare_inputs(self, generation_batch):
-        before = getattr(self, "_buffered_inputs", None)
+        before = self._buffered_inputs
         inputs = super()._prepare_inputs(generation_batch)
         drawn_now = self._buffered_inputs is not before
-        if self.not_shared or not drawn_now or not self._groups_can_stay_together():
+        if not drawn_now or not self._groups_can_stay_together():
             return inputs
         self._buffered_inputs = by_prompt(self._buffered_inputs)
         return self._buffered_inputs[self._step % self.args.steps_per_generation]
@@ -147,10 +143,6 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
     # Sampling
 
     def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, has_tool_images=False):
-        if self.not_shared:
-            return super()._generate_single_turn(
-                prompt_ids, images, multimodal_fields, num_generations, has_tool_images
-            )
         if not self._image_checked:
             self._check_image_matters()
         unwrapped = unwrap_model_for_generation(
@@ -164,17 +156,15 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
                 prefix = prefill(self._policy.core, self._prompts, self._policy.vision)
             self._prefix = prefix if self._graph_serves_loss() else None
             with self._phase("decode"):
-                self._drawn = self._sample(model, prefix.detach())
-        if self.model.training:
-            self.telemetry.counts["tokens"] += sum(map(len, self._drawn.tokens))
+                self._drawn = self.sampled(model, prefix.detach())
         return self._drawn.tokens, None
 
-    def _sample(self, model: nn.Module, prefix: Prefix) -> Rollouts:
+    def sampled(self, model: nn.Module, prefix: Prefix) -> Rollouts:
+        """Return a completion of each row, which continues its prompt."""
         base = base_of(model)
         settings, processors = settled(base, self.generation_config, prefix.input_ids.shape[1])
-        decoder = StaticDecoder if base.device.type == "cuda" else Decoder
-        return sample(
-            decoder(self._policy.core.language_model, self._policy.head),
+        drawn = sample(
+            decoder_on(base.device)(self._policy.core.language_model, self._policy.head),
             prefix,
             self._prompts.of_row,
             max_new_tokens=settings.max_new_tokens,
@@ -184,6 +174,9 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
             temperature=self.temperature,
             record=self._zero_advantage_is_no_gradient(),
         )
+        if self.model.training:
+            self.telemetry.counts["tokens"] += sum(map(len, drawn.tokens))
+        return drawn
 
     def _graph_serves_loss(self) -> bool:
         """Whether the loss will continue these very prompts with these very weights, in one backward pass."""
@@ -197,11 +190,44 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
             and not self.args.gradient_checkpointing
         )
 
+    # What a subclass may decide
+
+    def chosen(self, inputs: list[dict]) -> list[dict]:
+        """Return the rows to train on, a row a completion, from those that are next; it is asked once a batch."""
+        return inputs
+
+    def rewarded(self, inputs, prompts, completions, completion_ids_list) -> torch.Tensor:
+        """Return what completions earn: (rows, reward functions), nan where a function does not apply."""
+        return super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+
+    def draw(self, rows: list[dict]) -> tuple[list[int], Rollouts, torch.Tensor, dict[str, list]]:
+        """Sample and reward a completion of each row, apart from the step that is to come.
+
+        Returns:
+            Of each row the tokens of its prompt, its completion, its rewards (rows, reward functions), and the columns
+            that the reward functions logged.
+        """
+        prompts = [prepare_multimodal_messages(row["prompt"], images=[row["image"]]) for row in rows]
+        with torch.no_grad():
+            prompt_ids, *_ = self._tokenize_prompts(prompts)
+            tokens, _ = self._generate_single_turn(prompt_ids, None, {}, self.num_generations)
+            texts = self._processor.batch_decode(tokens, skip_special_tokens=True)
+            completions = [[{"role": "assistant", "content": text}] for text in texts]
+            rewards = self._calculate_rewards(rows, prompts, completions, tokens)
+        columns, self._pending_extra_logs = self._pending_extra_logs, defaultdict(list)
+        return [len(ids) for ids in prompt_ids], self._drawn, rewards, columns
+
+    def log_extra(self, column: str, values: list) -> None:
+        """Log a value a completion of the step, as reward functions do."""
+        self._log_completion_extra(column, values)
+
+    def log_metric(self, name: str, value: float) -> None:
+        """Log a number of the step, as reward functions do."""
+        self._log_metric(name, value)
+
     # Scoring
 
     def _compute_loss(self, model, inputs):
-        if self.not_shared:
-            return super()._compute_loss(model, inputs)
         self._rows = inputs["prompt_of_row"]
         if self._zero_advantage_is_no_gradient():
             self._needed = inputs["advantages"] != 0
@@ -218,12 +244,8 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         return same_weights and self.beta == 0 and not self._entropy_bonus_enabled and self.top_entropy_quantile == 1
 
     def _get_per_token_logps_and_entropies(
-        self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, compute_entropy=False, **others
+        self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, compute_entropy=False, *_, **__
     ):
-        if self.not_shared:
-            return super()._get_per_token_logps_and_entropies(
-                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **others
-            )
         ids, mask = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:]  # (rows, completion tokens)
         loss = self._rows is not None
         rows = self._rows if loss else self._prompts.of_row
@@ -288,13 +310,11 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
                 stacklevel=2,
             )
 
-    def _calculate_rewards(self, *args):
+    def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
         with self._phase("rewards"):
-            return super()._calculate_rewards(*args)
+            return self.rewarded(inputs, prompts, completions, completion_ids_list)
 
     def training_step(self, model, inputs, num_items_in_batch):
-        if self.not_shared:
-            return super().training_step(model, inputs, num_items_in_batch)
         with self._phase("backward"):  # what is left of the step when its other phases are taken out
             loss = super().training_step(model, inputs, num_items_in_batch)
         self.telemetry.steps += self._step % self.current_gradient_accumulation_steps == 0
@@ -305,7 +325,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         return self.telemetry.phase(name) if self.model.training else nullcontext()
 
     def log(self, logs, start_time=None):
-        if self.model.training and "loss" in logs and not self.not_shared:
+        if self.model.training and "loss" in logs:
             vision = self._policy.vision
             self.telemetry.counts |= {"images_encoded": vision.encoded, "images_remembered": vision.found}
             vision.encoded = vision.found = 0

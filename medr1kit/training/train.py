@@ -15,28 +15,24 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medr1kit.formats import ResponseFormat, format_named
-from medr1kit.models.load import base_of, image_token_ids, lora
+from medr1kit.models.load import base_of, image_token_ids, lora, origin_of
 from medr1kit.progress import no_bars_of_datasets
 from medr1kit.results.runs import Run, RunWriter, load_run, refuse_earlier_run
-from medr1kit.results.watch import RewardWatch
 from medr1kit.rewards import accuracy_reward, format_reward
-from medr1kit.training.difficulty import weighted
-from medr1kit.training.dynamic import resampling
 from medr1kit.training.presets import PRESETS
-from medr1kit.training.recording import model_card, recorder_callback, recording, run_config
+from medr1kit.training.provenance import model_card, run_config
 from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
-    import pandas as pd
     from datasets import Dataset
     from transformers import PreTrainedModel, ProcessorMixin
 
-# TRL 1.16 still says gradient_checkpointing where transformers 5 wants activation_checkpointing; nothing a user can do.
-warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
+    from medr1kit.training.recording import Recorder
 
 
 def train_sft(
@@ -74,14 +70,11 @@ def train_sft(
     """
     from trl import SFTConfig, SFTTrainer
 
+    from medr1kit.training.recording import Recorder
+
     format = format_named(format)
     _require_images(dataset)
     refuse_earlier_run(output_dir, overwrite)  # before the model is touched
-    if "think" in format.blocks and "rationale" not in dataset.column_names:
-        raise DataError(
-            f"SFT in the {format.name} format needs gold rationales (column 'rationale'), which this data set lacks; "
-            "use the no-think format, or add the column"
-        )
     if "think" in format.blocks:
         _require_rationales(dataset, format)
     settings, adapter = _settings("sft", preset, overrides, lora)
@@ -92,16 +85,8 @@ def train_sft(
     args = SFTConfig(**(_common(model, output_dir, seed) | {"max_length": None} | settings))
     model, adapter = _continue_adapter(model, adapter, chosen=isinstance(lora, Mapping))
     config = run_config("sft", model, dataset, format, args, adapter, seed)
-    recorder = recorder_callback("SFT")
-    trainer = SFTTrainer(
-        model=model,
-        args=args,
-        train_dataset=rows,
-        processing_class=processor,
-        peft_config=adapter,
-        callbacks=[recorder],
-    )
-    return _run(trainer, recorder, config, output_dir, overwrite)
+    made = {"model": model, "args": args, "train_dataset": rows, "processing_class": processor, "peft_config": adapter}
+    return _run(SFTTrainer, made, Recorder("SFT"), config, overwrite)
 
 
 def train_grpo(
@@ -117,7 +102,6 @@ def train_grpo(
     lora: Mapping[str, Any] | bool = True,
     shared_prefix: bool = True,
     dynamic_sampling: int = 0,
-    difficulty: Run | str | Path | pd.DataFrame | None = None,
     overwrite: bool = False,
     **overrides: Any,
 ) -> Run:
@@ -138,11 +122,8 @@ def train_grpo(
             same gradients several times sooner; False runs TRL's own step. Where sharing would not be exact TRL's own
             step is run, too, and a warning says why.
         dynamic_sampling: rounds, at most, in which groups whose completions all earn the same are replaced by groups of
-            other questions; 0 for none, as in GRPO, 3 is usual. It changes the estimator:
-            :mod:`medr1kit.training.dynamic`.
-        difficulty: an earlier run, its folder or its rollouts: questions whose pass rate there was near 0.5 come up
-            more often; weights are written to difficulty.csv. It changes the mixture:
-            :mod:`medr1kit.training.difficulty`.
+            other questions; 0 for none, as in GRPO, 3 is usual. It changes the estimator, and needs a step that shares
+            prompts: :mod:`medr1kit.training.dynamic`.
         overwrite: replace an earlier run in ``output_dir``.
         **overrides: any field of :class:`trl.GRPOConfig`.
 
@@ -151,7 +132,8 @@ def train_grpo(
     """
     from trl import GRPOConfig, GRPOTrainer
 
-    from medr1kit.training.shared_trainer import SharedPrefixGRPOTrainer
+    from medr1kit.training.recording import RolloutRecorder
+    from medr1kit.training.trainers import trainer_class
 
     format = format_named(format)
     _require_images(dataset)
@@ -162,29 +144,29 @@ def train_grpo(
         raise DataError(f"dynamic_sampling={dynamic_sampling}: give the number of rounds, 0 for none; 3 is usual")
     with no_bars_of_datasets():
         rows = dataset.add_column("prompt", [_user_turn(format, problem) for problem in dataset["problem"]])
-    rows, weights = (rows, None) if difficulty is None else weighted(rows, difficulty, seed)
     # The policy must not write image placeholders: the next forward pass would look for their images.
     generation = {**_no_placeholders(model, settings), **(settings.pop("generation_kwargs", None) or {})}
     args = GRPOConfig(**(_common(model, output_dir, seed) | settings | {"generation_kwargs": generation}))
     model, adapter = _continue_adapter(model, adapter, chosen=isinstance(lora, Mapping))
-    rewards = list(rewards or (accuracy_reward(format), format_reward(format)))
+    recorder = RolloutRecorder(format, rewards or (accuracy_reward(format), format_reward(format)))
+    kind, not_shared = GRPOTrainer, "not asked for"
+    if shared_prefix:
+        kind, not_shared = trainer_class(model, args, rows, adapter)
+    if dynamic_sampling:
+        kind = _resampling(dynamic_sampling, recorder, not_shared)
     config = run_config("grpo", model, dataset, format, args, adapter, seed)
-    config["rewards"] = [getattr(reward, "__name__", str(reward)) for reward in rewards]
-    recorder = recorder_callback("GRPO")
-    config |= {"dynamic_sampling": dynamic_sampling, "difficulty": None if weights is None else "difficulty.csv"}
-    kind = recording(SharedPrefixGRPOTrainer if shared_prefix else GRPOTrainer)
-    trainer = (resampling(kind, dynamic_sampling) if dynamic_sampling else kind)(
-        model=model,
-        reward_funcs=rewards,
-        args=args,
-        train_dataset=rows,
-        processing_class=processor,
-        peft_config=adapter,
-        callbacks=[recorder],
-    )
-    trainer.response_format, trainer.recorder, trainer.watch = format, recorder, RewardWatch(format)
-    config["shared_prefix"] = getattr(trainer, "not_shared", "not asked for") or True
-    return _run(trainer, recorder, config, output_dir, overwrite, {"difficulty.csv": weights})
+    config |= {"rewards": recorder.names, "dynamic_sampling": dynamic_sampling, "shared_prefix": not_shared or True}
+    made = {"model": model, "args": args, "train_dataset": rows, "processing_class": processor, "peft_config": adapter}
+    return _run(kind, made | {"reward_funcs": recorder.rewards}, recorder, config, overwrite)
+
+
+def _resampling(rounds: int, recorder: Recorder, not_shared: str | None) -> Callable:
+    """What builds the trainer of dynamic sampling, a part of the step that shares prompts."""
+    if not_shared:
+        raise DataError(f"dynamic_sampling needs shared prompts, and there are none: {not_shared}; leave it out")
+    from medr1kit.training.dynamic import ResamplingGRPOTrainer
+
+    return partial(ResamplingGRPOTrainer, rounds=rounds, recorder=recorder)
 
 
 def _no_placeholders(model: PreTrainedModel, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -209,6 +191,11 @@ def _require_images(dataset: Dataset) -> None:
 
 
 def _require_rationales(dataset: Dataset, format: ResponseFormat) -> None:
+    if "rationale" not in dataset.column_names:
+        raise DataError(
+            f"SFT in the {format.name} format needs gold rationales (column 'rationale'), which this data set lacks; "
+            "use the no-think format, or add the column"
+        )
     for i, text in enumerate(dataset["rationale"]):
         if not (text or "").strip():
             raise DataError(
@@ -260,8 +247,6 @@ def _check_groups(settings: Mapping[str, Any]) -> None:
     batch = device * accumulation * processes
     if group < 2:
         raise DataError(f"num_generations={group}: a group needs at least two completions to compare; 8 is usual")
-    if settings.get("mask_truncated_completions"):
-        raise DataError("mask_truncated_completions would hide truncated rows from the rollouts; not supported yet")
     if settings.get("generation_batch_size") is None and settings.get("steps_per_generation") is None and batch % group:
         raise DataError(
             f"a step has {batch} completions ({device} a device x {accumulation} accumulation x {processes} "
@@ -275,7 +260,7 @@ def _continue_adapter(model: PreTrainedModel, adapter: Any, chosen: bool):
     """Go on with an adapter that is already on the model: TRL takes a PeftModel, or a plain model and a config."""
     from peft import PeftModel
 
-    wrapped = model.__dict__.get("_medr1kit_trained")
+    wrapped = origin_of(model).wrapper
     if wrapped is not None or isinstance(model, PeftModel):
         if adapter is None:
             raise DataError("this model carries a LoRA adapter; load the base model anew to train every weight")
@@ -295,53 +280,52 @@ def _continue_adapter(model: PreTrainedModel, adapter: Any, chosen: bool):
     return model, adapter
 
 
-def _run(
-    trainer: Any, recorder: Any, config: dict, output_dir: str | Path, overwrite: bool, tables: Mapping = {}
-) -> Run:
-    """Train, write adapter or weights, further tables and a model card, and return the run."""
+def _run(kind: Callable, made: Mapping[str, Any], recorder: Recorder, config: dict, overwrite: bool) -> Run:
+    """Build a trainer and train; write adapter or weights and a model card, and return the run."""
     from transformers import PrinterCallback
 
+    with warnings.catch_warnings():
+        # TRL says gradient_checkpointing where transformers 5 wants activation_checkpointing; nothing a user can do.
+        warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
+        trainer = kind(**made, callbacks=[recorder])
+        folder, accelerator = Path(trainer.args.output_dir), trainer.accelerator
+        _refuse_lone_processes(accelerator)
+        trainer.remove_callback(PrinterCallback)
+        if accelerator.is_main_process:
+            recorder.writer = RunWriter(folder, config, overwrite=overwrite)
+            for name in ("adapter", "model"):  # an earlier run's weights must not pass for this one's
+                shutil.rmtree(folder / name, ignore_errors=True)
+        origin = origin_of(trainer.model)
+        if base_of(trainer.model) is not trainer.model:
+            origin.wrapper = trainer.model  # before training, so that it holds after an interruption
+        try:
+            result = trainer.train()
+        finally:
+            recorder.close()
+    trainer.model.eval()
+    origin.labels, origin.run = config["labels"], str(folder)
+    if origin.wrapper is None:
+        origin.name = str(folder / "model")  # what an adapter trained from here on stands on
+    if accelerator.is_main_process:
+        _save(trainer, folder)
+        recorder.writer.update_config(summary={"steps": trainer.state.global_step, **result.metrics})
+        model_card(config, result.metrics).save(folder / "README.md")
+    accelerator.wait_for_everyone()
+    return load_run(folder)
+
+
+def _refuse_lone_processes(accelerator: Any) -> None:
     world = int(os.environ.get("WORLD_SIZE", 1))
-    if trainer.accelerator.num_processes != world:
+    if accelerator.num_processes != world:
         raise DataError(
-            f"{world} processes were started, but the trainer sees {trainer.accelerator.num_processes}: each would "
+            f"{world} processes were started, but the trainer sees {accelerator.num_processes}: each would "
             "train alone; on a CPU start them with torchrun and pass use_cpu=True"
         )
-    trainer.remove_callback(PrinterCallback)
-    main = trainer.accelerator.is_main_process
-    if main:
-        recorder.writer = RunWriter(output_dir, config, overwrite=overwrite)
-        for name in ("adapter", "model"):  # an earlier run's weights must not pass for this one's
-            shutil.rmtree(Path(output_dir) / name, ignore_errors=True)
-        for name, table in tables.items():
-            (Path(output_dir) / name).unlink(missing_ok=True)
-            if table is not None:
-                table.to_csv(Path(output_dir) / name, index=False)
-    base = base_of(trainer.model)
-    if base is not trainer.model:
-        # Before training, so that it holds after an interruption; past nn.Module, which would take it for a child.
-        base.__dict__["_medr1kit_trained"] = trainer.model
-    try:
-        result = trainer.train()
-    finally:
-        if main:
-            recorder.writer.close()
-        if recorder.bar is not None:  # a bar left open by an interruption would push the next one down a line
-            recorder.bar.close()
-    trainer.model.eval()
-    base.medr1kit_labels, base.medr1kit_run = config["labels"], str(output_dir)
-    if main:
-        _save(trainer, base, Path(output_dir))
-        recorder.writer.update_config(summary={"steps": trainer.state.global_step, **result.metrics})
-        (Path(output_dir) / "README.md").write_text(model_card(config, result.metrics), encoding="utf-8")
-    trainer.accelerator.wait_for_everyone()
-    return load_run(output_dir)
 
 
-def _save(trainer: Any, base: PreTrainedModel, folder: Path) -> None:
-    if base is trainer.model:
-        base.save_pretrained(folder / "model")
-        base.medr1kit_name = str(folder / "model")  # what an adapter trained from here on stands on
+def _save(trainer: Any, folder: Path) -> None:
+    if base_of(trainer.model) is trainer.model:
+        trainer.model.save_pretrained(folder / "model")
         trainer.processing_class.save_pretrained(folder / "model")
         return
     trainer.model.save_pretrained(folder / "adapter", selected_adapters=["default"])

@@ -5,9 +5,10 @@ and continued from there: the same tokens, gradients and answers as transformers
 
 Read in this order: :mod:`~medr1kit.models.shared_prefix.vision` (features once an image),
 :mod:`~medr1kit.models.shared_prefix.prompts` (keys and values once a prompt),
-:mod:`~medr1kit.models.shared_prefix.decoder` and :mod:`~medr1kit.models.shared_prefix.sampling` (rollouts; on a GPU
-through :mod:`~medr1kit.models.shared_prefix.graphs`), :mod:`~medr1kit.models.shared_prefix.scoring` (log-probabilities
-with gradients) and :mod:`~medr1kit.models.shared_prefix.packing` (the same under gradient checkpointing). Then
+:mod:`~medr1kit.models.shared_prefix.decoder` and :mod:`~medr1kit.models.shared_prefix.sampling` (rollouts; on a GPU,
+where asked for, through :mod:`~medr1kit.models.shared_prefix.graphs`),
+:mod:`~medr1kit.models.shared_prefix.scoring` (log-probabilities with gradients) and
+:mod:`~medr1kit.models.shared_prefix.packing` (the same under gradient checkpointing). Then
 :mod:`~medr1kit.training.shared_trainer` puts them into TRL's trainer, where
 :mod:`~medr1kit.models.shared_prefix.conditions` allows it, and :mod:`~medr1kit.models.shared_prefix.answering` uses
 them to evaluate.

@@ -6,11 +6,13 @@ places in memory, of the same shapes. So every step computes all branches there 
 mask that hides those not written yet, and is told by a tensor, not by a number, where to write.
 
 On a CPU nothing is recorded and the same step runs as it is, which is how it is tested. **It has not been run on a GPU
-yet**; if recording fails there, one warning says so and the step runs unrecorded.
+yet**, so it is used there only where the environment variable ``MEDR1KIT_CUDA_GRAPHS`` is 1; if recording fails, one
+warning says so and the step runs unrecorded.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from dataclasses import dataclass
@@ -96,3 +98,9 @@ class StaticDecoder(Decoder):
         except RuntimeError as error:
             self._recordable = False
             warnings.warn(f"decoding is not recorded in a CUDA graph, it runs step by step: {error}", stacklevel=2)
+
+
+def decoder_on(device: torch.device) -> type[Decoder]:
+    """Return which decoder samples on a device."""
+    asked = os.environ.get("MEDR1KIT_CUDA_GRAPHS") == "1"
+    return StaticDecoder if asked and device.type == "cuda" else Decoder

@@ -1,0 +1,105 @@
+"""Where a run came from: what it takes to repeat it, and the card that says so to people."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medr1kit.models.load import origin_of
+from medr1kit.results.tables import score
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from datasets import Dataset
+    from huggingface_hub import ModelCard
+
+
+def run_config(method, model, dataset, format, args, adapter, seed) -> dict[str, Any]:
+    """Everything needed to repeat the run, as it goes to run.json."""
+    columns = ("modality", "task", "source")
+    names = {column: [name for name in dict.fromkeys(dataset[column]) if name] for column in columns}
+    origin = origin_of(model)
+    if adapter is None and hasattr(model, "peft_config"):
+        adapter = model.peft_config["default"]
+    trained_on = {
+        f"train_{column}": names[column][0] if len(names[column]) == 1 else "all" for column in ("modality", "task")
+    }
+    packages = ("medr1kit", "torch", "transformers", "trl", "peft", "datasets")
+    return {
+        "method": method,
+        "model": origin.name,
+        "format": format.name,
+        "seed": seed,
+        "labels": {"model": origin.labels["model"], "method": method, "seed": seed, **trained_on},
+        "continued_from": origin.run,
+        "data": {"rows": len(dataset), "fingerprint": fingerprint(dataset), **names},
+        "lora": adapter.to_dict() if adapter is not None else None,
+        "arguments": args.to_dict(),
+        "versions": {"python": sys.version.split()[0], **{name: importlib.metadata.version(name) for name in packages}},
+        "command": sys.argv,
+    }
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """Return a digest of a data set's ids, image ids, problems and solutions, in order; pixels are not read."""
+    digest = hashlib.sha256()
+    for row in dataset.select_columns(["id", "image_id", "problem", "solution"]):
+        digest.update(repr(tuple(row.values())).encode())
+    return digest.hexdigest()[:16]
+
+
+def model_card(config: Mapping[str, Any], metrics: Mapping[str, float]) -> ModelCard:
+    """Return a short model card of the run, with what the Hugging Face Hub reads of it on top.
+
+    Nothing is claimed that the run does not know: no licence, and a base model only where its name is one of the Hub.
+    """
+    from huggingface_hub import ModelCard, ModelCardData
+
+    data, trained = config["data"], "LoRA adapter" if config["lora"] else "all weights"
+    known = {name: ", ".join(data[name]) or "unknown" for name in ("modality", "task")}
+    on_the_hub = config["model"].count("/") == 1 and not Path(config["model"]).exists()
+    front = ModelCardData(
+        base_model=config["model"] if on_the_hub else None,
+        library_name="peft" if config["lora"] else "transformers",
+        pipeline_tag="image-text-to-text",
+        tags=["medr1kit", "trl", config["method"], config["format"], *(["lora"] if config["lora"] else [])],
+        datasets=data["source"] or None,
+        metrics=["accuracy"],
+        license="unknown",
+    )
+    return ModelCard(f"""---
+{front.to_yaml()}
+---
+
+# {config["method"].upper()} of {config["model"]}, {config["format"]} format
+
+Trained with medr1kit {config["versions"]["medr1kit"]} ({trained}, seed {config["seed"]}) on {data["rows"]} questions
+(modality: {known["modality"]}; task: {known["task"]}; fingerprint {data["fingerprint"]}) in
+{metrics.get("train_runtime", float("nan")):.0f} s.
+
+Load it with `medr1kit.load_model(FOLDER)`. All arguments are in `run.json`, curves in `metrics.csv`.
+
+For research and teaching. Not for clinical use.
+""")
+
+
+def add_score(folder: Path, preds: pd.DataFrame) -> None:
+    """Write the accuracy of a run's predictions into its card, where the Hub looks for results.
+
+    Args:
+        folder: the run's.
+        preds: predictions of one data set, which the run was not trained on.
+    """
+    from huggingface_hub import EvalResult, ModelCard
+
+    card, row = ModelCard.load(folder / "README.md"), score(preds, by=None).iloc[0]
+    source = ", ".join(preds["source"].dropna().unique()) or "unknown"
+    held_out = {"dataset_type": source, "dataset_name": f"{source}, {row['n']} questions held out by image and patient"}
+    accuracy = {"metric_type": "accuracy", "metric_value": round(float(row["accuracy"]), 4)}
+    card.data.model_name = folder.name
+    card.data.eval_results = [EvalResult(task_type="visual-question-answering", **held_out, **accuracy)]
+    card.save(folder / "README.md")

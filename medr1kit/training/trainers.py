@@ -1,0 +1,80 @@
+"""Which trainer a GRPO run gets: the one that shares prompts where that is exact and TRL is as it was, else TRL's own.
+
+Nothing here needs the shared trainer to be importable: a TRL that moved what it imports costs speed, not training.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+import warnings
+from typing import TYPE_CHECKING
+
+from medr1kit.models.shared_prefix.conditions import why_not_shared
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from peft import PeftConfig
+    from transformers import PreTrainedModel
+    from trl import GRPOConfig, GRPOTrainer
+
+
+# The methods of TRL 1.16 that the shared trainer overrides or calls by their private names, with what they take,
+# and the attributes that it reads.
+_WRITTEN_FOR = {
+    "_calculate_rewards": "inputs prompts completions completion_ids_list",
+    "_compute_loss": "model inputs",
+    "_generate_and_score_completions": "inputs",
+    "_generate_single_turn": "prompt_ids images multimodal_fields num_generations has_tool_images",
+    "_get_dataloader": "dataset description batch_size sampler_fn is_training dataloader_key",
+    "_get_per_token_logps_and_entropies": "model input_ids attention_mask logits_to_keep batch_size compute_entropy "
+    "compute_aux_loss pixel_values image_grid_thw num_images pixel_attention_mask spatial_shapes num_tiles image_sizes "
+    "token_type_ids mm_token_type_ids image_position_ids",
+    "_log_completion_extra": "column values",
+    "_log_metric": "name value",
+    "_prepare_inputs": "generation_batch",
+    "_tokenize_prompts": "prompts",
+    "log": "logs start_time",
+    "training_step": "model inputs num_items_in_batch",
+}
+_ATTRIBUTES = ("_buffered_inputs", "_entropy_bonus_enabled", "_pending_extra_logs", "_step", "eos_token_ids")
+
+
+def trainer_class(
+    model: PreTrainedModel, args: GRPOConfig, rows: Dataset, adapter: PeftConfig | None = None
+) -> tuple[type[GRPOTrainer], str | None]:
+    """Return the trainer that shares prompts and None, or TRL's own and the reason, which is also told.
+
+    Args:
+        model: the model, with or without LoRA.
+        args: the arguments of the run.
+        rows: the data set to train on.
+        adapter: configuration of the adapter that the trainer will put on the model, or None.
+    """
+    from trl import GRPOTrainer
+
+    if reason := why_not_shared(model, args, rows, adapter):
+        warnings.warn(f"prompts are not shared, TRL's own step is run: {reason}", stacklevel=2)
+        return GRPOTrainer, reason
+    try:
+        from medr1kit.training.shared_trainer import SharedPrefixGRPOTrainer
+    except ImportError as error:
+        if not (error.name or "").startswith("trl"):
+            raise
+        changed = f"what is imported from it ({error})"
+    else:
+        if (changed := changed_in(GRPOTrainer)) is None:
+            return SharedPrefixGRPOTrainer, None
+    reason = f"TRL {importlib.metadata.version('trl')} changed {changed}"
+    warnings.warn(f"{reason}; its own step is run", stacklevel=2)
+    return GRPOTrainer, reason
+
+
+def changed_in(trainer: type) -> str | None:
+    """Return the first name of TRL's trainer that is not what the shared trainer was written for, or None."""
+    for name, parameters in _WRITTEN_FOR.items():
+        method = getattr(trainer, name, None)
+        if method is None or list(inspect.signature(method).parameters) != ["self", *parameters.split()]:
+            return f"{trainer.__name__}.{name}"
+    made = inspect.unwrap(trainer.__init__).__code__.co_names  # the attributes that it sets are among them
+    return next((f"{trainer.__name__}.{name}" for name in _ATTRIBUTES if name not in made), None)

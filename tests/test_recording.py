@@ -1,0 +1,277 @@
+"""Recording through TRL's public protocol: every completion, TRL's own advantages, and a trainer that is TRL's own."""
+
+import functools
+import json
+import os
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+import medr1kit as mk
+from medr1kit.results.runs import RunWriter
+from medr1kit.vqa import DataError
+
+# Two groups of four short completions a step.
+SMALL = {"max_steps": 2, "warmup_steps": 0, "per_device_train_batch_size": 8, "num_generations": 4}
+SMALL |= {"max_completion_length": 12, "format": "no-think", "seed": 3, "shared_prefix": False}
+TABLE = {"log_completions": True, "num_completions_to_print": 1}  # TRL's own table of completions, a file a log
+
+
+def train(rows, folder, **changes):
+    return mk.train_grpo(*mk.load_model("tiny"), rows, **(SMALL | {"output_dir": folder} | changes))
+
+
+def table_of(folder):
+    files = sorted((folder / "completions").glob("*.parquet"))
+    return [pd.read_parquet(file) for file in files]
+
+
+def odd_tokens(completion_ids, **columns):
+    return [float(sum(token % 2 for token in ids[:3])) for ids in completion_ids]
+
+
+def partial_length(completion_ids, **columns):
+    """None for some, and the same for a whole group now and then."""
+    return [None if sum(ids) % 3 == 0 else -0.1 * len(ids) for ids in completion_ids]
+
+
+RULES = {
+    "by the group": {},
+    "by the batch": {"scale_rewards": "batch"},
+    "not scaled": {"scale_rewards": "none"},
+    "weighted": {"reward_weights": [2.0, 0.3]},
+    "each reward by itself": {"multi_objective_aggregation": "normalize_then_sum", "reward_weights": [1.0, 0.5]},
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_advantages_and_rewards_are_those_of_trls_own_table(train_phantoms, tmp_path, one_thread, rule):
+    run = train(train_phantoms, tmp_path, rewards=[odd_tokens, partial_length], **RULES[rule], **TABLE)
+    theirs = pd.concat(table_of(tmp_path), ignore_index=True)
+    assert run.rollouts["advantage"].tolist() == theirs["advantage"].tolist()
+    assert run.rollouts["advantage"].abs().max() > 0.1
+    for name in ("odd_tokens", "partial_length"):
+        pd.testing.assert_series_equal(run.rollouts[name], theirs[name], check_dtype=False)
+    assert run.rollouts["partial_length"].isna().any()
+    assert run.rollouts["text"].tolist() == [turns[0]["content"] for turns in theirs["completion"]]
+
+
+def test_completions_that_no_reward_applies_to_have_no_advantage(train_phantoms, tmp_path, one_thread):
+    run = train(train_phantoms, tmp_path, rewards=[partial_length], **TABLE)
+    theirs = pd.concat(table_of(tmp_path), ignore_index=True)
+    none = run.rollouts["partial_length"].isna()
+    assert none.any() and not none.all() and (run.rollouts.loc[none, "advantage"] == 0).all()
+    assert run.rollouts["advantage"].tolist() == theirs["advantage"].tolist()
+
+
+def test_an_advantage_by_a_rule_not_known_is_left_out_and_not_guessed():
+    from types import SimpleNamespace
+
+    import torch
+
+    from medr1kit.training.recording import advantages
+
+    args = SimpleNamespace(num_generations=2, reward_weights=None, scale_rewards="median")
+    args.multi_objective_aggregation = "sum_then_normalize"
+    assert advantages(torch.tensor([[0.0], [1.0]]), args) == [None, None]
+    args.scale_rewards, args.multi_objective_aggregation = "group", "rank_then_sum"
+    assert advantages(torch.tensor([[0.0], [1.0]]), args) == [None, None]
+
+
+def test_without_a_shared_prefix_the_trainer_is_trls_own(train_phantoms, tmp_path, one_thread):
+    from trl import GRPOTrainer
+
+    seen = []
+
+    def seeing(completion_ids, log_metric, **columns):
+        seen.append(log_metric.__self__)
+        return odd_tokens(completion_ids)
+
+    run = train(train_phantoms, tmp_path, rewards=[seeing], max_steps=1)
+    assert type(seen[0]) is GRPOTrainer
+    assert not [name for name, value in vars(seen[0]).items() if name in dir(GRPOTrainer) and callable(value)]
+    assert run.config["shared_prefix"] == "not asked for"
+    assert {name for name in run.metrics if name.startswith("watch/")} >= {"watch/truncated", "watch/alarms"}
+
+
+@pytest.mark.parametrize("shared_prefix", [True, False])
+@pytest.mark.parametrize(
+    ("changes", "steps"),
+    [
+        ({"logging_steps": 3, "max_steps": 3}, [1] * 8 + [2] * 8 + [3] * 8),
+        ({"num_iterations": 2, "max_steps": 4}, [1] * 8 + [3] * 8),
+        ({"steps_per_generation": 2, "per_device_train_batch_size": 4, "max_steps": 4}, [1] * 8 + [3] * 8),
+        (
+            {"gradient_accumulation_steps": 2, "steps_per_generation": 1, "per_device_train_batch_size": 4},
+            [1] * 8 + [2] * 8,
+        ),
+    ],
+    ids=["logged every third step", "used twice", "for two steps", "two batches a step"],
+)
+def test_every_completion_is_recorded_however_often_is_sampled_and_logged(
+    train_phantoms, tmp_path, one_thread, changes, steps, shared_prefix
+):
+    drawn = []
+
+    def counting(completion_ids, **columns):
+        drawn.extend(len(ids) for ids in completion_ids)
+        return odd_tokens(completion_ids)
+
+    run = train(train_phantoms, tmp_path, rewards=[counting], shared_prefix=shared_prefix, **changes)
+    assert run.rollouts["step"].tolist() == steps and run.rollouts["n_tokens"].tolist() == drawn
+    for _, group in run.rollouts.groupby(run.rollouts.index // 4):
+        reward = group["counting"]
+        by_hand = (reward - reward.mean()) / (reward.std() + 1e-4)
+        assert group["advantage"].tolist() == pytest.approx(by_hand.tolist(), abs=1e-5)
+        assert group["id"].nunique() == 1 and group["rollout"].tolist() == [0, 1, 2, 3]
+
+
+def test_rows_are_on_disk_before_the_next_step(train_phantoms, tmp_path, one_thread):
+    found = []
+
+    def reading(completion_ids, **columns):
+        lines = tmp_path / "rollouts.jsonl"
+        found.append([json.loads(line)["step"] for line in lines.read_text().splitlines()] if lines.exists() else [])
+        return odd_tokens(completion_ids)
+
+    train(train_phantoms, tmp_path, rewards=[reading], max_steps=3)
+    assert found == [[], [1] * 8, [1] * 8 + [2] * 8]
+
+
+def test_an_evaluation_is_no_rollout(train_phantoms, tmp_path, one_thread):
+    from trl import GRPOConfig, GRPOTrainer
+
+    from medr1kit.training.recording import RolloutRecorder
+
+    calls = []
+
+    def counting(completion_ids, **columns):
+        calls.append(len(completion_ids))
+        return odd_tokens(completion_ids)
+
+    model, processor = mk.load_model("tiny")
+    rows = train_phantoms.add_column(
+        "prompt", [[{"role": "user", "content": mk.NO_THINK.prompt(problem)}] for problem in train_phantoms["problem"]]
+    )
+    recorder = RolloutRecorder(mk.NO_THINK, [counting])
+    args = GRPOConfig(
+        output_dir=str(tmp_path / "trl"),
+        **{name: SMALL[name] for name in ("max_steps", "per_device_train_batch_size", "num_generations", "seed")},
+        **{"max_completion_length": 6, "eval_strategy": "steps", "eval_steps": 1, "per_device_eval_batch_size": 8},
+        **{"use_cpu": True, "bf16": False, "report_to": "none", "save_strategy": "no", "disable_tqdm": True},
+        logging_steps=1,
+    )
+    trainer = GRPOTrainer(
+        model=model,
+        reward_funcs=recorder.rewards,
+        args=args,
+        train_dataset=rows,
+        eval_dataset=rows.select([5, 2]),
+        processing_class=processor,
+        callbacks=[recorder],
+    )
+    with RunWriter(tmp_path / "run", {}) as recorder.writer:
+        trainer.train()
+    run = mk.load_run(tmp_path / "run")
+    assert calls == [8, 8, 8, 8]  # two steps and two evaluations
+    assert run.rollouts["step"].tolist() == [1] * 8 + [2] * 8
+    assert all("eval_watch/truncated" not in entry for entry in trainer.state.log_history)
+
+
+# ---- rewards of one's own --------------------------------------------------------------------------------------------
+
+
+def test_rewards_keep_the_names_that_trl_gives_them(train_phantoms, tmp_path, one_thread):
+    class Strict:
+        def __call__(self, completion_ids, **columns):
+            return odd_tokens(completion_ids)
+
+    async def awaited(completion_ids, **columns):
+        return [1.0 + pay for pay in odd_tokens(completion_ids)]
+
+    def scaled(completion_ids, by, **columns):
+        return [by * pay for pay in odd_tokens(completion_ids)]
+
+    rewards = [awaited, Strict(), functools.partial(scaled, by=2.0)]
+    run = train(train_phantoms, tmp_path, rewards=rewards, **TABLE)
+    names = ["awaited", "Strict", "scaled"]
+    assert run.config["rewards"] == names
+    assert all(f"rewards/{name}/mean" in run.metrics for name in names)
+    theirs = pd.concat(table_of(tmp_path), ignore_index=True)
+    for name in (*names, "advantage"):
+        assert run.rollouts[name].tolist() == theirs[name].tolist()
+
+
+def test_a_reward_is_handed_what_trl_hands_it(train_phantoms, tmp_path, one_thread):
+    seen = {}
+
+    def closed(prompts, completions, completion_ids, **columns):
+        seen.update(columns)
+        return odd_tokens(completion_ids)
+
+    train(train_phantoms, tmp_path, rewards=[closed], max_steps=1)
+    assert set(seen) == {*train_phantoms.column_names, "trainer_state", "log_extra", "log_metric"}
+
+
+def test_the_wrong_number_of_rewards_is_refused_by_trl(train_phantoms, tmp_path, one_thread):
+    with pytest.raises(ValueError, match="'short' returned 7 rewards, but 8 were expected"):
+
+        def short(completion_ids, **columns):
+            return odd_tokens(completion_ids)[1:]
+
+        train(train_phantoms, tmp_path, rewards=[short], max_steps=1)
+
+
+def test_a_model_as_a_reward_is_refused_by_name(fresh_tiny, train_phantoms, tmp_path):
+    import torch
+
+    for reward, name in (("some/reward-model", "str"), (torch.nn.Linear(2, 1), "Linear")):
+        with pytest.raises(DataError, match=f"reward '{name}' is a model; pass a function"):
+            mk.train_grpo(*fresh_tiny, train_phantoms, **(SMALL | {"output_dir": tmp_path, "rewards": [reward]}))
+    assert not list(tmp_path.iterdir())
+
+
+# ---- several processes -----------------------------------------------------------------------------------------------
+
+SCRIPT = """
+import os, sys
+import torch
+torch.set_num_threads(1)
+import medr1kit as mk
+
+def odd_tokens(completion_ids, **columns):
+    return [float(sum(token % 2 for token in ids[:3])) for ids in completion_ids]
+
+rows = mk.load_vqa("phantoms", split="train", n=8)
+for side in ("stock", "shared"):
+    mk.train_grpo(
+        *mk.load_model("tiny"), rows, format="no-think", output_dir=f"{sys.argv[1]}/{side}", rewards=[odd_tokens],
+        max_steps=2, warmup_steps=0, per_device_train_batch_size=4, num_generations=8, max_completion_length=12,
+        use_cpu=True, log_completions=True, num_completions_to_print=1, shared_prefix=side == "shared",
+    )
+"""
+
+
+def test_two_processes_record_each_completion_once(tmp_path):
+    """A group of eight is split over both: rewards meet before advantages are taken, and the main process writes."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT, encoding="utf-8")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, env=env, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for side, shared in (("stock", "not asked for"), ("shared", True)):
+        run = mk.load_run(tmp_path / side)
+        assert run.config["shared_prefix"] == shared
+        assert run.rollouts["step"].tolist() == [1] * 8 + [2] * 8
+        assert run.rollouts["rollout"].tolist() == [*range(8)] * 2
+        assert run.rollouts.groupby("step")["id"].nunique().eq(1).all()
+        theirs = pd.concat(table_of(tmp_path / side), ignore_index=True)
+        for name in ("odd_tokens", "advantage"):
+            assert run.rollouts[name].tolist() == theirs[name].tolist()
+        assert run.rollouts["text"].tolist() == [turns[0]["content"] for turns in theirs["completion"]]
+        lengths = run.rollouts.groupby("step")["n_tokens"].mean()
+        assert lengths.tolist() == pytest.approx(run.metrics["completions/mean_length"].tolist())
+        assert lengths.tolist() == pytest.approx(run.metrics["watch/mean_length"].tolist())
