@@ -223,21 +223,3 @@ def _box(mask: np.ndarray) -> list[int]:
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
 
-
-__all__ = [
-    "GRADES",
-    "PAINTERS",
-    "SCANNERS",
-    "SPLITS",
-    "ImageId",
-    "Truth",
-    "draw",
-    "fact_words",
-    "lesion_mask",
-    "phantom_rows",
-    "pixels",
-    "question_of",
-    "redraw",
-    "truth_of",
-    "words_of",
-]
