@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from hashlib import sha256
 from io import BytesIO
@@ -92,16 +92,15 @@ def hash_files(paths: Iterable[str | os.PathLike]) -> dict[str, Hashed]:
     Returns:
         The fingerprints of each path; those of files that are missing or unreadable are None.
     """
-    stamps: dict[str, tuple[int, int]] = {}
-    for path in dict.fromkeys(os.path.abspath(path) for path in paths):
-        try:
+    places = dict.fromkeys(map(os.path.abspath, paths))
+    stamps = {}
+    for path in places:
+        with suppress(OSError):  # a file that is missing has no stamp, and is not read
             status = os.stat(path)
             stamps[path] = (status.st_size, status.st_mtime_ns)
-        except OSError:
-            stamps[path] = (-1, -1)
     with closing(_open_cache()) as cache:
         found = _cached(cache, stamps)
-        new = [path for path, stamp in stamps.items() if path not in found and stamp[0] >= 0]
+        new = [path for path in stamps if path not in found]
         waiting = []
         for hashed, path in zip(_hash_all(new), new):  # in this order zip runs the generator, and its bar, to the end
             found[path] = hashed
@@ -110,7 +109,7 @@ def hash_files(paths: Iterable[str | os.PathLike]) -> dict[str, Hashed]:
             if len(waiting) == _CHUNK or path == new[-1]:
                 _store(cache, waiting)
                 waiting.clear()
-    return {path: found.get(path, UNREADABLE) for path in stamps}
+    return {path: found.get(path, UNREADABLE) for path in places}
 
 
 def hash_data(data: Any, images: Sequence[str | None] | None, folder: str | os.PathLike | None) -> list[Hashed] | None:
@@ -134,9 +133,7 @@ def hash_data(data: Any, images: Sequence[str | None] | None, folder: str | os.P
     if not isinstance(getattr(data, "features", {}).get("image"), datasets.Image):
         return None
     names = [row if name is None else name for row, name in enumerate(images or [None] * len(data))]
-    first: dict[Hashable, int] = {}
-    for row, name in enumerate(names):
-        first.setdefault(name, row)
+    first = dict(zip(names[::-1], range(len(names))[::-1]))  # the row that is read for each
     stored = data.select_columns(["image"]).cast_column("image", datasets.Image(decode=False)).select(first.values())
     hashed = dict(zip(first, _hash_stored(stored)))
     return [hashed[name] for name in names]
@@ -151,18 +148,13 @@ def _place(folder: Path, name: str) -> Path | None:
 
 def _hash_stored(pictures: datasets.Dataset) -> list[Hashed]:
     """Hash a column of images that are not decoded: bytes as they come, files through the cache."""
-    found: dict[int, Hashed] = {}
-    paths: dict[int, str] = {}
+    found: list[Hashed | str] = []
     for start in range(0, len(pictures), _CHUNK):  # a part at a time, for bytes fill the memory
-        part = {row: picture for row, picture in enumerate(pictures[start : start + _CHUNK]["image"], start) if picture}
-        contents = {row: picture["bytes"] for row, picture in part.items() if picture["bytes"] is not None}
-        found |= {row: hashed for hashed, row in zip(_hash_all(list(contents.values())), contents)}
-        left = {row: picture["path"] for row, picture in part.items() if row not in contents and picture["path"]}
-        paths |= {row: os.path.abspath(path) for row, path in left.items()}
-    if paths:
-        of_file = hash_files(paths.values())
-        found |= {row: of_file[path] for row, path in paths.items()}
-    return [found.get(row, UNREADABLE) for row in range(len(pictures))]
+        part = [picture or {"bytes": None, "path": None} for picture in pictures[start : start + _CHUNK]["image"]]
+        hashed = iter([*_hash_all([picture["bytes"] for picture in part if picture["bytes"] is not None])])
+        found += [next(hashed) if one["bytes"] is not None else one["path"] or UNREADABLE for one in part]
+    of_file = hash_files(one for one in found if isinstance(one, str))
+    return [of_file[os.path.abspath(one)] if isinstance(one, str) else one for one in found]
 
 
 def _hash_all(sources: Sequence[str | bytes]) -> Iterator[Hashed]:

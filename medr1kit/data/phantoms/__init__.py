@@ -222,4 +222,3 @@ def _box(mask: np.ndarray) -> list[int]:
     """The smallest box around a mask: left, top, right, bottom, the last two exclusive."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
-
