@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from medr1kit.audits.blind import HARD
+from medr1kit.audits.floors import HARD
 from medr1kit.audits.rows import column
 from medr1kit.vqa import DataError
 

@@ -21,9 +21,8 @@ import numpy as np
 import pandas as pd
 
 from medr1kit.audits.balance import find_balance
-from medr1kit.audits.blind import find_floors
 from medr1kit.audits.defects import find_defects
-from medr1kit.audits.floors import all_floors
+from medr1kit.audits.floors import find_floors
 from medr1kit.audits.hashes import hash_data
 from medr1kit.audits.leaks import image_leaks, shared_rows, text_leaks
 from medr1kit.audits.measures import Found, Measure, worst_first
@@ -106,7 +105,7 @@ def audit(
 def _parts(train: Questions, test: Questions, clusters: list | None, hashed: list, distance: int) -> Iterator[Found]:
     """The parts of an audit, in the order of the report."""
     yield _sizes(train, test)
-    floors = find_floors(all_floors(train, test, shared_rows(train, test)), test, clusters)
+    floors = find_floors(train, test, shared_rows(train, test), clusters)
     yield floors
     leaks = text_leaks(train, test)
     if None in hashed:
