@@ -149,7 +149,8 @@ class _Files:
     def _measure(self, kind: str, name: str) -> dict[str, float] | None:
         """All measures of a row of a card by name; None if its files are not there."""
         if kind == "modality":
-            return self._crossing[_modality(name)] if (self.folder / "QA_information").is_dir() else None
+            name = name if name in ("unknown", "all") else modality_name(name)
+            return self._crossing[name] if (self.folder / "QA_information").is_dir() else None
         if kind == "file":
             path = self._path(name)
             return None if path is None else _count_rows(path, self.load)
@@ -161,18 +162,13 @@ class _Files:
         return next((path for path in paths if path.is_file()), None)
 
     @cached_property
-    def _crossing(self) -> dict[str | None, dict[str, float]]:
-        """Modality x task of the open part; None: modality unknown."""
-        records = read_omnimedvqa(self.folder).records
-        rows = [row for row in records if is_open(row["file"])]
-        cells = Counter((name, row["task"]) for row in rows for name in (row["modality"], "all"))
-        totals = Counter(name for row in rows for name in (row["modality"], "all"))
-        names = (*MODALITIES, None, "all")
-        return {name: {"rows": totals[name]} | {task: cells[name, task] for task in TASKS} for name in names}
-
-
-def _modality(name: str) -> str | None:
-    return {"unknown": None, "all": "all"}[name] if name in ("unknown", "all") else modality_name(name)
+    def _crossing(self) -> dict[str, dict[str, float]]:
+        """Modality x task of the open part, "unknown" and "all" among the modalities, and "rows" among the tasks."""
+        rows = [row for row in read_omnimedvqa(self.folder).records if is_open(row["file"])]
+        table = pd.DataFrame(rows, columns=["modality", "task"], dtype=object).fillna("unknown")
+        counts = pd.crosstab(table["modality"], table["task"], margins=True, margins_name="all")
+        counts = counts.rename(columns={"all": "rows"})
+        return counts.reindex(index=[*MODALITIES, "unknown", "all"], columns=["rows", *TASKS], fill_value=0).T.to_dict()
 
 
 def _count_rows(path: Path, load: Any) -> dict[str, float]:

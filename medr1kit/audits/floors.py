@@ -83,8 +83,8 @@ def learning_curve(train: Wording, test: Wording) -> dict[int, np.ndarray]:
 class Floors(NamedTuple):
     """The credits of every rule on the test questions, 0..1; ``curve`` is that of :func:`learning_curve`.
 
-    The letter is training's commonest gold letter. The rows are those of training that two of the rules learn from: with a new stem, and with neither image nor problem
-    text of the test.
+    The letter is training's commonest gold letter. The rows are those of training that two of the rules learn from:
+    with a new stem, and with neither image nor problem text of the test.
     """
 
     credits: dict[str, np.ndarray]
@@ -256,9 +256,8 @@ def _say_lookup(found: Found, rules: dict[str, Measure], test: Questions) -> Non
         sentence += f", and with the question's stem it answers {rules['blind_options_stem'].estimate}"
     gold, never = test.vocabulary
     if never > gold:
-        sentence += (
-            f". The reason: right answers are {gold:,} distinct texts, and {never:,} other texts are never right"
-        )
+        reason = f"right answers are {gold:,} distinct texts, and {never:,} other texts are never right"
+        sentence += f". The reason: {reason}"
     found.say(1, blind.value - chance, f"{sentence}.")
 
 
