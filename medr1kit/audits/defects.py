@@ -35,7 +35,7 @@ def find_defects(train: Questions, test: Questions) -> Found:
         for name in defects:
             counted[name].append(found.count(name, _FLAGS[name], defects[name], side.name))
     for name, what in _SENTENCES.items():
-        found.say_of_both(counted[name], what)
+        found.say_of(2, what, *counted[name])
     if train.images and test.images and train.stems and test.stems:
         _between(found, train, test, folded["train"] + folded["test"])
     return found

@@ -150,10 +150,8 @@ class AuditReport:
     @cached_property
     def frame(self) -> pd.DataFrame:
         """The measures as a table: section, measure, value, unit, low, high, n. Shares are in percent."""
-        names = ("section", "measure", "value", "unit", "low", "high", "n")
-        return pd.DataFrame(
-            [(m.section, m.name, m.value, m.unit, m.low, m.high, m.n) for m in self.measures], columns=names
-        )
+        names = ["section", "name", "value", "unit", "low", "high", "n"]
+        return pd.DataFrame(map(vars, self.measures))[names].rename(columns={"name": "measure"})
 
     @cached_property
     def rows(self) -> dict[str, np.ndarray]:
