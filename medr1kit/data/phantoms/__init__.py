@@ -20,18 +20,9 @@ from medr1kit.data.phantoms.rationales import write_rationale
 from medr1kit.data.phantoms.scanner import SCANNERS, burn_marker, scan, scan_mask
 from medr1kit.data.phantoms.truth import GRADES, NUMBERS, SIZES, SPLITS, ImageId, Truth
 from medr1kit.progress import progress
-from medr1kit.vqa import MODALITIES, TASKS, DataError, format_problem, format_solution, modality_name, task_name
+from medr1kit.vqa import MODALITIES, TASKS, DataError, modality_name, task_name, write_question
 
-PAINTERS = {
-    "CT": ct,
-    "MRI": mri,
-    "X-Ray": xray,
-    "Ultrasound": ultrasound,
-    "Dermoscopy": dermoscopy,
-    "Fundus": fundus,
-    "OCT": oct,
-    "Microscopy": microscopy,
-}
+PAINTERS = dict(zip(MODALITIES, (ct, mri, xray, ultrasound, dermoscopy, fundus, oct, microscopy)))
 _TASK_SHORT = dict(zip(TASKS, ("AI", "DD", "LG", "MR", "OBA")))
 
 
@@ -203,11 +194,7 @@ def _row(image_id: ImageId, size: int) -> dict:
     return {
         "id": f"{image_id}-{_TASK_SHORT[image_id.task]}",
         "image": Image.fromarray(picture),
-        "problem": format_problem(question.stem, question.options),
-        "solution": format_solution(question.answer),
-        "question": question.stem,
-        "options": question.options,
-        "answer": question.answer,
+        **write_question(question.stem, question.options, question.answer),
         "modality": image_id.modality,
         "task": image_id.task,
         "source": "phantoms",
