@@ -98,9 +98,7 @@ def check_card(card: str | os.PathLike, data: str | os.PathLike) -> pd.DataFrame
     if (table["verdict"] == "not there").all():
         kind, _, (name, *_) = counted[0]
         first = "QA_information" if kind == "modality" else name
-        raise DataError(
-            f"{os.fspath(data)!r} holds nothing of {path.name}, such as {first}; give the folder that does"
-        )
+        raise DataError(f"{os.fspath(data)!r} holds nothing of {path.name}, such as {first}; give the folder that does")
     return table
 
 

@@ -126,10 +126,12 @@ def hash_data(data: Any, images: Sequence[str | None] | None, folder: str | os.P
     if folder is not None:
         if images is None:
             return None
-        folder = image_folder(folder)
-        places = {name: None if name is None else _place(folder, name) for name in dict.fromkeys(images)}
-        hashed = hash_files([path for path in places.values() if path is not None])
-        return [UNREADABLE if places[name] is None else hashed[os.path.abspath(places[name])] for name in images]
+        folder, places = image_folder(folder), {}
+        for name in dict.fromkeys(filter(None, images)):
+            with suppress(DataError):
+                places[name] = os.path.abspath(find_image(folder, name))
+        hashed = hash_files(places.values())
+        return [hashed[places[name]] if name in places else UNREADABLE for name in images]
     if not isinstance(getattr(data, "features", {}).get("image"), datasets.Image):
         return None
     names = [row if name is None else name for row, name in enumerate(images or [None] * len(data))]
@@ -137,13 +139,6 @@ def hash_data(data: Any, images: Sequence[str | None] | None, folder: str | os.P
     stored = data.select_columns(["image"]).cast_column("image", datasets.Image(decode=False)).select(first.values())
     hashed = dict(zip(first, _hash_stored(stored)))
     return [hashed[name] for name in names]
-
-
-def _place(folder: Path, name: str) -> Path | None:
-    try:
-        return find_image(folder, name)
-    except DataError:
-        return None
 
 
 def _hash_stored(pictures: datasets.Dataset) -> list[Hashed]:
@@ -199,7 +194,7 @@ def near_any(looks: Sequence[int | None], known: Sequence[int | None], distance:
     wanted = np.array(sorted({look for look in looks if look is not None}), dtype=np.uint64)
     there = np.array(sorted({look for look in known if look is not None}), dtype=np.uint64)
     near = np.zeros(len(wanted), dtype=bool)
-    for first, last in _bands(distance + 1):
+    for first, last in pairwise(64 * edge // (distance + 1) for edge in range(distance + 2)):  # the bands
         mask = np.uint64((1 << last) - (1 << first))
         order = np.argsort(there & mask, kind="stable")
         keys = (there & mask)[order]
@@ -209,8 +204,3 @@ def near_any(looks: Sequence[int | None], known: Sequence[int | None], distance:
             near[place] = differing.min() <= distance
     twins = set(wanted[near].tolist())
     return np.array([look is not None and look in twins for look in looks], dtype=bool)
-
-
-def _bands(number: int) -> list[tuple[int, int]]:
-    edges = [64 * place // number for place in range(number + 1)]
-    return list(pairwise(edges))

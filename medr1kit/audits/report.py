@@ -250,10 +250,8 @@ class AuditReport:
         return page
 
     def _repr_html_(self) -> str:
-        n_train, n_test = (measure.n for measure in self.measures if measure.section == "size")
-        head = (
-            f"<p>{n_train:,} training and {n_test:,} test questions. The worst first; 95 % intervals in brackets.</p>"
-        )
+        train, test = (measure.n for measure in self.measures if measure.section == "size")
+        head = f"<p>{train:,} training and {test:,} test questions. The worst first; 95 % intervals in brackets.</p>"
         items = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in self.findings)
         details = f"<details><summary>All numbers</summary>{_table(self.frame)}</details>"
         return f"{head}<ol>{items}</ol>{self._figure()}{details}"
