@@ -43,7 +43,7 @@ from medr1kit.audits.repair import linked
 from medr1kit.audits.rows import column, plain, read_questions
 from medr1kit.data.blocks import exchangeable_blocks, lay_out
 from medr1kit.progress import no_bars_of_datasets, progress
-from medr1kit.vqa import LETTERS, DataError, format_problem, format_solution, parse_problem
+from medr1kit.vqa import LETTERS, DataError, parse_problem, write_question
 
 _RECOGNITION = "Modality Recognition"
 
@@ -235,17 +235,14 @@ def _rewritten(ds: datasets.Dataset, asked: _Asked, orders: dict[int, list[int]]
     """The rows kept, with their new options; other columns, images among them, stay as they are stored."""
     kept = sorted(orders)
     stems = column(ds, "question", None) or [parse_problem(problem)[0] for problem in column(ds, "problem", None)]
-    options = {row: [asked.shown[other] for other in orders[row]] for row in kept}
-    letters = {row: LETTERS[orders[row].index(row)] for row in kept}
-    columns = {
-        "options": list(options.values()),
-        "answer": list(letters.values()),
-        "problem": [format_problem(stems[row], options[row]) for row in kept],
-        "solution": [format_solution(letters[row]) for row in kept],
-    }
-    if rationales := column(ds, "rationale", None):
-        columns["rationale"] = [_relettered(rationales[row], asked.letters[row], letters[row]) for row in kept]
-    columns = {name: values for name, values in columns.items() if name in ds.column_names}
+    rationales = column(ds, "rationale", None)
+    rows = []
+    for row in kept:
+        letter = LETTERS[orders[row].index(row)]
+        rows.append(write_question(stems[row], [asked.shown[other] for other in orders[row]], letter))
+        if rationales:
+            rows[-1]["rationale"] = _relettered(rationales[row], asked.letters[row], letter)
+    columns = {name: [row[name] for row in rows] for name in rows[0] if name in ds.column_names}
     features = datasets.Features({name: ds.features[name] for name in columns})
     new = datasets.Dataset.from_dict(columns, features=features)
     rest = ds.select(kept).remove_columns(list(columns))

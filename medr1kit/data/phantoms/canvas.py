@@ -101,15 +101,10 @@ def solid(cover: np.ndarray) -> np.ndarray:
     return cover > min(0.5, cover.max() / 2)
 
 
-def near(rng: np.random.Generator, centre: Point, shake: float = 0.03) -> Point:
-    """Return a point close to `centre`: the harmless wobble of a lesion inside its region."""
-    dx, dy = rng.uniform(-shake, shake, 2)
-    return centre[0] + dx, centre[1] + dy
-
-
 def sites(rng: np.random.Generator, truth: Truth, place: Point) -> list[tuple[Point, float]]:
     """Return centre and radius of every lesion to draw: the main one near `place`, then its satellites around it."""
-    centre, radius = near(rng, place), LESION_RADIUS[truth.size]
+    dx, dy = rng.uniform(-0.03, 0.03, 2)  # the harmless wobble of a lesion inside its region
+    centre, radius = (place[0] + dx, place[1] + dy), LESION_RADIUS[truth.size]
     turn = rng.uniform(0, 2 * np.pi)
     lesions = [(centre, radius)]
     if truth.number == "multiple":
