@@ -150,11 +150,10 @@ class _Asked:
         """The rows, sorted into kinds of question."""
         cells = defaultdict(list)
         for row, text in enumerate(self.shown):
-            recognition = self.tasks[row] == _RECOGNITION or (
-                self.tasks[row] is None and named_modality(text) is not None
-            )
+            task = self.tasks[row]
+            recognition = task == _RECOGNITION or (task is None and named_modality(text) is not None)
             # Which modality it is can only be asked across sources: a source has one.
-            where = _RECOGNITION if recognition else (self.tasks[row], self.sources[row], yes_or_no(text) is not None)
+            where = _RECOGNITION if recognition else (task, self.sources[row], yes_or_no(text) is not None)
             cells[self.modalities[row], where].append(row)
         return [kind for cell in cells.values() for kind in self._linked(cell)]
 
@@ -185,14 +184,9 @@ class _Asked:
         return blocks, reasons
 
     def _blocks(self, rows: list[int], size: int, clashes: dict[str, set[str]], rng: random.Random):
-        blocks, rest = exchangeable_blocks(
-            [self.golds[row] for row in rows],
-            size,
-            rng,
-            stems=[self.stems[row] for row in rows],
-            clashes=clashes,
-            barred={i: texts for i, row in enumerate(rows) if (texts := self._also_right(row, clashes))},
-        )
+        golds, stems = ([texts[row] for row in rows] for texts in (self.golds, self.stems))
+        barred = {i: texts for i, row in enumerate(rows) if (texts := self._also_right(row, clashes))}
+        blocks, rest = exchangeable_blocks(golds, size, rng, stems=stems, clashes=clashes, barred=barred)
         return [[rows[i] for i in block] for block in blocks], [rows[i] for i in rest]
 
     def _clashes(self, kind: list[int]) -> dict[str, set[str]]:

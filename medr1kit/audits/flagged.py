@@ -82,8 +82,7 @@ class Flagged:
         """Return how many rows each modality has of each task, and how many of them have a flag."""
         if not len(self):
             return pd.DataFrame(), pd.DataFrame()
-        frame = pd.DataFrame(self.names)
-        frame["has"] = np.zeros(len(self), int) if flag == "all" else self._has(flag).astype(int)
+        frame = pd.DataFrame(self.names).assign(has=self._has(flag).astype(int))
         grid = frame.groupby(["modality", "task"], sort=False)["has"].agg(["size", "sum"]).unstack(fill_value=0)
         return grid["size"], grid["sum"]
 

@@ -84,7 +84,8 @@ def _draw_phantoms(
 
     axes = {"scanner": scanner, "shortcut": shortcut, "difficulty": difficulty, "imbalance": imbalance}
     rows = phantom_rows(split, modality, task, n, seed, size, **axes)
-    pictures = [_stored(to_png(row["image"])) for row in progress(rows, "storing phantoms", unit="image")]
+    images = (row["image"] for row in progress(rows, "storing phantoms", unit="image"))
+    pictures = [{"bytes": to_png(image), "path": None} for image in images]
     whole, text = datasets.Value("int64"), datasets.Value("string")
     truth = {name: datasets.List(whole) if name == "box" else text for name in rows[0]["truth"]}
     return _dataset(rows, pictures, image=datasets.Image(), n_facts=whole, truth=truth)
@@ -95,7 +96,7 @@ def _read_medmnist(modality, task, n, seed, size, *, split=None, max_pixels=None
 
     rows = medmnist_rows(data_dir, split, modality, task, n, seed)
     image = MedicalImage(size=size, max_pixels=max_pixels)
-    return _dataset(rows, [_stored(row["image"]) for row in rows], image=image)
+    return _dataset(rows, [{"bytes": row["image"], "path": None} for row in rows], image=image)
 
 
 def read_saved(
@@ -190,10 +191,6 @@ READ = {  # (source) -> Source
 
 
 # --- the data set ----------------------------------------------------------------------------------------------------
-
-
-def _stored(picture: bytes) -> dict[str, Any]:
-    return {"bytes": picture, "path": None}
 
 
 def _dataset(records: list[dict], images: list[dict] | None = None, **features: object) -> datasets.Dataset:

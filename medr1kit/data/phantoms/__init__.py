@@ -62,10 +62,8 @@ def fact_words() -> dict[str, str]:
 def truth_of(image_id: ImageId) -> Truth:
     """Return what a phantom image shows, without drawing it."""
     rng, words = image_id.stream(0), words_of(image_id.modality)
-    facts = {
-        fact: image_id.choose(rng, words[fact])
-        for fact in ("anatomy", "finding", "size", "number", "attribute", "view")
-    }
+    drawn = ("anatomy", "finding", "size", "number", "attribute", "view")
+    facts = {fact: image_id.choose(rng, words[fact]) for fact in drawn}
     return Truth(image_id.modality, **facts)
 
 
