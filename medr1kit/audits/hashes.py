@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 import datasets
 import imagehash
 import numpy as np
+import pandas as pd
 import PIL.Image
 from platformdirs import user_cache_path
 
@@ -135,9 +136,9 @@ def hash_data(data: Any, images: Sequence[str | None] | None, folder: str | os.P
     if not isinstance(getattr(data, "features", {}).get("image"), datasets.Image):
         return None
     names = [row if name is None else name for row, name in enumerate(images or [None] * len(data))]
-    first = dict(zip(names[::-1], range(len(names))[::-1]))  # the row that is read for each
-    stored = data.select_columns(["image"]).cast_column("image", datasets.Image(decode=False)).select(first.values())
-    hashed = dict(zip(first, _hash_stored(stored)))
+    first = pd.Series(names, dtype=object).drop_duplicates()  # the row that is read for each
+    stored = data.select_columns(["image"]).cast_column("image", datasets.Image(decode=False))
+    hashed = dict(zip(first, _hash_stored(stored.select(first.index.tolist()))))
     return [hashed[name] for name in names]
 
 
@@ -148,7 +149,8 @@ def _hash_stored(pictures: datasets.Dataset) -> list[Hashed]:
         part = [picture or {"bytes": None, "path": None} for picture in pictures[start : start + _CHUNK]["image"]]
         hashed = iter([*_hash_all([picture["bytes"] for picture in part if picture["bytes"] is not None])])
         found += [next(hashed) if one["bytes"] is not None else one["path"] or UNREADABLE for one in part]
-    of_file = hash_files(one for one in found if isinstance(one, str))
+    paths = [one for one in found if isinstance(one, str)]
+    of_file = hash_files(paths) if paths else {}
     return [of_file[os.path.abspath(one)] if isinstance(one, str) else one for one in found]
 
 
