@@ -180,6 +180,16 @@ def format_solution(letter: str) -> str:
     return f"<answer> {letter} </answer>"
 
 
+def write_question(question: str, options: list[str], letter: str) -> dict:
+    """Return the columns of a record that say a question and its answer.
+
+    >>> write_question("What organ is shown?", ["liver", "lung"], "B")["problem"]
+    'What organ is shown? A)liver, B)lung'
+    """
+    said = {"problem": format_problem(question, options), "solution": format_solution(letter)}
+    return said | {"question": question, "options": options, "answer": letter}
+
+
 _SOLUTION = re.compile(r"\s*(?:<answer>\s*)?([A-Za-z])\s*(?:</answer>\s*)?")
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from medr1kit.audits.meanings import named_modality, same_meaning, yes_or_no
+from medr1kit.audits.debias import named_modality, same_meaning, yes_or_no
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 from scipy.stats.contingency import association
 
@@ -67,18 +66,16 @@ def _first_word(text: str) -> str:
 
 def _crossing(found: Found, side: Questions) -> list[Measure]:
     """Counts of modality x task, its empty cells, and how much one tells about the other (Cramér's V, 0..1)."""
-    pairs = [(m, t) for m, t in zip(side.modalities, side.tasks) if m is not None and t is not None]
-    if not pairs:
+    pairs = pd.DataFrame({"modality": side.modalities, "task": side.tasks}, dtype=object).dropna()
+    if pairs.empty:
         return []
-    counts, n = Counter(pairs), len(pairs)
-    modalities = [name for name in MODALITIES if any(name == m for m, _ in counts)]
+    table, n = pd.crosstab(pairs["modality"], pairs["task"]), len(pairs)
+    full = table.reindex(index=[name for name in MODALITIES if name in table.index], columns=TASKS, fill_value=0)
     cells = [
-        found.add(f"{m} x {t}", counts[m, t], "rows", n, section=f"cells_{side.name}")
-        for m in modalities
-        for t in TASKS
+        found.add(f"{modality} x {task}", int(count), "rows", n, section=f"cells_{side.name}")
+        for (modality, task), count in full.stack().items()
     ]
     found.add(f"{side.name}_empty_cells", sum(cell.value == 0 for cell in cells), "cells", len(cells))
-    table = pd.crosstab(*(np.array(names, dtype=object) for names in zip(*pairs)))
     if min(table.shape) > 1:
         found.add(f"{side.name}_modality_task_v", float(association(table)), "Cramér's V", n)
     return cells

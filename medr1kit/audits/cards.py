@@ -85,22 +85,20 @@ def check_card(card: str | os.PathLike, data: str | os.PathLike) -> pd.DataFrame
     path, folder = _find_card(card), Path(data)
     if not folder.is_dir():
         raise DataError(f"{os.fspath(data)!r} is not a folder; give the one that the card's file names start from")
-    files, lines, wanted = _Files(folder), [], []
+    files, lines = _Files(folder), []
     tables = _tables(path.read_text(encoding="utf-8"))
     counted = [(kind, names, row) for kind, names, rows in tables for row in rows]
     for kind, names, (name, *cells) in progress(counted, f"checking {path.name}", unit="row"):
         printed = {measure: cell for measure, cell in zip(names, cells) if cell.strip("–- ")}
         found = files.measure(kind, name) if printed else None
-        wanted.append("QA_information" if kind == "modality" else name)
-        for measure, cell in printed.items():
-            lines.append(_line(path.name, kind, name, measure, cell, found))
+        lines += [_line(path.name, kind, name, measure, cell, found) for measure, cell in printed.items()]
     table = pd.DataFrame(lines, columns=["file", "measure", "card", "found", "verdict"])
     if table.empty:
         raise DataError(f"{path.name} has no table of counts: none whose first column is {' or '.join(_KINDS)}")
     if (table["verdict"] == "not there").all():
-        raise DataError(
-            f"{os.fspath(data)!r} holds nothing of {path.name}, such as {wanted[0]}; give the folder that does"
-        )
+        kind, _, (name, *_) = counted[0]
+        first = "QA_information" if kind == "modality" else name
+        raise DataError(f"{os.fspath(data)!r} holds nothing of {path.name}, such as {first}; give the folder that does")
     return table
 
 
@@ -120,7 +118,7 @@ def _is_count(name: str) -> bool:
 
 
 def _line(card: str, kind: str, name: str, measure: str, cell: str, found: dict[str, float] | None) -> tuple:
-    number = re.fullmatch(r"-?[\d,]+(?:\.(\d+))?", cell.removesuffix("%").strip())
+    number = re.fullmatch(r"-?\d+(?:\.(\d+))?", cell.removesuffix("%").strip().replace(",", ""))
     if number is None:
         raise DataError(f"{card}, row {name!r}: {measure} is {cell!r}; write a number, or a dash for none")
     if found is None:
@@ -133,8 +131,7 @@ def _line(card: str, kind: str, name: str, measure: str, cell: str, found: dict[
         known = textwrap.shorten(", ".join(map(str, found)), 200, placeholder=" …")
         raise DataError(f"{card}, row {name!r}: {measure!r} is not measured; known are {known}")
     decimals = len(number[1] or "")
-    value = float(cell.removesuffix("%").strip().replace(",", ""))
-    agrees = f"{found[measure_key]:.{decimals}f}" == f"{value:.{decimals}f}"
+    agrees = f"{found[measure_key]:.{decimals}f}" == f"{float(number[0]):.{decimals}f}"
     return name, measure, cell, found[measure_key], "agrees" if agrees else "differs"
 
 
@@ -149,7 +146,8 @@ class _Files:
     def _measure(self, kind: str, name: str) -> dict[str, float] | None:
         """All measures of a row of a card by name; None if its files are not there."""
         if kind == "modality":
-            return self._crossing[_modality(name)] if (self.folder / "QA_information").is_dir() else None
+            name = name if name in ("unknown", "all") else modality_name(name)
+            return self._crossing[name] if (self.folder / "QA_information").is_dir() else None
         if kind == "file":
             path = self._path(name)
             return None if path is None else _count_rows(path, self.load)
@@ -161,18 +159,13 @@ class _Files:
         return next((path for path in paths if path.is_file()), None)
 
     @cached_property
-    def _crossing(self) -> dict[str | None, dict[str, float]]:
-        """Modality x task of the open part; None: modality unknown."""
-        records = read_omnimedvqa(self.folder).records
-        rows = [row for row in records if is_open(row["file"])]
-        cells = Counter((name, row["task"]) for row in rows for name in (row["modality"], "all"))
-        totals = Counter(name for row in rows for name in (row["modality"], "all"))
-        names = (*MODALITIES, None, "all")
-        return {name: {"rows": totals[name]} | {task: cells[name, task] for task in TASKS} for name in names}
-
-
-def _modality(name: str) -> str | None:
-    return {"unknown": None, "all": "all"}[name] if name in ("unknown", "all") else modality_name(name)
+    def _crossing(self) -> dict[str, dict[str, float]]:
+        """Modality x task of the open part, "unknown" and "all" among the modalities, and "rows" among the tasks."""
+        rows = [row for row in read_omnimedvqa(self.folder).records if is_open(row["file"])]
+        table = pd.DataFrame(rows, columns=["modality", "task"], dtype=object).fillna("unknown")
+        counts = pd.crosstab(table["modality"], table["task"], margins=True, margins_name="all")
+        counts = counts.rename(columns={"all": "rows"})
+        return counts.reindex(index=[*MODALITIES, "unknown", "all"], columns=["rows", *TASKS], fill_value=0).T.to_dict()
 
 
 def _count_rows(path: Path, load: Any) -> dict[str, float]:

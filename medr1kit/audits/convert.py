@@ -19,13 +19,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import warnings
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from medr1kit.audits.repair import rows_to_test
 from medr1kit.data.files import is_open, read_json_source, read_omnimedvqa
@@ -35,6 +38,7 @@ from medr1kit.vqa import DataError, modality_name, task_name
 FAMILIES = {"modality": modality_name, "question_type": task_name}
 _COLUMN = {"modality": "modality", "question_type": "task"}
 _SIDES = ("train", "test")
+_KEYS = ["image", "problem", "solution"]
 
 
 def convert_omnimedvqa(
@@ -75,26 +79,23 @@ def convert_omnimedvqa(
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{os.fspath(out)!r} is not an empty folder; give a new one")
-    records, dropped, read = _read(Path(folder), check)
+    rows, dropped, read = _read(Path(folder), check)
     if published is None:
-        sides = np.where(rows_to_test(records, test_size, seed), "test", "train").tolist()
-        places = {
-            family: [(record[_COLUMN[family]] or "unknown", side) for record, side in zip(records, sides)]
-            for family in FAMILIES
-        }
+        sides = np.where(rows_to_test(rows, test_size, seed), "test", "train").tolist()
+        places = {family: list(zip(rows[column].fillna("unknown"), sides)) for family, column in _COLUMN.items()}
         split, files = {"kind": "image-disjoint", "test_size": test_size, "seed": seed}, {}
     else:
         files = _published(Path(published))
-        places, not_found = _as_published(records, files)
+        places, not_found = _as_published(rows, files)
         split = {"kind": "published", "not_found": not_found}
     manifest = {"questions": read, "dropped": dropped, "split": split, "files": [], "unplaced": {}, "leaks": {}}
     for family, placed in places.items():
         manifest["unplaced"][family] = placed.count(None)
-        groups = _grouped(records, placed)
+        groups = dict(iter(rows.groupby(pd.Series(placed, dtype=object))))  # by name and side; None is in no group
         manifest["leaks"][family] = _leaks(groups)
-        for (name, side), rows in groups.items():
+        for (name, side), group in groups.items():
             theirs = files.get((family, name, side))
-            entry = _write(out, family, name, side, rows if theirs is None else _in_order_of(theirs, rows))
+            entry = _write(out, family, name, side, group if theirs is None else _in_order_of(theirs, group))
             if theirs is not None:
                 entry["same_as_published"] = entry["sha256"] == fingerprint(theirs)
             manifest["files"].append(entry)
@@ -109,11 +110,11 @@ def fingerprint(rows: Iterable[dict]) -> str:
     >>> fingerprint([one, two]) == fingerprint([two, one]) != fingerprint([one, one])
     True
     """
-    lines = sorted(json.dumps([row["image"], row["problem"], row["solution"]]) for row in rows)
+    lines = sorted(json.dumps([row[key] for key in _KEYS]) for row in rows)
     return sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _read(folder: Path, check: str) -> tuple[list[dict], dict[str, int], dict[str, dict]]:
+def _read(folder: Path, check: str) -> tuple[pd.DataFrame, dict[str, int], dict[str, dict]]:
     """The sound rows in a fixed order, the number of the others by reason, and what was read."""
     if check not in ("error", "drop"):
         raise DataError(f"unknown check {check!r}; use 'error' or 'drop'")
@@ -128,13 +129,13 @@ def _read(folder: Path, check: str) -> tuple[list[dict], dict[str, int], dict[st
         )
     if refused:
         warnings.warn(DroppedRows(refused, len(records) + len(refused)), stacklevel=3)
-    by_file = defaultdict(list)
-    for record in records:
-        record["image"] = record["image_id"]
-        by_file[Path(record["file"]).name].append(record)
-    read = {name: {"rows": len(rows), "sha256": fingerprint(rows)} for name, rows in by_file.items()}
-    records.sort(key=lambda record: (record["image"], record["problem"], record["solution"]))
-    return records, dict(Counter(row.kind for row in refused)), read
+    rows = pd.DataFrame(records, dtype=object)
+    rows["image"] = rows["image_id"]
+    by_file = rows.groupby("file", sort=False)
+    read = {
+        Path(file).name: {"rows": len(part), "sha256": fingerprint(part.to_dict("records"))} for file, part in by_file
+    }
+    return rows.sort_values(_KEYS, ignore_index=True), dict(Counter(row.kind for row in refused)), read
 
 
 def _published(folder: Path) -> dict[tuple[str, str, str], list[dict]]:
@@ -158,72 +159,60 @@ def _place(path: Path) -> tuple[str, str, str]:
     name = path.name.removesuffix(".gz").removesuffix(".json")
     sides = [side for side in _SIDES if name.lower().endswith(f"_{side}") or side in path.parts[:-1]]
     if len(sides) == 1:
-        if name.lower().endswith(f"_{sides[0]}"):
-            name = name[: -len(sides[0]) - 1]
+        name = re.sub(f"_{sides[0]}$", "", name, flags=re.IGNORECASE)
         # "MR" is a modality and a task; the folder says which.
         for family in [known for known in FAMILIES if known in path.parts] or FAMILIES:
             if name.lower() == "unknown" and family == "modality":
                 return family, "unknown", sides[0]
-            try:
+            with suppress(DataError):
                 return family, FAMILIES[family](name), sides[0]
-            except DataError:
-                pass
     raise DataError(
         f"{os.fspath(path)}: the name does not say which modality or task it is, and train or test; rename it"
     )
 
 
 def _as_published(
-    records: list[dict], files: dict[tuple[str, str, str], list[dict]]
+    rows: pd.DataFrame, files: dict[tuple[str, str, str], list[dict]]
 ) -> tuple[dict[str, list[tuple[str, str] | None]], dict[str, int]]:
-    """For each family, the place of each record; and how many published rows have no record."""
-    at = defaultdict(list)
-    for number, record in enumerate(records):
-        at[record["image"], record["question"]].append(number)
-    places: dict[str, list] = {family: [None] * len(records) for family, _, _ in files}
+    """For each family, the place of each row; and how many published rows are not among them."""
+    at = rows.groupby(["image", "question"]).indices
+    places: dict[str, list] = {family: [None] * len(rows) for family, _, _ in files}
     not_found = dict.fromkeys(places, 0)
-    for (family, name, side), rows in files.items():
-        for row in rows:
-            free = [i for i in at[row["image"], row["question"]] if places[family][i] is None]
+    for (family, name, side), theirs in files.items():
+        for row in theirs:
+            free = [i for i in at.get((row["image"], row["question"]), ()) if places[family][i] is None]
             if not free:
                 not_found[family] += 1
                 continue
-            exact = [i for i in free if records[i]["problem"] == row["problem"]]
+            exact = [i for i in free if rows["problem"][i] == row["problem"]]
             places[family][(exact or free)[0]] = (name, side)
     for family, placed in places.items():
-        for i, name in enumerate(record[_COLUMN[family]] for record in records):
+        for i, name in enumerate(rows[_COLUMN[family]]):
             missing = [side for side in _SIDES if (family, name, side) not in files]
             if placed[i] is None and len(missing) == 1:
                 placed[i] = (name, missing[0])
     return places, not_found
 
 
-def _grouped(records: list[dict], placed: list[tuple[str, str] | None]) -> dict[tuple[str, str], list[dict]]:
-    groups = defaultdict(list)
-    for record, place in zip(records, placed):
-        if place is not None:
-            groups[place].append(record)
-    return dict(sorted(groups.items()))
-
-
-def _in_order_of(published: list[dict], rows: list[dict]) -> list[dict]:
+def _in_order_of(published: list[dict], rows: pd.DataFrame) -> pd.DataFrame:
     """The rows as they follow each other in a published file, because a training run meets them in that order."""
     order = {(row["image"], row["problem"]): number for number, row in enumerate(published)}
-    return sorted(rows, key=lambda row: order.get((row["image"], row["problem"]), len(order)))
+    places = [order.get(key, len(order)) for key in zip(rows["image"], rows["problem"])]
+    return rows.iloc[np.argsort(places, kind="stable")]
 
 
-def _leaks(groups: dict[tuple[str, str], list[dict]]) -> dict[str, int]:
+def _leaks(groups: dict[tuple[str, str], pd.DataFrame]) -> dict[str, int]:
     """For each name, the test rows whose image is in the training file of that name."""
-    images = {name: {record["image"] for record in rows} for (name, side), rows in groups.items() if side == "train"}
-    tests = {name: rows for (name, side), rows in groups.items() if side == "test"}
-    return {name: sum(row["image"] in images.get(name, ()) for row in rows) for name, rows in tests.items()}
+    images = {name: set(rows["image"]) for (name, side), rows in groups.items() if side == "train"}
+    tests = {name: rows["image"] for (name, side), rows in groups.items() if side == "test"}
+    return {name: int(tested.isin(images.get(name, ())).sum()) for name, tested in tests.items()}
 
 
-def _write(out: Path, family: str, name: str, side: str, rows: list[dict]) -> dict:
+def _write(out: Path, family: str, name: str, side: str, rows: pd.DataFrame) -> dict:
     path = Path(family, side, f"{name.replace(' ', '_')}.json")
     (out / path).parent.mkdir(parents=True, exist_ok=True)
-    keys = ("image", "problem", "solution", "modality", "task", "source")
-    lines = [json.dumps({key: row[key] for key in keys}, ensure_ascii=False) for row in rows]
-    (out / path).write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
-    images = len({row["image"] for row in rows})
-    return {"path": path.as_posix(), "rows": len(rows), "images": images, "sha256": fingerprint(rows)}
+    written = rows[[*_KEYS, "modality", "task", "source"]].to_dict("records")
+    lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in written)
+    (out / path).write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+    images = rows["image"].nunique()
+    return {"path": path.as_posix(), "rows": len(rows), "images": images, "sha256": fingerprint(written)}

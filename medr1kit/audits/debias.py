@@ -32,18 +32,18 @@ import re
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Collection
+from functools import lru_cache
 from itertools import combinations
 
 import datasets
 import numpy as np
 import pandas as pd
 
-from medr1kit.audits.meanings import named_modality, same_meaning, yes_or_no
 from medr1kit.audits.repair import linked
 from medr1kit.audits.rows import column, plain, read_questions
 from medr1kit.data.blocks import exchangeable_blocks, lay_out
 from medr1kit.progress import no_bars_of_datasets, progress
-from medr1kit.vqa import LETTERS, DataError, format_problem, format_solution, parse_problem
+from medr1kit.vqa import LETTERS, DataError, modality_name, parse_problem, write_question
 
 _RECOGNITION = "Modality Recognition"
 
@@ -83,7 +83,7 @@ def debias_options(ds: datasets.Dataset, seed: int = 0, strict: bool = False) ->
     """Redraw all distractors so that no rule on the option texts does better than chance.
 
     Distractors are gold texts of questions of the same modality, task, source and kind; see the module's own text.
-    Never offered are a near-duplicate of the gold (see :func:`~medr1kit.audits.meanings.same_meaning`), any other gold
+    Never offered are a near-duplicate of the gold (see :func:`same_meaning`), any other gold
     of the same image, and, where images are kept in a folder a class, another gold of the same class. Among the
     questions with k options each letter is gold equally often. The number of options stays where the vocabulary is
     large enough.
@@ -150,11 +150,10 @@ class _Asked:
         """The rows, sorted into kinds of question."""
         cells = defaultdict(list)
         for row, text in enumerate(self.shown):
-            recognition = self.tasks[row] == _RECOGNITION or (
-                self.tasks[row] is None and named_modality(text) is not None
-            )
+            task = self.tasks[row]
+            recognition = task == _RECOGNITION or (task is None and named_modality(text) is not None)
             # Which modality it is can only be asked across sources: a source has one.
-            where = _RECOGNITION if recognition else (self.tasks[row], self.sources[row], yes_or_no(text) is not None)
+            where = _RECOGNITION if recognition else (task, self.sources[row], yes_or_no(text) is not None)
             cells[self.modalities[row], where].append(row)
         return [kind for cell in cells.values() for kind in self._linked(cell)]
 
@@ -185,14 +184,9 @@ class _Asked:
         return blocks, reasons
 
     def _blocks(self, rows: list[int], size: int, clashes: dict[str, set[str]], rng: random.Random):
-        blocks, rest = exchangeable_blocks(
-            [self.golds[row] for row in rows],
-            size,
-            rng,
-            stems=[self.stems[row] for row in rows],
-            clashes=clashes,
-            barred={i: texts for i, row in enumerate(rows) if (texts := self._also_right(row, clashes))},
-        )
+        golds, stems = ([texts[row] for row in rows] for texts in (self.golds, self.stems))
+        barred = {i: texts for i, row in enumerate(rows) if (texts := self._also_right(row, clashes))}
+        blocks, rest = exchangeable_blocks(golds, size, rng, stems=stems, clashes=clashes, barred=barred)
         return [[rows[i] for i in block] for block in blocks], [rows[i] for i in rest]
 
     def _clashes(self, kind: list[int]) -> dict[str, set[str]]:
@@ -235,17 +229,14 @@ def _rewritten(ds: datasets.Dataset, asked: _Asked, orders: dict[int, list[int]]
     """The rows kept, with their new options; other columns, images among them, stay as they are stored."""
     kept = sorted(orders)
     stems = column(ds, "question", None) or [parse_problem(problem)[0] for problem in column(ds, "problem", None)]
-    options = {row: [asked.shown[other] for other in orders[row]] for row in kept}
-    letters = {row: LETTERS[orders[row].index(row)] for row in kept}
-    columns = {
-        "options": list(options.values()),
-        "answer": list(letters.values()),
-        "problem": [format_problem(stems[row], options[row]) for row in kept],
-        "solution": [format_solution(letters[row]) for row in kept],
-    }
-    if rationales := column(ds, "rationale", None):
-        columns["rationale"] = [_relettered(rationales[row], asked.letters[row], letters[row]) for row in kept]
-    columns = {name: values for name, values in columns.items() if name in ds.column_names}
+    rationales = column(ds, "rationale", None)
+    rows = []
+    for row in kept:
+        letter = LETTERS[orders[row].index(row)]
+        rows.append(write_question(stems[row], [asked.shown[other] for other in orders[row]], letter))
+        if rationales:
+            rows[-1]["rationale"] = _relettered(rationales[row], asked.letters[row], letter)
+    columns = {name: [row[name] for row in rows] for name in rows[0] if name in ds.column_names}
     features = datasets.Features({name: ds.features[name] for name in columns})
     new = datasets.Dataset.from_dict(columns, features=features)
     rest = ds.select(kept).remove_columns(list(columns))
@@ -261,3 +252,80 @@ def _relettered(rationale: str | None, old: str, new: str) -> str | None:
         return rationale
     place = rationale.rindex(old)
     return rationale[:place] + new + rationale[place + 1 :]
+
+
+# --- do two option texts say the same? A cautious guess from their words, made where a wrong yes costs little ---------
+
+_YES_NO = re.compile(r"\W*(yes|no)\b(?:\W*$|\W+(?:it|there|this|that|these|those|the|they)\b)", re.IGNORECASE)
+_NEGATIONS = {"no", "not", "non", "without", "absence", "absent", "never"}
+# "bowel abnormality" is right for a bowel mass, too
+_GENERIC = {"abnormality", "abnormalities", "pathology", "pathologies", "disorder", "disorders"}
+_IMAGE_WORDS = {"imaging", "image", "images", "scan", "scans", "scanning", "photography", "photograph", "technique"}
+_ADJECTIVES = {
+    "dermoscopic": "Dermoscopy",
+    "dermatoscopic": "Dermoscopy",
+    "microscopic": "Microscopy",
+    "radiograph": "X-Ray",
+    "radiographic": "X-Ray",
+    "sonography": "Ultrasound",
+}
+
+
+def same_meaning(first: str, second: str) -> bool:
+    """Whether two option texts must not stand beside each other, because both may be right.
+
+    They are taken to mean the same if they differ only in case, punctuation or a plural; if one is the other with more
+    words, none of which denies it ("abnormality" and the like do not count); if both are the same yes or no; or if both
+    name the same modality. Other synonyms ("nevus", "mole") are not known.
+
+    >>> same_meaning("Lung", "lungs."), same_meaning("Melanoma", "malignant melanoma")
+    (True, True)
+    >>> same_meaning("No", "no, it's normal"), same_meaning("No", "no diabetic retinopathy")
+    (True, False)
+    >>> same_meaning("retinopathy", "no retinopathy"), same_meaning("Dermoscopy", "Dermoscopic imaging")
+    (False, True)
+    >>> same_meaning("bowel abnormality", "bowel mass"), same_meaning("bowel mass", "bowel inflammation")
+    (True, False)
+    """
+    if yes_or_no(first) or yes_or_no(second):
+        return yes_or_no(first) == yes_or_no(second)
+    shorter, longer = sorted((_words(first), _words(second)), key=len)
+    if shorter <= longer:
+        return not (longer - shorter) & _NEGATIONS
+    name = named_modality(first)
+    return name is not None and name == named_modality(second)
+
+
+def yes_or_no(text: str) -> str | None:
+    """Return "yes" or "no" for an answer to a yes-or-no question, None for any other text.
+
+    >>> yes_or_no("No."), yes_or_no("no, the tail appears to be normal"), yes_or_no("No finding")
+    ('no', 'no', None)
+    """
+    match = _YES_NO.match(text)
+    return match.group(1).lower() if match else None
+
+
+@lru_cache(maxsize=4096)
+def named_modality(text: str) -> str | None:
+    """Return the canonical name of the modality that a text names and nothing else, or None.
+
+    >>> named_modality("Computed tomography (CT)"), named_modality("CT scan"), named_modality("a normal OCT image")
+    ('CT', 'CT', None)
+    """
+    for part in (text, *re.split(r"[()]", text)):
+        words = [word for word in plain(part.replace("-", " ")).split() if word not in _IMAGE_WORDS]
+        if not words:
+            continue
+        try:
+            return _ADJECTIVES.get(" ".join(words)) or modality_name(" ".join(words))
+        except DataError:
+            continue
+    return None
+
+
+def _words(text: str) -> frozenset[str]:
+    """The words of a text, a plural s taken off; generic ones only where there is no other."""
+    words = plain(text).split() or [text.strip().casefold()]
+    words = [word for word in words if word not in _GENERIC] or words
+    return frozenset(word[:-1] if len(word) > 3 and re.search(r"[^su]s$", word) else word for word in words)

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Iterable
 
-import numpy as np
+import pandas as pd
 
 from medr1kit.audits.measures import Found
 from medr1kit.audits.rows import Questions, loose
@@ -28,17 +28,45 @@ def find_defects(train: Questions, test: Questions) -> Found:
     found, counted, folded = Found("defects"), defaultdict(list), {}
     for side in (train, test):
         folded[side.name] = [[fold(text) for text in options] for options in side.options]
-        for name, (flag, is_bad, what) in _WITHIN.items():
-            bad = [is_bad(*row) for row in zip(side.options, folded[side.name], side.gold)]
-            counted[what].append(found.count(name, flag, bad, side.name))
+        defects = pd.DataFrame(map(_within, side.options, folded[side.name], side.gold))
         if side.images and side.problems:
-            copies = found.count("duplicate_rows", "duplicate row", _duplicates(side), side.name)
-            counted["are copies of an earlier row"].append(copies)
-    for what in sorted(filter(None, counted), key=lambda what: what != _GOLD_TWICE):  # of equals this is the worst
-        found.say_of_both(counted[what], what)
+            rows = pd.Series(side.about_images(side.problems, side.gold), dtype=object)
+            defects["duplicate_rows"] = rows.duplicated() & rows.notna()
+        for name in defects:
+            counted[name].append(found.count(name, _FLAGS[name], defects[name], side.name))
+    for name, what in _SENTENCES.items():
+        found.say_of(2, what, *counted[name])
     if train.images and test.images and train.stems and test.stems:
         _between(found, train, test, folded["train"] + folded["test"])
     return found
+
+
+_FLAGS = {  # measure, without the side: what a row with the defect is called
+    "repeated_options": "repeated options",
+    "near_duplicate_options": "near-duplicate options",
+    "repeated_gold": "gold twice",
+    "malformed_options": "malformed options",
+    "uneven_full_stops": "uneven full stops",
+    "duplicate_rows": "duplicate row",
+}
+_SENTENCES = {  # of equals the first is the worst
+    "repeated_gold": "offer their right answer twice",
+    "repeated_options": "have two options that are one text, but for case and a full stop",
+    "malformed_options": "have a malformed option (empty, padded, a line break, a letter in it)",
+    "uneven_full_stops": "end some options in a full stop and others not, which can tell right from wrong",
+    "duplicate_rows": "are copies of an earlier row",
+}
+
+
+def _within(options: list[str], folded: list[str], gold: int) -> dict[str, bool]:
+    """The defects of one question's options, as they stand and folded; ``gold`` is the place of the right one."""
+    return {
+        "repeated_options": len(set(folded)) < len(folded),
+        "near_duplicate_options": len(set(folded)) < len(set(options)),
+        "repeated_gold": folded.count(folded[gold]) > 1,
+        "malformed_options": len(options) < 2 or any(map(is_malformed, options)),
+        "uneven_full_stops": len({str(text).rstrip().endswith(".") for text in options}) == 2,
+    }
 
 
 def is_malformed(option: object) -> bool:
@@ -52,72 +80,23 @@ def is_malformed(option: object) -> bool:
     return ")" in option and _LETTER.search(option) is not None
 
 
-def _repeated(options: list[str], folded: list[str], gold: int) -> bool:
-    return len(set(folded)) < len(folded)
-
-
-def _near_duplicate(options: list[str], folded: list[str], gold: int) -> bool:
-    return len(set(folded)) < len(set(options))
-
-
-def _repeated_gold(options: list[str], folded: list[str], gold: int) -> bool:
-    return folded.count(folded[gold]) > 1
-
-
-def _malformed(options: list[str], folded: list[str], gold: int) -> bool:
-    return len(options) < 2 or any(is_malformed(option) for option in options)
-
-
-def _full_stops(options: list[str], folded: list[str], gold: int) -> bool:
-    return len({str(text).rstrip().endswith(".") for text in options}) == 2
-
-
-_GOLD_TWICE = "offer their right answer twice"
-_ONE_TEXT = "have two options that are one text, but for case and a full stop"
-_MALFORMED = "have a malformed option (empty, padded, a line break, a letter in it)"
-_FULL_STOPS = "end some options in a full stop and others not, which can tell right from wrong"
-# Name of the measure, without the side: what a row with the defect is called, whether its options have it (as they
-# stand, folded, and where the gold is), and what to say.
-_WITHIN: dict[str, tuple[str, Callable[[list[str], list[str], int], bool], str]] = {
-    "repeated_options": ("repeated options", _repeated, _ONE_TEXT),
-    "near_duplicate_options": ("near-duplicate options", _near_duplicate, ""),
-    "repeated_gold": ("gold twice", _repeated_gold, _GOLD_TWICE),
-    "malformed_options": ("malformed options", _malformed, _MALFORMED),
-    "uneven_full_stops": ("uneven full stops", _full_stops, _FULL_STOPS),
-}
-
-
-def _duplicates(side: Questions) -> np.ndarray:
-    """Rows of which an earlier row is a copy: image, problem and gold."""
-    seen, found = {None}, []
-    for row in side.about_images(side.problems, side.gold):
-        found.append(row is not None and row in seen)
-        seen.add(row)
-    return np.array(found, dtype=bool)
-
-
 def _between(found: Found, train: Questions, test: Questions, options: list[list[str]]) -> None:
-    sides = (train, test)
+    sides, n = (train, test), len(options)
     problems = [row for side in sides for row in side.about_images(loose(side.problems))]
     stems = [row for side in sides for row in side.about_images(loose(side.stems))]
-    letters = [letter for side in sides for letter in side.gold_letters()]
     golds = [texts[place] for texts, place in zip(options, train.gold + test.gold)]
-    conflicts, several, n = len(_several(problems, letters)), _several(stems, golds), len(golds)
-    contested = sum(
-        any(golds[other] != golds[row] and golds[other] in options[row] for other in rows)
-        for rows in several
-        for row in rows
-    )
+    letters, answers = _by_key(problems, train.gold + test.gold), _by_key(stems, golds)
+    conflicts, several = (sum(len(values) > 1 for values in by_key.values()) for by_key in (letters, answers))
+    others = [answers.get(stem, set()) - {gold} for stem, gold in zip(stems, golds)]
+    contested = sum(not other.isdisjoint(texts) for other, texts in zip(others, options))
     found.add("conflicting_golds", conflicts, "questions", n)
-    found.add("several_golds", len(several), "questions", n)
+    found.add("several_golds", several, "questions", n)
     found.add("rows_with_other_gold_as_distractor", contested, "rows", n)
     if conflicts:
         sentence = f"{_questions(conflicts, 'is', 'are')} asked twice, with the same image and options"
         found.say(2, 1, f"{sentence}, and different right answers.")
     if several:
-        sentence = (
-            f"{_questions(len(several), 'has', 'have')} different right answers in different rows about one image"
-        )
+        sentence = f"{_questions(several, 'has', 'have')} different right answers in different rows about one image"
         if contested:
             sentence += f"; {contested} of these rows offer the other right answer as a wrong option"
         found.say(2, 0, f"{sentence}.")
@@ -127,10 +106,10 @@ def _questions(number: int, one: str, more: str) -> str:
     return f"1 question {one}" if number == 1 else f"{number} questions {more}"
 
 
-def _several(keys: Sequence[Hashable | None], values: Sequence[str]) -> list[list[int]]:
-    """The row numbers under each key that has more than one value."""
-    groups = defaultdict(list)
-    for row, key in enumerate(keys):
-        if key is not None:
-            groups[key].append(row)
-    return [rows for rows in groups.values() if len({values[row] for row in rows}) > 1]
+def _by_key(keys: Iterable[Hashable | None], values: Iterable[Hashable]) -> dict[Hashable, set]:
+    """The values that come with each key; None is no key."""
+    found = defaultdict(set)
+    for key, value in zip(keys, values):
+        found[key].add(value)
+    found.pop(None, None)
+    return found

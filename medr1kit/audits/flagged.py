@@ -8,12 +8,13 @@ plain names.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from medr1kit.audits.blind import HARD
+from medr1kit.audits.floors import HARD
 from medr1kit.audits.rows import column
 from medr1kit.vqa import DataError
 
@@ -49,8 +50,9 @@ class Flagged:
         if side not in ("test", "train"):
             raise DataError(f"side={side!r}: the questions were the 'test' or the 'train' side of the audit")
         self.ds = ds
-        self._columns: dict[str, list] = {}
-        self._check(report, side)
+        self._ids = column(ds, "id", None)
+        if report is not None:
+            self._check(report, side)
         measures = [] if report is None else report.measures
         self.flags = {one.flag: one.rows for one in measures if one.flag and one.side == side and len(one.rows)}
         self.names = {name: _labels(column(ds, name, None) or [None] * len(ds)) for name in ("modality", "task")}
@@ -72,17 +74,15 @@ class Flagged:
                 keep &= self.names[label] == name
         if flag != "all":
             keep &= self._has(flag)
-        rows = np.flatnonzero(keep)
-        if text.strip():
-            rows = rows[self._contain(rows, text.casefold().strip())]
-        return rows
+        if wanted := text.casefold().strip():
+            keep[keep] = [wanted in self._texts[row] for row in np.flatnonzero(keep)]
+        return np.flatnonzero(keep)
 
     def counts(self, flag: str = "all") -> tuple[pd.DataFrame, pd.DataFrame]:
         """Return how many rows each modality has of each task, and how many of them have a flag."""
         if not len(self):
             return pd.DataFrame(), pd.DataFrame()
-        frame = pd.DataFrame(self.names)
-        frame["has"] = np.zeros(len(self), int) if flag == "all" else self._has(flag).astype(int)
+        frame = pd.DataFrame(self.names).assign(has=self._has(flag).astype(int))
         grid = frame.groupby(["modality", "task"], sort=False)["has"].agg(["size", "sum"]).unstack(fill_value=0)
         return grid["size"], grid["sum"]
 
@@ -97,8 +97,7 @@ class Flagged:
 
     def ids(self, rows: Sequence[int]) -> list[str]:
         """Return the ids of some rows."""
-        names = self._read("id")
-        return [str(names[row]) for row in rows]
+        return [str(self._ids[row]) for row in rows]
 
     def _has(self, flag: str) -> np.ndarray:
         has = np.zeros(len(self), dtype=bool)
@@ -107,22 +106,15 @@ class Flagged:
                 has[rows] = True
         return ~has if flag == NONE else has
 
-    def _contain(self, rows: np.ndarray, text: str) -> np.ndarray:
-        ids, stems, options = (self._read(name) for name in ("id", "question", "options"))
-        texts = ("\n".join([str(ids[row]), str(stems[row]), *map(str, options[row] or ())]) for row in rows)
-        return np.array([text in whole.casefold() for whole in texts], dtype=bool)
+    @cached_property
+    def _texts(self) -> list[str]:
+        """What is searched, a row: id, question and options, without case."""
+        rows = zip(self._ids, *(column(self.ds, name, None) for name in ("question", "options")))
+        return ["\n".join(map(str, [id, stem, *(options or ())])).casefold() for id, stem, options in rows]
 
-    def _read(self, name: str) -> list:
-        """A column of texts, kept once it was asked for; images are never decoded."""
-        if name not in self._columns:
-            self._columns[name] = column(self.ds, name, None) or [None] * len(self)
-        return self._columns[name]
-
-    def _check(self, report: AuditReport | None, side: str) -> None:
-        if report is None:
-            return
+    def _check(self, report: AuditReport, side: str) -> None:
         n = next(measure.n for measure in report.measures if measure.section == "size" and measure.side == side)
-        other_ids = side == "test" and report.test_ids is not None and list(report.test_ids) != list(self._read("id"))
+        other_ids = side == "test" and report.test_ids is not None and list(report.test_ids) != self._ids
         if n != len(self.ds) or other_ids:
             raise DataError(
                 f"the audit's {side} side has {n:,} rows, the data has {len(self.ds):,}"

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from hashlib import sha256
 from io import BytesIO
@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 import datasets
 import imagehash
 import numpy as np
+import pandas as pd
 import PIL.Image
 from platformdirs import user_cache_path
 
@@ -92,16 +93,15 @@ def hash_files(paths: Iterable[str | os.PathLike]) -> dict[str, Hashed]:
     Returns:
         The fingerprints of each path; those of files that are missing or unreadable are None.
     """
-    stamps: dict[str, tuple[int, int]] = {}
-    for path in dict.fromkeys(os.path.abspath(path) for path in paths):
-        try:
+    places = dict.fromkeys(map(os.path.abspath, paths))
+    stamps = {}
+    for path in places:
+        with suppress(OSError):  # a file that is missing has no stamp, and is not read
             status = os.stat(path)
             stamps[path] = (status.st_size, status.st_mtime_ns)
-        except OSError:
-            stamps[path] = (-1, -1)
     with closing(_open_cache()) as cache:
         found = _cached(cache, stamps)
-        new = [path for path, stamp in stamps.items() if path not in found and stamp[0] >= 0]
+        new = [path for path in stamps if path not in found]
         waiting = []
         for hashed, path in zip(_hash_all(new), new):  # in this order zip runs the generator, and its bar, to the end
             found[path] = hashed
@@ -110,7 +110,7 @@ def hash_files(paths: Iterable[str | os.PathLike]) -> dict[str, Hashed]:
             if len(waiting) == _CHUNK or path == new[-1]:
                 _store(cache, waiting)
                 waiting.clear()
-    return {path: found.get(path, UNREADABLE) for path in stamps}
+    return {path: found.get(path, UNREADABLE) for path in places}
 
 
 def hash_data(data: Any, images: Sequence[str | None] | None, folder: str | os.PathLike | None) -> list[Hashed] | None:
@@ -127,42 +127,31 @@ def hash_data(data: Any, images: Sequence[str | None] | None, folder: str | os.P
     if folder is not None:
         if images is None:
             return None
-        folder = image_folder(folder)
-        places = {name: None if name is None else _place(folder, name) for name in dict.fromkeys(images)}
-        hashed = hash_files([path for path in places.values() if path is not None])
-        return [UNREADABLE if places[name] is None else hashed[os.path.abspath(places[name])] for name in images]
+        folder, places = image_folder(folder), {}
+        for name in dict.fromkeys(filter(None, images)):
+            with suppress(DataError):
+                places[name] = os.path.abspath(find_image(folder, name))
+        hashed = hash_files(places.values())
+        return [hashed[places[name]] if name in places else UNREADABLE for name in images]
     if not isinstance(getattr(data, "features", {}).get("image"), datasets.Image):
         return None
     names = [row if name is None else name for row, name in enumerate(images or [None] * len(data))]
-    first: dict[Hashable, int] = {}
-    for row, name in enumerate(names):
-        first.setdefault(name, row)
-    stored = data.select_columns(["image"]).cast_column("image", datasets.Image(decode=False)).select(first.values())
-    hashed = dict(zip(first, _hash_stored(stored)))
+    first = pd.Series(names, dtype=object).drop_duplicates()  # the row that is read for each
+    stored = data.select_columns(["image"]).cast_column("image", datasets.Image(decode=False))
+    hashed = dict(zip(first, _hash_stored(stored.select(first.index.tolist()))))
     return [hashed[name] for name in names]
-
-
-def _place(folder: Path, name: str) -> Path | None:
-    try:
-        return find_image(folder, name)
-    except DataError:
-        return None
 
 
 def _hash_stored(pictures: datasets.Dataset) -> list[Hashed]:
     """Hash a column of images that are not decoded: bytes as they come, files through the cache."""
-    found: dict[int, Hashed] = {}
-    paths: dict[int, str] = {}
+    found: list[Hashed | str] = []
     for start in range(0, len(pictures), _CHUNK):  # a part at a time, for bytes fill the memory
-        part = {row: picture for row, picture in enumerate(pictures[start : start + _CHUNK]["image"], start) if picture}
-        contents = {row: picture["bytes"] for row, picture in part.items() if picture["bytes"] is not None}
-        found |= {row: hashed for hashed, row in zip(_hash_all(list(contents.values())), contents)}
-        left = {row: picture["path"] for row, picture in part.items() if row not in contents and picture["path"]}
-        paths |= {row: os.path.abspath(path) for row, path in left.items()}
-    if paths:
-        of_file = hash_files(paths.values())
-        found |= {row: of_file[path] for row, path in paths.items()}
-    return [found.get(row, UNREADABLE) for row in range(len(pictures))]
+        part = [picture or {"bytes": None, "path": None} for picture in pictures[start : start + _CHUNK]["image"]]
+        hashed = iter([*_hash_all([picture["bytes"] for picture in part if picture["bytes"] is not None])])
+        found += [next(hashed) if one["bytes"] is not None else one["path"] or UNREADABLE for one in part]
+    paths = [one for one in found if isinstance(one, str)]
+    of_file = hash_files(paths) if paths else {}
+    return [of_file[os.path.abspath(one)] if isinstance(one, str) else one for one in found]
 
 
 def _hash_all(sources: Sequence[str | bytes]) -> Iterator[Hashed]:
@@ -207,7 +196,7 @@ def near_any(looks: Sequence[int | None], known: Sequence[int | None], distance:
     wanted = np.array(sorted({look for look in looks if look is not None}), dtype=np.uint64)
     there = np.array(sorted({look for look in known if look is not None}), dtype=np.uint64)
     near = np.zeros(len(wanted), dtype=bool)
-    for first, last in _bands(distance + 1):
+    for first, last in pairwise(64 * edge // (distance + 1) for edge in range(distance + 2)):  # the bands
         mask = np.uint64((1 << last) - (1 << first))
         order = np.argsort(there & mask, kind="stable")
         keys = (there & mask)[order]
@@ -217,8 +206,3 @@ def near_any(looks: Sequence[int | None], known: Sequence[int | None], distance:
             near[place] = differing.min() <= distance
     twins = set(wanted[near].tolist())
     return np.array([look is not None and look in twins for look in looks], dtype=bool)
-
-
-def _bands(number: int) -> list[tuple[int, int]]:
-    edges = [64 * place // number for place in range(number + 1)]
-    return list(pairwise(edges))

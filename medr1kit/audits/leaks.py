@@ -41,29 +41,29 @@ def text_leaks(train: Questions, test: Questions) -> Found:
         image = found.count("rows_with_train_image", "image in training", seen_in(test.images, train.images))
         answer = found.count("rows_with_train_image_and_answer", "image and answer in training", seen_in(*golds))
         more = f", {answer.value:,} of them with the same answer" if answer.value else ""
-        found.say_of(image, 1, f"ask about an image that is also in training{more}")
+        found.say_of(1, f"ask about an image that is also in training{more}", image)
     if problems:
         texts = [loose(side.problems) for side in sides]
         problem = found.count("rows_with_train_problem", "problem in training", seen_in(*texts))
-        found.say_of(problem, 1, "have a problem text (question and options) that is also in training")
+        found.say_of(1, "have a problem text (question and options) that is also in training", problem)
     if problems and images:
         rows = [side.about_images(problem, side.gold) for side, problem in zip(sides, texts)]
         same = found.count("rows_in_train", "whole row in training", seen_in(*rows))
         if same.value < same.n:
-            found.say_of(same, 0, "are training rows, with image, problem and answer")
+            found.say_of(0, "are training rows, with image, problem and answer", same)
         else:
             sentence = f"Every test row is a training row ({same.n:,} of {same.n:,}): a score here measures memory only"
             found.say(0, 100, f"{sentence}. Was one file given as both?")
     if stems:
         asked = seen_in(loose(test.stems), loose(train.stems))
         stem = found.count("rows_with_train_stem", "stem in training", asked)
-        found.say_of(stem, 2, "ask a question that was also asked in training")
+        found.say_of(2, "ask a question that was also asked in training", stem)
     in_path = [
         found.count("rows_with_answer_in_path", "answer in path", _answer_in_path(side), side.name)
         for side in (train, test)
         if side.images
     ]
-    found.say_of_both(in_path, "have their answer in the image path; a path must never reach a prompt")
+    found.say_of(2, "have their answer in the image path; a path must never reach a prompt", *in_path)
     if not problems:
         found.say(4, 0, "Questions were not compared: a side has no column question or problem.")
     if not images:
@@ -86,20 +86,20 @@ def image_leaks(train: list[Hashed], test: list[Hashed], distance: int, by_path:
         by_path: test rows whose image path is in training; not more rows with the same file are not worth a sentence.
     """
     found = Found("leaks")
-    broken = {"train": [image.content is None for image in train], "test": [image.content is None for image in test]}
     unread = [
-        found.count("rows_with_unreadable_image", "unreadable image", rows, side) for side, rows in broken.items()
+        found.count("rows_with_unreadable_image", "unreadable image", [image.content is None for image in images], side)
+        for side, images in (("train", train), ("test", test))
     ]
     exact = seen_in([image.content for image in test], [image.content for image in train])
     near = near_any([image.look for image in test], [image.look for image in train], distance)
     content = found.count("rows_with_train_image_content", "same file in training", exact)
     alike = found.count("rows_with_train_image_lookalike", "lookalike in training", exact | near)
-    found.say_of_both(unread, "have an image that is missing or unreadable")
+    found.say_of(2, "have an image that is missing or unreadable", *unread)
     for name in (SIDES[one.side] for one in unread if one.value == one.n):
         found.say(0, 0, f"No {name} image could be read: is it the folder that the paths start from?")
     if content.value > by_path:
-        found.say_of(content, 1, "show an image whose file is also in training")
+        found.say_of(1, "show an image whose file is also in training", content)
     if alike.value > content.value:
         hashes = f"perceptual hashes differ in at most {distance} of 64 bits"
-        found.say_of(alike, 1, f"show an image that has a twin or lookalike in training ({hashes})")
+        found.say_of(1, f"show an image that has a twin or lookalike in training ({hashes})", alike)
     return found

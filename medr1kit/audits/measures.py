@@ -101,17 +101,15 @@ class Found(list[Measure]):
         """Say what was found; the ranks stand at the top of this module."""
         self.findings.append((rank, share, sentence))
 
-    def say_of(self, measure: Measure, rank: int, what: str) -> None:
-        """Say what the counted test rows do, if there are any."""
-        if measure.value:
-            self.say(rank, measure.part, f"{measure.counted} test rows {what}.")
+    def say_of(self, rank: int, what: str, *counts: Measure) -> None:
+        """Say what the counted rows do, if there are any, those of test and training in one sentence.
 
-    def say_of_both(self, sides: Iterable[Measure], what: str) -> None:
-        """Say what the counted rows of test and training do, in one sentence; the test's share decides its place."""
-        counted = sorted((measure for measure in sides if measure.value), key=lambda measure: measure.side != "test")
+        Its place is that of the test's share.
+        """
+        counted = sorted((count for count in counts if count.value), key=lambda count: count.side != "test")
         if counted:
-            rows = " and ".join(f"{measure.counted} {SIDES[measure.side]} rows" for measure in counted)
-            self.say(2, counted[0].part if counted[0].side == "test" else 0, f"{rows} {what}.")
+            rows = " and ".join(f"{count.counted} {SIDES[count.side]} rows" for count in counted)
+            self.say(rank, counted[0].part if counted[0].side == "test" else 0, f"{rows} {what}.")
 
 
 def worst_first(parts: Iterable[Found]) -> list[str]:

@@ -12,10 +12,12 @@ from matplotlib.axes import Axes
 
 from medr1kit.vqa import DataError
 
-_LABELS = {
+_RULES = {
     "best_letter": "commonest test letter",
     "train_letter": "commonest training letter",
     "longest_option": "longest option",
+}
+_LOOKUPS = {
     "blind_stem_disjoint": "lookup, no shared stem",
     "blind_options": "lookup, all rows",
     "blind_options_stem": "lookup, with stem",
@@ -39,17 +41,16 @@ def plot_audit(report: pd.DataFrame | Any, *, ax: Axes | None = None) -> Axes:
     frame = report if isinstance(report, pd.DataFrame) else getattr(report, "frame", None)
     if frame is None or "measure" not in frame:
         raise DataError("plot_audit draws the report of medr1kit.audit, or its frame; this is neither")
-    curve = frame[frame["section"] == "curve"]
-    lines = {name: frame[frame["measure"] == name] for name in _LABELS}
-    points = [(_LABELS[name], lines[name].iloc[0]) for name in list(_LABELS)[:3]]
-    points += [(f"lookup, {row.measure} training rows", row) for _, row in curve.iterrows()]
-    points += [(_LABELS[name], lines[name].iloc[0]) for name in list(_LABELS)[3:] if len(lines[name])]
+    floors = frame[frame["section"] == "floors"].set_index("measure")
+    curve = frame[frame["section"] == "curve"].set_index("measure").rename("lookup, {} training rows".format)
+    constants, lookups = (floors.loc[[name for name in names if name in floors.index]] for names in (_RULES, _LOOKUPS))
+    shown = pd.concat([constants.rename(_RULES), curve, lookups.rename(_LOOKUPS)])
+    values, low, high = shown[["value", "low", "high"]].to_numpy(float).T
     ax = plt.subplots(layout="constrained")[1] if ax is None else ax
-    values, low, high = (np.array([row[name] for _, row in points], float) for name in ("value", "low", "high"))
-    heights = np.arange(len(points))
+    heights = np.arange(len(shown))
     reach = np.nan_to_num([(values - low).clip(0), (high - values).clip(0)])
     colours = sns.color_palette("colorblind")
-    chance = frame.loc[frame["measure"] == "chance", "value"].iloc[0]
+    chance = floors.loc["chance", "value"]
     ax.axvline(chance, color="0.55", ls=":", lw=1.8, label=f"chance {chance:.1f} %")
     ax.errorbar(
         values, heights, xerr=reach, fmt="o", color=colours[3], ms=6, capsize=2, label="without an image (95 %)"
@@ -58,8 +59,8 @@ def plot_audit(report: pd.DataFrame | Any, *, ax: Axes | None = None) -> Axes:
         ax.annotate(
             f"{value:.1f}", (min(end, 100), height), (6, 0), textcoords="offset points", va="center", size="small"
         )
-    ax.set_yticks(heights, [label for label, _ in points])
-    ax.set(xlabel="right answers (%)", xlim=(0, 112), ylim=(len(points) - 0.5, -0.5))
+    ax.set_yticks(heights, shown.index)
+    ax.set(xlabel="right answers (%)", xlim=(0, 112), ylim=(len(shown) - 0.5, -0.5))
     ax.set_xticks(range(0, 101, 20))
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
     return ax

@@ -55,10 +55,8 @@ def rows_to_test(rows: Any, test_size: float, seed: int, by: str = "image") -> n
     if by not in ("image", "patient", "source"):
         raise DataError(f"unknown by={by!r}; use 'image', 'patient' or 'source'")
     components = _components(rows, by)
-    absent = [None] * len(components)
-    cells, _ = pd.factorize(
-        pd.Series(list(zip(*(column(rows, name, None) or absent for name in ("modality", "task")))), dtype=object)
-    )
+    names = (column(rows, name, None) or [None] * len(rows) for name in ("modality", "task"))
+    cells, _ = pd.factorize(pd.Series(list(zip(*names)), dtype=object))
     in_test = _draw(components, cells, test_size, np.random.default_rng(seed))[components]
     if in_test.all() or not in_test.any():
         raise DataError(

@@ -21,9 +21,8 @@ import numpy as np
 import pandas as pd
 
 from medr1kit.audits.balance import find_balance
-from medr1kit.audits.blind import find_floors
 from medr1kit.audits.defects import find_defects
-from medr1kit.audits.floors import all_floors
+from medr1kit.audits.floors import find_floors
 from medr1kit.audits.hashes import hash_data
 from medr1kit.audits.leaks import image_leaks, shared_rows, text_leaks
 from medr1kit.audits.measures import Found, Measure, worst_first
@@ -106,7 +105,7 @@ def audit(
 def _parts(train: Questions, test: Questions, clusters: list | None, hashed: list, distance: int) -> Iterator[Found]:
     """The parts of an audit, in the order of the report."""
     yield _sizes(train, test)
-    floors = find_floors(all_floors(train, test, shared_rows(train, test)), test, clusters)
+    floors = find_floors(train, test, shared_rows(train, test), clusters)
     yield floors
     leaks = text_leaks(train, test)
     if None in hashed:
@@ -151,10 +150,8 @@ class AuditReport:
     @cached_property
     def frame(self) -> pd.DataFrame:
         """The measures as a table: section, measure, value, unit, low, high, n. Shares are in percent."""
-        names = ("section", "measure", "value", "unit", "low", "high", "n")
-        return pd.DataFrame(
-            [(m.section, m.name, m.value, m.unit, m.low, m.high, m.n) for m in self.measures], columns=names
-        )
+        names = ["section", "name", "value", "unit", "low", "high", "n"]
+        return pd.DataFrame(map(vars, self.measures))[names].rename(columns={"name": "measure"})
 
     @cached_property
     def rows(self) -> dict[str, np.ndarray]:
@@ -253,10 +250,8 @@ class AuditReport:
         return page
 
     def _repr_html_(self) -> str:
-        n_train, n_test = (measure.n for measure in self.measures if measure.section == "size")
-        head = (
-            f"<p>{n_train:,} training and {n_test:,} test questions. The worst first; 95 % intervals in brackets.</p>"
-        )
+        train, test = (measure.n for measure in self.measures if measure.section == "size")
+        head = f"<p>{train:,} training and {test:,} test questions. The worst first; 95 % intervals in brackets.</p>"
         items = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in self.findings)
         details = f"<details><summary>All numbers</summary>{_table(self.frame)}</details>"
         return f"{head}<ol>{items}</ol>{self._figure()}{details}"

@@ -103,11 +103,10 @@ def read_questions(data: Any, name: str) -> Questions:
     options, answers = column(data, "options", None), column(data, "answer", None)
     if problems is not None and (options is None or answers is None):
         solutions = column(data, "solution", name)
-        parsed = [_named(name, row, parse_problem, problem) for row, problem in enumerate(problems)]
-        stems, options = [stem for stem, _ in parsed], [texts for _, texts in parsed]
+        parsed = (_named(name, row, parse_problem, problem) for row, problem in enumerate(problems))
+        stems, options = map(list, zip(*parsed))
         answers = [_named(name, row, parse_solution, solution) for row, solution in enumerate(solutions)]
-    options = column(data, "options", name) if options is None else options
-    answers = column(data, "answer", name) if answers is None else answers
+    options, answers = options or column(data, "options", name), answers or column(data, "answer", name)
     gold = [_place(name, row, *pair) for row, pair in enumerate(zip(options, answers))]
     options = [list(texts) for texts in options]
     if problems is None and stems is not None:
@@ -149,12 +148,8 @@ def _paths(data: Any) -> list[str] | None:
 
 
 def _canonical(name: str, values: list[Any], canonical: Callable[[str], str]) -> list[str | None]:
-    names: dict[Any, str | None] = {}
-    for row, value in enumerate(values):
-        if value not in names:
-            known = isinstance(value, str) and value.casefold() not in ("", "unknown")
-            names[value] = _named(name, row, canonical, value) if known else None
-    return [names[value] for value in values]
+    known = [isinstance(value, str) and value.casefold() not in ("", "unknown") for value in values]
+    return [_named(name, row, canonical, value) if known[row] else None for row, value in enumerate(values)]
 
 
 def column(data: Any, name: str, table: str | None) -> list[Any] | None:
@@ -217,31 +212,23 @@ class Wording:
 
 def encode(*sides: Questions) -> list[Wording]:
     """Number the normalised option texts and stems of several sides in one go."""
-    plain_of: dict[str, str] = {}
-    text_code: dict[str, int] = {}
-    stem_code: dict[str, int] = {}
+    options = [[text for texts in side.options for text in texts] for side in sides]
+    plain_of = {text: plain(text) for text in set().union(*options)}
+    texts = _numbered([[plain_of[text] for text in side] for side in options])
+    stems = _numbered([loose(side.stems) if side.stems else [None] * len(side) for side in sides])
     coded = []
-    for side in sides:
-        texts, lengths = [], []
-        for text in (text for options in side.options for text in options):
-            if text not in plain_of:
-                plain_of[text] = plain(text)
-            texts.append(text_code.setdefault(plain_of[text], len(text_code)))
-            lengths.append(len(plain_of[text]))
-        counts = np.array([len(options) for options in side.options])
-        starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-        stems = [stem_code.setdefault(stem, len(stem_code)) for stem in map(lowered, side.stems or [])]
-        coded.append(
-            Wording(
-                texts=np.array(texts),
-                lengths=np.array(lengths),
-                starts=starts,
-                counts=counts,
-                gold=starts + np.array(side.gold),
-                stems=np.array(stems) if side.stems else np.full(len(side), -1),
-            )
-        )
+    for place, side in enumerate(sides):
+        counts = np.array(list(map(len, side.options)))
+        starts = np.cumsum(counts) - counts
+        lengths = np.array([len(plain_of[text]) for text in options[place]])
+        coded.append(Wording(texts[place], lengths, starts, counts, starts + np.array(side.gold), stems[place]))
     return coded
+
+
+def _numbered(sides: list[list[str | None]]) -> list[np.ndarray]:
+    """Numbers instead of texts, equal where these are; -1 for None."""
+    codes, _ = pd.factorize(np.array([text for side in sides for text in side], dtype=object))
+    return np.split(codes, np.cumsum([len(side) for side in sides])[:-1])
 
 
 def loose(texts: Iterable[str]) -> list[str]:

@@ -19,6 +19,7 @@ are left over.
 from __future__ import annotations
 
 import random
+from bisect import bisect
 from collections.abc import Collection, Hashable, Mapping, Sequence
 
 _TRIES = 20  # how often a block that met a clash is begun again
@@ -89,14 +90,8 @@ def most_blocks(counts: Collection[int], size: int) -> int:
     >>> most_blocks([100, 10, 9, 8], 4), most_blocks([100, 10, 9, 8], 2)
     (8, 27)
     """
-    low, high = 0, sum(counts) // size
-    while low < high:
-        middle = (low + high + 1) // 2
-        if sum(min(count, middle) for count in counts) >= size * middle:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+    possible = range(1, sum(counts) // size + 1)
+    return bisect(possible, False, key=lambda blocks: sum(min(count, blocks) for count in counts) < size * blocks)
 
 
 class _Maker:

@@ -21,16 +21,7 @@ from pathlib import Path
 import datasets
 
 from medr1kit.progress import progress
-from medr1kit.vqa import (
-    LETTERS,
-    DataError,
-    format_problem,
-    format_solution,
-    modality_name,
-    parse_problem,
-    parse_solution,
-    task_name,
-)
+from medr1kit.vqa import LETTERS, DataError, modality_name, parse_problem, parse_solution, task_name, write_question
 
 
 @dataclass(frozen=True)
@@ -104,14 +95,15 @@ def read_omnimedvqa(path: str | os.PathLike, *, images: str | os.PathLike | None
             "unpack OmniMedVQA again"
         )
     for file in files:
-        stem = _stem(file)
-        prefix = stem if is_open(file) else f"{file.parent.name}-{stem}"
-
-        def convert(item: object, row: int, prefix: str = prefix, stem: str = stem) -> dict:
-            return make_record(_from_omni(item), f"{prefix}-{row}", stem)
-
-        source.read(read_json(file), os.fspath(file), convert)
+        _add_omni(source, file)
     return source
+
+
+def _add_omni(source: Source, file: Path) -> None:
+    stem = _stem(file)
+    prefix = stem if is_open(file) else f"{file.parent.name}-{stem}"
+    name = os.fspath(file)
+    source.read(read_json(file), name, lambda item, row: make_record(_from_omni(item), f"{prefix}-{row}", stem))
 
 
 def is_open(file: str | os.PathLike) -> bool:
@@ -211,10 +203,8 @@ def _with_meta(items: list, meta: Path, path: Path) -> list:
                 f"{name}, row {number}: image {row['image']!r}, but {os.fspath(path)} has {item.get('image')!r} there; "
                 "the two files must have the same rows in the same order"
             )
-        known = {"modality": row["modality"], "task": row[task_key]}
-        known["source"] = row.get("source_repo") or row.get("source")
-        if "patient_id" in row:
-            known["patient_id"] = row["patient_id"]
+        known = {name: row[name] for name in ("modality", "patient_id") if name in row}
+        known |= {"task": row[task_key], "source": row.get("source_repo") or row.get("source")}
         merged.append({**item, **known} if isinstance(item, dict) else item)
     return merged
 
@@ -294,13 +284,9 @@ def _from_omni(item: object) -> dict:
         raise DataError(f"option is empty: only {', '.join(given)} have a text, in {options!r}; correct the row")
     if len(options) < 2:
         raise DataError(f"fewer than two options in {options!r}; add the others")
-    question = item["question"].strip()
     return {
+        **write_question(item["question"].strip(), options, _gold_letter(item["gt_answer"], options)),
         "image": item["image_path"],
-        "problem": format_problem(question, options),
-        "solution": format_solution(_gold_letter(item["gt_answer"], options)),
-        "question": question,
-        "options": options,
         "modality": item.get("modality_type"),
         "task": item.get("question_type"),
         "source": item.get("dataset"),

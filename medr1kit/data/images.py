@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path, PureWindowsPath
-from typing import Any, TypeVar
+from typing import Any
 
 import datasets
 import numpy as np
@@ -34,7 +34,6 @@ from medr1kit.vqa import DataError
 
 DEFAULT_SIZE = 384  # Med-R1 facts, section 1.1: images are stated to be resized to 384 x 384 beforehand
 _TYPE_IN_0_1_0 = "medr1kit.images.MedicalImage"  # how data sets name the column that version 0.1.0 saved
-Key = TypeVar("Key", bound=Hashable)
 
 
 def find_image(folder: str | os.PathLike, relative: str) -> Path:
@@ -134,7 +133,7 @@ def _unreadable(source: str | os.PathLike | bytes | None, name: str | None, erro
     return DataError(f"image unreadable: {name} is cut short or corrupt ({str(error)[:120]}); fetch it again")
 
 
-def check_images(keys: Iterable[Key], check: Callable[[Key], None]) -> dict[Key, str]:
+def check_images(keys: Iterable[Hashable], check: Callable[[Any], None]) -> dict[Hashable, str]:
     """Check many images in a pool of threads, with a progress bar if it takes more than two seconds.
 
     Args:
@@ -145,7 +144,7 @@ def check_images(keys: Iterable[Key], check: Callable[[Key], None]) -> dict[Key,
         The reason for each key that was refused.
     """
 
-    def reason(key: Key) -> str | None:
+    def reason(key: Hashable) -> str | None:
         try:
             check(key)
         except DataError as error:

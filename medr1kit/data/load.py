@@ -130,8 +130,7 @@ def load_vqa(
         return DRAWN[kind](modality, task, n, seed, size, **fit)
     loaded = READ[kind](source, **fitting(kind, {**given, **of_source}))
     total = len(loaded.records) + len(loaded.refused)
-    if check == "error":
-        _raise_first(loaded.refused)
+    _raise_first(loaded.refused, check)
     records = _label_or_choose(loaded.records, "modality", modality)
     records = _label_or_choose(records, "task", task)
     if loaded.records and not records:
@@ -188,8 +187,7 @@ def _take(
                 refused.append(Refused(records[i]["file"], records[i]["row"], reasons[key]))
             else:
                 taken.append(i)
-        if check == "error":
-            _raise_first(refused)
+        _raise_first(refused, check)
     return [records[i] for i in sorted(taken)], refused
 
 
@@ -207,8 +205,8 @@ def _check_image(loaded: Source, key: Any) -> None:
     check_image(stored["bytes"] if stored["bytes"] is not None else stored["path"], stored["path"])
 
 
-def _raise_first(refused: list[Refused]) -> None:
-    if refused:
+def _raise_first(refused: list[Refused], check: str) -> None:
+    if refused and check == "error":
         more = f"; {len(refused) - 1} more rows are refused" if len(refused) > 1 else ""
         raise DataError(f"{refused[0]} (check='drop' loads the other rows{more})")
 

@@ -39,11 +39,12 @@ from typing import IO
 
 import numpy as np
 import PIL.Image
+from numpy.lib import format as npy
 
 from medr1kit.data.blocks import exchangeable_blocks, lay_out, most_blocks
 from medr1kit.data.images import to_png
 from medr1kit.progress import progress
-from medr1kit.vqa import LETTERS, DataError, format_problem, format_solution, modality_name, task_name
+from medr1kit.vqa import LETTERS, DataError, modality_name, task_name, write_question
 
 SPLITS = ("train", "val", "test")
 
@@ -134,17 +135,15 @@ def _files(data_dir: str | os.PathLike | None) -> dict[str, Path]:
         raise DataError("medmnist needs data_dir=, the folder with files such as pathmnist_224.npz")
     folder = Path(data_dir)
     paths = [folder] if folder.is_file() else sorted(folder.glob("*.npz"))
-    found: dict[str, tuple[int, Path]] = {}
-    for path in paths:
-        match = re.fullmatch(r"([a-z]+)(?:_(\d+))?\.npz", path.name)
-        if match and match[1] in SETS:
-            found[match[1]] = max(found.get(match[1], (0, path)), (int(match[2] or 28), path))
+    matches = [(re.fullmatch(r"([a-z]+)(?:_(\d+))?\.npz", path.name), path) for path in paths]
+    sized = sorted((int(match[2] or 28), path, match[1]) for match, path in matches if match and match[1] in SETS)
+    found = {name: path for _, path, name in sized}  # of several sizes the largest, which comes last
     if not found:
         what = "does not exist" if not folder.exists() else "has no file of a two-dimensional MedMNIST set"
         raise DataError(
             f"{os.fspath(data_dir)!r} {what}; expected names such as {'.npz, '.join(list(SETS)[:3])}_224.npz"
         )
-    return {name: found[name][1] for name in SETS if name in found}
+    return {name: found[name] for name in SETS if name in found}
 
 
 def _labels(path: Path, name: str, split: str) -> np.ndarray:
@@ -174,10 +173,8 @@ def _size(labels: np.ndarray) -> int:
 
 def _quotas(labels: dict[str, np.ndarray], n: int) -> dict[str, int]:
     """Rows a set, as equal as their images allow."""
-    most = {}
-    for name, values in labels.items():
-        size = _size(values)
-        most[name] = size * most_blocks(_counts(values), size) if size > 1 else 0
+    sizes = {name: _size(values) for name, values in labels.items()}
+    most = {name: size * most_blocks(_counts(labels[name]), size) if size > 1 else 0 for name, size in sizes.items()}
     quotas = {}
     for i, name in enumerate(sorted(most, key=most.get)):  # who has little first; the others share the rest
         quotas[name] = min(most[name], -(-(n - sum(quotas.values())) // (len(most) - i)))
@@ -213,15 +210,10 @@ def _asked(name: str, path: Path, split: str, labels: np.ndarray, quota: int, rn
 
 
 def _row(name: str, split: str, image: int, picture: bytes, options: list[str], gold: str) -> dict:
-    letter = LETTERS[options.index(gold)]
     return {
         "id": f"{name}-{split}-{image}",
         "image": picture,
-        "problem": format_problem(SETS[name].question, options),
-        "solution": format_solution(letter),
-        "question": SETS[name].question,
-        "options": options,
-        "answer": letter,
+        **write_question(SETS[name].question, options, LETTERS[options.index(gold)]),
         "modality": SETS[name].modality,
         "task": SETS[name].task,
         "source": name,
@@ -241,10 +233,8 @@ def _member(path: Path, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...],
                 there = ", ".join(entry.removesuffix(".npy") for entry in archive.namelist())
                 raise DataError(f"{path} has no {name}; it has {there[:200]}; fetch the file again")
             with archive.open(f"{name}.npy") as file:
-                version = np.lib.format.read_magic(file)
-                read_header = (
-                    np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                )
+                first_version = npy.read_magic(file) == (1, 0)
+                read_header = npy.read_array_header_1_0 if first_version else npy.read_array_header_2_0
                 shape, fortran, dtype = read_header(file)
                 if fortran or dtype.hasobject:
                     raise DataError(f"{path}: {name} is not stored row by row as numbers; fetch the file again")

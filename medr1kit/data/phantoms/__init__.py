@@ -20,18 +20,9 @@ from medr1kit.data.phantoms.rationales import write_rationale
 from medr1kit.data.phantoms.scanner import SCANNERS, burn_marker, scan, scan_mask
 from medr1kit.data.phantoms.truth import GRADES, NUMBERS, SIZES, SPLITS, ImageId, Truth
 from medr1kit.progress import progress
-from medr1kit.vqa import MODALITIES, TASKS, DataError, format_problem, format_solution, modality_name, task_name
+from medr1kit.vqa import MODALITIES, TASKS, DataError, modality_name, task_name, write_question
 
-PAINTERS = {
-    "CT": ct,
-    "MRI": mri,
-    "X-Ray": xray,
-    "Ultrasound": ultrasound,
-    "Dermoscopy": dermoscopy,
-    "Fundus": fundus,
-    "OCT": oct,
-    "Microscopy": microscopy,
-}
+PAINTERS = dict(zip(MODALITIES, (ct, mri, xray, ultrasound, dermoscopy, fundus, oct, microscopy)))
 _TASK_SHORT = dict(zip(TASKS, ("AI", "DD", "LG", "MR", "OBA")))
 
 
@@ -71,10 +62,8 @@ def fact_words() -> dict[str, str]:
 def truth_of(image_id: ImageId) -> Truth:
     """Return what a phantom image shows, without drawing it."""
     rng, words = image_id.stream(0), words_of(image_id.modality)
-    facts = {
-        fact: image_id.choose(rng, words[fact])
-        for fact in ("anatomy", "finding", "size", "number", "attribute", "view")
-    }
+    drawn = ("anatomy", "finding", "size", "number", "attribute", "view")
+    facts = {fact: image_id.choose(rng, words[fact]) for fact in drawn}
     return Truth(image_id.modality, **facts)
 
 
@@ -203,11 +192,7 @@ def _row(image_id: ImageId, size: int) -> dict:
     return {
         "id": f"{image_id}-{_TASK_SHORT[image_id.task]}",
         "image": Image.fromarray(picture),
-        "problem": format_problem(question.stem, question.options),
-        "solution": format_solution(question.answer),
-        "question": question.stem,
-        "options": question.options,
-        "answer": question.answer,
+        **write_question(question.stem, question.options, question.answer),
         "modality": image_id.modality,
         "task": image_id.task,
         "source": "phantoms",
@@ -222,22 +207,3 @@ def _box(mask: np.ndarray) -> list[int]:
     """The smallest box around a mask: left, top, right, bottom, the last two exclusive."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
-
-
-__all__ = [
-    "GRADES",
-    "PAINTERS",
-    "SCANNERS",
-    "SPLITS",
-    "ImageId",
-    "Truth",
-    "draw",
-    "fact_words",
-    "lesion_mask",
-    "phantom_rows",
-    "pixels",
-    "question_of",
-    "redraw",
-    "truth_of",
-    "words_of",
-]

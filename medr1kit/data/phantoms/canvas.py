@@ -101,15 +101,10 @@ def solid(cover: np.ndarray) -> np.ndarray:
     return cover > min(0.5, cover.max() / 2)
 
 
-def near(rng: np.random.Generator, centre: Point, shake: float = 0.03) -> Point:
-    """Return a point close to `centre`: the harmless wobble of a lesion inside its region."""
-    dx, dy = rng.uniform(-shake, shake, 2)
-    return centre[0] + dx, centre[1] + dy
-
-
 def sites(rng: np.random.Generator, truth: Truth, place: Point) -> list[tuple[Point, float]]:
     """Return centre and radius of every lesion to draw: the main one near `place`, then its satellites around it."""
-    centre, radius = near(rng, place), LESION_RADIUS[truth.size]
+    dx, dy = rng.uniform(-0.03, 0.03, 2)  # the harmless wobble of a lesion inside its region
+    centre, radius = (place[0] + dx, place[1] + dy), LESION_RADIUS[truth.size]
     turn = rng.uniform(0, 2 * np.pi)
     lesions = [(centre, radius)]
     if truth.number == "multiple":
@@ -224,7 +219,7 @@ class Canvas:
         mask = np.clip((border - np.sqrt(x**2 + y**2)) / np.float32(soft) + 0.5, 0, 1)
         self._lay(rows, columns, mask, colour, opacity)
 
-    def line(self, points: Sequence[Point], width: float, colour: Colour, *, opacity: float = 1.0) -> None:
+    def line(self, points: Sequence[Point], width: float, colour: Colour) -> None:
         """Draw a line through `points` with round ends, never thinner than a pixel."""
         half = np.float32(max(width, self.pixel) / 2)
         reach = float(half) + self.pixel
@@ -235,7 +230,7 @@ class Canvas:
             x, y = x - np.float32(ax), y - np.float32(ay)
             along = np.clip((x * dx + y * dy) / max(dx * dx + dy * dy, np.float32(1e-6)), 0, 1)
             distance = np.sqrt((x - along * dx) ** 2 + (y - along * dy) ** 2)
-            self._lay(rows, columns, np.clip((half - distance) / np.float32(self.pixel) + 0.5, 0, 1), colour, opacity)
+            self._lay(rows, columns, np.clip((half - distance) / np.float32(self.pixel) + 0.5, 0, 1), colour, 1.0)
 
     def dots(self, points: np.ndarray, radius: float, colour: Colour, *, soft: float = 0.02) -> None:
         """Draw many equal discs at `points` (n, 2) at once.
@@ -262,7 +257,7 @@ class Canvas:
         if self._marking is not None:
             self._marking[inside] = 1
 
-    def to_uint8(self, gain: float = 1.0) -> np.ndarray:
-        """Return the picture as (size, size, 3) uint8, brightness multiplied by `gain`."""
-        values = np.clip(self.pixels * np.float32(255 * gain) + np.float32(0.5), 0, 255).astype(np.uint8)
+    def to_uint8(self) -> np.ndarray:
+        """Return the picture as (size, size, 3) uint8."""
+        values = np.clip(self.pixels * np.float32(255) + np.float32(0.5), 0, 255).astype(np.uint8)
         return np.repeat(values[..., None], 3, axis=2) if values.ndim == 2 else values

@@ -9,17 +9,22 @@ often; and the options of one question are alike: all of one kind, or all pairs 
 over the pooled modalities the text alone gains nothing. Inside one modality, Modality Recognition has one answer by
 nature; the audit says so. ``shortcut`` breaks the rules on purpose: its distractors are :data:`DECOYS`, words that are
 never right.
+
+The kinds of question and their wordings stand in ``questions.csv`` beside this file.
 """
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 
 from medr1kit.data.phantoms.truth import Truth
-from medr1kit.vqa import LETTERS
+from medr1kit.vqa import LETTERS, TASKS
 
 N_OPTIONS = 4
 
@@ -37,8 +42,8 @@ class Kind:
 
     facts: tuple[str, ...]
     stems: tuple[str, ...]
-    share: float = 1.0
-    absent: bool = False
+    share: float
+    absent: bool
 
     @property
     def n_facts(self) -> int:
@@ -46,76 +51,18 @@ class Kind:
         return 2 if self.facts == ("grade",) else len(self.facts)
 
 
-KINDS: dict[str, tuple[Kind, ...]] = {
-    "Anatomy Identification": (
-        Kind(
-            ("anatomy",),
-            (
-                "What part of the body is shown in this image?",
-                "Which anatomical structure is visible in this image?",
-                "What body part can be seen here?",
-            ),
-        ),
-    ),
-    "Disease Diagnosis": (
-        Kind(
-            ("finding",),
-            (
-                "What abnormality can be observed in this image?",
-                "Which finding is present in this image?",
-                "What is the most likely diagnosis?",
-            ),
-            share=2 / 3,
-        ),
-        Kind(
-            ("attribute", "finding"),
-            ("Which description fits the abnormality?", "What is found, and how is it described?"),
-            share=1 / 3,
-        ),
-    ),
-    "Lesion Grading": (
-        Kind(
-            ("grade",),
-            (
-                "How severe is the lesion in this image?",
-                "Which grade does the lesion have?",
-                "What is the extent of the abnormality?",
-            ),
-        ),
-    ),
-    "Modality Recognition": (
-        Kind(
-            ("modality",),
-            (
-                "What imaging technique was used to take this image?",
-                "Which imaging modality is shown here?",
-                "How was this image captured?",
-            ),
-        ),
-    ),
-    "Other Biological Attributes": (
-        Kind(
-            ("attribute",),
-            (
-                "Which attribute describes the lesion?",
-                "What characterises the lesion in this image?",
-                "How can the lesion be described?",
-            ),
-            share=1 / 2,
-        ),
-        Kind(
-            ("number", "attribute"),
-            ("How many lesions are there, and of which attribute?", "Which count and attribute fit this image?"),
-            share=1 / 4,
-        ),
-        Kind(
-            ("anatomy", "finding", "number", "attribute"),
-            ("Which of these is not seen in this image?", "Which word does not fit this image?"),
-            share=1 / 4,
-            absent=True,
-        ),
-    ),
-}
+def _read_kinds(path: Path) -> dict[str, tuple[Kind, ...]]:
+    """The kinds of each task, a row each; facts stand between plus signs, wordings between bars."""
+    kinds = dict.fromkeys(TASKS, ())
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            share, absent = float(Fraction(row["share"])), row["absent"] == "yes"
+            kind = Kind(tuple(row["facts"].split("+")), tuple(row["stems"].split("|")), share, absent)
+            kinds[row["task"]] += (kind,)
+    return kinds
+
+
+KINDS = _read_kinds(Path(__file__).with_suffix(".csv"))
 
 # Words that sound right and are never the answer, for the shortcut: as many as a question has distractors.
 DECOYS = {

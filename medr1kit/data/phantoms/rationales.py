@@ -36,8 +36,7 @@ def write_rationale(truth: Truth, question: Question, rng: np.random.Generator) 
         question: the question to conclude on.
         rng: picks one of the styles.
     """
-    facts = {name: getattr(truth, name) for name in ("modality", "anatomy", "size", "finding", "number", "attribute")}
-    sentences = [STYLES[rng.integers(len(STYLES))].format(**facts)]
+    sentences = [STYLES[rng.integers(len(STYLES))].format(**vars(truth))]
     if question.kind.facts == ("grade",):
         sentences.append(f"Taken together, {truth.size} and {truth.number} is {truth.grade}.")
     if question.kind.absent:

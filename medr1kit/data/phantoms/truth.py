@@ -112,9 +112,8 @@ class ImageId:
                 f"{text!r} names no phantom image; expected MODALITY-SPLIT-SEED-NUMBER such as CT-test-0-17"
             )
         axes = dict(axis.split("=") for axis in match["axes"].split("+")[1:])
-        numbers = {name: float(value) for name, value in axes.items() if name != "scanner"}
-        scanner = {"scanner": axes["scanner"]} if "scanner" in axes else {}
-        return cls(match["modality"], match["split"], int(match["seed"]), int(match["number"]), **scanner, **numbers)
+        axes = {name: value if name == "scanner" else float(value) for name, value in axes.items()}
+        return cls(match["modality"], match["split"], int(match["seed"]), int(match["number"]), **axes)
 
     @property
     def task(self) -> str:
