@@ -15,12 +15,14 @@ from __future__ import annotations
 import hashlib
 import weakref
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 # Patches encoded at a time on a CPU: what one layer makes of them stays in the cache, which is a third faster.
@@ -111,7 +113,9 @@ class VisionFeatures:
         device = next(self.core.visual.parameters()).device
         patches = torch.cat([image.patches for image in images]).to(device)  # (all patches, numbers in a patch)
         grids = torch.stack([image.grid for image in images]).to(device)  # (images, 3)
-        return self.core.get_image_features(patches, grids, return_dict=True)
+        cutter = self.core.visual.patch_embed.proj
+        with _as_product(cutter) if self.at_once and type(cutter) is nn.Conv3d else nullcontext():
+            return self.core.get_image_features(patches, grids, return_dict=True)
 
     @torch.no_grad()
     def _keep(self, images: list[Pixels]) -> dict[str, _Kept]:
@@ -159,6 +163,16 @@ class VisionFeatures:
         merged = self.core.visual.merger(torch.cat([row.hidden for row in rows]))  # (all tokens, hidden)
         parts = torch.split(merged, [len(row.features) for row in rows])
         return [part if row.order is None else part[row.order] for part, row in zip(parts, rows)]
+
+
+@contextmanager
+def _as_product(cutter: nn.Conv3d) -> Iterator[None]:
+    """Let a convolution that sees each patch once be the matrix product that it is: on a CPU that is much faster."""
+    cutter.forward = lambda patches: F.linear(patches.flatten(1), cutter.weight.flatten(1), cutter.bias)
+    try:
+        yield
+    finally:
+        del cutter.forward
 
 
 # The features of the last tower that answered, by the tower's digest.
