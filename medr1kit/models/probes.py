@@ -42,10 +42,7 @@ WORDINGS: dict[str, dict[str, str]] = {
             "<answer> </answer> tags."
         ),
     },
-    "no-think": {
-        "evaluation": f"Provide {_LETTER} {_TAGS}",
-        "zero-shot": f"Provide {_LETTER}.",
-    },
+    "no-think": {"evaluation": f"Provide {_LETTER} {_TAGS}", "zero-shot": f"Provide {_LETTER}."},
     "think-after": {
         "evaluation": (
             f"Provide {_LETTER} {_TAGS} "

@@ -22,16 +22,7 @@ import torch
 
 from medr1kit.models.load import base_of, image_token_ids
 from medr1kit.models.shared_prefix.decoder import Decoder
-from medr1kit.models.shared_prefix.prompts import (
-    Prefix,
-    cut_up,
-    follow,
-    names_of,
-    numbered,
-    place,
-    prefill,
-    tokens_of,
-)
+from medr1kit.models.shared_prefix.prompts import Prefix, cut_up, follow, names_of, numbered, place, prefill, tokens_of
 from medr1kit.models.shared_prefix.sampling import sample
 from medr1kit.models.shared_prefix.vision import Pixels, kept_features
 

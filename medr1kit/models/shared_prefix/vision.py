@@ -43,13 +43,12 @@ class _Kept:
     """What stays the same about an image while its part of the tower is frozen."""
 
     hidden: torch.Tensor | None  # (patches, width) before the merger, or None where the merger is frozen, too
-    order: torch.Tensor | None  # (tokens,) where the merger's outputs belong: Qwen2.5-VL sorts them by window
     features: torch.Tensor  # (tokens, hidden) after the merger
     deepstack: tuple[torch.Tensor, ...]  # Qwen3-VL's features for its first layers, each (tokens, hidden)
     grid: torch.Tensor  # (3,) as in Pixels
 
     def bytes(self) -> int:
-        tensors = (self.hidden, self.order, self.features, *self.deepstack)
+        tensors = (self.hidden, self.features, *self.deepstack)
         return sum(t.numel() * t.element_size() for t in tensors if t is not None)
 
 
@@ -124,13 +123,12 @@ class VisionFeatures:
         for group in self._groups(images):
             output = self._encode(group)
             deepstack = list(zip(*(getattr(output, "deepstack_features", None) or ()))) or [()] * len(group)
-            hidden, order = [None] * len(group), [None] * len(group)
+            hidden = [None] * len(group)
             if self.trained == "merger":
                 hidden = [t.clone() for t in output.last_hidden_state.split([len(image.patches) for image in group])]
-                order = [self._order(image.grid) for image in group]
             for i, image in enumerate(group):
                 deeper = tuple(layer.clone() for layer in deepstack[i])
-                row = _Kept(hidden[i], order[i], output.pooler_output[i].clone(), deeper, image.grid)
+                row = _Kept(hidden[i], output.pooler_output[i].clone(), deeper, image.grid)
                 new[image.digest] = self._kept[image.digest] = row
                 self._bytes += row.bytes()
         while self._bytes > self.limit and self._kept:
@@ -139,30 +137,25 @@ class VisionFeatures:
 
     def _groups(self, images: list[Pixels]) -> list[list[Pixels]]:
         """Images that go through the tower together."""
-        groups, room = [], 0
+        groups: list[list[Pixels]] = [[]]
         for image in images:
-            if not groups or (self.at_once and room < len(image.patches)):
+            if groups[-1] and 0 < self.at_once < sum(len(other.patches) for other in (*groups[-1], image)):
                 groups.append([])
-                room = self.at_once
             groups[-1].append(image)
-            room -= len(image.patches)
         return groups
 
-    def _order(self, grid: torch.Tensor) -> torch.Tensor | None:
-        """Where each merged token of an image stands among its tokens, row by row; None: in that order already."""
+    def _merge(self, rows: list[_Kept]) -> list[torch.Tensor]:
         visual = self.core.visual
+        merged = visual.merger(torch.cat([row.hidden for row in rows]))  # (all tokens, hidden)
+        parts = torch.split(merged, [len(row.features) for row in rows])
         if not hasattr(visual, "window_size"):
-            return None
+            return list(parts)
         from transformers.vision_utils import get_vision_window_index
 
+        # Qwen2.5-VL sorts the merger's outputs by window; here each goes back to its place in the image.
         sizes = {name: getattr(visual, name) for name in ("spatial_merge_size", "window_size", "patch_size")}
-        index, _ = get_vision_window_index(grid[None], **sizes)
-        return torch.argsort(index).to(next(visual.parameters()).device)
-
-    def _merge(self, rows: list[_Kept]) -> list[torch.Tensor]:
-        merged = self.core.visual.merger(torch.cat([row.hidden for row in rows]))  # (all tokens, hidden)
-        parts = torch.split(merged, [len(row.features) for row in rows])
-        return [part if row.order is None else part[row.order] for part, row in zip(parts, rows)]
+        order = [torch.argsort(get_vision_window_index(row.grid[None], **sizes)[0]) for row in rows]
+        return [part[places.to(part.device)] for part, places in zip(parts, order)]
 
 
 @contextmanager
