@@ -22,9 +22,9 @@ import torch
 
 from medr1kit.models.load import base_of, image_token_ids
 from medr1kit.models.shared_prefix.decoder import Decoder
-from medr1kit.models.shared_prefix.prompts import Prefix, cut_up, follow, names_of, numbered, place, prefill, tokens_of
+from medr1kit.models.shared_prefix.prompts import Prefix, cut_up, follow, numbered, place, prefill, tokens_of
 from medr1kit.models.shared_prefix.sampling import sample
-from medr1kit.models.shared_prefix.vision import Pixels, kept_features
+from medr1kit.models.shared_prefix.vision import Pixels, kept_features, names_of
 
 
 class Answerer:
@@ -45,13 +45,7 @@ class Answerer:
     """
 
     def __init__(
-        self,
-        model: Any,
-        processor: Any,
-        *,
-        limit: int,
-        ends: Sequence[int],
-        closed: Callable[[str], bool] | None = None,
+        self, model: Any, processor: Any, *, limit: int, ends: set[int], closed: Callable[[str], bool] | None = None
     ):
         base = base_of(model)
         self.core, self.processor, self.barred = base.model, processor, image_token_ids(base)

@@ -15,8 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from medr1kit.models.shared_prefix.vision import Pixels, VisionFeatures, digest
-from medr1kit.models.shown import FILE_DIGEST
+from medr1kit.models.shared_prefix.vision import Pixels, VisionFeatures, names_of
 from medr1kit.vqa import DataError
 
 
@@ -97,13 +96,6 @@ def numbered(things: Iterable[Hashable]) -> tuple[list, list[int]]:
     number: dict[Hashable, int] = {}
     numbers = [number.setdefault(thing, len(number)) for thing in things]
     return list(number), numbers
-
-
-def names_of(pictures: Sequence[Any]) -> list[str]:
-    """Return the digest of each PIL image; rows often hold the very same picture, which is digested once."""
-    distinct = {id(picture): picture for picture in pictures}
-    names = {key: picture.info.get(FILE_DIGEST) or digest(picture) for key, picture in distinct.items()}
-    return [names[id(picture)] for picture in pictures]
 
 
 def cut_up(processor: Any, pictures: dict[str, Any]) -> dict[str, Pixels]:

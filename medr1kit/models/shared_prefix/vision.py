@@ -1,4 +1,8 @@
-"""Vision features, once an image.
+"""Pictures once a file, and their vision features once an image.
+
+A picture is decoded only when somebody looks at its pixels: one whose features are known is recognised by a digest of
+its file. Pillow decodes at the first look; only the few files that may have to be turned or converted are decoded at
+once, by ``datasets``.
 
 A frozen vision tower turns an image into the same features at every step, so they are computed once and kept, under the
 digest of the pixels, within a bound on memory. If only the *merger* (the last two linear maps of the tower) is trained,
@@ -18,13 +22,21 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import datasets
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import nn
 
+# In the ``info`` of a picture: a digest of the file that it was opened from.
+FILE_DIGEST = "medr1kit file digest"
+# Metadata that may say how to turn an image; they stand anywhere in a file.
+_MAY_TURN = (b"Exif", b"eXIf", b"tiff:Orientation")
 # Patches encoded at a time on a CPU: what one layer makes of them stays in the cache, which is a third faster.
 CPU_PATCHES = 1024
 
@@ -56,6 +68,50 @@ def digest(image: Any) -> str:
     """Return a digest of a PIL image's mode, size, palette and pixels."""
     described = f"{image.mode}{image.size}{image.getpalette() if image.mode == 'P' else ''}"
     return hashlib.blake2b(described.encode() + image.tobytes(), digest_size=16).hexdigest()
+
+
+def names_of(pictures: Sequence[Any]) -> list[str]:
+    """Return the digest of each PIL image; rows often hold the very same picture, which is digested once."""
+    distinct = {id(picture): picture for picture in pictures}
+    names = {key: picture.info.get(FILE_DIGEST) or digest(picture) for key, picture in distinct.items()}
+    return [names[id(picture)] for picture in pictures]
+
+
+class Pictures:
+    """The pictures of a data set by row.
+
+    Args:
+        dataset: rows with a column ``image``.
+    """
+
+    def __init__(self, dataset: datasets.Dataset):
+        self.dataset, self.feature = dataset.select_columns(["image"]), dataset.features["image"]
+        plain = type(self.feature) is datasets.Image and dataset.format["type"] is None
+        self.stored = self.dataset.cast_column("image", datasets.Image(decode=False)) if plain else None
+
+    def __call__(self, rows: Sequence[int | None]) -> list[Any]:
+        """Return a PIL image for each row, None a grey one; rows that hold the same file share one object."""
+        known = [row for row in dict.fromkeys(rows) if row is not None]
+        found: dict[int | None, Any] = {}
+        if None in rows:
+            found[None] = Image.new("RGB", self.dataset[0]["image"].size, (127, 127, 127))
+        if self.stored is None:
+            found |= {row: self.dataset[row]["image"] for row in known}
+        elif known:
+            files = [(file["path"], file["bytes"]) for file in self.stored[known]["image"]]
+            opened = {file: self._open(*file) for file in dict.fromkeys(files)}
+            found |= {row: opened[file] for row, file in zip(known, files)}
+        return [found[row] for row in rows]
+
+    def _open(self, path: str | None, content: bytes | None) -> Any:
+        file = {"path": path, "bytes": content}
+        if content is None and Path(path).is_file():
+            content = Path(path).read_bytes()
+        if content is None or self.feature.mode is not None or any(tag in content for tag in _MAY_TURN):
+            return self.feature.decode_example(file)
+        picture = Image.open(BytesIO(content))
+        picture.info[FILE_DIGEST] = hashlib.blake2b(content, digest_size=16).hexdigest()
+        return picture
 
 
 class VisionFeatures:
