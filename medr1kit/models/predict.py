@@ -86,9 +86,7 @@ def predict(
         raise DataError("prediction needs images, and this data set has none; load it with images=FOLDER")
     if images not in IMAGES:
         raise DataError(f"images={images!r} is unknown; use one of {', '.join(IMAGES)}")
-    questions = dataset.remove_columns(
-        [name for name in ("image", "rationale") if name in dataset.column_names]
-    ).to_list()
+    questions = dataset.remove_columns("image").to_list()
     prompts = [chat_prompt(processor, format, row["problem"]) for row in questions]
     picture_of = _image_rows(questions, images, seed)
     known = model_labels(model, labels)

@@ -34,7 +34,8 @@ _STEPS = "Think through the question step by step in <think>...</think> tags."
 _LETTER = "the correct single-letter choice (A, B, C, D,...)"
 _TAGS = "inside <answer>...</answer> tags."
 _REASON = "Then explain step by step why this choice is correct in <think>...</think> tags."
-_README = "First output the thinking process in <think> </think> and final choice (A, B, C, D ...) in <answer> </answer> tags."
+_README = "First output the thinking process in <think> </think> "
+_README += "and final choice (A, B, C, D ...) in <answer> </answer> tags."
 WORDINGS: dict[str, dict[str, str]] = {
     "think-before": {"evaluation": f"{_STEPS} Then provide {_LETTER} {_TAGS}", "readme": _README},
     "no-think": {"evaluation": f"Provide {_LETTER} {_TAGS}", "zero-shot": f"Provide {_LETTER}."},
