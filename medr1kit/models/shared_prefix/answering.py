@@ -83,9 +83,8 @@ class Answerer:
 
     def _look(self, pictures: dict[str, Any]) -> dict[str, Pixels]:
         """The images by digest; of known ones nothing but the size is needed, so they are not even decoded."""
-        known = [name for name in pictures if self.vision.knows(name)]
-        images = {name: Pixels(name, torch.empty(0), self.vision.grid(name)) for name in known}
-        return images | cut_up(self.processor, {n: p for n, p in pictures.items() if n not in images})
+        known = {n: Pixels(n, torch.empty(0), self.vision.grid(n)) for n in pictures if self.vision.knows(n)}
+        return known | cut_up(self.processor, {n: p for n, p in pictures.items() if n not in known})
 
     def _read(self, texts: list[str], images: list[Pixels]) -> Prefix:
         """Read what prompts about one image have in common once, and then what each of them goes on with."""
