@@ -11,8 +11,7 @@ from PIL import Image
 import medr1kit as mk
 from medr1kit.models.load import lora
 from medr1kit.models.shared_prefix.answering import Answerer
-from medr1kit.models.shared_prefix.vision import forget_images
-from medr1kit.models.shown import FILE_DIGEST, Pictures
+from medr1kit.models.shared_prefix.vision import FILE_DIGEST, Pictures, forget_images
 
 predict_module = import_module("medr1kit.models.predict")
 FORMATS = [mk.NO_THINK, mk.THINK_BEFORE, mk.THINK_AFTER]

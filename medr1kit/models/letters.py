@@ -75,14 +75,12 @@ def letter_probabilities(
         thinking = {"format": format, "batch_size": batch_size, "max_new_tokens": max_new_tokens}
         with part_of_work("what stands before the letters"):
             prefixes = [until_answer(text) for text in predict(model, processor, dataset, **thinking)["text"]]
-    questions = dataset.remove_columns("image")
-    texts = [
-        chat_prompt(processor, format, problem) + prefix for problem, (prefix, _) in zip(questions["problem"], prefixes)
-    ]
-    counts = [len(options) for options in questions["options"]]
+    questions = dataset.remove_columns("image").to_list()
+    texts = [chat_prompt(processor, format, row["problem"]) + prefix for row, (prefix, _) in zip(questions, prefixes)]
+    longest = max(len(row["options"]) for row in questions)
+    scored = _score_letters(model, processor, dataset, texts, longest, batch_size)
     known |= {"format": format.name}
-    scored = _score_letters(model, processor, dataset, texts, max(counts), batch_size)
-    rows = {i: _letter_row(questions[i], known, prefixes[i], logs[: counts[i]]) for i, logs in scored}
+    rows = {i: _letter_row(questions[i], known, *prefixes[i], logs) for i, logs in scored}
     return pd.DataFrame([rows[i] for i in range(len(texts))])
 
 
@@ -120,7 +118,7 @@ def _score_letters(model, processor, dataset, texts: list[str], n: int, batch_si
             inputs = processor(text=[texts[i] for i in batch], images=pictures, padding=True, return_tensors="pt")
             logs = torch.full((len(batch), n), -torch.inf)
             for opening, letters in writings.items():
-                after = _next_token_logs(model, _ending(inputs, end_of_tag, opening), len(opening) + 1)
+                after = _logs_after(model, inputs, end_of_tag, opening)
                 before = sum(after[:, place, token] for place, token in enumerate(opening))
                 for place, token in letters:
                     logs[:, place] = torch.logaddexp(logs[:, place], before + after[:, -1, token])
@@ -144,50 +142,43 @@ def _writings(tokenizer, n: int) -> tuple[list[int], dict[tuple[int, ...], list[
         texts = (letter, f" {letter}")
         ways += [(place, ids) for text in texts for ids in (read(f"<answer>{text}"), tag + read(text))]
     shared = next(i for i, column in enumerate(zip(*(ids for _, ids in ways))) if len(set(column)) > 1)
-    writings: dict[tuple[int, ...], list[tuple[int, int]]] = {}
+    writings: dict[tuple[int, ...], dict[tuple[int, int], None]] = {}
     for place, ids in ways:
-        group = writings.setdefault(tuple(ids[shared:-1]), [])
-        if (place, ids[-1]) not in group:
-            group.append((place, ids[-1]))
-    return tag[shared:], writings
+        writings.setdefault(tuple(ids[shared:-1]), {})[place, ids[-1]] = None
+    return tag[shared:], {opening: list(letters) for opening, letters in writings.items()}
 
 
-def _ending(inputs: Mapping[str, Any], end_of_tag: list[int], opening: tuple[int, ...]) -> dict[str, Any]:
-    """The inputs with the last tokens, ``end_of_tag``, replaced by ``opening``."""
+def _logs_after(model, inputs: Mapping[str, Any], end_of_tag: list[int], opening: tuple[int, ...]):
+    """Log-probabilities of what follows, as in prediction, if ``opening`` stands in the place of ``end_of_tag``.
+
+    Returns (rows, opening + 1, vocabulary): those before each token of the opening, and after the last.
+    """
     import torch
 
-    rows, width = inputs["input_ids"].shape
-    if not (inputs["input_ids"][:, width - len(end_of_tag) :] == torch.tensor(end_of_tag, dtype=torch.long)).all():
+    kept = inputs["input_ids"].shape[1] - len(end_of_tag)
+    if not (inputs["input_ids"][:, kept:] == torch.tensor(end_of_tag).long()).all():
         raise DataError("this processor writes <answer> otherwise than its tokenizer; its letters cannot be scored")
-    endings = {"input_ids": opening, "attention_mask": [1] * len(opening), "mm_token_type_ids": [0] * len(opening)}
-    changed = {
-        name: torch.cat([inputs[name][:, : width - len(end_of_tag)], torch.tensor([ending] * rows).long()], dim=1)
-        for name, ending in endings.items()
-        if name in inputs
-    }
-    return {**inputs, **changed}
-
-
-def _next_token_logs(model, inputs: dict[str, Any], positions: int):
-    """Log-probabilities after each of the last ``positions`` tokens (rows, positions, vocabulary), as in prediction."""
-    import torch
-
+    ends = {"input_ids": opening, "attention_mask": [1] * len(opening), "mm_token_type_ids": [0] * len(opening)}
     inputs = {name: value.to(model.device) for name, value in inputs.items()}
+    for name in ends.keys() & inputs.keys():
+        end = inputs[name].new_tensor(ends[name]).expand(len(inputs[name]), -1)
+        inputs[name] = torch.cat([inputs[name][:, :kept], end], dim=1)
     with torch.inference_mode():
-        logits = model(**inputs, use_cache=False, logits_to_keep=positions).logits.float()
+        logits = model(**inputs, use_cache=False, logits_to_keep=len(opening) + 1).logits.float()
         logits[..., image_token_ids(base_of(model))] = -torch.inf  # barred in prediction, too
         return torch.log_softmax(logits, dim=-1).cpu()
 
 
-def _letter_row(question: dict, labels: dict[str, Any], prefix: tuple[str, bool], logs: np.ndarray) -> dict[str, Any]:
+def _letter_row(question: dict, labels: dict[str, Any], prefix: str, forced: bool, logs: np.ndarray) -> dict[str, Any]:
+    logs = logs[: len(question["options"])]
     mass = np.logaddexp.reduce(logs)
     probabilities = np.exp(logs - mass)
     predicted = LETTERS[int(probabilities.argmax())]
     return {
         **{name: question.get(name) for name in _QUESTION},
         **labels,
-        "prefix": prefix[0],
-        "forced": prefix[1],
+        "prefix": prefix,
+        "forced": forced,
         "probabilities": probabilities.tolist(),
         "mass": float(np.exp(mass)),
         "predicted": predicted,

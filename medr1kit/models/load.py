@@ -45,10 +45,8 @@ def choose_device() -> Choice:
 
     if torch.cuda.is_available():
         rank = os.environ.get("LOCAL_RANK")  # set by torchrun: one process a GPU
-        return Choice(
-            "cuda" if rank is None else f"cuda:{rank}",
-            f"{torch.cuda.device_count()} GPU(s), first: {torch.cuda.get_device_name(0)}",
-        )
+        found = f"{torch.cuda.device_count()} GPU(s), first: {torch.cuda.get_device_name(0)}"
+        return Choice("cuda" if rank is None else f"cuda:{rank}", found)
     return Choice("cpu", "PyTorch sees no CUDA device" if torch.version.cuda else "this PyTorch is a CPU build")
 
 

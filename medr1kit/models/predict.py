@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,6 @@ import pandas as pd
 
 from medr1kit.formats import ResponseFormat, format_named
 from medr1kit.models.load import base_of, image_token_ids, origin_of
-from medr1kit.models.shown import Pictures
 from medr1kit.progress import progress
 from medr1kit.results.runs import Run
 from medr1kit.results.tables import PREDICTIONS
@@ -81,13 +80,14 @@ def predict(
     Raises:
         DataError: if the data set has no images, or ``images`` is unknown.
     """
+    from medr1kit.models.shared_prefix.vision import Pictures
+
     format = format_named(format)
     if "image" not in dataset.column_names:
         raise DataError("prediction needs images, and this data set has none; load it with images=FOLDER")
     if images not in IMAGES:
         raise DataError(f"images={images!r} is unknown; use one of {', '.join(IMAGES)}")
-    questions = dataset.remove_columns([name for name in ("image", "rationale") if name in dataset.column_names])
-    questions = [dict(row) for row in questions]
+    questions = dataset.remove_columns("image").to_list()
     prompts = [chat_prompt(processor, format, row["problem"]) for row in questions]
     picture_of = _image_rows(questions, images, seed)
     known = model_labels(model, labels)
@@ -101,7 +101,7 @@ def predict(
     done = _Progress(output, settings | known, len(questions), what)
     order = _reading_order([i for i in range(len(questions)) if i not in done], prompts, questions, picture_of)
     shown = Pictures(dataset)
-    with _plain_greedy(model, processor, limit), done:
+    with _plain_greedy(model, processor, limit), closing(done):
         answer = _answerer(model, processor, limit, stopped)
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
@@ -110,7 +110,9 @@ def predict(
                 done.add(i, text, n_tokens)
     rows = [_row(questions[i], format, known, *done[i], stopped) for i in range(len(questions))]
     frame = pd.DataFrame(rows, columns=list(PREDICTIONS))
-    done.finish(frame)
+    if output is not None:
+        frame.to_parquet(output, index=False)
+        done.partial.unlink()
     return frame
 
 
@@ -269,41 +271,35 @@ class _Progress(dict[int, tuple[str, int]]):
     """Text and length of each answer so far, by row number; where a file was asked for, in FILE.partial.jsonl, too."""
 
     def __init__(self, output: str | Path | None, settings: dict[str, Any], total: int, what: str):
-        self.file = None if output is None else Path(output)
-        self.partial = None if output is None else Path(f"{output}.partial.jsonl")
-        self.header = json.dumps({"rows": total, **settings}, default=str)
-        self.total, self.what = total, what
-        if self.partial is not None and self.partial.exists():
-            header, *lines = self.partial.read_text(encoding="utf-8").split("\n")
-            if header != self.header:
+        self.partial = self.handle = None
+        if output is not None:
+            self.partial = Path(f"{output}.partial.jsonl")
+            self._go_on(json.dumps({"rows": total, **settings}, default=str))
+        self.bar = progress(None, what, total=total, initial=len(self), unit="question", delay=0)
+
+    def _go_on(self, header: str) -> None:
+        if self.partial.exists():
+            found, *lines = self.partial.read_text(encoding="utf-8").split("\n")
+            if found != header:
                 raise DataError(f"{self.partial} was left by another prediction; delete it to start anew")
             for line in lines[:-1]:  # what follows the last line end was being written when it was interrupted
                 i, text, n_tokens = json.loads(line)
                 self[i] = (text, n_tokens)
+        self.partial.parent.mkdir(parents=True, exist_ok=True)
+        self.handle = self.partial.open("w", encoding="utf-8")
+        self._write(header, *(json.dumps([i, *said]) for i, said in self.items()))
 
-    def __enter__(self) -> _Progress:
-        self.bar = progress(None, self.what, total=self.total, initial=len(self), unit="question", delay=0)
-        self.handle = None
-        if self.partial is not None:
-            self.partial.parent.mkdir(parents=True, exist_ok=True)
-            whole = [self.header, *(json.dumps([i, *said]) for i, said in self.items())]
-            self.partial.write_text("\n".join(whole) + "\n", encoding="utf-8")
-            self.handle = self.partial.open("a", encoding="utf-8")
-        return self
+    def _write(self, *lines: str) -> None:
+        self.handle.writelines(f"{line}\n" for line in lines)
+        self.handle.flush()
 
     def add(self, i: int, text: str, n_tokens: int) -> None:
         self[i] = (text, n_tokens)
         self.bar.update()
         if self.handle:
-            self.handle.write(json.dumps([i, text, n_tokens]) + "\n")
-            self.handle.flush()
+            self._write(json.dumps([i, text, n_tokens]))
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self.bar.close()
         if self.handle:
             self.handle.close()
-
-    def finish(self, frame: pd.DataFrame) -> None:
-        if self.file is not None:
-            frame.to_parquet(self.file, index=False)
-            self.partial.unlink()

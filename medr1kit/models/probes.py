@@ -30,28 +30,16 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, ProcessorMixin
 
-_TAGS = "inside <answer>...</answer> tags."
+_STEPS = "Think through the question step by step in <think>...</think> tags."
 _LETTER = "the correct single-letter choice (A, B, C, D,...)"
+_TAGS = "inside <answer>...</answer> tags."
+_REASON = "Then explain step by step why this choice is correct in <think>...</think> tags."
+_README = "First output the thinking process in <think> </think> "
+_README += "and final choice (A, B, C, D ...) in <answer> </answer> tags."
 WORDINGS: dict[str, dict[str, str]] = {
-    "think-before": {
-        "evaluation": (
-            f"Think through the question step by step in <think>...</think> tags. Then provide {_LETTER} {_TAGS}"
-        ),
-        "readme": (
-            "First output the thinking process in <think> </think> and final choice (A, B, C, D ...) in "
-            "<answer> </answer> tags."
-        ),
-    },
-    "no-think": {
-        "evaluation": f"Provide {_LETTER} {_TAGS}",
-        "zero-shot": f"Provide {_LETTER}.",
-    },
-    "think-after": {
-        "evaluation": (
-            f"Provide {_LETTER} {_TAGS} "
-            "Then explain step by step why this choice is correct in <think>...</think> tags."
-        ),
-    },
+    "think-before": {"evaluation": f"{_STEPS} Then provide {_LETTER} {_TAGS}", "readme": _README},
+    "no-think": {"evaluation": f"Provide {_LETTER} {_TAGS}", "zero-shot": f"Provide {_LETTER}."},
+    "think-after": {"evaluation": f"Provide {_LETTER} {_TAGS} {_REASON}"},
 }
 """Other wordings of the three formats' instructions. Verbatim from Med-R1's repository: "evaluation" (its scripts
 ``test_qwen2vl_vqa.py`` and ``…_nothink.py``), "zero-shot" (``…_zero_shot.py``; it asks for no tags) and "readme" (the

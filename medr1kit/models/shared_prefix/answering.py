@@ -15,16 +15,16 @@ the batch as soon as they are done: at an end token, at the limit, or, where onl
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
 
 from medr1kit.models.load import base_of, image_token_ids
 from medr1kit.models.shared_prefix.decoder import Decoder
-from medr1kit.models.shared_prefix.prompts import Prefix, cut_up, follow, place, prefill, tokens_of
+from medr1kit.models.shared_prefix.prompts import Prefix, cut_up, follow, numbered, place, prefill, tokens_of
 from medr1kit.models.shared_prefix.sampling import sample
-from medr1kit.models.shared_prefix.vision import Pixels, digest, kept_features
-from medr1kit.models.shown import FILE_DIGEST
+from medr1kit.models.shared_prefix.vision import Pixels, kept_features, names_of
 
 
 class Answerer:
@@ -45,13 +45,7 @@ class Answerer:
     """
 
     def __init__(
-        self,
-        model: Any,
-        processor: Any,
-        *,
-        limit: int,
-        ends: Sequence[int],
-        closed: Callable[[str], bool] | None = None,
+        self, model: Any, processor: Any, *, limit: int, ends: set[int], closed: Callable[[str], bool] | None = None
     ):
         base = base_of(model)
         self.core, self.processor, self.barred = base.model, processor, image_token_ids(base)
@@ -59,6 +53,8 @@ class Answerer:
         self.vision = kept_features(base.model, processor)
         self.limit, self.ends, self.closed = limit, ends, closed
         self.beginnings = self.row_steps = 0
+        decode = processor.tokenizer.decode
+        self._may_close = cache(lambda token: ">" in decode([token], skip_special_tokens=True))
 
     @torch.inference_mode()
     def __call__(self, prompts: Sequence[str], pictures: Sequence[Any]) -> list[tuple[str, int]]:
@@ -68,10 +64,9 @@ class Answerer:
             prompts: texts with one image placeholder each; long and short ones together cost padding.
             pictures: a PIL image for each; the same image may stand several times.
         """
-        names = {id(picture): picture.info.get(FILE_DIGEST) or digest(picture) for picture in pictures}
-        distinct: dict[tuple[str, str], int] = {}
-        of_row = [distinct.setdefault((text, names[id(p)]), len(distinct)) for text, p in zip(prompts, pictures)]
-        images = self._look({names[id(picture)]: picture for picture in pictures})
+        names = names_of(pictures)
+        distinct, of_row = numbered(zip(prompts, names))
+        images = self._look(dict(zip(names, pictures)))
         prefix = self._read([text for text, _ in distinct], [images[name] for _, name in distinct])
         rollouts = sample(
             self.decoder,
@@ -88,22 +83,20 @@ class Answerer:
 
     def _look(self, pictures: dict[str, Any]) -> dict[str, Pixels]:
         """The images by digest; of known ones nothing but the size is needed, so they are not even decoded."""
-        known = [name for name in pictures if self.vision.knows(name)]
-        images = {name: Pixels(name, torch.empty(0), self.vision.grid(name)) for name in known}
-        return images | cut_up(self.processor, {n: p for n, p in pictures.items() if n not in images})
+        known = {n: Pixels(n, torch.empty(0), self.vision.grid(n)) for n in pictures if self.vision.knows(n)}
+        return known | cut_up(self.processor, {n: p for n, p in pictures.items() if n not in known})
 
     def _read(self, texts: list[str], images: list[Pixels]) -> Prefix:
         """Read what prompts about one image have in common once, and then what each of them goes on with."""
         shows, pad = self.core.config.image_token_id, self.processor.tokenizer.pad_token_id
-        beginnings: dict[tuple, int] = {}
-        first, of_row, rests = [], [], []
-        for ids, image in zip(tokens_of(self.processor, texts, images), images):
-            end = len(ids) - ids[::-1].index(shows)
-            of_row.append(beginnings.setdefault((tuple(ids[:end]), image.digest), len(beginnings)))
-            rests.append(ids[end:])
-            first += [image] if len(beginnings) > len(first) else []
+        lists = tokens_of(self.processor, texts, images)
+        ends = [len(ids) - ids[::-1].index(shows) for ids in lists]
+        rests = [ids[end:] for ids, end in zip(lists, ends)]
+        beginnings, of_row = numbered((tuple(ids[:end]), image.digest) for ids, end, image in zip(lists, ends, images))
         self.beginnings += len(beginnings)
-        heads = place(self.core, [list(tokens) for tokens, _ in beginnings], first, of_row, pad)
+        shown = {image.digest: image for image in images}
+        starts, pictured = [list(tokens) for tokens, _ in beginnings], [shown[name] for _, name in beginnings]
+        heads = place(self.core, starts, pictured, of_row, pad)
         prefix = prefill(self.core, heads, self.vision)
         width = max(map(len, rests))
         ids = torch.tensor([rest + [pad] * (width - len(rest)) for rest in rests])  # (rows, tokens)
@@ -116,7 +109,7 @@ class Answerer:
         return logits
 
     def _is_closed(self, tokens: list[int]) -> bool:
-        return ">" in self._text(tokens[-1:]) and self.closed(self._text(tokens))
+        return self._may_close(tokens[-1]) and self.closed(self._text(tokens))
 
     def _text(self, tokens: list[int]) -> str:
         return self.processor.tokenizer.decode(tokens, skip_special_tokens=True)

@@ -9,6 +9,7 @@ linear maps are called.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +17,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from medr1kit.models.shared_prefix.prompts import Prefix
-
-_Map = tuple[torch.Tensor, torch.Tensor | None]  # weight (out, in) and bias (out,)
 
 
 @dataclass
@@ -69,8 +68,7 @@ class Decoder:
         self.head_size, self.scaling = first.head_dim, first.scaling
         self.heads = first.q_proj.out_features // self.head_size
         self.key_heads = first.k_proj.out_features // self.head_size
-        fold = language_model.dtype == torch.float32
-        self.layers = [_Layer(layer, fold) for layer in language_model.layers]
+        self.layers = [_Layer(layer) for layer in language_model.layers]
         self.norm = _norm(language_model.norm)
 
     def start(self, prefix: Prefix, prompt_of_branch: torch.Tensor, new_tokens: int, room: int = 0) -> State:
@@ -135,16 +133,14 @@ class Decoder:
 class _Layer:
     """A decoder layer whose projections are two products instead of five."""
 
-    def __init__(self, layer: nn.Module, fold: bool):
+    def __init__(self, layer: nn.Module):
         self.layer, attention = layer, layer.self_attn
-        inwards, gates = ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")
-        groups = [[getattr(attention, name) for name in inwards], [getattr(layer.mlp, name) for name in gates]]
-        groups += [[attention.o_proj], [layer.mlp.down_proj]]
         self.before, self.between = _norm(layer.input_layernorm), _norm(layer.post_attention_layernorm)
-        if fold and all(_foldable(module) for group in groups for module in group):
-            self.inwards, self.gates, self.out, self.down = (_as_map(_joined(group)) for group in groups)
-        else:
-            self.inwards, self.gates, self.out, self.down = (_as_calls(group) for group in groups)
+        self.inwards, self.out = (
+            _joined(attention.q_proj, attention.k_proj, attention.v_proj),
+            _joined(attention.o_proj),
+        )
+        self.gates, self.down = _joined(layer.mlp.gate_proj, layer.mlp.up_proj), _joined(layer.mlp.down_proj)
 
     def project(self, hidden, heads: int, key_heads: int, size: int, angles):
         """Queries (rows, heads, size), keys and values (rows, key heads, size), turned to their position."""
@@ -179,41 +175,31 @@ def _norm(module: nn.Module):
 
 
 def _foldable(module: nn.Module) -> bool:
-    """Whether a linear map's effect is one matrix: plain, or with plain LoRA whose dropout is off."""
-    if type(module) is nn.Linear:
-        return True
-    adapters = getattr(module, "lora_A", None)
-    if adapters is None or type(module.get_base_layer()) is not nn.Linear:
+    """Whether a linear map's effect is one matrix in float32: plain, or with plain LoRA whose dropout is off."""
+    base = module.get_base_layer() if hasattr(module, "lora_A") else module
+    if type(base) is not nn.Linear or base.weight.dtype != torch.float32:
         return False
+    if base is module:
+        return True
     more_than_a_product = getattr(module, "lora_variant", {}), getattr(module, "use_dora", {}), module.lora_bias
     return not any(settings.get(name) for settings in more_than_a_product for name in module.active_adapters)
 
 
-def _effective(module: nn.Module) -> _Map:
-    if type(module) is nn.Linear:
-        return module.weight, module.bias
-    base = module.get_base_layer()
-    weight = base.weight
-    if not module.disable_adapters and not module.merged:
-        for name in module.active_adapters:
-            if name in module.lora_A:
-                weight = weight + module.get_delta_weight(name)
-    return weight, base.bias
+def _weight(module: nn.Module) -> torch.Tensor:
+    """The matrix of a linear map with what its adapters add."""
+    if type(module) is nn.Linear or module.disable_adapters or module.merged:
+        return module.weight
+    return sum(
+        (module.get_delta_weight(name) for name in module.active_adapters if name in module.lora_A), module.weight
+    )
 
 
-def _joined(modules: list[nn.Module]) -> _Map:
-    """Several maps of the same input as one, their outputs one after the other."""
-    weights, biases = zip(*(_effective(module) for module in modules))
-    if all(bias is None for bias in biases):
-        return torch.cat(weights), None
-    biases = [weight.new_zeros(len(weight)) if bias is None else bias for weight, bias in zip(weights, biases)]
-    return torch.cat(weights), torch.cat(biases)
-
-
-def _as_map(pair: _Map):
-    weight, bias = (t if t is None else t.detach() for t in pair)
+def _joined(*modules: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Linear maps of the same input as one call, their outputs one after the other."""
+    if not all(map(_foldable, modules)):
+        return lambda hidden: torch.cat([module(hidden) for module in modules], dim=-1)
+    weight, bias = torch.cat([_weight(module) for module in modules]).detach(), None
+    if any(module.bias is not None for module in modules):
+        biases = [weight.new_zeros(m.out_features) if m.bias is None else m.bias for m in modules]
+        bias = torch.cat(biases).detach()
     return lambda hidden: F.linear(hidden, weight, bias)
-
-
-def _as_calls(modules: list[nn.Module]):
-    return lambda hidden: torch.cat([module(hidden) for module in modules], dim=-1)

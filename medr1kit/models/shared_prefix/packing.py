@@ -14,6 +14,7 @@ The rotary positions of each completion begin where the prompt ends. The sums ar
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from medr1kit.models.shared_prefix.prompts import Prompts
@@ -69,27 +70,23 @@ class _Layout:
         self.pair = torch.repeat_interleave(torch.arange(len(owners), device=owners.device), fed)  # (fed tokens,)
         self.step = torch.arange(len(self.pair), device=owners.device) - (fed.cumsum(0) - fed)[self.pair]
         self.row, self.place = owners[self.pair], self.start[self.pair] + self.step  # (fed tokens,) each
-        self.shape = (len(prompts), max(self.width))
 
-    def ids(self, prompts: Prompts, completions: torch.Tensor) -> torch.Tensor:
-        packed = prompts.input_ids.new_zeros(self.shape)
-        packed[:, : prompts.input_ids.shape[1]] = prompts.input_ids
-        packed[self.row, self.place] = completions[self.pair, self.step]
+    def _packed(self, prompts: torch.Tensor, fed: torch.Tensor, unused: int = 0) -> torch.Tensor:
+        """Numbers of the prompts' tokens (..., prompts, tokens) and of those fed after them, in their places."""
+        packed = F.pad(prompts, (0, max(self.width) - prompts.shape[-1]), value=unused)
+        packed[..., self.row, self.place] = fed
         return packed
 
+    def ids(self, prompts: Prompts, completions: torch.Tensor) -> torch.Tensor:
+        return self._packed(prompts.input_ids, completions[self.pair, self.step])
+
     def positions(self, prompts: Prompts) -> torch.Tensor:
-        positions = prompts.position_ids.new_zeros(3, *self.shape)
-        positions[..., : prompts.input_ids.shape[1]] = prompts.position_ids
-        positions[:, self.row, self.place] = prompts.next_position[self.row] + self.step
-        return positions
+        return self._packed(prompts.position_ids, prompts.next_position[self.row] + self.step)
 
     def mask(self, prompts: Prompts) -> torch.Tensor:
         """(prompts, 1, queries, keys), True where a query looks; unused places look at themselves only."""
-        (n, width), device = self.shape, self.row.device
-        segment = torch.full((n, width), -2, device=device)  # -2 unused, -1 prompt, else the completion
-        segment[:, : prompts.input_ids.shape[1]] = torch.where(prompts.attention_mask.bool(), -1, -2)
-        segment[self.row, self.place] = self.pair
+        segment = self._packed(prompts.attention_mask - 2, self.pair, unused=-2)  # -1 prompt, else the completion
         queries, keys = segment[:, :, None], segment[:, None, :]
-        earlier = torch.ones(width, width, dtype=torch.bool, device=device).tril()
-        seen = earlier & (keys != -2) & ((keys == -1) | (keys == queries))
-        return (seen | torch.eye(width, dtype=torch.bool, device=device))[:, None]
+        itself = torch.eye(segment.shape[1], dtype=torch.bool, device=segment.device)
+        earlier = torch.ones_like(itself).tril()
+        return (itself | earlier & (keys != -2) & ((keys == -1) | (keys == queries)))[:, None]

@@ -8,14 +8,14 @@ to be scored, or the questions about one image.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from medr1kit.models.shared_prefix.vision import Pixels, VisionFeatures, digest
+from medr1kit.models.shared_prefix.vision import Pixels, VisionFeatures, names_of
 from medr1kit.vqa import DataError
 
 
@@ -81,22 +81,21 @@ def read_prompts(processor: Any, core: nn.Module, conversations: Sequence[list[d
     Raises:
         DataError: if a conversation does not hold exactly one image.
     """
-    digests: dict[int, str] = {}  # the rows of a group often hold the very same picture
-    number: dict[tuple, int] = {}
-    first_rows, of_row = [], []
-    for i, conversation in enumerate(conversations):
-        key = _key(conversation, digests)
-        if key not in number:
-            number[key] = len(number)
-            first_rows.append(i)
-        of_row.append(number[key])
-    distinct = [conversations[i] for i in first_rows]
-    pictures = [_only_image(conversation) for conversation in distinct]
-    names = [digests[id(picture)] for picture in pictures]
+    words, pictures = zip(*map(_words_and_image, conversations))
+    names = names_of(pictures)
+    distinct, of_row = numbered(zip(words, names))
     cut = cut_up(processor, dict(zip(names, pictures)))
-    images = [cut[name] for name in names]
-    texts = processor.apply_chat_template(distinct, add_generation_prompt=True, tokenize=False, **template)
+    images = [cut[name] for _, name in distinct]
+    asked = [conversations[of_row.index(prompt)] for prompt in range(len(distinct))]
+    texts = processor.apply_chat_template(asked, add_generation_prompt=True, tokenize=False, **template)
     return place(core, tokens_of(processor, texts, images), images, of_row, processor.tokenizer.pad_token_id)
+
+
+def numbered(things: Iterable[Hashable]) -> tuple[list, list[int]]:
+    """Return the distinct things in the order in which they come, and for each thing its number among them."""
+    number: dict[Hashable, int] = {}
+    numbers = [number.setdefault(thing, len(number)) for thing in things]
+    return list(number), numbers
 
 
 def cut_up(processor: Any, pictures: dict[str, Any]) -> dict[str, Pixels]:
@@ -123,36 +122,30 @@ def place(core: nn.Module, lists: list[list[int]], images: Sequence[Pixels], of_
     mask = (torch.arange(width) >= width - torch.tensor([[len(tokens)] for tokens in lists])).long()
     kinds = (ids == core.config.image_token_id).int()
     grids = torch.stack([image.grid for image in images])  # (prompts, 3)
-    positions, deltas = core.get_rope_index(ids, kinds, image_grid_thw=grids, attention_mask=mask)
-    following = mask.sum(1) + deltas.squeeze(1)
-    on_device = (t.to(core.device) for t in (ids, mask, positions, following))
+    # The same words before an image of the same size have the same positions, which are computed row by row.
+    distinct, which = numbered(map(tuple, torch.cat([ids, mask, grids], dim=1).tolist()))
+    first = [which.index(i) for i in range(len(distinct))]
+    positions, deltas = core.get_rope_index(
+        ids[first], kinds[first], image_grid_thw=grids[first], attention_mask=mask[first]
+    )
+    following = mask.sum(1) + deltas[which].squeeze(1)
+    on_device = (t.to(core.device) for t in (ids, mask, positions[:, which], following))
     return Prompts(*on_device, tuple(images), torch.tensor(of_row, device=core.device))
 
 
-def _parts(conversation: list[dict]) -> Iterator[tuple[str, Any]]:
-    """What a conversation consists of: roles, texts and images, each with its kind."""
+def _words_and_image(conversation: list[dict]) -> tuple[tuple, Any]:
+    """What a conversation says, (kind, text) each and no text where its image stands, and that image."""
+    words, images = [], []
     for message in conversation:
-        yield "role", message["role"]
+        words.append(("role", message["role"]))
         content = message["content"]
         for part in content if isinstance(content, list) else [{"type": "text", "text": content}]:
-            yield part["type"], part[part["type"]]
-
-
-def _only_image(conversation: list[dict]) -> Any:
-    images = [part for kind, part in _parts(conversation) if kind == "image"]
+            kind = part["type"]
+            words.append((kind, None if kind == "image" else part[kind]))
+            images += [part["image"]] if kind == "image" else []
     if len(images) != 1:
         raise DataError(f"a prompt with {len(images)} images cannot be shared; train with shared_prefix=False")
-    return images[0]
-
-
-def _key(conversation: list[dict], digests: dict[int, str]) -> tuple:
-    """What makes two conversations the same: roles, texts and pixels."""
-    key = []
-    for kind, part in _parts(conversation):
-        if kind == "image" and id(part) not in digests:
-            digests[id(part)] = digest(part)
-        key.append(digests[id(part)] if kind == "image" else part)
-    return tuple(key)
+    return tuple(words), images[0]
 
 
 def prefill(core: nn.Module, prompts: Prompts, vision: VisionFeatures) -> Prefix:

@@ -147,18 +147,16 @@ class _Branches:
         number = {branch: i for i, branch in enumerate(live)} if drop else {branch: branch for branch in live}
         if drop:
             self.count, self.room = len(live), len(pairs)
-        place, parents = {}, []
+        place_of, parents, says = {}, [], {}
         for branch, token in distinct:
-            first = number[branch] not in place.values()
-            place[branch, token] = number[branch] if first else self.count + len(parents)
-            if not first:
-                parents.append(number[branch])
-        self.count += len(parents)
-        column = [0] * self.count
-        for (_, token), branch in place.items():
-            column[branch] = token
-        self.of_row = {row: place[pair] for row, pair in pairs.items()}
-        return (live if drop else None), parents, column
+            place = number[branch]
+            if place in says:  # something else: a copy of the branch says this
+                parents.append(place)
+                place = self.count
+                self.count += 1
+            place_of[branch, token], says[place] = place, token
+        self.of_row = {row: place_of[pair] for row, pair in pairs.items()}
+        return (live if drop else None), parents, [says.get(branch, 0) for branch in range(self.count)]
 
 
 def _draw(scores: torch.Tensor, branch: torch.Tensor, active: torch.Tensor, rows: int) -> torch.Tensor:

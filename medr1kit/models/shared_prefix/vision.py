@@ -1,4 +1,8 @@
-"""Vision features, once an image.
+"""Pictures once a file, and their vision features once an image.
+
+A picture is decoded only when somebody looks at its pixels: one whose features are known is recognised by a digest of
+its file. Pillow decodes at the first look; only the few files that may have to be turned or converted are decoded at
+once, by ``datasets``.
 
 A frozen vision tower turns an image into the same features at every step, so they are computed once and kept, under the
 digest of the pixels, within a bound on memory. If only the *merger* (the last two linear maps of the tower) is trained,
@@ -15,14 +19,24 @@ from __future__ import annotations
 import hashlib
 import weakref
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import datasets
 import torch
+import torch.nn.functional as F
+from PIL import Image
 from torch import nn
 
+# In the ``info`` of a picture: a digest of the file that it was opened from.
+FILE_DIGEST = "medr1kit file digest"
+# Metadata that may say how to turn an image; they stand anywhere in a file.
+_MAY_TURN = (b"Exif", b"eXIf", b"tiff:Orientation")
 # Patches encoded at a time on a CPU: what one layer makes of them stays in the cache, which is a third faster.
 CPU_PATCHES = 1024
 
@@ -41,13 +55,12 @@ class _Kept:
     """What stays the same about an image while its part of the tower is frozen."""
 
     hidden: torch.Tensor | None  # (patches, width) before the merger, or None where the merger is frozen, too
-    order: torch.Tensor | None  # (tokens,) where the merger's outputs belong: Qwen2.5-VL sorts them by window
     features: torch.Tensor  # (tokens, hidden) after the merger
     deepstack: tuple[torch.Tensor, ...]  # Qwen3-VL's features for its first layers, each (tokens, hidden)
     grid: torch.Tensor  # (3,) as in Pixels
 
     def bytes(self) -> int:
-        tensors = (self.hidden, self.order, self.features, *self.deepstack)
+        tensors = (self.hidden, self.features, *self.deepstack)
         return sum(t.numel() * t.element_size() for t in tensors if t is not None)
 
 
@@ -55,6 +68,50 @@ def digest(image: Any) -> str:
     """Return a digest of a PIL image's mode, size, palette and pixels."""
     described = f"{image.mode}{image.size}{image.getpalette() if image.mode == 'P' else ''}"
     return hashlib.blake2b(described.encode() + image.tobytes(), digest_size=16).hexdigest()
+
+
+def names_of(pictures: Sequence[Any]) -> list[str]:
+    """Return the digest of each PIL image; rows often hold the very same picture, which is digested once."""
+    distinct = {id(picture): picture for picture in pictures}
+    names = {key: picture.info.get(FILE_DIGEST) or digest(picture) for key, picture in distinct.items()}
+    return [names[id(picture)] for picture in pictures]
+
+
+class Pictures:
+    """The pictures of a data set by row.
+
+    Args:
+        dataset: rows with a column ``image``.
+    """
+
+    def __init__(self, dataset: datasets.Dataset):
+        self.dataset, self.feature = dataset.select_columns(["image"]), dataset.features["image"]
+        plain = type(self.feature) is datasets.Image and dataset.format["type"] is None
+        self.stored = self.dataset.cast_column("image", datasets.Image(decode=False)) if plain else None
+
+    def __call__(self, rows: Sequence[int | None]) -> list[Any]:
+        """Return a PIL image for each row, None a grey one; rows that hold the same file share one object."""
+        known = [row for row in dict.fromkeys(rows) if row is not None]
+        found: dict[int | None, Any] = {}
+        if None in rows:
+            found[None] = Image.new("RGB", self.dataset[0]["image"].size, (127, 127, 127))
+        if self.stored is None:
+            found |= {row: self.dataset[row]["image"] for row in known}
+        elif known:
+            files = [(file["path"], file["bytes"]) for file in self.stored[known]["image"]]
+            opened = {file: self._open(*file) for file in dict.fromkeys(files)}
+            found |= {row: opened[file] for row, file in zip(known, files)}
+        return [found[row] for row in rows]
+
+    def _open(self, path: str | None, content: bytes | None) -> Any:
+        file = {"path": path, "bytes": content}
+        if content is None and Path(path).is_file():
+            content = Path(path).read_bytes()
+        if content is None or self.feature.mode is not None or any(tag in content for tag in _MAY_TURN):
+            return self.feature.decode_example(file)
+        picture = Image.open(BytesIO(content))
+        picture.info[FILE_DIGEST] = hashlib.blake2b(content, digest_size=16).hexdigest()
+        return picture
 
 
 class VisionFeatures:
@@ -111,7 +168,9 @@ class VisionFeatures:
         device = next(self.core.visual.parameters()).device
         patches = torch.cat([image.patches for image in images]).to(device)  # (all patches, numbers in a patch)
         grids = torch.stack([image.grid for image in images]).to(device)  # (images, 3)
-        return self.core.get_image_features(patches, grids, return_dict=True)
+        cutter = self.core.visual.patch_embed.proj
+        with _as_product(cutter) if self.at_once and type(cutter) is nn.Conv3d else nullcontext():
+            return self.core.get_image_features(patches, grids, return_dict=True)
 
     @torch.no_grad()
     def _keep(self, images: list[Pixels]) -> dict[str, _Kept]:
@@ -120,13 +179,12 @@ class VisionFeatures:
         for group in self._groups(images):
             output = self._encode(group)
             deepstack = list(zip(*(getattr(output, "deepstack_features", None) or ()))) or [()] * len(group)
-            hidden, order = [None] * len(group), [None] * len(group)
+            hidden = [None] * len(group)
             if self.trained == "merger":
                 hidden = [t.clone() for t in output.last_hidden_state.split([len(image.patches) for image in group])]
-                order = [self._order(image.grid) for image in group]
             for i, image in enumerate(group):
                 deeper = tuple(layer.clone() for layer in deepstack[i])
-                row = _Kept(hidden[i], order[i], output.pooler_output[i].clone(), deeper, image.grid)
+                row = _Kept(hidden[i], output.pooler_output[i].clone(), deeper, image.grid)
                 new[image.digest] = self._kept[image.digest] = row
                 self._bytes += row.bytes()
         while self._bytes > self.limit and self._kept:
@@ -135,30 +193,35 @@ class VisionFeatures:
 
     def _groups(self, images: list[Pixels]) -> list[list[Pixels]]:
         """Images that go through the tower together."""
-        groups, room = [], 0
+        groups: list[list[Pixels]] = [[]]
         for image in images:
-            if not groups or (self.at_once and room < len(image.patches)):
+            if groups[-1] and 0 < self.at_once < sum(len(other.patches) for other in (*groups[-1], image)):
                 groups.append([])
-                room = self.at_once
             groups[-1].append(image)
-            room -= len(image.patches)
         return groups
 
-    def _order(self, grid: torch.Tensor) -> torch.Tensor | None:
-        """Where each merged token of an image stands among its tokens, row by row; None: in that order already."""
+    def _merge(self, rows: list[_Kept]) -> list[torch.Tensor]:
         visual = self.core.visual
+        merged = visual.merger(torch.cat([row.hidden for row in rows]))  # (all tokens, hidden)
+        parts = torch.split(merged, [len(row.features) for row in rows])
         if not hasattr(visual, "window_size"):
-            return None
+            return list(parts)
         from transformers.vision_utils import get_vision_window_index
 
+        # Qwen2.5-VL sorts the merger's outputs by window; here each goes back to its place in the image.
         sizes = {name: getattr(visual, name) for name in ("spatial_merge_size", "window_size", "patch_size")}
-        index, _ = get_vision_window_index(grid[None], **sizes)
-        return torch.argsort(index).to(next(visual.parameters()).device)
+        order = [torch.argsort(get_vision_window_index(row.grid[None], **sizes)[0]) for row in rows]
+        return [part[places.to(part.device)] for part, places in zip(parts, order)]
 
-    def _merge(self, rows: list[_Kept]) -> list[torch.Tensor]:
-        merged = self.core.visual.merger(torch.cat([row.hidden for row in rows]))  # (all tokens, hidden)
-        parts = torch.split(merged, [len(row.features) for row in rows])
-        return [part if row.order is None else part[row.order] for part, row in zip(parts, rows)]
+
+@contextmanager
+def _as_product(cutter: nn.Conv3d) -> Iterator[None]:
+    """Let a convolution that sees each patch once be the matrix product that it is: on a CPU that is much faster."""
+    cutter.forward = lambda patches: F.linear(patches.flatten(1), cutter.weight.flatten(1), cutter.bias)
+    try:
+        yield
+    finally:
+        del cutter.forward
 
 
 # The features of the last tower that answered, by the tower's digest.
