@@ -126,8 +126,7 @@ class DataPanel(NotesPanel):
     def build(self) -> Box:
         flags, heard = [*([ANY, NONE] if self.questions.flags else []), *self.questions.flags], self.heard
         modality, task, text = self.filters(self._names("modality"), self._names("task"), "text")
-        which = choose("question", [("–", None)], heard(self.open), hook="question")
-        which.layout.width = "min(26em, 100%)"
+        which = choose("question", [("–", None)], heard(self.open), hook="question", width="min(26em, 100%)")
         flag = choose("flag", [ALL, *flags], heard(self.choose_flag), hook="flag")
         pages = steps("page", heard(lambda: self.turn(-1)), heard(lambda: self.turn(1)), ("page-before", "page-after"))
         questions = steps("question", heard(self.previous_question), heard(self.next_question))

@@ -165,8 +165,8 @@ class RunPanel(Panel):
     def build(self) -> Box:
         heard, first, last = self.heard, self.steps[0], self.steps[-1]
         slider = slide("step", heard(self.go_to), hook="step", low=first, high=last, value=self.step)
-        groups = choose("group", [("–", None)], heard(self.choose_group), hook="group")
-        groups.layout.width = slider.layout.width = "min(34em, 100%)"
+        slider.layout.width = "min(34em, 100%)"
+        groups = choose("group", [("–", None)], heard(self.choose_group), hook="group", width="min(34em, 100%)")
         more = choose("also draw", ["–"], heard(self.choose_extra), hook="extra")
         look = press("look again", heard(self.refresh), hook="refresh", tip="read what the run has written since")
         follow = tick(f"look every {self.every:g} s", heard(self.follow), hook="follow")

@@ -9,6 +9,7 @@ taken for what, and the answers themselves. Differences of two formats stand bes
 
 from __future__ import annotations
 
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -20,7 +21,7 @@ from medr1kit.results.maps import Map, cell_answers, cell_numbers, map_table, ma
 from medr1kit.results.numbers import number
 from medr1kit.views.html import escape, page, side_by_side
 from medr1kit.views.pictures import Pictures
-from medr1kit.views.widgets.base import Panel, choose, press, row, shows, stack, steps
+from medr1kit.views.widgets.base import Panel, choose, close, press, row, shows, stack, steps
 from medr1kit.views.widgets.heat import axes_of, cell_html, cells_of, map_html, published_html, short
 from medr1kit.views.widgets.question import answered_html
 
@@ -65,7 +66,7 @@ class TransferPanel(Panel):
         self._preds, self._pictures = preds, Pictures(data)
         self._slim = slim(preds)
         self.maps = maps_of(self._slim)
-        self._tables: dict[Map, pd.DataFrame] = {}
+        self._table = cache(partial(map_table, self._slim))
         self.value, self.train, self.test = "difference", "", ""
         self._enter(self.maps[0])
 
@@ -119,8 +120,7 @@ class TransferPanel(Panel):
 
         self._drawn, self._buttons, self._frames = None, {}, {}
         heard, names = self.heard, [(one.name, place) for place, one in enumerate(self.maps)]
-        which = choose("map", names, heard(self.choose_map), hook="map-choice")
-        which.layout.width = "min(40em, 100%)"
+        which = choose("map", names, heard(self.choose_map), hook="map-choice", width="min(40em, 100%)")
         value = choose("draw", ["difference", "accuracy"], heard(self.choose_value), hook="value")
         train = choose("trained on", [""], heard(lambda train: self.choose_cell(train, self.test)), hook="train")
         test = choose("tested on", [""], heard(lambda test: self.choose_cell(self.train, test)), hook="test")
@@ -174,11 +174,6 @@ class TransferPanel(Panel):
         size = f"{len(rows)} x {len(columns)} cells, of {len(self.maps)} maps"
         return f"{self.map.name}: {size}; at {self.train} → {self.test}"
 
-    def _table(self, chosen: Map) -> pd.DataFrame:
-        if chosen not in self._tables:
-            self._tables[chosen] = map_table(self._slim, chosen)
-        return self._tables[chosen]
-
     def _enter(self, chosen: Map) -> None:
         rows, columns = axes_of(self._table(chosen), chosen.by)
         train = self.train if self.train in rows else rows[0]
@@ -208,11 +203,7 @@ class TransferPanel(Panel):
         from ipywidgets import Button, Label, Layout
 
         grid, (_, columns) = self.controls["grid"], axes_of(self.table, self.map.by)
-        for old in grid.children:
-            old.style.close()
-            old.close()
-        for layout in self._frames.values():
-            layout.close()
+        close(*grid.children, *self._frames.values())
         ink = "var(--jp-content-font-color1, currentColor)"  # of the page: a button's own is white on dark colours
         borders = {"chosen": f"4px double {ink}", "diagonal": f"2px solid {ink}", "other": "0"}
         self._frames = {
