@@ -1,4 +1,4 @@
-"""Heat maps: questions counted, what training does to each modality, which option is taken for which."""
+"""Grids: questions counted and shown, what training does to each modality, which option is taken for which."""
 
 from __future__ import annotations
 
@@ -46,6 +46,43 @@ def plot_counts(data: Dataset | pd.DataFrame, *, ax: Axes | None = None) -> Axes
     ax = axes(ax)
     scale = LogNorm(vmin=1, vmax=100 * counts.to_numpy().max())  # never darker than dark print can be read on
     _heatmap(counts.where(counts > 0), ax, counts.map("{:,d}".format), cmap="Blues", norm=scale)
+    return ax
+
+
+def plot_images(data: Dataset, *, by: str = "modality", n: int = 8, ax: Axes | None = None) -> Axes:
+    """Draw a contact sheet: a row of example images for each value of a column.
+
+    Args:
+        data: a Dataset with images.
+        by: the column that makes the rows: "modality", "task", "source".
+        n: images a row, the first ones of the data set; each picture once.
+        ax: axes to draw into; a new figure when None.
+
+    Returns:
+        The axes: one mosaic, the rows named at its left.
+
+    Raises:
+        DataError: if there are no images or no such column.
+    """
+    need(data.column_names, ["image", "image_id", by], "the data")
+    names, first = pd.Series(data[by], dtype=object).fillna("unknown").astype(str), {}
+    for i, (name, image_id) in enumerate(zip(names, data["image_id"])):
+        row = first.setdefault(name, {})
+        if len(row) < n:
+            row.setdefault(image_id, i)
+    rows = in_order(by, first)
+    side = max(data[i]["image"].width for name in rows for i in first[name].values())
+    mosaic = np.full((len(rows) * (side + 2), n * (side + 2), 3), 255, np.uint8)
+    for y, name in enumerate(rows):
+        for x, i in enumerate(first[name].values()):
+            tile = np.asarray(data[i]["image"].convert("RGB").resize((side, side)))
+            mosaic[y * (side + 2) :, x * (side + 2) :][:side, :side] = tile
+    ax = axes(ax)
+    ax.imshow(mosaic, interpolation="antialiased")
+    ax.set_xticks([])
+    ax.set_yticks((np.arange(len(rows)) + 0.5) * (side + 2), rows)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
     return ax
 
 

@@ -124,11 +124,8 @@ class TransferPanel(Panel):
         value = choose("draw", ["difference", "accuracy"], heard(self.choose_value), hook="value")
         train = choose("trained on", [""], heard(lambda train: self.choose_cell(train, self.test)), hook="train")
         test = choose("tested on", [""], heard(lambda test: self.choose_cell(self.train, test)), hook="test")
-        ways = (("▲", "up", (-1, 0)), ("▼", "down", (1, 0)), ("◀", "left", (0, -1)), ("▶", "right", (0, 1)))
-        arrows = [
-            press(sign, heard(lambda way=way: self.move(*way)), hook=hook, tip=f"cell {hook}")
-            for sign, hook, way in ways
-        ]
+        ways = (("▲", "up", -1, 0), ("▼", "down", 1, 0), ("◀", "left", 0, -1), ("▶", "right", 0, 1))
+        arrows = [press(sign, heard(partial(self.move, *way)), hook=to, tip=f"cell {to}") for sign, to, *way in ways]
         kinds = choose("answers", ["all"], heard(self.choose_kind), hook="kind")
         return stack(
             row(which, value), shows("about"), row(GridBox([]).add_class("mk-grid"), shows("published")),
@@ -164,9 +161,8 @@ class TransferPanel(Panel):
 
     def static(self) -> str:
         drawn = map_html(self.table, self.map.by, self.value, (self.train, self.test))
-        maps = side_by_side(
-            [f"<h4>{escape(self._title())}</h4>{drawn}", *published_html(self.map, (self.train, self.test))]
-        )
+        theirs = published_html(self.map, (self.train, self.test))
+        maps = side_by_side([f"<h4>{escape(self._title())}</h4>{drawn}", *theirs])
         return page(f"{_LEGEND}{maps}{self._cell_html()}{self._answer_html()}", "transfer")
 
     def summary(self) -> str:
@@ -194,9 +190,8 @@ class TransferPanel(Panel):
         self.map, self.train, self.test, self.kind, self.place = chosen, train, test, "all", 0
 
     def _chosen(self) -> list[int]:
-        if self._answers is None:
-            return []
-        return self._answers.where(self.kind, range(len(self._answers.answerers))).nonzero()[0].tolist()
+        shown = range(len(self._answers.answerers)) if self._answers else ()
+        return self._answers.where(self.kind, shown).nonzero()[0].tolist() if shown else []
 
     def _lay_out(self) -> None:
         """A button a cell; those of the map before are closed with their styles, because ipywidgets would keep them."""
@@ -225,8 +220,7 @@ class TransferPanel(Panel):
         grid.children = parts
 
     def _title(self) -> str:
-        drawn = "accuracy (%)" if self.value == "accuracy" else "difference in points"
-        return f"{self.map.name}: {drawn}"
+        return f"{self.map.name}: {'accuracy (%)' if self.value == 'accuracy' else 'difference in points'}"
 
     def _cell_html(self) -> str:
         return cell_html(self.train, self.test, self._numbers, self._confusion, self.map.formats, self._seed)
