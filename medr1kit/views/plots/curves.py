@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain, cycle
 
 import pandas as pd
 from matplotlib.axes import Axes
 
-from medr1kit.views.look import smoothed
-from medr1kit.views.plots.canvas import INK, axes, colours, legend_above, named, need, scaled
+from medr1kit.views.look import COLOURS, smoothed
+from medr1kit.views.plots.canvas import INK, axes, legend_above, named, need, scaled
 from medr1kit.vqa import DataError
 
 _WHO = ("train_modality", "train_task", "method", "format", "model")
@@ -68,7 +69,7 @@ def plot_lengths(metrics: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     if len(groups) == 1 and _seeds(metrics) == 1 and all(limit in metrics for limit in limits):
         band = metrics.dropna(subset=limits).sort_values("step")
         ax.fill_between(
-            band["step"], band[limits[0]], band[limits[1]], color=colours(1)[0], alpha=0.15, lw=0,
+            band["step"], band[limits[0]], band[limits[1]], color=COLOURS[0], alpha=0.15, lw=0,
             label="shortest to longest",
         )  # fmt: skip
     drawn = [(rows, "completions/mean_length", label or "mean") for label, rows in groups.items()]
@@ -82,7 +83,7 @@ def _draw(
 ) -> Axes:
     """Curves of some rows and a column each, with their name; a colour may be set for the first."""
     raw = len(_groups(metrics)) <= _MOST_RAW
-    for place, ((rows, column, label), colour) in enumerate(zip(drawn, [*first, *colours(len(drawn))])):
+    for place, ((rows, column, label), colour) in enumerate(zip(drawn, chain(first, cycle(COLOURS)))):
         _draw_curve(rows, column, ax, colour, label, _DASHES[place % len(_DASHES)], raw)
     if (seeds := _seeds(metrics)) > 1:
         ax.fill_between([], [], color=INK, alpha=0.2, lw=0, label=f"range of {seeds} seeds")
