@@ -116,8 +116,7 @@ def plot_transfer(
     if "published" in table and not table["published"].eq(True).all():
         raise DataError("own and published rows in one map; draw two maps side by side")
     if table.duplicated([train, by]).any():
-        labels = [label for label in ("method", "format", "model") if label in table]
-        varying = [label for label in labels if table[label].nunique(dropna=False) > 1]
+        varying = [c for c in ("method", "format", "model") if c in table and table[c].nunique(dropna=False) > 1]
         raise DataError(
             f"several rows belong to one cell; select one {' and '.join(varying) or 'row a cell'}, for example "
             f"table[table.{(varying or ['method'])[0]} == …]"

@@ -148,15 +148,10 @@ class Panel:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         bundle = {"text/plain": self.summary(), "text/html": self.static()}
-        if is_static():
+        if os.environ.get("MEDR1KIT_STATIC", "") not in ("", "0"):
             return bundle
         _replace_in_cell(self)
         return {VIEW: {"version_major": 2, "version_minor": 0, "model_id": self.root.model_id}} | bundle
-
-
-def is_static() -> bool:
-    """Return whether MEDR1KIT_STATIC asks for no live views."""
-    return os.environ.get("MEDR1KIT_STATIC", "") not in ("", "0")
 
 
 def _within(box: DOMWidget) -> Iterator[DOMWidget]:
