@@ -90,6 +90,11 @@ class Panel:
         """Return what the controls show: hook -> value, or several traits by their name; for a place, its HTML."""
         return {}
 
+    def change(self, **values: Any) -> None:
+        """Set attributes by their names, and show them."""
+        vars(self).update(values)
+        self.fill()
+
     def heard(self, handler: Callable[..., Any]) -> Callable[..., None]:
         """Return a handler for a control: one sentence instead of a traceback, and deaf while the panel is filled.
 

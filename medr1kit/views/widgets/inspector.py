@@ -107,8 +107,7 @@ class Inspector(NotesPanel):
         """Show a question of the selection by its number, from 1; beyond the ends the nearest one."""
         number = int(np.clip(number - 1, 0, max(0, len(self.selection) - 1)))
         if number != self.position:
-            self.position = number
-            self.fill()
+            self.change(position=number)
 
     def next(self) -> None:
         """Show the next question of the selection."""

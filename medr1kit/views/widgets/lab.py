@@ -71,8 +71,7 @@ class RewardLab(Panel):
     def type(self, text: str) -> None:
         """Take another completion."""
         if text != self.text:
-            self.text = text
-            self.fill()
+            self.change(text=text)
 
     def choose_example(self, name: str) -> None:
         """Take one of the near misses as the completion; "(your own)" leaves what stands there."""
@@ -82,13 +81,11 @@ class RewardLab(Panel):
         """Ask for another format; a near miss that stands in the field is written in it."""
         example = {text: key for key, text in self.examples().items()}.get(self.text)
         self.format = format_named(name)
-        self.text = self.examples().get(example, self.text)
-        self.fill()
+        self.change(text=self.examples().get(example, self.text))
 
     def choose_gold(self, letter: str) -> None:
         """Make another option the gold one; the completion stays."""
-        self.gold = letter
-        self.fill()
+        self.change(gold=letter)
 
     def examples(self) -> dict[str, str]:
         """Return the near misses for this format, gold and options."""
@@ -105,10 +102,8 @@ class RewardLab(Panel):
     @property
     def frame(self) -> pd.DataFrame:
         """The near misses with their pay: ``example``, ``completion`` and one column a reward."""
-        rows = [
-            {"example": name, "completion": text} | self._explained(text).rewards
-            for name, text in self.examples().items()
-        ]
+        near = self.examples()
+        rows = [{"example": name, "completion": near[name]} | self._explained(near[name]).rewards for name in near]
         frame = pd.DataFrame(rows, dtype=object)  # half of a pair of characters is no text for pandas
         return frame.astype(dict.fromkeys(frame.columns[2:], float))
 

@@ -93,8 +93,7 @@ class RunPanel(Panel):
     def choose_group(self, group: int | None) -> None:
         """Show a group of the step, counted from 0; beyond the last comes the first."""
         with self._lock:
-            self.group = 0 if group is None or not self._groups else group % len(self._groups)
-            self.fill()
+            self.change(group=0 if group is None or not self._groups else group % len(self._groups))
 
     def next_group(self) -> None:
         """Show the group after this one."""
@@ -106,8 +105,7 @@ class RunPanel(Panel):
 
     def choose_extra(self, column: str) -> None:
         """Draw another column of the metrics beside the curves."""
-        self.extra = column
-        self.fill()
+        self.change(extra=column)
 
     def refresh(self) -> bool:
         """Read what the run has written since the last look; return whether there was anything.
@@ -130,9 +128,10 @@ class RunPanel(Panel):
         last = self.step == self.steps[-1]
         self._run = load_run(self._path)
         self.metrics = metrics_of(self._run)
-        self.steps = self._all_steps()
-        numbers = self.metrics.drop(columns="step", errors="ignore").apply(pd.to_numeric, errors="coerce")
-        self._columns = list(numbers.dropna(axis=1, how="all"))
+        numbers = self.metrics.apply(pd.to_numeric, errors="coerce").dropna(axis=1, how="all")
+        logged = numbers["step"].dropna().astype(int) if "step" in numbers else []
+        self.steps = sorted({*logged, *self._rollouts.steps}) or [0]
+        self._columns = [column for column in numbers if column != "step"]
         self.extra = self.extra or next((column for column in _EXTRAS if column in self._columns), None)
         if last or not self.steps[0] <= self.step <= self.steps[-1]:
             self.step, self.group = self.steps[-1], 0
@@ -141,8 +140,7 @@ class RunPanel(Panel):
     def follow(self, on: bool) -> None:
         """Look for news every few seconds, or no more. It ends by itself with the run, or when the panel is closed."""
         self._stop.set()
-        self.following = on
-        self.fill()
+        self.change(following=on)
         if on:
             self._stop, self._news = threading.Event(), time.monotonic()
             arguments = (weakref.ref(self), self._stop, self.every)
@@ -154,8 +152,7 @@ class RunPanel(Panel):
             self._news = time.monotonic()
         if self.growing and time.monotonic() - self._news < _PATIENCE:
             return True
-        self.following = False
-        self.fill()
+        self.change(following=False)
         return False
 
     def close(self) -> None:
@@ -234,10 +231,6 @@ class RunPanel(Panel):
                 stat = (self._path / name).stat()
                 found.append((name, stat.st_size, stat.st_mtime_ns))
         return found
-
-    def _all_steps(self) -> list[int]:
-        logged = pd.to_numeric(self.metrics["step"], "coerce").dropna().astype(int) if "step" in self.metrics else []
-        return sorted({*logged, *self._rollouts.steps}) or [0]
 
     def _read_groups(self) -> None:
         """The groups of the step; of the last one before it that sampled, if it did not."""

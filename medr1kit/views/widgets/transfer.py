@@ -79,8 +79,7 @@ class TransferPanel(Panel):
 
     def choose_value(self, value: str) -> None:
         """Draw the "difference" or the "accuracy" of each cell."""
-        self.value = value
-        self.fill()
+        self.change(value=value)
 
     def choose_cell(self, train: str, test: str) -> None:
         """Open a cell: what was trained on, and what was tested."""
@@ -95,18 +94,15 @@ class TransferPanel(Panel):
 
     def choose_kind(self, kind: str) -> None:
         """Keep the answers of the cell that are "fixed", "broken", "both wrong", …"""
-        self.kind, self.place = kind, 0
-        self.fill()
+        self.change(kind=kind, place=0)
 
     def next_answer(self) -> None:
         """Show the next answer of the cell; after the last comes the first."""
-        self.place = (self.place + 1) % max(1, len(self._chosen()))
-        self.fill()
+        self.change(place=(self.place + 1) % max(1, len(self._chosen())))
 
     def previous_answer(self) -> None:
         """Show the answer before."""
-        self.place = (self.place - 1) % max(1, len(self._chosen()))
-        self.fill()
+        self.change(place=(self.place - 1) % max(1, len(self._chosen())))
 
     @property
     def table(self) -> pd.DataFrame:
