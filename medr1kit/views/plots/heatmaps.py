@@ -164,10 +164,9 @@ def plot_confusion(confusion: pd.DataFrame, n: int = 8, *, ax: Axes | None = Non
         raise DataError("no option was taken for another one; there is no confusion to draw")
     names = _confused(confusion, n)
     cells = confusion[confusion["gold_text"].isin(names) & confusion["predicted_text"].isin(names)]
-    grid = cells.pivot(index="gold_text", columns="predicted_text", values=["share", "taken", "offered"])
-    share, taken, offered = (
-        grid[c].reindex(index=names, columns=names).astype(float) for c in ("share", "taken", "offered")
-    )
+    numbers = ["share", "taken", "offered"]
+    grid = cells.pivot(index="gold_text", columns="predicted_text", values=numbers)
+    share, taken, offered = (grid[name].reindex(index=names, columns=names).astype(float) for name in numbers)
     whole = "{:.0f}".format
     printed = (100 * share).map(whole) + "\n" + taken.map(whole) + "/" + offered.map(whole)
     ax = axes(ax)

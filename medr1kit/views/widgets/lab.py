@@ -146,9 +146,8 @@ class RewardLab(Panel):
         format = choose("format", list(FORMATS), heard(self.choose_format), hook="format")
         gold = choose("gold", letters, heard(self.choose_gold), hook="gold")
         example = choose("near miss", [OWN], heard(self.choose_example), hook="example")
-        return stack(
-            row(format, gold, example), write("completion", heard(self.type), hook="text", lines=4), shows("main")
-        )
+        text = write("completion", heard(self.type), hook="text", lines=4)
+        return stack(row(format, gold, example), text, shows("main"))
 
     def state(self) -> dict[str, Any]:
         examples = self.examples()

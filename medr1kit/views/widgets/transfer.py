@@ -197,9 +197,8 @@ class TransferPanel(Panel):
         close(*grid.children, *self._frames.values())
         ink = "var(--jp-content-font-color1, currentColor)"  # of the page: a button's own is white on dark colours
         borders = {"chosen": f"4px double {ink}", "diagonal": f"2px solid {ink}", "other": "0"}
-        self._frames = {
-            name: Layout(width="auto", height="2.4em", margin="1px", border=border) for name, border in borders.items()
-        }
+        size = {"width": "auto", "height": "2.4em", "margin": "1px"}
+        self._frames = {name: Layout(**size, border=border) for name, border in borders.items()}
         named, choose_cell = self._frames.setdefault("name", Layout(width="auto")), self.heard(self.choose_cell)
         parts: list[Any] = [Label(name, layout=named) for name in ("trained ↓ tested →", *map(short, columns))]
         self._drawn, self._buttons = (self.map, self.value), {}
