@@ -47,9 +47,9 @@ def limit_of(table: pd.DataFrame) -> float:
     return 2 * LIMIT if 100 * table["difference"].abs().max() > LIMIT else LIMIT
 
 
-def colours_of(row: pd.Series | dict, value: str, limit: float = LIMIT) -> tuple[str, str]:
+def colours_of(row: pd.Series | dict | None, value: str, limit: float = LIMIT) -> tuple[str, str]:
     """Return the colour of a cell, that of plot_transfer, and of the text on it, which says the same without them."""
-    if pd.isna(row[value]):
+    if row is None or pd.isna(row[value]):
         return EMPTY, _FRAME
     share = row[value] if value == "accuracy" else 0.5 + 50 * row[value] / limit
     colour = colour_of(share, value)
