@@ -12,9 +12,8 @@ from errors_fakes import answer, many, says, table
 from matplotlib.colors import to_rgb
 
 import medr1kit as mk
-from medr1kit.views.plots.bars import plot_probe
+from medr1kit.views.plots.bars import plot_kinds, plot_letters, plot_probe, plot_slices
 from medr1kit.views.plots.heatmaps import plot_confusion
-from medr1kit.views.plots.mistakes import plot_kinds, plot_letters, plot_slices
 from medr1kit.vqa import DataError
 
 

@@ -105,7 +105,7 @@ def test_closing_a_panel_frees_its_controls():
 
 def test_controls_can_be_found_and_named():
     for one in (
-        base.choose("c", ["x", ("Y", 2)], print, hook="c", value=2),
+        base.choose("c", ["x", ("Y", 2)], print, hook="c"),
         base.write("c", print, hook="c"),
         base.write("c", print, hook="c", lines=3),
         base.slide("c", print, hook="c", low=1, high=3, value=2),

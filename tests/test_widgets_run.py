@@ -19,7 +19,7 @@ from medr1kit.results.rollouts import Rollouts
 from medr1kit.results.runs import RunWriter, load_run
 from medr1kit.views.pictures import Pictures
 from medr1kit.views.widgets.curves import curve
-from medr1kit.views.widgets.groups import groups_of
+from medr1kit.views.widgets.question import groups_of
 from medr1kit.views.widgets.run import curves_html, explore_run
 from medr1kit.vqa import DataError
 

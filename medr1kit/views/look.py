@@ -30,9 +30,7 @@ SCALES = {
         "#2d004b", "#542788", "#8073ac", "#b2abd2", "#d8daeb", "#f7f7f7", "#fee0b6", "#fdb863", "#e08214", "#b35806",
         "#7f3b08",
     ),
-    "accuracy": (
-        "#440154", "#472d7b", "#3b528b", "#2c728e", "#21918c", "#28ae80", "#5ec962", "#addc30", "#fde725",
-    ),
+    "accuracy": ("#440154", "#472d7b", "#3b528b", "#2c728e", "#21918c", "#28ae80", "#5ec962", "#addc30", "#fde725"),
 }  # fmt: skip
 """The colours of a map from its lowest value to its highest: ColorBrewer's PuOr, pale at zero; and viridis."""
 

@@ -14,7 +14,7 @@ from medr1kit.views.html import escape
 from medr1kit.views.page.page import button, pack, section
 from medr1kit.views.pictures import Gallery
 from medr1kit.views.widgets.curves import LEFT, RIGHT, WIDTH
-from medr1kit.views.widgets.groups import group_html, groups_of, label_of
+from medr1kit.views.widgets.question import group_html, groups_of, label_of
 from medr1kit.views.widgets.run import curves_html, metrics_of, step_html
 
 

@@ -1,24 +1,38 @@
-"""Accuracies with their intervals, beside what a guess and a blind rule reach; probes and calibration likewise."""
+"""Shares with their intervals: accuracies beside what a guess and a blind rule reach, probes, calibration, errors."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from medr1kit.audits import BlindFloor
-from medr1kit.views.plots.canvas import PALE, axes, colours, fit_lines, legend_above, named, need, scaled, texts
+from medr1kit.views.look import COLOURS
+from medr1kit.views.plots.canvas import INK, PALE, axes, fit_lines, legend_above, named, need, scaled, texts
 from medr1kit.vqa import DataError
 
-_MARKERS = "osD^vPX*"
+Floor = float | pd.DataFrame | BlindFloor | None
+"""A blind floor, in any of the forms that :func:`plot_accuracy` takes."""
+
 _SCORES = ("n", "accuracy", "low", "high", "lenient_accuracy", "well_formed", "chance", "mean_tokens")
+_MARKERS = "osD^vPX*"
+# Kind -> colour (of the colour-blind palette, or a grey) and hatch: from pale and plain to dark and hatched.
+_KINDS = {
+    "right": ("0.9", ""),
+    "right, malformed": ("0.9", "////"),
+    "wrong": (0, ""),
+    "wrong, malformed": (0, "////"),
+    "unread, right letter": (1, ""),
+    "unread, wrong letter": (1, "////"),
+    "unread, no letter": (1, "xxxx"),
+}
+_PRINTED = 0.05  # a share too small for its number
 
 
-def plot_accuracy(
-    scores: pd.DataFrame, floor: float | pd.DataFrame | BlindFloor | None = None, *, ax: Axes | None = None
-) -> Axes:
+def plot_accuracy(scores: pd.DataFrame, floor: Floor = None, *, ax: Axes | None = None) -> Axes:
     """Draw accuracies with their intervals, and beside them what guessing and counting words reach.
 
     Args:
@@ -42,46 +56,47 @@ def plot_accuracy(
     frame["_model"] = named(scores, [key for key in keys if key != category])
     if frame.duplicated(["_line", "_model"]).any():
         raise DataError("two rows of the scores are the same point; each needs its own values in the by= columns")
-    lines, models = list(dict.fromkeys(frame["_line"])), list(dict.fromkeys(frame["_model"]))
-    ax = axes(ax)
-    draw_points(frame, lines, models, ax)
-    draw_ticks(frame.groupby("_line")["chance"].mean(), lines, ax, colour=PALE, style=":", label="chance")
+    lines, ax = list(dict.fromkeys(frame["_line"])), axes(ax)
+    n = _draw_points(frame, lines, ax)
+    _draw_ticks(frame.groupby("_line")["chance"].mean(), lines, ax, colors=PALE, linestyles=":", label="chance")
     _draw_floor(floor, category, lines, ax)
     if "all" in lines[1:]:
         ax.axhline(lines.index("all") - 0.5, color=PALE, lw=0.8)
-    return with_lines(lines, ax, "accuracy (95 % interval)", category or "", columns=2 if len(models) < 4 else 3)
+    return _with_lines(lines, ax, "accuracy (95 % interval)", category or "", columns=2 if n < 4 else 3)
 
 
-def draw_points(frame: pd.DataFrame, lines: list[str], models: list[str], ax: Axes, label: str = "accuracy") -> None:
-    """Draw points with intervals: ``_line`` and ``_model`` say where; models of a line stand below each other."""
+def _draw_points(frame: pd.DataFrame, lines: list[str], ax: Axes, label: str = "accuracy") -> int:
+    """Points with intervals, ``_line`` and ``_model`` say where; models stand below each other; how many there are."""
+    models = list(dict.fromkeys(frame["_model"]))
     spread, size = (0.6, 5) if len(models) < 4 else (0.8, 4)
-    for place, (model, colour) in enumerate(zip(models, colours(len(models)))):
+    for place, (model, colour) in enumerate(zip(models, cycle(COLOURS))):
         rows = frame[frame["_model"] == model]
         shift = spread * ((place + 0.5) / len(models) - 0.5)
         heights = [lines.index(line) + shift for line in rows["_line"]]
         style = {"fmt": _MARKERS[place % len(_MARKERS)], "color": colour, "ms": scaled(size)}
-        draw_intervals(rows, heights, ax, label=model or label, **style)
+        _draw_intervals(rows, heights, ax, label=model or label, **style)
+    return len(models)
 
 
-def draw_intervals(
+def _draw_intervals(
     rows: pd.DataFrame, places: Sequence[float], ax: Axes, *, upright: bool = False, **style: object
 ) -> None:
-    """Draw accuracies at places across the axes with their intervals as bars, upwards or from left to right."""
+    """Accuracies at places across the axes with their intervals as bars, upwards or from left to right."""
     reach = [rows["accuracy"] - rows["low"], rows["high"] - rows["accuracy"]]
     bars = {"yerr" if upright else "xerr": np.nan_to_num(np.array(reach, dtype=float)).clip(min=0)}
     style = {"fmt": "o", "ms": scaled(6), "lw": scaled(1.5), "capsize": scaled(2)} | bars | style
     ax.errorbar(*((places, rows["accuracy"]) if upright else (rows["accuracy"], places)), **style)
 
 
-def draw_ticks(values: pd.Series, lines: list[str], ax: Axes, *, colour: object, style: str, label: str) -> None:
-    """Draw a short upright mark on each line that has a value."""
+def _draw_ticks(values: pd.Series, lines: list[str], ax: Axes, **style: str) -> None:
+    """A short upright mark on each line that has a value."""
     heights = np.array([lines.index(line) for line in values.index], dtype=float)
-    ax.vlines(
-        values.to_numpy(), heights - 0.4, heights + 0.4, colors=colour, linestyles=style, lw=scaled(1.8), label=label
-    )
+    ax.vlines(values.to_numpy(), heights - 0.4, heights + 0.4, lw=scaled(1.8), **style)
 
 
-def with_lines(lines: list[str], ax: Axes, xlabel: str, ylabel: str = "", *, width: int = 12, columns: int = 2) -> Axes:
+def _with_lines(
+    lines: list[str], ax: Axes, xlabel: str, ylabel: str = "", *, width: int = 12, columns: int = 2
+) -> Axes:
     """Name the lines of a figure of shares, the first on top, put its legend above, and return the axes.
 
     Args:
@@ -99,20 +114,15 @@ def with_lines(lines: list[str], ax: Axes, xlabel: str, ylabel: str = "", *, wid
     return ax
 
 
-def _draw_floor(
-    floor: float | pd.DataFrame | BlindFloor | None, category: str | None, lines: list[str], ax: Axes
-) -> None:
-    if floor is None:
-        return
-    colour = colours(4)[3]
+def _draw_floor(floor: Floor, category: str | None, lines: list[str], ax: Axes) -> None:
     frame = floor.frame if isinstance(floor, BlindFloor) else floor
-    if not isinstance(frame, pd.DataFrame):
-        ax.axvline(float(frame), color=colour, ls="--", lw=scaled(1.8), label="blind floor")
-        return
-    need(frame.columns, [category or "accuracy", "accuracy"], "the blind floor")
-    values = pd.Series(frame["accuracy"].to_numpy(), index=texts(frame[category]) if category else ["accuracy"])
-    values = values[values.index.isin(lines)]
-    draw_ticks(values, lines, ax, colour=colour, style="--", label="blind floor")
+    if isinstance(frame, pd.DataFrame):
+        need(frame.columns, [category or "accuracy", "accuracy"], "the blind floor")
+        values = pd.Series(frame["accuracy"].to_numpy(), index=texts(frame[category]) if category else ["accuracy"])
+        values = values[values.index.isin(lines)]
+        _draw_ticks(values, lines, ax, colors=COLOURS[3], linestyles="--", label="blind floor")
+    elif frame is not None:
+        ax.axvline(float(frame), color=COLOURS[3], ls="--", lw=scaled(1.8), label="blind floor")
 
 
 def plot_probe(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
@@ -140,8 +150,8 @@ def plot_probe(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     flipped.columns = [what, "accuracy", "low", "high"]
     both = pd.concat([frame.assign(_model="accuracy"), flipped.assign(_model="answers that changed")])
     lines, ax = [str(name) for name in frame[what]], axes(ax)
-    draw_points(both.assign(_line=texts(both[what])), lines, ["accuracy", "answers that changed"], ax)
-    return with_lines(lines, ax, "share (95 % interval)", what)
+    _draw_points(both.assign(_line=texts(both[what])), lines, ax)
+    return _with_lines(lines, ax, "share (95 % interval)", what)
 
 
 def _draw_positions(frame: pd.DataFrame, ax: Axes) -> Axes:
@@ -151,11 +161,12 @@ def _draw_positions(frame: pd.DataFrame, ax: Axes) -> Axes:
     lines = [phrases.get(m, f"{m} always").format(letter) for m, letter in zip(frame["measure"], frame["letter"])]
     lines = [{"right, gold at all": "right, all", "chose none": "not read"}.get(line, line) for line in lines]
     points = frame.rename(columns={"value": "accuracy"}).assign(_line=lines, _model="")
-    draw_points(points, lines, [""], ax, label="share of answers")
-    draw_ticks(pd.Series(frame["chance"].to_numpy(), lines), lines, ax, colour=PALE, style=":", label="guessing evenly")
+    _draw_points(points, lines, ax, label="share of answers")
+    guess = pd.Series(frame["chance"].to_numpy(), lines)
+    _draw_ticks(guess, lines, ax, colors=PALE, linestyles=":", label="guessing evenly")
     for place in np.flatnonzero(frame["measure"].to_numpy()[1:] != frame["measure"].to_numpy()[:-1]):
         ax.axhline(place + 0.5, color=PALE, lw=0.8)
-    return with_lines(lines, ax, "share (95 % interval)", width=24)
+    return _with_lines(lines, ax, "share (95 % interval)", width=24)
 
 
 def plot_calibration(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
@@ -179,8 +190,8 @@ def plot_calibration(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         raise DataError("a reliability table without questions; there is nothing to draw")
     ax = axes(ax)
     ax.plot([0, 1], [0, 1], color=PALE, ls=":", lw=scaled(1.8), label="calibrated")
-    style = {"fmt": "o-", "color": colours(1)[0], "lw": scaled(1), "label": "answers (95 %)"}
-    draw_intervals(rows, rows["confidence"], ax, upright=True, **style)
+    style = {"fmt": "o-", "color": COLOURS[0], "lw": scaled(1), "label": "answers (95 %)"}
+    _draw_intervals(rows, rows["confidence"], ax, upright=True, **style)
     for row in rows.itertuples():
         place, side = (row.confidence, row.accuracy), -1 if row.confidence > 0.9 else 1
         beside = {"textcoords": "offset points", "ha": "right" if side < 0 else "left", "va": "top"}
@@ -189,3 +200,103 @@ def plot_calibration(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ax.set_xlabel("confidence (probability of the chosen letter)")
     legend_above(ax, 2)  # inside, it would hide points
     return ax
+
+
+def plot_kinds(kinds: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Draw how many answers are right, wrong, malformed or unread.
+
+    Args:
+        kinds: the frame ``kinds`` of :func:`medr1kit.errors`, of one model and format or of several.
+        ax: axes to draw into; a new figure when None.
+
+    Returns:
+        The axes: a bar for each model and format, cut by kind, shares from 5 % on printed in percent.
+
+    Raises:
+        DataError: if a column is missing.
+    """
+    need(kinds.columns, ["kind", "share", "of"], "the kinds")
+    frame = _with_names(kinds, ("kind", "n", "of", "share", "low", "high"))
+    lines, left = list(dict.fromkeys(frame["_model"])), {}
+    ax = axes(ax)
+    for kind, (colour, hatch) in _KINDS.items():
+        part = frame[frame["kind"] == kind]
+        if part.empty:
+            continue
+        starts = np.array([left.get(line, 0.0) for line in part["_model"]])
+        heights = [lines.index(line) for line in part["_model"]]
+        face = colour if isinstance(colour, str) else COLOURS[colour]
+        edge = PALE if kind == "right, malformed" else "white"  # white lines on pale grey would not be seen
+        shares = part["share"]
+        bars = ax.barh(heights, shares, left=starts, height=0.7, color=face, hatch=hatch, ec=edge, lw=0.8, label=kind)
+        printed = [f"{100 * share:.0f}" if share >= _PRINTED else "" for share in shares]
+        box = {"fc": "white", "ec": "none", "pad": 1, "alpha": 0.85} if hatch else None
+        ink = "white" if colour == 0 and not hatch else INK
+        ax.bar_label(bars, printed, label_type="center", size="small", color=ink, bbox=box)
+        left |= {line: start + share for line, start, share in zip(part["_model"], starts, shares)}
+    _with_lines(lines, ax, "share of answers", width=24).set_xlim(0, 1)
+    return ax
+
+
+def plot_letters(letters: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Draw how often each letter is chosen, and how often it is right.
+
+    Args:
+        letters: the frame ``letters`` of :func:`medr1kit.errors`, of one model and format or of several.
+        ax: axes to draw into; a new figure when None.
+
+    Returns:
+        The axes: a line for each letter, the share of read answers that chose it with its 95 % interval, and a mark
+        where it is gold.
+
+    Raises:
+        DataError: if a column is missing.
+    """
+    need(letters.columns, ["letter", "predicted", "low", "high", "gold"], "the letters")
+    numbers = ("letter", "n", "predicted", "low", "high", "gold", "bias", "bias_low", "bias_high")
+    frame = _with_names(letters, (*numbers, "p_corrected", "accuracy"))
+    frame = frame.assign(_line=frame["letter"], accuracy=frame["predicted"])
+    lines, ax = sorted(set(frame["_line"])), axes(ax)
+    n = _draw_points(frame, lines, ax)
+    _draw_ticks(frame.groupby("_line")["gold"].mean(), lines, ax, colors=INK, linestyles="-", label="gold")
+    _with_lines(lines, ax, "share of read answers (95 % interval)", "letter", columns=2 if n < 4 else 3)
+    ax.set_xlim(0, min(1.02, frame["high"].max() + 0.1))
+    return ax
+
+
+def plot_slices(slices: pd.DataFrame, n: int = 12, *, ax: Axes | None = None) -> Axes:
+    """Draw the worst slices.
+
+    Args:
+        slices: the frame ``slices`` or ``words`` of :func:`medr1kit.errors`, the worst first.
+        n: slices to draw, from the top.
+        ax: axes to draw into; a new figure when None.
+
+    Returns:
+        The axes: a line for each slice, its name with the number of answers; accuracy with its 95 % interval, filled
+        where it differs from the rest also when corrected for all slices (Holm, 5 %), hollow where it may be chance; a
+        mark for the accuracy of all other answers and one for a guess.
+
+    Raises:
+        DataError: if a column is missing or there are no slices.
+    """
+    need(slices.columns, ["n", "accuracy", "low", "high", "rest", "chance", "p_holm"], "the slices")
+    name = next((column for column in ("slice", "word") if column in slices), None)
+    if name is None or slices.empty:
+        raise DataError("no slices to draw; give the frame `slices` or `words` of mk.errors(…)")
+    frame = slices.head(n)
+    lines = [f"{label} (n={count})" for label, count in zip(texts(frame[name]), frame["n"])]
+    ax = axes(ax)
+    sure = (frame["p_holm"] < 0.05).to_numpy()
+    for which, face, label in ((sure, COLOURS[0], "differs from the rest"), (~sure, "white", "may be chance")):
+        if which.any():
+            _draw_intervals(frame[which], np.flatnonzero(which), ax, color=COLOURS[0], mfc=face, label=label)
+    for column, style, label, colour in (("rest", "-", "all other answers", INK), ("chance", ":", "chance", PALE)):
+        values = pd.Series(frame[column].to_numpy(), lines)
+        _draw_ticks(values, lines, ax, colors=colour, linestyles=style, label=label)
+    return _with_lines(lines, ax, "accuracy (95 % interval)", width=26)
+
+
+def _with_names(frame: pd.DataFrame, numbers: tuple[str, ...]) -> pd.DataFrame:
+    """The frame with ``_model``: the values of the columns that are no numbers."""
+    return frame.assign(_model=named(frame, [column for column in frame if column not in numbers]))

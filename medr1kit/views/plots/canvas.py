@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 
-from medr1kit.views.look import COLOURS
 from medr1kit.vqa import DataError
 
 INK, PALE = "0.15", "0.55"
@@ -33,11 +32,6 @@ PAPER = {
     "savefig.pad_inches": 0.02,
 }
 """Matplotlib settings for a figure in print, at its final size: ``with plt.rc_context(mk.PAPER): …``"""
-
-
-def colours(n: int) -> list[str]:
-    """Return n colours of :data:`medr1kit.views.look.COLOURS`, again from the first where there are more."""
-    return [COLOURS[i % len(COLOURS)] for i in range(n)]
 
 
 def points_of(size: float | str) -> float:

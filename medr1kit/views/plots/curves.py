@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain, cycle
 
 import pandas as pd
 from matplotlib.axes import Axes
 
-from medr1kit.views.look import smoothed
-from medr1kit.views.plots.canvas import INK, axes, colours, legend_above, named, need, scaled
+from medr1kit.views.look import COLOURS, smoothed
+from medr1kit.views.plots.canvas import INK, axes, legend_above, named, need, scaled
 from medr1kit.vqa import DataError
 
 _WHO = ("train_modality", "train_task", "method", "format", "model")
@@ -42,12 +43,12 @@ def plot_rewards(metrics: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     need(metrics.columns, ["step"], "the metrics")
     if not curves:
         raise DataError("the metrics have no column 'reward' or 'rewards/…/mean'; only GRPO logs rewards")
-    groups = _groups(metrics)
-    if len(groups) > 1:
+    models = _runs(metrics)
+    if len(models) > 1:
         need(metrics.columns, ["reward"], "the metrics of several models")
-        return _draw([(rows, "reward", label) for label, rows in groups.items()], metrics, axes(ax), "mean reward")
-    drawn = [(metrics, column, label) for column, label in curves.items()]
-    return _draw(drawn, metrics, axes(ax), "mean reward", [INK] if "reward" in curves else [])
+        return _draw([(runs, "reward", label) for label, runs in models.items()], len(models), axes(ax), "mean reward")
+    drawn = [(runs, column, label) for runs in models.values() for column, label in curves.items()]
+    return _draw(drawn, 1, axes(ax), "mean reward", [INK] if "reward" in curves else [])
 
 
 def plot_lengths(metrics: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
@@ -62,67 +63,56 @@ def plot_lengths(metrics: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         DataError: if a column is missing, or rows of several runs are not told apart.
     """
     need(metrics.columns, ["step", "completions/mean_length"], "the metrics")
-    groups = _groups(metrics)
-    ax = axes(ax)
+    models, ax = _runs(metrics), axes(ax)
     limits = ["completions/min_length", "completions/max_length"]
-    if len(groups) == 1 and _seeds(metrics) == 1 and all(limit in metrics for limit in limits):
+    if [len(runs) for runs in models.values()] == [1] and all(limit in metrics for limit in limits):
         band = metrics.dropna(subset=limits).sort_values("step")
-        ax.fill_between(
-            band["step"], band[limits[0]], band[limits[1]], color=colours(1)[0], alpha=0.15, lw=0,
-            label="shortest to longest",
-        )  # fmt: skip
-    drawn = [(rows, "completions/mean_length", label or "mean") for label, rows in groups.items()]
-    _draw(drawn, metrics, ax, "completion length (tokens)")
+        style = {"color": COLOURS[0], "alpha": 0.15, "lw": 0, "label": "shortest to longest"}
+        ax.fill_between(band["step"], band[limits[0]], band[limits[1]], **style)
+    drawn = [(runs, "completions/mean_length", label or "mean") for label, runs in models.items()]
+    _draw(drawn, len(models), ax, "completion length (tokens)")
     ax.set_ylim(bottom=0)
     return ax
 
 
 def _draw(
-    drawn: list[tuple[pd.DataFrame, str, str]], metrics: pd.DataFrame, ax: Axes, ylabel: str, first: Sequence[str] = ()
+    drawn: list[tuple[list[pd.DataFrame], str, str]], n: int, ax: Axes, ylabel: str, first: Sequence[str] = ()
 ) -> Axes:
-    """Curves of some rows and a column each, with their name; a colour may be set for the first."""
-    raw = len(_groups(metrics)) <= _MOST_RAW
-    for place, ((rows, column, label), colour) in enumerate(zip(drawn, [*first, *colours(len(drawn))])):
-        _draw_curve(rows, column, ax, colour, label, _DASHES[place % len(_DASHES)], raw)
-    if (seeds := _seeds(metrics)) > 1:
+    """Curves of n models: some runs and a column each, with their name; a colour may be set for the first."""
+    for (runs, column, label), colour, dashes in zip(drawn, chain(first, cycle(COLOURS)), cycle(_DASHES)):
+        _draw_curve(runs, column, ax, {"color": colour, "label": label, "ls": dashes}, raw=n <= _MOST_RAW)
+    if (seeds := max(len(runs) for runs, _, _ in drawn)) > 1:
         ax.fill_between([], [], color=INK, alpha=0.2, lw=0, label=f"range of {seeds} seeds")
     ax.set(xlabel="step", ylabel=ylabel)
     legend_above(ax, 3)
     return ax
 
 
-def _groups(metrics: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The rows of each model, by its name: the values of the columns in which models differ; "" for a single one."""
-    keys = [column for column in _WHO if column in metrics and metrics[column].nunique(dropna=False) > 1]
-    if not keys:
-        return {"": metrics}
-    names = pd.Series(named(metrics, keys), metrics.index)
-    return {name: metrics[names == name] for name in dict.fromkeys(names)}
+def _runs(metrics: pd.DataFrame) -> dict[str, list[pd.DataFrame]]:
+    """The runs of each model, by its name: the values of the columns in which models differ; "" for a single one."""
+    differ = [column for column in _WHO if column in metrics and metrics[column].nunique(dropna=False) > 1]
+    keys = [
+        pd.Series(named(metrics, differ), metrics.index),
+        *(metrics[column] for column in _RUNS if column in metrics),
+    ]
+    runs: dict[str, list[pd.DataFrame]] = {}
+    for (name, *_), run in metrics.groupby(keys, dropna=False, sort=False):
+        runs.setdefault(name, []).append(run)
+    return runs or {"": [metrics]}
 
 
-def _runs(rows: pd.DataFrame) -> list[pd.DataFrame]:
-    keys = [column for column in _RUNS if column in rows]
-    return [run for _, run in rows.groupby(keys, dropna=False, sort=False)] if keys else [rows]
-
-
-def _seeds(metrics: pd.DataFrame) -> int:
-    return max(len(_runs(rows)) for rows in _groups(metrics).values())
-
-
-def _draw_curve(
-    rows: pd.DataFrame, column: str, ax: Axes, colour: object, label: str, dashes: object, raw: bool
-) -> None:
-    lines = []
-    for run in _runs(rows):
+def _draw_curve(runs: list[pd.DataFrame], column: str, ax: Axes, style: dict[str, object], raw: bool) -> None:
+    lines, colour = [], style["color"]
+    for run in runs:
         logged = run[["step", column]].dropna().set_index("step")[column].sort_index()
         if logged.index.has_duplicates:
             step = logged.index[logged.index.duplicated()][0]
             raise DataError(f"the metrics hold step {step} more than once; tell runs apart in a column 'seed' or 'run'")
         lines.append(smoothed(logged))
-        if raw and len(_runs(rows)) == 1:
+        if raw and len(runs) == 1:
             ax.plot(logged.index, logged, color=colour, alpha=0.3, lw=scaled(0.8))
-    several, lines = len(lines) > 1, pd.concat(lines, axis=1)
-    if several:
+    lines = pd.concat(lines, axis=1)
+    if len(runs) > 1:
         lines = lines.dropna()  # where all runs were logged: a mean that loses a seed on the way would jump
         ax.fill_between(lines.index, lines.min(axis=1), lines.max(axis=1), color=colour, alpha=0.2, lw=0)
-    ax.plot(lines.index, lines.mean(axis=1), color=colour, lw=scaled(2), ls=dashes, label=label)
+    ax.plot(lines.index, lines.mean(axis=1), lw=scaled(2), **style)

@@ -1,4 +1,4 @@
-"""Heat maps: questions counted, what training does to each modality, which option is taken for which."""
+"""Grids: questions counted and shown, what training does to each modality, which option is taken for which."""
 
 from __future__ import annotations
 
@@ -49,6 +49,43 @@ def plot_counts(data: Dataset | pd.DataFrame, *, ax: Axes | None = None) -> Axes
     return ax
 
 
+def plot_images(data: Dataset, *, by: str = "modality", n: int = 8, ax: Axes | None = None) -> Axes:
+    """Draw a contact sheet: a row of example images for each value of a column.
+
+    Args:
+        data: a Dataset with images.
+        by: the column that makes the rows: "modality", "task", "source".
+        n: images a row, the first ones of the data set; each picture once.
+        ax: axes to draw into; a new figure when None.
+
+    Returns:
+        The axes: one mosaic, the rows named at its left.
+
+    Raises:
+        DataError: if there are no images or no such column.
+    """
+    need(data.column_names, ["image", "image_id", by], "the data")
+    names, first = pd.Series(data[by], dtype=object).fillna("unknown").astype(str), {}
+    for i, (name, image_id) in enumerate(zip(names, data["image_id"])):
+        row = first.setdefault(name, {})
+        if len(row) < n:
+            row.setdefault(image_id, i)
+    rows = in_order(by, first)
+    side = max(data[i]["image"].width for name in rows for i in first[name].values())
+    mosaic = np.full((len(rows) * (side + 2), n * (side + 2), 3), 255, np.uint8)
+    for y, name in enumerate(rows):
+        for x, i in enumerate(first[name].values()):
+            tile = np.asarray(data[i]["image"].convert("RGB").resize((side, side)))
+            mosaic[y * (side + 2) :, x * (side + 2) :][:side, :side] = tile
+    ax = axes(ax)
+    ax.imshow(mosaic, interpolation="antialiased")
+    ax.set_xticks([])
+    ax.set_yticks((np.arange(len(rows)) + 0.5) * (side + 2), rows)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    return ax
+
+
 def plot_transfer(
     table: pd.DataFrame, value: str = "difference", *, limit: float = LIMIT, ax: Axes | None = None
 ) -> Axes:
@@ -79,8 +116,7 @@ def plot_transfer(
     if "published" in table and not table["published"].eq(True).all():
         raise DataError("own and published rows in one map; draw two maps side by side")
     if table.duplicated([train, by]).any():
-        labels = [label for label in ("method", "format", "model") if label in table]
-        varying = [label for label in labels if table[label].nunique(dropna=False) > 1]
+        varying = [c for c in ("method", "format", "model") if c in table and table[c].nunique(dropna=False) > 1]
         raise DataError(
             f"several rows belong to one cell; select one {' and '.join(varying) or 'row a cell'}, for example "
             f"table[table.{(varying or ['method'])[0]} == …]"
@@ -128,10 +164,9 @@ def plot_confusion(confusion: pd.DataFrame, n: int = 8, *, ax: Axes | None = Non
         raise DataError("no option was taken for another one; there is no confusion to draw")
     names = _confused(confusion, n)
     cells = confusion[confusion["gold_text"].isin(names) & confusion["predicted_text"].isin(names)]
-    grid = cells.pivot(index="gold_text", columns="predicted_text", values=["share", "taken", "offered"])
-    share, taken, offered = (
-        grid[c].reindex(index=names, columns=names).astype(float) for c in ("share", "taken", "offered")
-    )
+    numbers = ["share", "taken", "offered"]
+    grid = cells.pivot(index="gold_text", columns="predicted_text", values=numbers)
+    share, taken, offered = (grid[name].reindex(index=names, columns=names).astype(float) for name in numbers)
     whole = "{:.0f}".format
     printed = (100 * share).map(whole) + "\n" + taken.map(whole) + "/" + offered.map(whole)
     ax = axes(ax)

@@ -83,11 +83,17 @@ class Panel:
     @property
     def controls(self) -> dict[str, DOMWidget]:
         """The controls by their hooks; none before they are made."""
-        return {} if self._root is None else dict(_hooked(self._root))
+        within = () if self._root is None else _within(self._root)
+        return {name[3:]: one for one in within for name in one._dom_classes if name.startswith("mk-")}
 
     def state(self) -> dict[str, Any]:
         """Return what the controls show: hook -> value, or several traits by their name; for a place, its HTML."""
         return {}
+
+    def change(self, **values: Any) -> None:
+        """Set attributes by their names, and show them."""
+        vars(self).update(values)
+        self.fill()
 
     def heard(self, handler: Callable[..., Any]) -> Callable[..., None]:
         """Return a handler for a control: one sentence instead of a traceback, and deaf while the panel is filled.
@@ -139,7 +145,7 @@ class Panel:
     def close(self) -> None:
         """Remove the controls with their styles and layouts; ipywidgets keeps each of them until it is closed."""
         if self._root is not None:
-            _close(self._root)
+            close(*_within(self._root), self._root)
             self._root = None
 
     def __repr__(self) -> str:
@@ -147,31 +153,26 @@ class Panel:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         bundle = {"text/plain": self.summary(), "text/html": self.static()}
-        if is_static():
+        if os.environ.get("MEDR1KIT_STATIC", "") not in ("", "0"):
             return bundle
         _replace_in_cell(self)
         return {VIEW: {"version_major": 2, "version_minor": 0, "model_id": self.root.model_id}} | bundle
 
 
-def is_static() -> bool:
-    """Return whether MEDR1KIT_STATIC asks for no live views."""
-    return os.environ.get("MEDR1KIT_STATIC", "") not in ("", "0")
-
-
-def _hooked(box: DOMWidget) -> Iterator[tuple[str, DOMWidget]]:
-    """Each control in a box with its hook."""
+def _within(box: DOMWidget) -> Iterator[DOMWidget]:
+    """Every control in a box, and in the boxes within it."""
     for child in getattr(box, "children", ()):
-        yield from ((name[3:], child) for name in child._dom_classes if name.startswith("mk-"))
-        yield from _hooked(child)
+        yield child
+        yield from _within(child)
 
 
-def _close(box: DOMWidget) -> None:
-    for child in getattr(box, "children", ()):
-        _close(child)
-    box.close()
-    for part in (getattr(box, "style", None), getattr(box, "layout", None)):
-        if part is not None:
-            part.close()
+def close(*controls: DOMWidget) -> None:
+    """Remove controls, each with its style and layout."""
+    for control in controls:
+        control.close()
+        for part in (getattr(control, "style", None), getattr(control, "layout", None)):
+            if part is not None:
+                part.close()
 
 
 def _replace_in_cell(panel: Panel) -> None:
@@ -199,7 +200,9 @@ def _cell() -> tuple[str, str]:
 # --- controls: each with a name that is read aloud, a class to find it by, and a handler that takes the new value -----
 
 
-def choose(label: str, options: Sequence, handler: Callable[[Any], Any], *, hook: str, value: Any = None) -> DOMWidget:
+def choose(
+    label: str, options: Sequence, handler: Callable[[Any], Any], *, hook: str, width: str = "auto"
+) -> DOMWidget:
     """Return a drop-down list.
 
     Args:
@@ -207,12 +210,11 @@ def choose(label: str, options: Sequence, handler: Callable[[Any], Any], *, hook
         options: values, or pairs of text and value.
         handler: called with the new value.
         hook: it gets the class ``mk-<hook>``.
-        value: what is chosen first; the first option by default.
+        width: in CSS; as wide as its longest option by default.
     """
     from ipywidgets import Dropdown
 
-    control = Dropdown(options=_pairs(options), description=label, **({} if value is None else {"value": value}))
-    control.layout.width, control.layout.max_width = "auto", "100%"  # as wide as its longest option
+    control = Dropdown(options=_pairs(options), description=label, layout={"width": width, "max_width": "100%"})
     return _wired(control, handler, hook)
 
 
@@ -224,17 +226,16 @@ def write(label: str, handler: Callable[[str], Any], *, hook: str, value: str = 
     """Return a field for text, of one line or several; arguments as in :func:`choose`."""
     from ipywidgets import Text, Textarea
 
-    field = Text(value, description=label) if lines == 1 else Textarea(value, description=label, rows=lines)
-    field.layout.width = "auto" if lines > 1 else "18em"
-    return _wired(field, handler, hook)
+    if lines == 1:
+        return _wired(Text(value, description=label, layout={"width": "18em"}), handler, hook)
+    return _wired(Textarea(value, description=label, rows=lines, layout={"width": "auto"}), handler, hook)
 
 
 def number(label: str, handler: Callable[[int], Any], *, hook: str, low: int, high: int, value: int) -> DOMWidget:
     """Return a field for a whole number; the arrow keys up and down change it. Arguments as in :func:`choose`."""
     from ipywidgets import BoundedIntText
 
-    field = BoundedIntText(value, min=low, max=high, description=label)
-    field.layout.width = "10em"
+    field = BoundedIntText(value, min=low, max=high, description=label, layout={"width": "10em"})
     return _wired(field, handler, hook)
 
 
@@ -256,10 +257,9 @@ def press(label: str, handler: Callable[[], Any], *, hook: str, tip: str = "") -
     """Return a button; ``handler`` is called without arguments. Text only: icons would come from the network."""
     from ipywidgets import Button
 
-    button = Button(description=label, tooltip=tip or label).add_class(f"mk-{hook}")
-    button.layout.width = "auto"
+    button = Button(description=label, tooltip=tip or label, layout={"width": "auto"})
     button.on_click(lambda _: handler())
-    return button
+    return button.add_class(f"mk-{hook}")
 
 
 def steps(what: str, back: Callable[[], Any], on: Callable[[], Any], hooks: Sequence[str] = ("previous", "next")):
@@ -274,22 +274,18 @@ def steps(what: str, back: Callable[[], Any], on: Callable[[], Any], hooks: Sequ
     return before, press(f"{what or 'next'} ▶", on, hook=hooks[1], tip=f"next {what}".strip())
 
 
-def shows(hook: str, value: str = "") -> DOMWidget:
+def shows(hook: str) -> DOMWidget:
     """Return a place for HTML with the class ``mk-<hook>``; what is put in must be escaped already."""
     from ipywidgets import HTML
 
-    place = HTML(value).add_class(f"mk-{hook}")
-    place.layout.width = "auto"
-    return place
+    return HTML(layout={"width": "auto"}).add_class(f"mk-{hook}")
 
 
 def row(*controls: DOMWidget) -> Box:
     """Return controls side by side, in several lines where they do not fit."""
     from ipywidgets import HBox
 
-    box = HBox(list(controls))
-    box.layout.flex_flow = "row wrap"
-    return box
+    return HBox(list(controls), layout={"flex_flow": "row wrap"})
 
 
 def stack(*controls: DOMWidget) -> Box:

@@ -24,7 +24,7 @@ from medr1kit.vqa import LETTERS, DataError
 CHECKED = 20_000
 """Characters of a rationale up to which its statements are checked."""
 
-_BLOCK = re.compile(r"<think>.*?</think>|<answer>.*?</answer>", re.DOTALL)
+_INSIDE = re.compile(rf"<think>.*?</think>|<answer>.*?</answer>|{TAG.pattern}", re.DOTALL)
 _EXPECTED = '<code class="mk-tag" data-mk="tag">{}</code>'.format
 _ODD = '<code class="mk-tag mk-bad" data-mk="odd-tag" title="the format has no such tag here">{}</code>'.format
 _OUTSIDE = '<span class="mk-outside" data-mk="outside" title="outside the blocks">{}</span>'.format
@@ -57,31 +57,26 @@ def completion_html(
     text = text if isinstance(text, str) else ""
     explained = explain_reward(text, gold, format=format, options=list(options))
     parsed, ended_early = explained.parsed, recorded is not None and bool(pd.isna(recorded["well_formed"]))
-    reading = statements_of(parsed.think, image_id)
+    reading = _statements_of(parsed.think, image_id)
     rewards = {key: paid for key, paid in explained.rewards.items() if not (ended_early and "format" in key)}
-    lines = (
-        _heading(name, format),
-        f'<p data-mk="verdict">{verdict_badges(parsed, gold, ended_early)}</p>',
-        _differs(parsed, recorded),
-        text_html(text, format, parsed, reading),
-        f'<p data-mk="answer"><b>Read:</b> {option_text(parsed.answer, options)} <small>because {escape(parsed.reason)}'
-        f"</small>{_lenient(parsed, options)}</p>",
-        f'<p data-mk="form"><b>Form:</b> {form_sentence(parsed, ended_early)}</p>',
-        f'<p data-mk="truth"><b>Rationale:</b> {truth_sentence(parsed, reading, options)}</p>'
-        if parsed.think and image_id
-        else "",
-        f'<p data-mk="reward"><b>Reward:</b> {rewards_sentence(rewards)}</p>' if pay else "",
-    )
-    return "".join(lines)
-
-
-def _heading(name: str, format: ResponseFormat) -> str:
     asked = "" if format.name in name else f" <small>{escape(format.name)}</small>"
-    return f"<h4>{escape(name, 200)}{asked}</h4>" if name else ""
+    form = "well-formed" if parsed.well_formed else f"malformed: {escape(parsed.fault)}"
+    lines = {
+        "answer": f"<b>Read:</b> {_read_sentence(parsed, options)}",
+        "form": f"<b>Form:</b> {'not known: the text was ended at its answer' if ended_early else form}",
+        "truth": f"<b>Rationale:</b> {_truth_sentence(parsed, reading, options)}" if parsed.think and image_id else "",
+        "reward": f"<b>Reward:</b> {rewards_sentence(rewards)}" if pay else "",
+    }
+    return (
+        (f"<h4>{escape(name, 200)}{asked}</h4>" if name else "")
+        + f'<p data-mk="verdict">{_verdict_badges(parsed, gold, ended_early)}</p>{_differs(parsed, recorded)}'
+        + _text_html(text, format, parsed, reading)
+        + "".join(f'<p data-mk="{hook}">{line}</p>' for hook, line in lines.items() if line)
+    )
 
 
-def verdict_badges(parsed: Parsed, gold: str, ended_early: bool = False) -> str:
-    """Return "right", "wrong" or "not read", and "malformed" where the form is broken."""
+def _verdict_badges(parsed: Parsed, gold: str, ended_early: bool) -> str:
+    """ "right", "wrong" or "not read", and "malformed" where the form is broken."""
     right = parsed.answer is not None and parsed.answer == gold
     words = [badge("not read" if parsed.answer is None else "right" if right else "wrong", "good" if right else "bad")]
     if ended_early:
@@ -103,8 +98,8 @@ def option_text(letter: object, options: Sequence[str]) -> str:
     return f"{escape(letter, 20)}) {escape(options[place], 300)}" if 0 <= place < len(options) else escape(letter, 20)
 
 
-def statements_of(think: str | None, image_id: str | None) -> Reading | None:
-    """Return the checked statements of a rationale; None where the truth is not known or the text is very long."""
+def _statements_of(think: str | None, image_id: str | None) -> Reading | None:
+    """The checked statements of a rationale; None where the truth is not known or the text is very long."""
     if think is None or image_id is None or len(think) > CHECKED:
         return None
     try:
@@ -113,8 +108,8 @@ def statements_of(think: str | None, image_id: str | None) -> Reading | None:
         return None
 
 
-def text_html(text: str, format: ResponseFormat, parsed: Parsed, reading: Reading | None) -> str:
-    """Return the text itself with its marks."""
+def _text_html(text: str, format: ResponseFormat, parsed: Parsed, reading: Reading | None) -> str:
+    """The text itself with its marks."""
     if not text:
         return '<div class="mk-text" data-mk="text"><em>(empty)</em></div>'
     spans = list(_tag_spans(text[:LIMIT], format))
@@ -137,55 +132,44 @@ def _tag_spans(text: str, format: ResponseFormat) -> Iterator[Span]:
         yield (*match.span(), _EXPECTED if fits else _ODD)
 
 
-def _statement_spans(text: str, think: str, reading: Reading) -> list[Span]:
+def _statement_spans(text: str, think: str, reading: Reading) -> Iterator[Span]:
     start = text.find(think, max(0, text.find("<think>")))
-    return [(start + s.start, start + s.end, _statement(s.fact, s.negated, s.holds)) for s in reading.statements]
+    for one in reading.statements:
+        kind, sign = ("true", "✓") if one.holds else ("false", "✗")
+        title = attribute(f"{one.fact}{', denied' if one.negated else ''}: {kind} of this image")
+        mark = f'<mark class="mk-{kind}" data-mk="statement-{kind}" title="{title}">{{}}<sup>{sign}</sup></mark>'
+        yield start + one.start, start + one.end, mark.format
 
 
-def _statement(fact: str, negated: bool, holds: bool):
-    kind, sign = ("true", "✓") if holds else ("false", "✗")
-    title = attribute(f"{fact}{', denied' if negated else ''}: {kind} of this image")
-    return lambda inner: (
-        f'<mark class="mk-{kind}" data-mk="statement-{kind}" title="{title}">{inner}<sup>{sign}</sup></mark>'
-    )
+def _outside_spans(text: str) -> list[Span]:
+    """Text that stands in no block, tags left out; line by line."""
+    outside = _INSIDE.sub(lambda inside: "\n" * len(inside.group()), text)
+    return [(*piece.span(), _OUTSIDE) for piece in re.finditer(r"\S(?:.*\S)?", outside)]
 
 
-def _outside_spans(text: str) -> Iterator[Span]:
-    """Text that stands in no block, tags left out."""
-    end = 0
-    for match in [*_BLOCK.finditer(text), None]:
-        start, stop = (match.start(), match.end()) if match else (len(text), len(text))
-        for piece in re.finditer(r"\S(?:.*\S)?", TAG.sub(lambda tag: "\n" * len(tag.group()), text[end:start])):
-            yield end + piece.start(), end + piece.end(), _OUTSIDE
-        end = stop
+def _read_sentence(parsed: Parsed, options: Sequence[str]) -> str:
+    """What was read and why; what is read leniently where that is nothing."""
+    said = f"{option_text(parsed.answer, options)} <small>because {escape(parsed.reason)}</small>"
+    if parsed.answer is not None or parsed.lenient_answer is None:
+        return said
+    return f"{said} <small>(leniently: {option_text(parsed.lenient_answer, options)})</small>"
 
 
-def form_sentence(parsed: Parsed, ended_early: bool) -> str:
-    """Return whether the form is kept, and if not, what is wrong with it."""
-    if ended_early:
-        return "not known: the text was ended at its answer"
-    return "well-formed" if parsed.well_formed else f"malformed: {escape(parsed.fault)}"
-
-
-def truth_sentence(parsed: Parsed, reading: Reading | None, options: Sequence[str]) -> str:
-    """Return how much of the rationale is true, and whether its conclusion is the answer."""
+def _truth_sentence(parsed: Parsed, reading: Reading | None, options: Sequence[str]) -> str:
+    """How much of the rationale is true, and whether its conclusion is the answer."""
     if reading is None:
-        long = len(parsed.think or "") > CHECKED
-        return "too long to check" if long else "its truth is not known for this image"
-    true = sum(statement.holds for statement in reading.statements)
-    parts = ["no statement that can be checked"]
+        return "too long to check" if len(parsed.think) > CHECKED else "its truth is not known for this image"
+    said = "no statement that can be checked"
     if reading.statements:
+        true = sum(statement.holds for statement in reading.statements)
         names = "names" if reading.names_finding else "does not name"
-        parts = [f"{true} of {len(reading.statements)} statements true", f"{names} the finding"]
-    letter = concluded_letter(reading.conclusion, options)
+        said = f"{true} of {len(reading.statements)} statements true; {names} the finding"
     if reading.conclusion is None:
-        parts.append("concludes nothing")
-    elif letter is None:
-        parts.append(f"its conclusion, “{escape(reading.conclusion, 80)}”, fits no single option")
-    else:
-        agrees = "is" if letter == parsed.answer else "is <b>not</b>"
-        parts.append(f"its conclusion, {option_text(letter, options)}, {agrees} the answer it gives")
-    return "; ".join(parts)
+        return f"{said}; concludes nothing"
+    if (letter := concluded_letter(reading.conclusion, options)) is None:
+        return f"{said}; its conclusion, “{escape(reading.conclusion, 80)}”, fits no single option"
+    agrees = "is" if letter == parsed.answer else "is <b>not</b>"
+    return f"{said}; its conclusion, {option_text(letter, options)}, {agrees} the answer it gives"
 
 
 def rewards_sentence(rewards: Mapping[str, float | None]) -> str:
@@ -204,20 +188,10 @@ def paid(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}".rstrip("0").rstrip(".").replace("-", "−")
 
 
-def _lenient(parsed: Parsed, options: Sequence[str]) -> str:
-    if parsed.answer is not None or parsed.lenient_answer is None:
-        return ""
-    return f" <small>(leniently: {option_text(parsed.lenient_answer, options)})</small>"
-
-
 def _differs(parsed: Parsed, recorded: Mapping | None) -> str:
     """A warning where the table's verdict is not what the parser reads now."""
     if recorded is None:
         return ""
-    predicted = recorded["predicted"] if isinstance(recorded["predicted"], str) else None
-    if predicted == parsed.answer:
-        return ""
-    return (
-        f'<p class="mk-warn" data-mk="differs">The table says {escape(predicted or "not read", 20)}; read now, '
-        f"with these options, it is {escape(parsed.answer or 'not read', 20)}.</p>"
-    )
+    told, now = (read if isinstance(read, str) else "not read" for read in (recorded["predicted"], parsed.answer))
+    said = f"The table says {escape(told, 20)}; read now, with these options, it is {escape(now, 20)}."
+    return "" if told == now else f'<p class="mk-warn" data-mk="differs">{said}</p>'

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from medr1kit.results.numbers import number
 from medr1kit.views.look import INKS, smoothed
 
 WIDTH, HEIGHT = 340, 180
@@ -39,7 +40,7 @@ def curve(title: str, steps: Sequence[float], lines: Mapping[str, Sequence[float
     """
     x = np.asarray(steps, dtype=float)
     drawn = {name: np.asarray(line, dtype=float) for name, line in lines.items()}
-    marked = {name: _number(line[x == at][-1]) for name, line in drawn.items() if (x == at).any()}
+    marked = {name: number(line[x == at][-1]) for name, line in drawn.items() if (x == at).any()}
     said = f"{title} at step {at:g}: " + ", ".join(f"{n} {v}" for n, v in marked.items()) if marked else title
     code = base64.b64encode(_svg(title, x, drawn, at, marked).encode()).decode()
     return (
@@ -68,19 +69,19 @@ def _svg(title: str, x: np.ndarray, lines: dict[str, np.ndarray], at: float | No
     for tick in ticks:
         y = place(first, tick)[1]
         parts.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="#ddd"/>')
-        parts.append(_text(LEFT - 4, y + 3, _number(tick), 'text-anchor="end"'))
+        parts.append(_text(LEFT - 4, y + 3, number(tick), 'text-anchor="end"'))
     for tick, anchor in ((first, "start"), (last, "end")):
         parts.append(_text(place(tick, 0)[0], HEIGHT - 8, f"{tick:g}", f'text-anchor="{anchor}"'))
     if at is not None and first <= at <= last:
         across = place(at, 0)[0]
         parts.append(f'<path d="M{across:.1f} {top}V{HEIGHT - _BOTTOM}" stroke="#222" stroke-dasharray="3 2"/>')
-    for number, line in enumerate(lines.values()):
+    for k, line in enumerate(lines.values()):
         known = np.isfinite(line)
         if known.sum() > _SMOOTHED:
-            parts.append(_path(x, line, place, f'{_stroke(number)} stroke-width="0.8" opacity="0.35"'))
+            parts.append(_path(x, line, place, f'{_stroke(k)} stroke-width="0.8" opacity="0.35"'))
             line = line.copy()
             line[known] = smoothed(pd.Series(line[known]))
-        parts.append(_path(x, line, place, f'{_stroke(number)} stroke-width="1.8"'))
+        parts.append(_path(x, line, place, f'{_stroke(k)} stroke-width="1.8"'))
     return "".join([*parts, *legend, "</svg>"])
 
 
@@ -88,8 +89,8 @@ def _text(across: float, down: float, said: str, how: str) -> str:
     return f'<text x="{across:.1f}" y="{down:.1f}" fill="#222" {how}>{html.escape(said)}</text>'
 
 
-def _stroke(number: int) -> str:
-    return f'stroke="{INKS[number % len(INKS)]}" stroke-dasharray="{_DASHES[number % len(_DASHES)]}"'
+def _stroke(k: int) -> str:
+    return f'stroke="{INKS[k % len(INKS)]}" stroke-dasharray="{_DASHES[k % len(_DASHES)]}"'
 
 
 def _path(x: np.ndarray, line: np.ndarray, place: Callable[..., tuple], stroke: str) -> str:
@@ -118,29 +119,22 @@ def _ticks(low: float, high: float) -> list[float]:
     """Two to four round numbers around a range; from 0 where that is near."""
     low = 0.0 if 0 <= low < 0.6 * high else low
     spread = high - low if high - low > 1e-9 * max(1.0, abs(high)) else abs(high) or 2.0
-    rough = spread / 2
-    size = 10.0 ** math.floor(math.log10(rough))
-    step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor >= rough * 0.999)
+    size = 10.0 ** math.floor(math.log10(spread / 2))
+    step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor >= spread / 2 * 0.999)
     first = math.floor(low / step + 1e-6)
     last = max(math.ceil(high / step - 1e-6), first + 1)
-    return [step * number for number in range(first, last + 1)]
-
-
-def _number(value: float) -> str:
-    if not math.isfinite(value):
-        return "–"
-    return f"{value:.3g}" if abs(value) < 1e4 else f"{value:,.0f}"
+    return [step * place for place in range(first, last + 1)]
 
 
 def _legend(lines: Mapping[str, np.ndarray], marked: dict[str, str]) -> tuple[list[str], int]:
     """The names of the lines with their numbers at the step, in as many rows as they need, and where these end."""
     across, down, parts = LEFT, 27, []
-    for number, name in enumerate(lines):
+    for k, name in enumerate(lines):
         said = f"{name} {marked.get(name, '')}".strip()
         wide = 24 + int(4.9 * len(said))
         if across > LEFT and across + wide > WIDTH:
             across, down = LEFT, down + 11
-        parts.append(f'<path d="M{across} {down - 3}h14" {_stroke(number)} stroke-width="2"/>')
+        parts.append(f'<path d="M{across} {down - 3}h14" {_stroke(k)} stroke-width="2"/>')
         parts.append(_text(across + 17, down, said, 'font-size="9"'))
         across += wide
     return parts, down + 8

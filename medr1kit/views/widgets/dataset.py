@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from medr1kit.audits.flagged import ANY, HARD, NONE, Flagged
+from medr1kit.results.numbers import count
 from medr1kit.views.csv import options_cell
 from medr1kit.views.html import badge, badges, escape, page, table
 from medr1kit.views.look import in_order
@@ -126,8 +127,7 @@ class DataPanel(NotesPanel):
     def build(self) -> Box:
         flags, heard = [*([ANY, NONE] if self.questions.flags else []), *self.questions.flags], self.heard
         modality, task, text = self.filters(self._names("modality"), self._names("task"), "text")
-        which = choose("question", [("–", None)], heard(self.open), hook="question")
-        which.layout.width = "min(26em, 100%)"
+        which = choose("question", [("–", None)], heard(self.open), hook="question", width="min(26em, 100%)")
         flag = choose("flag", [ALL, *flags], heard(self.choose_flag), hook="flag")
         pages = steps("page", heard(lambda: self.turn(-1)), heard(lambda: self.turn(1)), ("page-before", "page-after"))
         questions = steps("question", heard(self.previous_question), heard(self.next_question))
@@ -155,16 +155,15 @@ class DataPanel(NotesPanel):
 
     def _counts_html(self) -> str:
         sizes, having = self.questions.counts(self.flag)
-        modalities, tasks = self._names("modality"), self._names("task")
-        cells = sizes.map("{:,}".format)
+        cells, legend = sizes.map("{:,}".format), "questions"
         if self.flag != ALL:
-            cells += having.map(" ({:,})".format)
+            cells, legend = cells + having.map(" ({:,})".format), f"questions; in brackets those with: {self.flag}"
+        modalities, tasks = self._names("modality"), self._names("task")
         cells = cells.where(sizes > 0, "–").loc[modalities, tasks].to_numpy()
         lines = [[f"<b>{escape(modality)}</b>", *row] for modality, row in zip(modalities, cells)]
-        legend = "" if self.flag == ALL else f"; in brackets those with: {self.flag}"
         flags = badges(_badge(name, f"{name} {len(rows):,}") for name, rows in self.questions.flags.items())
         counts = table(lines, ["", *tasks], "counts")
-        return f'<p><small>questions{escape(legend)}</small></p>{counts}<p data-mk="all-flags">{flags}</p>'
+        return f'<p><small>{escape(legend)}</small></p>{counts}<p data-mk="all-flags">{flags}</p>'
 
     def _asked(self, number: int) -> dict[str, Any]:
         asked = self.questions.row(number)
@@ -176,14 +175,13 @@ class DataPanel(NotesPanel):
         parts = []
         for number in self._on_page():
             flags = self.questions.flags_of(number)
-            marks = f" · {len(flags)} flag{'' if len(flags) == 1 else 's'}" if flags else ""
-            name, frame = f"row {int(number)}", "solid transparent"
+            marks = f" · {count(len(flags), 'flag')}" if flags else ""
+            name, frame = f"row {number}", "solid transparent"
             if number == self.row:
                 name, frame = f"<b>{name}</b>", "double"
-            parts.append(
-                f'<span style="width:{_THUMB + 18}px;border:3px {frame};padding:3px" data-mk="thumb">'
-                f"{self._pictures.html(self._asked(number), _THUMB)} <small>{name}{marks}</small></span> "
-            )
+            style = f"width:{_THUMB + 18}px;border:3px {frame};padding:3px"
+            picture = self._pictures.html(self._asked(number), _THUMB)
+            parts.append(f'<span style="{style}" data-mk="thumb">{picture} <small>{name}{marks}</small></span> ')
         head = f"<p>page {self.page + 1:,} of {self._pages():,}, {len(self.rows):,} questions</p>"
         return f'{head}<div style="display:flex;flex-wrap:wrap;gap:.3em">{"".join(parts)}</div>'
 
@@ -208,8 +206,8 @@ class DataPanel(NotesPanel):
             asked = self.questions.row(number)
             line = {"row": number} | {key: asked.get(key) for key in ("id", "image_id", "modality", "task", "question")}
             line |= {"options": options_cell(asked["options"]), "gold": asked["answer"]}
-            flags, note = self.questions.flags_of(number), self.notes.get(int(number), "")
-            lines.append(line | {"flags": " | ".join(flags), "note": note})
+            line |= {"flags": " | ".join(self.questions.flags_of(number)), "note": self.notes.get(int(number), "")}
+            lines.append(line)
         return pd.DataFrame(lines, dtype=object)
 
 

@@ -14,9 +14,7 @@ from medr1kit.views.look import EMPTY, LIMIT, colour_of, in_order, ink_on
 from medr1kit.vqa import MODALITIES, TASKS
 
 _SURE = 0.05
-_SHORT = dict(zip(MODALITIES[3:], ("US", "Der", "FP", "OCT", "Micro"))) | dict(
-    zip(TASKS, ("AI", "DD", "LG", "MR", "OBA"))
-)
+_SHORT = dict(zip((*MODALITIES[3:], *TASKS), ("US", "Der", "FP", "OCT", "Micro", "AI", "DD", "LG", "MR", "OBA")))
 _FRAME = "#1f2328"
 
 
@@ -61,11 +59,8 @@ def colours_of(row: pd.Series | dict | None, value: str, limit: float = LIMIT) -
 def cells_of(table: pd.DataFrame, by: str, value: str) -> dict[tuple[str, str], tuple[str, str, str]]:
     """Return the cells of a map, row by row: what was trained on and tested -> text, colour, colour of the text."""
     found = {(row[f"train_{by}"], row[by]): row for row in table.to_dict("records")}
-    cells, limit = {place: found.get(place) for place in product(*axes_of(table, by))}, limit_of(table)
-    return {
-        place: ("–" if row is None else cell_text(row, value), *colours_of(row, value, limit))
-        for place, row in cells.items()
-    }
+    rows, limit = {place: found.get(place, {value: None}) for place in product(*axes_of(table, by))}, limit_of(table)
+    return {place: (cell_text(row, value), *colours_of(row, value, limit)) for place, row in rows.items()}
 
 
 def short(name: str) -> str:
@@ -128,44 +123,37 @@ def cell_html(
     if numbers is None:
         return f"{head}<p>No model was trained and tested so.</p>"
     now, was = formats if len(formats) == 2 else ("trained", "base")
-    lines = [
-        ("questions", f"{numbers['n']:,}" + (f", {numbers['seeds']} seeds" if numbers["seeds"] > 1 else "")),
-        (
-            f"accuracy, {now}",
-            percent(numbers["accuracy"], numbers.get("accuracy_low"), numbers.get("accuracy_high")),
-        ),
-        (f"accuracy, {was}", percent(numbers["before"])),
-        ("difference", _difference(numbers["difference"], numbers["low"], numbers["high"])),
-    ]
-    if numbers["seeds"] > 1:
-        lines.append(
-            ("… for other seeds, too", _difference(numbers["difference"], numbers["low_seeds"], numbers["high_seeds"]))
-        )
-    doubt = "" if pd.isna(numbers["p_corrected"]) else " (may be chance)" if numbers["p_corrected"] > 0.05 else ""
-    lines.append(("p; corrected for the map", f"{number(numbers['p'])}; {number(numbers['p_corrected'])}{doubt}"))
-    parts = [
-        table([(escape(a), escape(b)) for a, b in lines], ["", "value [95 %]"], "numbers"),
-        _confusion_html(confusion, now + (f", seed {number(seed)} only" if numbers["seeds"] > 1 else "")),
-    ]
-    return head + side_by_side(parts)
+    gain, seeds, whose = numbers["difference"], "", now
+    if several := numbers["seeds"] > 1:
+        seeds, whose = f", {numbers['seeds']} seeds", f"{now}, seed {number(seed)} only"
+    lines = {
+        "questions": f"{numbers['n']:,}{seeds}",
+        f"accuracy, {now}": percent(numbers["accuracy"], numbers.get("accuracy_low"), numbers.get("accuracy_high")),
+        f"accuracy, {was}": percent(numbers["before"]),
+        "difference": _difference(gain, numbers["low"], numbers["high"]),
+    }
+    if several:
+        lines["… for other seeds, too"] = _difference(gain, numbers["low_seeds"], numbers["high_seeds"])
+    doubt = " (may be chance)" if numbers["p_corrected"] > _SURE else ""
+    lines["p; corrected for the map"] = f"{number(numbers['p'])}; {number(numbers['p_corrected'])}{doubt}"
+    told = table([map(escape, line) for line in lines.items()], ["", "value [95 %]"], "numbers")
+    return head + side_by_side([told, _confusion_html(confusion, whose)])
 
 
 def _confusion_html(confusion: pd.DataFrame, whose: str) -> str:
     if confusion.empty:
         return f"<p>No option was taken for another one: {escape(whose)}.</p>"
-    several = "modality" in confusion and confusion["modality"].nunique() > 1
-    lines = [
-        [escape(row["gold_text"], 200), escape(row["predicted_text"], 200), f"{row['taken']} of {row['offered']}",
-         _share(row["share"], row["low"], row["high"]), _share(row["chance"])]
-        + ([escape(row["modality"])] if several else [])
-        for row in confusion.to_dict("records")
-    ]  # fmt: skip
+    several, lines = confusion["modality"].nunique() > 1, []
+    for row in confusion.to_dict("records"):
+        shares = percent(row["share"], row["low"], row["high"]), percent(row["chance"])
+        said = [escape(row[name], 200) for name in ("gold_text", "predicted_text")]
+        said += [
+            f"{row['taken']} of {row['offered']}",
+            *(f'<span class="mk-number">{share}</span>' for share in shares),
+        ]
+        lines.append([*said, escape(row["modality"])] if several else said)
     columns = ["gold", "taken for", "answers", "share [95 %]", "a guess", *(["modality"] if several else [])]
     return f"<p><small>taken for another option, {escape(whose)}</small></p>{table(lines, columns, 'confusion')}"
-
-
-def _share(*given: float) -> str:
-    return f'<span class="mk-number">{percent(*given)}</span>'
 
 
 def _difference(*given: float) -> str:

@@ -79,8 +79,7 @@ class Inspector(NotesPanel):
         super().__init__()
         self.answers, self.pictures, self.kind = answers, pictures, ALL
         self.shown = list(range(min(len(answers.answerers), 3 if len(answers.answerers) == 3 else 2)))
-        self.selection = np.arange(len(answers))
-        self.position = 0
+        self.selection, self.position = np.arange(len(answers)), 0
 
     # --- what the controls do -----------------------------------------------------------------------------------------
 
@@ -98,19 +97,17 @@ class Inspector(NotesPanel):
         Raises:
             DataError: if there is no such answerer, or another place than the third were left empty.
         """
-        known = range(len(self.answers.answerers))
-        if answerer not in known and not (answerer is None and place == 2):
-            raise DataError(f"there is no answerer {answerer!r}; they are numbered 0 to {known[-1]}")
-        shown = [*self.shown[:place], answerer, *self.shown[place + 1 :]]
-        self.shown = [k for k in shown if k is not None]
+        n = len(self.answers.answerers)
+        if answerer not in range(n) and not (answerer is None and place == 2):
+            raise DataError(f"there is no answerer {answerer!r}; they are numbered 0 to {n - 1}")
+        self.shown[place : place + 1] = [] if answerer is None else [answerer]
         self.select()
 
     def go(self, number: int) -> None:
         """Show a question of the selection by its number, from 1; beyond the ends the nearest one."""
         number = int(np.clip(number - 1, 0, max(0, len(self.selection) - 1)))
         if number != self.position:
-            self.position = number
-            self.fill()
+            self.change(position=number)
 
     def next(self) -> None:
         """Show the next question of the selection."""
@@ -167,12 +164,10 @@ class Inspector(NotesPanel):
 
     def status(self) -> str:
         """Return what the filters leave, and what changed between the first and the last answer, without style."""
-        words = PAIRED[1:] if len(self.shown) > 1 else SINGLE[1:]
-        counts = [f"{kind} {int(self.answers.where(kind, self.shown).sum()):,}" for kind in words]
-        return (
-            f'<p data-mk="status"><b>{len(self.selection):,}</b> of {len(self.answers):,} questions · '
-            f"in all: {', '.join(counts)}</p>"
-        )
+        words = [word for word in self.kinds() if word not in (ALL, NOTED)]
+        counts = ", ".join(f"{word} {int(self.answers.where(word, self.shown).sum()):,}" for word in words)
+        left = f"<b>{len(self.selection):,}</b> of {len(self.answers):,} questions"
+        return f'<p data-mk="status">{left} · in all: {counts}</p>'
 
     def static(self) -> str:
         place = f"<p><small>question {self.position + 1:,} of {len(self.selection):,}</small></p>"
@@ -185,16 +180,12 @@ class Inspector(NotesPanel):
     # --- the controls -------------------------------------------------------------------------------------------------
 
     def build(self) -> Box:
-        heard, names = self.heard, [(one.name, k) for k, one in enumerate(self.answers.answerers)]
-        places = [
-            choose(
-                hook.removeprefix("show-"),
-                [*names, ("none", _NOBODY)] if place == 2 else names,
-                heard(lambda answerer, place=place: self.show(place, None if answerer == _NOBODY else answerer)),
-                hook=hook,
-            )
-            for place, hook in enumerate(self._places())
-        ]
+        heard, places = self.heard, []
+        names = [(one.name, k) for k, one in enumerate(self.answers.answerers)]
+        for place, hook in enumerate(self._places()):
+            show = heard(lambda answerer, place=place: self.show(place, None if answerer == _NOBODY else answerer))
+            some = [*names, ("none", _NOBODY)] if place == 2 else names
+            places.append(choose(hook.removeprefix("show-"), some, show, hook=hook))
         there = (in_order(column, self.answers.column(column)) for column in ("modality", "task"))
         filters = choose("show", self.kinds(), heard(self.choose_kind), hook="kind"), *self.filters(*there, "search")
         at = number("question", heard(self.go), hook="number", low=1, high=1, value=1)

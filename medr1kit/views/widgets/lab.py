@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from medr1kit.formats import FORMATS, THINK_BEFORE, ResponseFormat, format_named
+from medr1kit.formats import FORMATS, THINK_BEFORE, Parsed, ResponseFormat, format_named
 from medr1kit.rewards import Explanation, concluded_option, explain_reward
 from medr1kit.views.html import escape, page, table
 from medr1kit.views.widgets.base import Panel, choose, row, shows, stack, write
@@ -71,8 +71,7 @@ class RewardLab(Panel):
     def type(self, text: str) -> None:
         """Take another completion."""
         if text != self.text:
-            self.text = text
-            self.fill()
+            self.change(text=text)
 
     def choose_example(self, name: str) -> None:
         """Take one of the near misses as the completion; "(your own)" leaves what stands there."""
@@ -82,13 +81,11 @@ class RewardLab(Panel):
         """Ask for another format; a near miss that stands in the field is written in it."""
         example = {text: key for key, text in self.examples().items()}.get(self.text)
         self.format = format_named(name)
-        self.text = self.examples().get(example, self.text)
-        self.fill()
+        self.change(text=self.examples().get(example, self.text))
 
     def choose_gold(self, letter: str) -> None:
         """Make another option the gold one; the completion stays."""
-        self.gold = letter
-        self.fill()
+        self.change(gold=letter)
 
     def examples(self) -> dict[str, str]:
         """Return the near misses for this format, gold and options."""
@@ -105,10 +102,8 @@ class RewardLab(Panel):
     @property
     def frame(self) -> pd.DataFrame:
         """The near misses with their pay: ``example``, ``completion`` and one column a reward."""
-        rows = [
-            {"example": name, "completion": text} | self._explained(text).rewards
-            for name, text in self.examples().items()
-        ]
+        near = self.examples()
+        rows = [{"example": name, "completion": near[name]} | self._explained(near[name]).rewards for name in near]
         frame = pd.DataFrame(rows, dtype=object)  # half of a pair of characters is no text for pandas
         return frame.astype(dict.fromkeys(frame.columns[2:], float))
 
@@ -119,8 +114,8 @@ class RewardLab(Panel):
             for letter, text in zip(LETTERS, self.options)
         )
         rows = [
-            (escape(r.reward), paid(r.paid), escape(r.reason, 300), paid(r.reference), escape(r.reference_reason, 300))
-            for r in self.rewards.itertuples()
+            (escape(name), paid(ours), escape(why, 300), paid(theirs), escape(their_why, 300))
+            for name, ours, why, theirs, their_why in self.rewards.itertuples(index=False)
         ]
         return (
             f'<p data-mk="options"><small>{escape(self.format.name)}</small> {options}</p>'
@@ -129,17 +124,11 @@ class RewardLab(Panel):
         )
 
     def static(self) -> str:
-        frame = self.frame
-        names = list(frame)[2:]
-        rows = [
-            (
-                escape(line["example"]),
-                f"<code>{escape(line['completion'], 200)}</code>",
-                *(_pay(line, n) for n in names),
-            )
-            for line in frame.astype(object).where(frame.notna(), None).to_dict("records")
-        ]
-        near = f"<h4>Near misses</h4>{table(rows, ('', 'completion', *names), 'near-misses')}"
+        rows = []
+        for name, text in self.examples().items():
+            pay = self._explained(text).rewards
+            rows.append([escape(name), f"<code>{escape(text, 200)}</code>", *(_pay(pay, reward) for reward in pay)])
+        near = f"<h4>Near misses</h4>{table(rows, ('', 'completion', *pay), 'near-misses')}"
         near += "<p><small>≠ the reference pays otherwise than medr1kit</small></p>"
         return page(self.html() + near, "lab")
 
@@ -157,28 +146,20 @@ class RewardLab(Panel):
         format = choose("format", list(FORMATS), heard(self.choose_format), hook="format")
         gold = choose("gold", letters, heard(self.choose_gold), hook="gold")
         example = choose("near miss", [OWN], heard(self.choose_example), hook="example")
-        return stack(
-            row(format, gold, example), write("completion", heard(self.type), hook="text", lines=4), shows("main")
-        )
+        text = write("completion", heard(self.type), hook="text", lines=4)
+        return stack(row(format, gold, example), text, shows("main"))
 
     def state(self) -> dict[str, Any]:
         examples = self.examples()
         example = next((name for name, text in examples.items() if text == self.text), OWN)
-        return {
-            "format": self.format.name,
-            "gold": self.gold,
-            "example": {"options": (OWN, *examples), "value": example},
-            "text": self.text,
-            "main": self.html(),
-        }
+        state = {"format": self.format.name, "gold": self.gold, "text": self.text, "main": self.html()}
+        return state | {"example": {"options": (OWN, *examples), "value": example}}
 
 
-def _pay(line: dict, name: str) -> str:
+def _pay(rewards: dict[str, float | None], name: str) -> str:
     """A cell of the near misses; where the reference pays otherwise than we do, it says so."""
-    ours = line.get(name.removeprefix("reference "))
-    if name.startswith("reference") and line[name] != ours:
-        return f'<b class="mk-warn" data-mk="differs">{paid(line[name])} ≠</b>'
-    return paid(line[name])
+    differs = rewards[name] != rewards[name.removeprefix("reference ")]
+    return f'<b class="mk-warn" data-mk="differs">{paid(rewards[name])} ≠</b>' if differs else paid(rewards[name])
 
 
 def near_misses(format: ResponseFormat, gold: str, options: Sequence[str]) -> dict[str, str]:
@@ -192,8 +173,8 @@ def near_misses(format: ResponseFormat, gold: str, options: Sequence[str]) -> di
     >>> near_misses(THINK_BEFORE, "B", ["cyst", "mass"])["letter and text"]
     '<think>A mass is seen.</think><answer>B) mass</answer>'
     """
-    right, wrong = options[LETTERS.index(gold)], next(text for text, key in zip(options, LETTERS) if key != gold)
-    other = LETTERS[list(options).index(wrong)] if options.count(wrong) == 1 else next(k for k in LETTERS if k != gold)
+    other = "B" if gold == "A" else "A"
+    right, wrong = (options[LETTERS.index(letter)] for letter in (gold, other))
     thought = f"A {right} is seen."
 
     def written(answer: str, rationale: str = thought) -> str:
@@ -218,11 +199,11 @@ def near_misses(format: ResponseFormat, gold: str, options: Sequence[str]) -> di
         "nothing": "",
     }
     if "think" in format.blocks:
-        flipped = [f"<think>{thought}</think>", f"<answer>{gold}</answer>"]
+        blocks = [f"<think>{thought}</think>", f"<answer>{gold}</answer>"]
         examples |= {
             "a second block before the thinking": f"<answer>{gold}</answer>" + written(other),
             "empty thinking": written(gold, ""),
-            "blocks in the other order": "".join(flipped[:: -1 if format.blocks[0] == "think" else 1]),
+            "blocks in the other order": "".join(blocks[:: -1 if format.blocks[0] == "think" else 1]),
             "thinking not closed": written(gold).replace("</think>", ""),
             "answer inside the thinking": f"<think>{thought} <answer>{gold}</answer></think>",
             "thinking that concludes otherwise": written(gold, f"Not a {right} but a {wrong}."),
@@ -235,33 +216,26 @@ def reward_table(text: str, format: ResponseFormat, gold: str, options: Sequence
     """Return what a completion is paid and why, ours beside the reference's; columns as :attr:`RewardLab.rewards`."""
     explained = explain_reward(text, gold, format=format, options=list(options))
     parsed, earned = explained.parsed, explained.rewards
-    concluded = concluded_option(parsed, list(options))
+    repeated = f"{-earned['repetition']:.0%} of the three-word sequences have occurred before"
     reasons = {
         "accuracy": f"{parsed.reason}; the gold is {gold}",
         "format": parsed.fault or "the form is kept",
-        "agreement": _agreement(concluded, parsed.answer),
-        "repetition": "no three words in a row occur twice"
-        if earned["repetition"] == 0
-        else f"{-earned['repetition']:.0%} of the three-word sequences have occurred before",
+        "agreement": _agreement(parsed, options),
+        "repetition": repeated if earned["repetition"] else "no three words in a row occur twice",
     }
-    theirs = {
-        "accuracy": _reference_accuracy(text, gold),
-        "format": _reference_format(earned.get("reference format"), format),
-    }
-    rows = [
-        (name, earned[name], reason, earned.get(f"reference {name}"), theirs.get(name, "it has no such reward"))
-        for name, reason in reasons.items()
-    ]
+    theirs = dict.fromkeys(reasons, "it has no such reward") | {"accuracy": _reference_accuracy(text, gold)}
+    theirs["format"] = _reference_format(earned.get("reference format"), format)
+    rows = [(name, earned[name], reasons[name], earned.get(f"reference {name}"), theirs[name]) for name in reasons]
     columns = ["reward", "paid", "reason", "reference", "reference_reason"]
-    return pd.DataFrame(rows, columns=columns, dtype=object).replace({float("nan"): None})
+    return pd.DataFrame(rows, columns=columns, dtype=object)
 
 
-def _agreement(concluded: str | None, answer: str | None) -> str:
-    if answer is None:
+def _agreement(parsed: Parsed, options: Sequence[str]) -> str:
+    if parsed.answer is None:
         return "does not apply: no answer was read"
-    if concluded is None:
+    if (concluded := concluded_option(parsed, options)) is None:
         return "does not apply: the thinking names no single option"
-    return f"the thinking ends with option {concluded}, the answer is {answer}"
+    return f"the thinking ends with option {concluded}, the answer is {parsed.answer}"
 
 
 def _reference_accuracy(text: str, gold: str) -> str:

@@ -1,11 +1,19 @@
-"""A question and the answers to it as HTML: image, stem, options with the gold one, and a card an answerer."""
+"""A question and the answers to it as HTML: image, stem, options with the gold one, and what was said.
+
+That is a card an answerer, where answers are compared; or a row a completion, where a training step sampled a group of
+them, with what each was paid and is worth.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pandas as pd
+
 from medr1kit.results.answers import Answerer, Answers
-from medr1kit.views.html import escape, side_by_side
+from medr1kit.results.numbers import number
+from medr1kit.results.tables import ROLLOUTS
+from medr1kit.views.html import badge, escape, side_by_side, table
 from medr1kit.views.pictures import Pictures
 from medr1kit.views.widgets.completion import completion_html, option_text
 from medr1kit.vqa import LETTERS
@@ -20,15 +28,8 @@ def answer_html(one: Answerer, reply: dict | None) -> str:
     """
     if reply is None:
         return f"<h4>{escape(one.name, 200)}</h4><p><em>not answered</em></p>"
-    return completion_html(
-        reply["text"],
-        one.format,
-        gold=reply["answer"],
-        options=list(reply["options"]),
-        image_id=str(reply["image_id"]),
-        name=one.name,
-        recorded=reply,
-    )
+    asked = {"gold": reply["answer"], "options": list(reply["options"]), "image_id": str(reply["image_id"])}
+    return completion_html(reply["text"], one.format, name=one.name, recorded=reply, **asked)
 
 
 def answered_html(answers: Answers, question: int, some: Sequence[Answerer], pictures: Pictures) -> str:
@@ -54,19 +55,71 @@ def question_html(asked: dict, chosen: dict[str, object], pictures: Pictures) ->
         chosen: name of an answerer -> the letter that was read.
         pictures: where the image comes from.
     """
-    items = []
+    items, gold = [], '<li class="mk-gold" data-mk="gold"><b>{}</b> ✓ gold'
     for letter, _ in zip(LETTERS, asked["options"]):
-        by = [escape(name, 80) for name, said in chosen.items() if said == letter]
-        tail = f" <small>← {', '.join(by)}</small>" if by else ""
-        start, end = (
-            ('<li class="mk-gold" data-mk="gold"><b>', "</b> ✓ gold") if letter == asked["answer"] else ("<li>", "")
-        )
-        items.append(f"{start}{option_text(letter, asked['options'])}{end}{tail}</li>")
-    labels = " · ".join(
-        escape(asked[key], 120) for key in ("id", "modality", "task") if isinstance(asked.get(key), str)
-    )
+        by = ", ".join(escape(name, 80) for name, said in chosen.items() if said == letter)
+        item = (gold if letter == asked["answer"] else "<li>{}").format(option_text(letter, asked["options"]))
+        items.append(item + (f" <small>← {by}</small></li>" if by else "</li>"))
+    named = [asked[key] for key in ("id", "modality", "task") if isinstance(asked.get(key), str)]
+    labels = " · ".join(escape(name, 120) for name in named)
     return (
         f'<div class="mk-head"><figure>{pictures.html(asked)}</figure><div><small data-mk="id">{labels}</small>'
         f'<p data-mk="question"><b>{escape(asked["question"])}</b></p><ul data-mk="options">{"".join(items)}</ul>'
         "</div></div>"
     )
+
+
+def groups_of(rows: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return the groups of a step: neighbouring rows about one question, numbered upwards.
+
+    A group that dynamic sampling replaced stands apart from one about the same question that was used.
+    """
+    if rows.empty:
+        return []
+    keys = [name for name in ("id", "question", "used") if name in rows]
+    changed = rows[keys].astype(str).ne(rows[keys].astype(str).shift()).any(axis=1)
+    place = pd.to_numeric(rows["rollout"])
+    return [group for _, group in rows.groupby((changed | place.le(place.shift())).cumsum().to_numpy())]
+
+
+def _replaced(rows: pd.DataFrame) -> bool:
+    return "used" in rows and rows["used"].eq(False).all()
+
+
+def label_of(rows: pd.DataFrame, place: int, n: int) -> str:
+    """Return a group's name in a list of n: its question, and how many of its completions are right."""
+    right = int((rows["predicted"] == rows["answer"]).sum())
+    what = rows["id"].iloc[0] if pd.notna(rows["id"].iloc[0]) else rows["question"].iloc[0]
+    replaced = ", replaced" if _replaced(rows) else ""
+    return f"{place + 1} of {n}: {str(what)[:60]}, {right} of {len(rows)} right{replaced}"
+
+
+def group_html(rows: pd.DataFrame, pictures: Pictures) -> str:
+    """Return one group: image, question, and what each completion said, was paid and is worth.
+
+    Args:
+        rows: the completions of one question.
+        pictures: where its image comes from.
+    """
+    first = rows.iloc[0].to_dict()
+    rewards = [column for column in rows if column not in ROLLOUTS]
+    sums = rows[rewards].sum(axis=1)
+    said = f"rewards summed: mean {number(sums.mean())}, from {number(sums.min())} to {number(sums.max())}"
+    if _replaced(rows):
+        said += " " + badge("replaced by dynamic sampling: not trained on", "warn")
+    elif rows["advantage"].eq(0).all():
+        said += " " + badge("every advantage is 0: nothing is learned from this group", "warn")
+    columns = ["", "completion", "read as", *(name.replace("_", " ") for name in rewards), "advantage", "tokens"]
+    body = [_completion(row, rewards) for row in rows.to_dict("records")]
+    asked = first | {"image_id": first["id"], "options": first.get("options") or []}
+    return f'{question_html(asked, {}, pictures)}<p data-mk="rewards">{said}</p>{table(body, columns, "completions")}'
+
+
+def _completion(row: dict, rewards: list[str]) -> list[str]:
+    mark, kind = ("right", "good") if row["predicted"] == row["answer"] else ("wrong", "bad")
+    read = badge("not read", "warn") if pd.isna(row["predicted"]) else badge(row["predicted"], kind)
+    cut = " " + badge("cut off", "warn") if row.get("truncated") is True else ""
+    text = f'<div class="mk-text" dir="auto" tabindex="0">{escape(row["text"])}</div>'
+    numbers = [*(number(row[name]) for name in rewards), number(row["advantage"], sign=True)]
+    says = [escape(row["rollout"]), text, f"{read} <small>{mark}</small>", *map(escape, numbers)]
+    return [*says, f"{escape(row['n_tokens'])}{cut}"]

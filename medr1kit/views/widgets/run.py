@@ -28,7 +28,7 @@ from medr1kit.views.html import badge, escape, page, table
 from medr1kit.views.pictures import Pictures
 from medr1kit.views.widgets.base import Panel, choose, press, row, shows, slide, stack, steps, tick
 from medr1kit.views.widgets.curves import curve
-from medr1kit.views.widgets.groups import group_html, groups_of, label_of
+from medr1kit.views.widgets.question import group_html, groups_of, label_of
 from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ipywidgets import Box
 
 _PATIENCE = 600  # seconds without news after which a run that did not end is taken for a killed one
+_EXTRAS = ("watch/alarms", "entropy", "grad_norm")  # what is drawn beside the curves at first, where it was logged
 _WATCHED = ("well_formed", "accuracy", "repetition", "several_answers", "truncated", "top_letter")
 
 
@@ -92,8 +93,7 @@ class RunPanel(Panel):
     def choose_group(self, group: int | None) -> None:
         """Show a group of the step, counted from 0; beyond the last comes the first."""
         with self._lock:
-            self.group = 0 if group is None or not self._groups else group % len(self._groups)
-            self.fill()
+            self.change(group=0 if group is None or not self._groups else group % len(self._groups))
 
     def next_group(self) -> None:
         """Show the group after this one."""
@@ -105,8 +105,7 @@ class RunPanel(Panel):
 
     def choose_extra(self, column: str) -> None:
         """Draw another column of the metrics beside the curves."""
-        self.extra = column
-        self.fill()
+        self.change(extra=column)
 
     def refresh(self) -> bool:
         """Read what the run has written since the last look; return whether there was anything.
@@ -129,8 +128,11 @@ class RunPanel(Panel):
         last = self.step == self.steps[-1]
         self._run = load_run(self._path)
         self.metrics = metrics_of(self._run)
-        self.steps = self._all_steps()
-        self.extra = self.extra or _first_extra(self.metrics)
+        numbers = self.metrics.apply(pd.to_numeric, errors="coerce").dropna(axis=1, how="all")
+        logged = numbers["step"].dropna().astype(int) if "step" in numbers else []
+        self.steps = sorted({*logged, *self._rollouts.steps}) or [0]
+        self._columns = [column for column in numbers if column != "step"]
+        self.extra = self.extra or next((column for column in _EXTRAS if column in self._columns), None)
         if last or not self.steps[0] <= self.step <= self.steps[-1]:
             self.step, self.group = self.steps[-1], 0
         self._read_groups()
@@ -138,8 +140,7 @@ class RunPanel(Panel):
     def follow(self, on: bool) -> None:
         """Look for news every few seconds, or no more. It ends by itself with the run, or when the panel is closed."""
         self._stop.set()
-        self.following = on
-        self.fill()
+        self.change(following=on)
         if on:
             self._stop, self._news = threading.Event(), time.monotonic()
             arguments = (weakref.ref(self), self._stop, self.every)
@@ -151,8 +152,7 @@ class RunPanel(Panel):
             self._news = time.monotonic()
         if self.growing and time.monotonic() - self._news < _PATIENCE:
             return True
-        self.following = False
-        self.fill()
+        self.change(following=False)
         return False
 
     def close(self) -> None:
@@ -165,8 +165,8 @@ class RunPanel(Panel):
     def build(self) -> Box:
         heard, first, last = self.heard, self.steps[0], self.steps[-1]
         slider = slide("step", heard(self.go_to), hook="step", low=first, high=last, value=self.step)
-        groups = choose("group", [("–", None)], heard(self.choose_group), hook="group")
-        groups.layout.width = slider.layout.width = "min(34em, 100%)"
+        slider.layout.width = "min(34em, 100%)"
+        groups = choose("group", [("–", None)], heard(self.choose_group), hook="group", width="min(34em, 100%)")
         more = choose("also draw", ["–"], heard(self.choose_extra), hook="extra")
         look = press("look again", heard(self.refresh), hook="refresh", tip="read what the run has written since")
         follow = tick(f"look every {self.every:g} s", heard(self.follow), hook="follow")
@@ -176,7 +176,7 @@ class RunPanel(Panel):
         )  # fmt: skip
 
     def state(self) -> dict[str, Any]:
-        columns = _columns(self.metrics) or ["–"]
+        columns = self._columns or ["–"]
         return {
             "step": {"min": self.steps[0], "max": self.steps[-1], "value": self.step},
             "group": {"options": self._labels() or [("–", None)], "value": self.group if self._groups else None},
@@ -192,11 +192,12 @@ class RunPanel(Panel):
             super().fill()
 
     def static(self) -> str:
-        shown, labels = self.state(), self._labels()
-        items = "".join(f"<li>{escape(label)}</li>" for label, _ in labels)
-        groups = f"<details><summary>all groups of the step</summary><ul>{items}</ul></details>" if items else ""
-        heading = f"<h4>step {self._sampled_at}, group {escape(labels[self.group][0])}</h4>" if items else ""
-        return page(f"{shown['about']}{shown['curves']}{groups}{heading}{shown['completions']}", "run")
+        shown, labels, groups = self.state(), [escape(label) for label, _ in self._labels()], ""
+        if labels:
+            items = "".join(f"<li>{label}</li>" for label in labels)
+            groups = f"<details><summary>all groups of the step</summary><ul>{items}</ul></details>"
+            groups += f"<h4>step {self._sampled_at}, group {labels[self.group]}</h4>"
+        return page(f"{shown['about']}{shown['curves']}{groups}{shown['completions']}", "run")
 
     def summary(self) -> str:
         sampled = f"{len(self._rollouts.steps)} of them with completions" if self._rollouts.steps else "no completions"
@@ -214,37 +215,32 @@ class RunPanel(Panel):
 
     def _group_html(self) -> str:
         if not self._groups:
-            return (
-                "<p>No completions: supervised training samples none, and a run killed in its first step has none.</p>"
-            )
-        earlier = ""
-        if self._sampled_at != self.step:
-            earlier = f"<p>Step {self.step} sampled nothing; these are of step {self._sampled_at}.</p>"
-        return earlier + group_html(self._groups[self.group], self._pictures)
+            why = "supervised training samples none, and a run killed in its first step has none"
+            return f"<p>No completions: {why}.</p>"
+        earlier = f"<p>Step {self.step} sampled nothing; these are of step {self._sampled_at}.</p>"
+        html = group_html(self._groups[self.group], self._pictures)
+        return html if self._sampled_at == self.step else earlier + html
 
     # --- what is read ---
 
-    def _written(self) -> tuple:
+    def _written(self) -> list[tuple]:
         """What changes on disk when the run writes: sizes and times of its tables."""
         found = []
         for name in ("run.json", "metrics.csv", "rollouts.jsonl", "rollouts.parquet"):
             with suppress(FileNotFoundError):
                 stat = (self._path / name).stat()
                 found.append((name, stat.st_size, stat.st_mtime_ns))
-        return tuple(found)
-
-    def _all_steps(self) -> list[int]:
-        logged = pd.to_numeric(self.metrics["step"], "coerce").dropna().astype(int) if "step" in self.metrics else []
-        return sorted({*logged, *self._rollouts.steps}) or [0]
+        return found
 
     def _read_groups(self) -> None:
         """The groups of the step; of the last one before it that sampled, if it did not."""
-        earlier = [step for step in self._rollouts.steps if step <= self.step] or self._rollouts.steps[:1]
-        self._sampled_at = earlier[-1] if earlier else None
-        try:
-            self._groups = [] if not earlier else groups_of(self._rollouts.at(earlier[-1]))
-        except DataError as error:
-            self._groups, self._rollouts.trouble = [], str(error)
+        self._groups, steps = [], self._rollouts.steps
+        if steps:
+            self._sampled_at = max((step for step in steps if step <= self.step), default=steps[0])
+            try:
+                self._groups = groups_of(self._rollouts.at(self._sampled_at))
+            except DataError as error:
+                self._rollouts.trouble = str(error)
         self.group = min(self.group, max(0, len(self._groups) - 1))
 
 
@@ -296,10 +292,6 @@ def _curves(columns: list[str]) -> list[tuple[str, dict[str, str]]]:
     return [(title, there) for title, lines in found if (there := {k: c for k, c in lines.items() if c in columns})]
 
 
-def _columns(metrics: pd.DataFrame) -> list[str]:
-    return [column for column in metrics if column != "step" and pd.to_numeric(metrics[column], "coerce").notna().any()]
-
-
 def metrics_of(run: Run) -> pd.DataFrame:
     """Return what a run has logged; a DataError says so where that cannot be read."""
     try:
@@ -308,17 +300,11 @@ def metrics_of(run: Run) -> pd.DataFrame:
         raise DataError(f"{run.path / 'metrics.csv'} cannot be read ({str(error).strip()[:200]}); mend it") from error
 
 
-def _first_extra(metrics: pd.DataFrame) -> str | None:
-    there = _columns(metrics)
-    return next((column for column in ("watch/alarms", "entropy", "grad_norm") if column in there), None)
-
-
 def step_html(metrics: pd.DataFrame, step: int) -> str:
     """Return all numbers that were logged at a step, folded."""
     logged = metrics[metrics["step"] == step] if "step" in metrics else metrics
     if logged.empty:
         return f"<p>Nothing was logged at step {step}.</p>"
     cells = [(escape(name), escape(number(value))) for name, value in logged.iloc[-1].items() if not pd.isna(value)]
-    return (
-        f"<details><summary>all numbers of step {step}</summary>{table(cells, ['column', 'value'], 'step')}</details>"
-    )
+    numbers = table(cells, ["column", "value"], "step")
+    return f"<details><summary>all numbers of step {step}</summary>{numbers}</details>"

@@ -9,6 +9,7 @@ taken for what, and the answers themselves. Differences of two formats stand bes
 
 from __future__ import annotations
 
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -20,7 +21,7 @@ from medr1kit.results.maps import Map, cell_answers, cell_numbers, map_table, ma
 from medr1kit.results.numbers import number
 from medr1kit.views.html import escape, page, side_by_side
 from medr1kit.views.pictures import Pictures
-from medr1kit.views.widgets.base import Panel, choose, press, row, shows, stack, steps
+from medr1kit.views.widgets.base import Panel, choose, close, press, row, shows, stack, steps
 from medr1kit.views.widgets.heat import axes_of, cell_html, cells_of, map_html, published_html, short
 from medr1kit.views.widgets.question import answered_html
 
@@ -65,7 +66,7 @@ class TransferPanel(Panel):
         self._preds, self._pictures = preds, Pictures(data)
         self._slim = slim(preds)
         self.maps = maps_of(self._slim)
-        self._tables: dict[Map, pd.DataFrame] = {}
+        self._table = cache(partial(map_table, self._slim))
         self.value, self.train, self.test = "difference", "", ""
         self._enter(self.maps[0])
 
@@ -78,8 +79,7 @@ class TransferPanel(Panel):
 
     def choose_value(self, value: str) -> None:
         """Draw the "difference" or the "accuracy" of each cell."""
-        self.value = value
-        self.fill()
+        self.change(value=value)
 
     def choose_cell(self, train: str, test: str) -> None:
         """Open a cell: what was trained on, and what was tested."""
@@ -94,18 +94,15 @@ class TransferPanel(Panel):
 
     def choose_kind(self, kind: str) -> None:
         """Keep the answers of the cell that are "fixed", "broken", "both wrong", …"""
-        self.kind, self.place = kind, 0
-        self.fill()
+        self.change(kind=kind, place=0)
 
     def next_answer(self) -> None:
         """Show the next answer of the cell; after the last comes the first."""
-        self.place = (self.place + 1) % max(1, len(self._chosen()))
-        self.fill()
+        self.change(place=(self.place + 1) % max(1, len(self._chosen())))
 
     def previous_answer(self) -> None:
         """Show the answer before."""
-        self.place = (self.place - 1) % max(1, len(self._chosen()))
-        self.fill()
+        self.change(place=(self.place - 1) % max(1, len(self._chosen())))
 
     @property
     def table(self) -> pd.DataFrame:
@@ -119,16 +116,12 @@ class TransferPanel(Panel):
 
         self._drawn, self._buttons, self._frames = None, {}, {}
         heard, names = self.heard, [(one.name, place) for place, one in enumerate(self.maps)]
-        which = choose("map", names, heard(self.choose_map), hook="map-choice")
-        which.layout.width = "min(40em, 100%)"
+        which = choose("map", names, heard(self.choose_map), hook="map-choice", width="min(40em, 100%)")
         value = choose("draw", ["difference", "accuracy"], heard(self.choose_value), hook="value")
         train = choose("trained on", [""], heard(lambda train: self.choose_cell(train, self.test)), hook="train")
         test = choose("tested on", [""], heard(lambda test: self.choose_cell(self.train, test)), hook="test")
-        ways = (("▲", "up", (-1, 0)), ("▼", "down", (1, 0)), ("◀", "left", (0, -1)), ("▶", "right", (0, 1)))
-        arrows = [
-            press(sign, heard(lambda way=way: self.move(*way)), hook=hook, tip=f"cell {hook}")
-            for sign, hook, way in ways
-        ]
+        ways = (("▲", "up", -1, 0), ("▼", "down", 1, 0), ("◀", "left", 0, -1), ("▶", "right", 0, 1))
+        arrows = [press(sign, heard(partial(self.move, *way)), hook=to, tip=f"cell {to}") for sign, to, *way in ways]
         kinds = choose("answers", ["all"], heard(self.choose_kind), hook="kind")
         return stack(
             row(which, value), shows("about"), row(GridBox([]).add_class("mk-grid"), shows("published")),
@@ -164,20 +157,14 @@ class TransferPanel(Panel):
 
     def static(self) -> str:
         drawn = map_html(self.table, self.map.by, self.value, (self.train, self.test))
-        maps = side_by_side(
-            [f"<h4>{escape(self._title())}</h4>{drawn}", *published_html(self.map, (self.train, self.test))]
-        )
+        theirs = published_html(self.map, (self.train, self.test))
+        maps = side_by_side([f"<h4>{escape(self._title())}</h4>{drawn}", *theirs])
         return page(f"{_LEGEND}{maps}{self._cell_html()}{self._answer_html()}", "transfer")
 
     def summary(self) -> str:
         rows, columns = axes_of(self.table, self.map.by)
         size = f"{len(rows)} x {len(columns)} cells, of {len(self.maps)} maps"
         return f"{self.map.name}: {size}; at {self.train} → {self.test}"
-
-    def _table(self, chosen: Map) -> pd.DataFrame:
-        if chosen not in self._tables:
-            self._tables[chosen] = map_table(self._slim, chosen)
-        return self._tables[chosen]
 
     def _enter(self, chosen: Map) -> None:
         rows, columns = axes_of(self._table(chosen), chosen.by)
@@ -199,25 +186,19 @@ class TransferPanel(Panel):
         self.map, self.train, self.test, self.kind, self.place = chosen, train, test, "all", 0
 
     def _chosen(self) -> list[int]:
-        if self._answers is None:
-            return []
-        return self._answers.where(self.kind, range(len(self._answers.answerers))).nonzero()[0].tolist()
+        shown = range(len(self._answers.answerers)) if self._answers else ()
+        return self._answers.where(self.kind, shown).nonzero()[0].tolist() if shown else []
 
     def _lay_out(self) -> None:
         """A button a cell; those of the map before are closed with their styles, because ipywidgets would keep them."""
         from ipywidgets import Button, Label, Layout
 
         grid, (_, columns) = self.controls["grid"], axes_of(self.table, self.map.by)
-        for old in grid.children:
-            old.style.close()
-            old.close()
-        for layout in self._frames.values():
-            layout.close()
+        close(*grid.children, *self._frames.values())
         ink = "var(--jp-content-font-color1, currentColor)"  # of the page: a button's own is white on dark colours
         borders = {"chosen": f"4px double {ink}", "diagonal": f"2px solid {ink}", "other": "0"}
-        self._frames = {
-            name: Layout(width="auto", height="2.4em", margin="1px", border=border) for name, border in borders.items()
-        }
+        size = {"width": "auto", "height": "2.4em", "margin": "1px"}
+        self._frames = {name: Layout(**size, border=border) for name, border in borders.items()}
         named, choose_cell = self._frames.setdefault("name", Layout(width="auto")), self.heard(self.choose_cell)
         parts: list[Any] = [Label(name, layout=named) for name in ("trained ↓ tested →", *map(short, columns))]
         self._drawn, self._buttons = (self.map, self.value), {}
@@ -234,8 +215,7 @@ class TransferPanel(Panel):
         grid.children = parts
 
     def _title(self) -> str:
-        drawn = "accuracy (%)" if self.value == "accuracy" else "difference in points"
-        return f"{self.map.name}: {drawn}"
+        return f"{self.map.name}: {'accuracy (%)' if self.value == 'accuracy' else 'difference in points'}"
 
     def _cell_html(self) -> str:
         return cell_html(self.train, self.test, self._numbers, self._confusion, self.map.formats, self._seed)
