@@ -41,7 +41,7 @@ def report(argv: list[str]) -> None:
 def _so_far(root: Path):
     """What a study has finished, read from its cells."""
     from medr1kit.study.results import provenance, read_predictions
-    from medr1kit.views.page.source import study_source
+    from medr1kit.views.page import study_source
 
     study = read_study(root / STUDY_FILE)
     preds = read_predictions(study, root)

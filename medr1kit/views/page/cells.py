@@ -15,7 +15,7 @@ from medr1kit.progress import progress
 from medr1kit.results.answers import Answers
 from medr1kit.results.errors.kinds import describe
 from medr1kit.results.errors.letters import confusion_table
-from medr1kit.results.maps import Map, cell_answers, cell_numbers, map_table, maps_of, slim
+from medr1kit.results.maps import Map, cell_answers, map_table, maps_of, slim
 from medr1kit.results.tables import WHO
 from medr1kit.views.html import escape, side_by_side
 from medr1kit.views.page.page import button, pack, section, select
@@ -25,6 +25,8 @@ from medr1kit.vqa import DataError
 CONFUSIONS = 6
 """Confusions that are shown of a cell, as in the widget."""
 
+_DRAWN = ("difference", "accuracy")
+_KINDS = ("fixed", "broken", "both wrong", "both right", "all")
 _LEGEND = (
     "Rows: what was trained on; columns: what was tested. ? may be chance (p above 0.05, corrected for the whole map); "
     "– nothing to compare with; thick frame: the same modality or task. A cell opens: its numbers, what was taken for "
@@ -39,7 +41,7 @@ def maps_section(preds: pd.DataFrame, answers: Answers) -> tuple[str, list[dict[
         preds: all predictions.
         answers: the answerers of the reader, to which a cell leads.
     """
-    rows, maps = slim(preds), []
+    rows = slim(preds)
     try:
         maps = maps_of(rows)
     except DataError:  # no model was trained on one modality or task
@@ -60,11 +62,9 @@ def maps_section(preds: pd.DataFrame, answers: Answers) -> tuple[str, list[dict[
         names.append(one.name)
     if not names:
         return "", []
-    values = [str(number) for number in range(len(names))]
-    draw = select("draw", "draw", ["difference", "accuracy"])
-    which = select("map", "map", names, values)
+    controls = select("map", "map", names, range(len(names))) + select("draw", "draw", _DRAWN)
     body = (
-        f'<p><small>{escape(_LEGEND)}</small></p><div class="controls">{which}{draw}</div>'
+        f'<p><small>{escape(_LEGEND)}</small></p><div class="controls">{controls}</div>'
         f'{"".join(refused)}{"".join(shown)}<div data-mk="cell" aria-live="polite"></div>'
         '<div class="controls" data-mk="examples" hidden>'
         f"<span>in the reader:</span>{''.join(button(kind, kind) for kind in _KINDS)}</div>"
@@ -72,22 +72,19 @@ def maps_section(preds: pd.DataFrame, answers: Answers) -> tuple[str, list[dict[
     return section("maps", "Transfer, cell by cell", body), cells
 
 
-_KINDS = ("fixed", "broken", "both wrong", "both right", "all")
-
-
 def _drawn(one: Map, table: pd.DataFrame) -> str:
     """A map as differences and, hidden, as accuracies; the published one beside it where there is one."""
     two = [
         f'<div data-draw="{value}"{" hidden" if value == "accuracy" else ""}>{map_html(table, one.by, value)}</div>'
-        for value in ("difference", "accuracy")
+        for value in _DRAWN
     ]
     return side_by_side([f"<h4>{escape(one.name)}</h4>{''.join(two)}", *published_html(one)])
 
 
 def _cells(preds: pd.DataFrame, rows: pd.DataFrame, one: Map, table: pd.DataFrame, numbers: dict) -> dict[str, Any]:
     """Each cell's HTML, the numbers of its answerers in the reader, and their names; by "train → test"."""
-    facts = [cell_numbers(table, one, train, test) for train, test in zip(table[one.train], table[one.by])]
-    sides = [cell_answers(rows, one, cell) for cell in facts]
+    facts, asked = table.to_dict("records"), rows[["id", "seed"]]
+    sides = [cell_answers(asked, one, cell) for cell in facts]
     confusions = _confusions(preds, [places[-1] for places, _, _ in sides])
     found = {}
     for number, (cell, (places, names, seed)) in enumerate(zip(facts, sides)):
@@ -95,6 +92,8 @@ def _cells(preds: pd.DataFrame, rows: pd.DataFrame, one: Map, table: pd.DataFram
         confusion = confusions[confusions["cell"] == number].head(CONFUSIONS)
         who = [numbers.get(_who(preds.iloc[side[0]]), -1) for side in places]
         html = cell_html(train, test, cell, confusion, one.formats, seed)
+        if fault := cell.get("fault"):
+            html += f'<p class="mk-warn">{escape(fault)}</p>'
         found[f"{train} → {test}"] = {"html": html, "who": who, "test": test, "names": names}
     return found
 

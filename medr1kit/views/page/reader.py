@@ -113,11 +113,9 @@ def _controls(ready: Mapping[str, Any], said: str, fields: Mapping[str, str]) ->
     """The controls, and the places that the script fills."""
     names = ready["names"]
     fields = {name: f'<label class="note">{name} {field}</label>' for name, field in fields.items()}
-    places = [str(number) for number in range(len(names))]
-    choosers = [
-        select(label, label, names + ["none"] * (k > 0), places + ["-1"] * (k > 0))
-        for k, label in enumerate(("first", "second", "third")[: len(names)])
-    ]
+    choosers = [select("first", "first", names, range(len(names)))]
+    for name in ("second", "third")[: len(names) - 1]:
+        choosers.append(select(name, name, [*names, "none"], [*range(len(names)), -1]))
     top = fields.pop("reader", "".join(choosers))
     filters = [select("kind", "show", ready["kinds"]["paired" if len(names) > 1 else "single"])]
     for name in ready["filters"]:
