@@ -155,18 +155,14 @@ def _study_of(root: Path) -> Study:
 
 def _status(flags: argparse.Namespace) -> None:
     grid = _study_of(flags.output)
-    try:
+    over = "\033[H\033[J" if flags.watch and sys.stdout.isatty() else ""  # the one before it
+    with suppress(KeyboardInterrupt):
         while True:
             table = status_table(flags.output, grid.cells)
-            text = describe(grid.name, table)
-            if not flags.watch:
-                return print(text)
-            print("\033[H\033[J" + text if sys.stdout.isatty() else text, flush=True)
-            if not table["state"].isin(("running", "waiting")).any():
-                return None
+            print(over + describe(grid.name, table), flush=True)
+            if not flags.watch or not table["state"].isin(("running", "waiting")).any():
+                return
             time.sleep(2)
-    except KeyboardInterrupt:
-        return None
 
 
 def _tables(flags: argparse.Namespace) -> None:
@@ -178,26 +174,24 @@ def _tables(flags: argparse.Namespace) -> None:
 # --- how far it is ----------------------------------------------------------------------------------------------------
 
 
-def status_table(root: Path, cells: Sequence[Cell], now: datetime | None = None) -> pd.DataFrame:
+def status_table(root: Path, cells: Sequence[Cell]) -> pd.DataFrame:
     """Return a row a cell, in the order of the study.
 
     Args:
         root: the study's folder.
         cells: the study's cells.
-        now: for the seconds of running cells; the present if None.
 
     Returns:
         ``name, train_by, trained_on, method, format, seed, state, why`` ("changed", "interrupted"), ``seconds`` (from
         start to end, or so far), ``step``, ``steps``, ``reward`` (last logged) and ``answered`` (test questions) of
         running cells, and ``error``.
     """
-    now = now or datetime.now().astimezone()
-    rows = []
+    now, rows = datetime.now().astimezone(), []
     for cell in cells:
         state = state_of(root, cell)
         row = {name: getattr(cell, name) for name in ("name", "train_by", "trained_on", "method", "format", "seed")}
-        row |= {"state": state.state, "why": state.why, "seconds": None, "error": None}
-        row |= dict.fromkeys(("step", "steps", "reward", "answered"))
+        row |= {"state": state.state, "why": state.why}
+        row |= dict.fromkeys(("seconds", "error", "step", "steps", "reward", "answered"))
         if state.state != "waiting":
             ended = now if state.state == "running" else datetime.fromisoformat(state.record.get("ended", str(now)))
             started = datetime.fromisoformat(state.record.get("started", str(ended)))
@@ -230,28 +224,22 @@ def seconds_left(table: pd.DataFrame, workers: int) -> float | None:
         table: from :func:`status_table`.
         workers: cells that run at the same time.
     """
-    done = table[table["state"] == "done"]
-    if done.empty:
+    done = table["seconds"].where(table["state"] == "done")
+    if done.isna().all():
         return None
-    expected = pd.Series(done["seconds"].mean(), index=table.index)
-    for keys in (["method"], ["method", "format"]):
-        means = done.groupby(keys)["seconds"].mean().rename("mean").reset_index()
-        known = table[keys].merge(means, on=keys, how="left")["mean"].set_axis(table.index)
-        expected = known.fillna(expected)
+    alike = done.groupby([table["method"], table["format"]]).transform("mean")
+    expected = alike.fillna(done.groupby(table["method"]).transform("mean")).fillna(done.mean())
     waiting = expected[table["state"] == "waiting"].sum()
-    running = table["state"] == "running"
-    rest = (expected[running] - table.loc[running, "seconds"]).clip(lower=0)
+    rest = (expected - table["seconds"])[table["state"] == "running"].clip(lower=0)
     # The last cell does not divide: the end is no nearer than the longest rest.
-    return float(max((waiting + rest.sum()) / max(workers, 1), rest.max() if running.any() else 0.0))
+    return float(max((waiting + rest.sum()) / max(workers, 1), rest.max() if len(rest) else 0.0))
 
 
-def describe(name: str, table: pd.DataFrame, now: datetime | None = None) -> str:
+def describe(name: str, table: pd.DataFrame) -> str:
     """Return the status as text: a headline, counts by seed and method, running cells, failed cells."""
-    now = now or datetime.now().astimezone()
-    count = table["state"].value_counts()
-    parts = [headline(name, table)]
-    left = seconds_left(table, int(count.get("running", 0)))
-    if left is not None and count.get("running", 0):
+    now, parts = datetime.now().astimezone(), [headline(name, table)]
+    n_running = int((table["state"] == "running").sum())
+    if n_running and (left := seconds_left(table, n_running)) is not None:
         end = now + timedelta(seconds=left)
         day = "" if end.date() == now.date() else f"{end:%d %B} "
         parts[0] += f"; ends about {day}{end:%H:%M}, in {duration(left)}"

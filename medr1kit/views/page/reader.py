@@ -26,20 +26,11 @@ from medr1kit.views.widgets.question import answer_html, question_html
 
 NOTED = "with a note"
 _FILTERS, _TOLD = ("modality", "task", "error"), ("predicted", "correct", "well_formed")
-_REPORT = {
-    "title": "Reader",
-    "unit": "questions",
-    "kinds": {"paired": (*PAIRED, NOTED), "single": (*SINGLE, NOTED)},
-    "told": (*_TOLD, "completion"),  # of each answer that is shown, in the file
-    "save": "save the selection as CSV",
-}
-_WORKSHEET = {
-    "title": "Errors",
-    "unit": "errors",
-    "kinds": dict.fromkeys(("paired", "single"), (ALL, NOTED, "without a note")),
-    "told": (),
-    "save": "Save as CSV",
-}
+# What differs; "told" is of each answer that is shown, in the file.
+_REPORT = {"title": "Reader", "unit": "questions", "told": (*_TOLD, "completion"), "save": "save the selection as CSV"}
+_REPORT["kinds"] = {"paired": (*PAIRED, NOTED), "single": (*SINGLE, NOTED)}
+_WORKSHEET = {"title": "Errors", "unit": "errors", "told": (), "save": "Save as CSV"}
+_WORKSHEET["kinds"] = dict.fromkeys(("paired", "single"), (ALL, NOTED, "without a note"))
 
 
 def sample_ids(preds: pd.DataFrame, n: int, seed: int) -> list[str]:
