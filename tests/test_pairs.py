@@ -17,7 +17,7 @@ from test_widgets_transfer import study
 import medr1kit as mk
 from medr1kit.results.answers import Answers
 from medr1kit.results.multiplicity import flip_p, max_t
-from medr1kit.views.page.cells import maps_section
+from medr1kit.views.page.scores import maps_section
 from medr1kit.vqa import DataError
 
 TABLES = Path(__file__).parent / "tables"

@@ -4,8 +4,7 @@ The page is a single file that asks for nothing: no network, no server, no libra
 show, made by the same functions (:mod:`medr1kit.views.widgets`); a short script only sorts, chooses and shows ready
 pieces::
 
-    scores.py    tables of scores, and what each training changed, as form and as answers
-    cells.py     transfer maps, and what is behind each cell
+    scores.py    tables of scores and gains, and transfer maps with what is behind each cell
     reader.py    answers side by side, of a stated sample of questions: a study answers more than a page can hold
     worksheet.py errors for a human reader, to annotate: a page with the reader alone, or a CSV file
     steps.py     curves of a training, and its groups of completions
@@ -34,10 +33,9 @@ from medr1kit.results.answers import Answers
 from medr1kit.results.runs import Run, load_run
 from medr1kit.results.tables import check_predictions
 from medr1kit.views.html import escape, table
-from medr1kit.views.page.cells import maps_section
 from medr1kit.views.page.page import generator, page_of, section
 from medr1kit.views.page.reader import answers_section, sample_ids
-from medr1kit.views.page.scores import scores_section
+from medr1kit.views.page.scores import maps_section, scores_section
 from medr1kit.views.page.steps import steps_section
 from medr1kit.views.pictures import Gallery
 from medr1kit.views.widgets.run import metrics_of
@@ -271,9 +269,8 @@ def facts_section(source: Source) -> str:
     """Return the section that says what was run, with what."""
     now = datetime.now().astimezone().isoformat(timespec="seconds")
     facts = {**source.facts, "this page": f"written {now} by medr1kit {version('medr1kit')}"}
-    shown = table(
-        [(escape(name.replace("_", " ")), _value(value)) for name, value in facts.items()], ["", "value"], "facts"
-    )
+    rows = [(escape(name.replace("_", " ")), _value(value)) for name, value in facts.items()]
+    shown = table(rows, ["", "value"], "facts")
     if source.details:
         rows = [(escape(name), _value(value)) for name, value in source.details.items() if value is not None]
         shown += f"<details><summary>all settings</summary>{table(rows, ['setting', 'value'], 'settings')}</details>"

@@ -1,4 +1,9 @@
-"""Tables of scores: every model in every format, over all questions, by modality, by task, and against its base."""
+"""What all answers say: tables of scores and of gains, and transfer maps with what is behind each cell.
+
+A cell holds its numbers, what was taken for what, and whose answers to open. The numbers are those of
+:func:`medr1kit.explore_transfer`, which opens one cell at a time. Here all cells of a map are opened at once, so the
+confusions of its cells are counted in one go.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +12,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medr1kit.progress import progress
+from medr1kit.results.answers import Answers
 from medr1kit.results.compare import compare_all
+from medr1kit.results.errors.kinds import describe
+from medr1kit.results.errors.letters import confusion_table
+from medr1kit.results.maps import Map, cell_answers, map_table, maps_of, slim
 from medr1kit.results.numbers import interval, percent, points
 from medr1kit.results.tables import WHO, score
-from medr1kit.views.html import escape, table
-from medr1kit.views.page.page import section, select
+from medr1kit.views.html import escape, side_by_side, table
+from medr1kit.views.page.page import button, pack, section, select
+from medr1kit.views.widgets.heat import cell_html, map_html, published_html
+from medr1kit.vqa import DataError
 
-_LEGEND = (
+_SCORE_LEGEND = (
     "All answers count. Intervals are of 95 %, over questions; seeds of one training are one row. Chance is what "
     "guessing scores. A heading sorts, and sorts the other way round."
 )
@@ -25,6 +37,16 @@ _GAIN_LEGEND = (
 _GAIN_COLUMNS = (
     *("method", "format", "trained on", "tested on", "gain, points", "95 %", "by form", "by answers"),
     *("fixed", "broken", "questions", "seeds"),
+)
+CONFUSIONS = 6
+"""Confusions that are shown of a cell, as in the widget."""
+
+_DRAWN = ("difference", "accuracy")
+_KINDS = ("fixed", "broken", "both wrong", "both right", "all")
+_MAP_LEGEND = (
+    "Rows: what was trained on; columns: what was tested. ? may be chance (p above 0.05, corrected for the whole map); "
+    "– nothing to compare with; thick frame: the same modality or task. A cell opens: its numbers, what was taken for "
+    "what, and its answers."
 )
 
 
@@ -38,13 +60,12 @@ def scores_section(preds: pd.DataFrame) -> str:
         f'<div data-table="{name}"{" hidden" if number else ""}>{one}</div>'
         for number, (name, one) in enumerate(tables.items())
     )
-    search = '<label>rows with <input type="search" data-mk="filter" placeholder="grpo think-before CT"></label>'
-    return section(
-        "scores",
-        "Scores",
-        f'<p><small>{escape(_LEGEND)}</small></p><div class="controls">{select("tested", "table", tables)}{search}'
-        f'<span data-mk="filtered" role="status"></span></div>{shown}',
+    body = (
+        f'<p><small>{escape(_SCORE_LEGEND)}</small></p><div class="controls">{select("tested", "table", tables)}'
+        '<label>rows with <input type="search" data-mk="filter" placeholder="grpo think-before CT"></label>'
+        f'<span data-mk="filtered" role="status"></span></div>{shown}'
     )
+    return section("scores", "Scores", body)
 
 
 def _table(preds: pd.DataFrame, by: str | None) -> str:
@@ -113,3 +134,83 @@ def _gain(change: Any) -> list[str]:
     )
     limits = interval(change.low, change.high, "+") or "–"
     return [gain, limits, form, answers, *(f"{n:,}" for n in (change.fixed, change.broken, change.n, change.seeds))]
+
+
+# --- transfer maps ----------------------------------------------------------------------------------------------------
+
+
+def maps_section(preds: pd.DataFrame, answers: Answers) -> tuple[str, list[dict[str, Any]]]:
+    """Return the section of maps, and the packed cells of each; no section where nothing is compared with a base.
+
+    Args:
+        preds: all predictions.
+        answers: the answerers of the reader, to which a cell leads.
+    """
+    rows = slim(preds)
+    try:
+        maps = maps_of(rows)
+    except DataError:  # no model was trained on one modality or task
+        return "", []
+    numbers = {_who(one.frame.iloc[one.rows.max()]): k for k, one in enumerate(answers.answerers)}
+    shown, cells, names, refused = [], [], [], []
+    for one in progress(maps, "computing maps", unit="map"):
+        try:
+            matrix = map_table(rows, one)
+        except DataError as error:  # the other maps are shown all the same
+            refused.append(f'<p class="mk-warn">{escape(one.name)}: {escape(error)}</p>')
+            continue
+        if matrix["difference"].isna().all():
+            continue
+        shown.append(f'<div data-map="{len(names)}"{" hidden" if names else ""}>{_drawn(one, matrix)}</div>')
+        cells.append({"by": one.by, "cells": pack(_cells(preds, rows, one, matrix, numbers))})
+        names.append(one.name)
+    if not names:
+        return "", []
+    controls = select("map", "map", names, range(len(names))) + select("draw", "draw", _DRAWN)
+    body = (
+        f'<p><small>{escape(_MAP_LEGEND)}</small></p><div class="controls">{controls}</div>'
+        f'{"".join(refused)}{"".join(shown)}<div data-mk="cell" aria-live="polite"></div>'
+        '<div class="controls" data-mk="examples" hidden>'
+        f"<span>in the reader:</span>{''.join(button(kind, kind) for kind in _KINDS)}</div>"
+    )
+    return section("maps", "Transfer, cell by cell", body), cells
+
+
+def _drawn(one: Map, matrix: pd.DataFrame) -> str:
+    """A map as differences and, hidden, as accuracies; the published one beside it where there is one."""
+    two = [
+        f'<div data-draw="{value}"{" hidden" if value == "accuracy" else ""}>{map_html(matrix, one.by, value)}</div>'
+        for value in _DRAWN
+    ]
+    return side_by_side([f"<h4>{escape(one.name)}</h4>{''.join(two)}", *published_html(one)])
+
+
+def _cells(preds: pd.DataFrame, rows: pd.DataFrame, one: Map, matrix: pd.DataFrame, numbers: dict) -> dict[str, Any]:
+    """Each cell's HTML, the numbers of its answerers in the reader, and their names; by "train → test"."""
+    facts, asked = matrix.to_dict("records"), rows[["id", "seed"]]
+    sides = [cell_answers(asked, one, cell) for cell in facts]
+    confusions = _confusions(preds, [places[-1] for places, _, _ in sides])
+    found = {}
+    for number, (cell, (places, names, seed)) in enumerate(zip(facts, sides)):
+        train, test = cell[one.train], cell[one.by]
+        confusion = confusions[confusions["cell"] == number].head(CONFUSIONS)
+        who = [numbers.get(_who(preds.iloc[side[0]]), -1) for side in places]
+        html = cell_html(train, test, cell, confusion, one.formats, seed)
+        if fault := cell.get("fault"):
+            html += f'<p class="mk-warn">{escape(fault)}</p>'
+        found[f"{train} → {test}"] = {"html": html, "who": who, "test": test, "names": names}
+    return found
+
+
+def _confusions(preds: pd.DataFrame, cells: list) -> pd.DataFrame:
+    """The confusions of many cells, counted at once: the number of the cell travels with the modality."""
+    where = np.repeat(np.arange(len(cells)), [len(places) for places in cells])
+    rows = describe(preds.iloc[np.concatenate(cells)])
+    rows["modality"] = [f"{cell}\t{modality}" for cell, modality in zip(where, rows["modality"].fillna("unknown"))]
+    found = confusion_table(rows).query("taken > 0")
+    parts = found["modality"].str.split("\t", n=1, expand=True)
+    return found.assign(cell=parts[0].astype(int), modality=parts[1]) if len(found) else found.assign(cell=[])
+
+
+def _who(row: pd.Series) -> tuple[str, ...]:
+    return tuple("" if pd.isna(row[name]) else str(row[name]) for name in (*WHO, "seed"))

@@ -3,8 +3,7 @@
 const ARROWS = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1]};
 
 function startMaps(root, maps, reader) {
-  const which = find('map', root), draw = find('draw', root), panel = find('cell', root);
-  const examples = find('examples', root);
+  const [which, draw, panel, examples] = ['map', 'draw', 'cell', 'examples'].map(name => find(name, root));
   let wanted = '';
   for (const cell of root.querySelectorAll('table[data-mk="map"] td')) {
     const button = make('button', cell.textContent, 'cell');
