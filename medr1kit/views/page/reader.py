@@ -127,27 +127,24 @@ def _controls(ready: Mapping[str, Any], said: str, fields: Mapping[str, str]) ->
 def _item(answers: Answers, rows: Sequence[dict], number: int, line: pd.Series, gallery: Gallery) -> dict[str, Any]:
     """A question with all its answers; each text once."""
     asked = answers.question(number)
-    found: dict[tuple, int] = {}
-    held: dict[str, list] = {"texts": [], "shown": [], "told": [], "places": []}
+    found, places = {}, []
     for one in answers.answerers:
         if one.rows[number] < 0:
-            held["places"].append(-1)
+            places.append(-1)
             continue
         reply = rows[one.rows[number]]
         text = reply["text"] if isinstance(reply["text"], str) else ""
         told = ["" if pd.isna(reply[name]) else str(reply[name]) for name in _TOLD]
         key = (one.format.name, text, *told)
         if key not in found:
-            found[key] = len(found)
-            held["texts"].append(text)
-            held["shown"].append(answer_html(replace(one, name=""), reply))
-            held["told"].append([*told, text])
-        held["places"].append(found[key])
+            found[key] = len(found), text, answer_html(replace(one, name=""), reply), [*told, text]
+        places.append(found[key][0])
+    _, texts, shown, told = zip(*found.values())
     return {
         "line": line.tolist(),
         "words": [str(asked["question"]), *map(str, asked["options"])],
         "html": question_html(asked | {"id": line["id"]}, {}, gallery),
-        **held,
+        **{"texts": texts, "shown": shown, "told": told, "places": places},
     }
 
 

@@ -231,9 +231,6 @@ def reader_agreement(one: pd.DataFrame, other: pd.DataFrame) -> Agreement:
     table = pd.crosstab(both["verdict_one"], both["verdict_other"])
     table = table.reindex(index=verdicts, columns=verdicts, fill_value=0)
     same = float((both["verdict_one"] == both["verdict_other"]).mean())
-    numbers = (float("nan"),) * 3
-    if len(verdicts) > 1:
-        with np.errstate(invalid="ignore", divide="ignore"):  # no variance where all verdicts of a reader are one
-            result = cohens_kappa(table.to_numpy())
-        numbers = tuple(float(x) for x in (result.kappa, result.kappa_low, result.kappa_upp))
-    return Agreement(len(both), same, *numbers, table)
+    with np.errstate(invalid="ignore", divide="ignore"):  # no variance where all verdicts of a reader are one
+        found = cohens_kappa(table.to_numpy())
+    return Agreement(len(both), same, *map(float, (found.kappa, found.kappa_low, found.kappa_upp)), table)
