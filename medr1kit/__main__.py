@@ -7,9 +7,8 @@ import sys
 import warnings
 from pathlib import Path
 
-from medr1kit.commands.predicting import predict
+from medr1kit.commands.answers import predict, report
 from medr1kit.commands.questions import audit, convert
-from medr1kit.commands.showing import report
 from medr1kit.commands.training import grpo, sft
 from medr1kit.study import study
 from medr1kit.vqa import DataError

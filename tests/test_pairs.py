@@ -7,6 +7,7 @@ paired its answers itself.
 import base64
 import gzip
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,9 @@ from test_widgets_transfer import study
 
 import medr1kit as mk
 from medr1kit.results.answers import Answers
+from medr1kit.results.compare import compare_all
 from medr1kit.results.multiplicity import flip_p, max_t
-from medr1kit.views.page.cells import maps_section
+from medr1kit.views.page.scores import maps_section
 from medr1kit.vqa import DataError
 
 TABLES = Path(__file__).parent / "tables"
@@ -65,6 +67,20 @@ def test_the_report_says_the_numbers_of_the_transfer_table_too():
         text = cells[f"{row.train_modality} → {row.modality}"]["html"].replace("−", "-")
         assert f"{100 * row.difference:+.1f} points [{100 * row.difference_low:+.1f}" in text
         assert f"{100 * row.accuracy:.1f} % [{100 * row.low:.1f}, {100 * row.high:.1f}]" in text
+
+
+def test_many_comparisons_at_once_have_the_numbers_of_each_by_itself():
+    preds = mk.recorded("quick/predictions")
+    preds = preds[preds["format"].eq("no-think")].reset_index(drop=True)
+    base, trained = preds["method"].eq("base"), preds["train_modality"].eq("CT") & preds["method"].eq("grpo")
+    sides = [trained & preds["modality"].eq("CT"), trained & preds["seed"].eq(1), base & preds["modality"].eq("OCT")]
+    sides.append(trained & ~preds["seed"].eq(preds["id"].str.len() % 3))  # no question with every seed
+    found = compare_all(preds, [(np.flatnonzero(base), np.flatnonzero(side)) for side in sides])
+    assert found["fault"].tolist()[:3] == [""] * 3
+    assert found["fault"][3] == "no question was answered by every seed; compare one seed at a time"
+    for row, side in zip(found.drop(columns="fault").to_dict("records"), sides[:3]):
+        with pytest.warns(UserWarning, match="left out") if side.sum() < base.sum() else nullcontext():
+            assert row == pytest.approx(vars(mk.compare(preds[base], preds[side])), nan_ok=True, abs=0)
 
 
 def test_a_cell_by_itself_has_the_p_that_max_t_gives_it_alone():

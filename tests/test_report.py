@@ -225,6 +225,16 @@ def test_a_map_that_cannot_be_computed_says_why_and_leaves_the_others(tmp_path):
     assert said in page.section("maps")
 
 
+def test_a_cell_that_cannot_be_compared_says_why_and_leaves_the_others(tmp_path):
+    preds = small_study().query("format == 'no-think'").reset_index(drop=True)
+    cell = preds["method"].eq("grpo") & preds["train_modality"].eq("CT") & preds["modality"].eq("OCT")
+    preds.loc[preds.index[cell][::2], "seed"] = 1
+    page = Page(write_report(write_preds(preds, tmp_path)))
+    cells = unpack(page.held("maps")[0]["cells"])
+    said = [name for name, cell in cells.items() if "no question was answered by every seed" in cell["html"]]
+    assert said == ["CT → OCT"]
+
+
 def test_supervised_runs_have_curves_and_no_groups(tmp_path):
     run = tmp_path / "sft"
     run.mkdir()

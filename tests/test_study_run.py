@@ -16,13 +16,11 @@ from study_fakes import STUDY, Fake, in_a_process, no_start, write_study
 from medr1kit.__main__ import main
 from medr1kit.results.tables import PREDICTIONS
 from medr1kit.study import commands
-from medr1kit.study.cell import run_cell
-from medr1kit.study.commands import read_shard
+from medr1kit.study.cell import Worker, WorkerDied, run_cell, run_cells
+from medr1kit.study.commands import describe, read_shard, seconds_left, status_table
 from medr1kit.study.folder import cell_folder, cell_lock, read_record, state_of
 from medr1kit.study.grid import read_study
 from medr1kit.study.results import read_predictions, write_tables
-from medr1kit.study.status import describe, seconds_left, status_table
-from medr1kit.study.workers import Worker, WorkerDied, run_cells
 from medr1kit.vqa import DataError
 
 GRPO = "ct_grpo_no-think_0"

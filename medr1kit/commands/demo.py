@@ -74,14 +74,10 @@ def run_demo(
     preds.to_parquet(folder / "predictions.parquet", index=False)
     print("4/4  writing figures and report")
     _write_figures(folder, preds, runs)
-    known = {
-        "study": "demo",
-        "settings": {"model": "tiny", "methods": list(runs), "formats": [format.name], "trained on": modality},
-        "seeds": [seed],
-        "blind floor": _floor(train, test),
-        "wall clock": f"{time.perf_counter() - started:.0f} s for everything but this page",
-    }
-    known["settings"] |= {"training questions": len(train), "steps of either training": max_steps}
+    settings = {"model": "tiny", "methods": list(runs), "formats": [format.name], "trained on": modality}
+    settings |= {"training questions": len(train), "steps of either training": max_steps}
+    known = {"study": "demo", "settings": settings, "seeds": [seed], "blind floor": _floor(train, test)}
+    known["wall clock"] = f"{time.perf_counter() - started:.0f} s for everything but this page"
     (folder / "provenance.json").write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
     path = write_report(folder)
     print(f"done in {time.perf_counter() - started:.0f} s: {path}")

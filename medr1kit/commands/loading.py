@@ -10,15 +10,8 @@ from medr1kit.formats import ResponseFormat, format_named
 from medr1kit.vqa import DataError
 
 # Flags of TRL's ModelConfig that something here reads.
-_MODEL_FLAGS = {
-    "model_name_or_path",
-    "dtype",
-    "attn_implementation",
-    "use_peft",
-    "lora_r",
-    "lora_alpha",
-    "lora_dropout",
-}
+_MODEL_FLAGS = {"model_name_or_path", "dtype", "attn_implementation"}
+_MODEL_FLAGS |= {"use_peft", "lora_r", "lora_alpha", "lora_dropout"}
 
 
 def refuse_unused(flags: dict[str, Any], more: tuple[str, ...] = ()) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from medr1kit.commands.answers import print_scores
 from medr1kit.commands.loading import hold_out, load_data, load_model_of, refuse_unused
-from medr1kit.commands.predicting import print_scores
 from medr1kit.formats import ResponseFormat, format_named
 from medr1kit.vqa import DataError
 

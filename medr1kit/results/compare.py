@@ -14,6 +14,7 @@ maps of widget and report (:mod:`medr1kit.results.maps`), get pairs and numbers 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -34,8 +35,8 @@ from medr1kit.results.pairs import (
     match,
     pair,
 )
-from medr1kit.results.stats import cluster_interval, share
-from medr1kit.results.tables import VERDICT, check_predictions, in_canonical_order, rows_by, same_letter
+from medr1kit.results.stats import NAN, cluster_interval, share
+from medr1kit.results.tables import VERDICT, check_predictions, in_canonical_order, rows_by
 from medr1kit.vqa import DataError
 
 
@@ -104,25 +105,55 @@ def compare(before: pd.DataFrame, after: pd.DataFrame, cluster: str | None = Non
     check_predictions(after, ["id", *VERDICT])
     rows = Rows([before, after], ["id", "format"] if several else ["id"], cluster)
     sides = np.split(np.arange(len(rows.id)), [len(before)])
-    pairs = pair(rows, *sides)
-    [found] = compared(rows, [pairs]).to_dict("records")
-    if any(unmatched := [count(rows.question[side]) - found["n"] for side in sides]):
-        more = " (or not for every seed)" if found["seeds"] > 1 else ""
+    [found] = _comparisons(rows, [pair(rows, *sides)], [before, after])
+    if any(unmatched := [count(rows.question[side]) - found.n for side in sides]):
+        more = " (or not for every seed)" if found.seeds > 1 else ""
         warnings.warn(
-            f"compared {found['n']} questions; left out {unmatched[0]} that only `before` and {unmatched[1]} that "
+            f"compared {found.n} questions; left out {unmatched[0]} that only `before` and {unmatched[1]} that "
             f"only `after` answers{more}",
             stacklevel=2,
         )
-    change = rows.right[pairs.after] - rows.right[pairs.before]
-    letters = pd.concat([before["lenient_predicted"], after["lenient_predicted"]], ignore_index=True)
-    same = same_letter(letters[pairs.before], letters[pairs.after])
-    return Comparison(
-        **found,
-        fixed=int((change > 0).sum()),
-        broken=int((change < 0).sum()),
-        repaired_format=float(change[same].sum() / len(change)),
-        changed_answer=float(change[~same].sum() / len(change)),
-    )
+    return found
+
+
+def compare_all(preds: pd.DataFrame, sides: Sequence[tuple[np.ndarray, np.ndarray]]) -> pd.DataFrame:
+    """Return :func:`compare` of many pairs of answers in one table; names become numbers once for all of them.
+
+    Args:
+        preds: predictions.
+        sides: a pair of answers each: the places of the rows before and of those after, both in one format.
+
+    Returns:
+        A row a pair: the numbers of a :class:`Comparison`, and ``fault``: why there are none, in a sentence, else "".
+    """
+    rows = Rows([check_predictions(preds, ["id", *VERDICT])], ["id"])
+    cells, faults = zip(*[_paired(rows, *two) for two in sides])
+    return pd.DataFrame(map(asdict, _comparisons(rows, cells, [preds]))).assign(fault=faults)
+
+
+def _comparisons(rows: Rows, cells: Sequence[Pairs], frames: Sequence[pd.DataFrame]) -> list[Comparison]:
+    """What the pairs of each cell say, and which part of it comes from questions whose letter stayed."""
+    (letters, _), found = codes(frames, ["lenient_predicted"]), []
+    for numbers, (before, after, _) in zip(compared(rows, cells).to_dict("records"), cells):
+        change, n = rows.right[after] - rows.right[before], len(after) or NAN
+        stayed = (letters[before] == letters[after]) & (letters[before] >= 0)
+        counts = {"fixed": int((change > 0).sum()), "broken": int((change < 0).sum())}
+        parts = {"repaired_format": float(change[stayed].sum() / n), "changed_answer": float(change[~stayed].sum() / n)}
+        found.append(Comparison(**numbers, **counts, **parts))
+    return found
+
+
+def _paired(rows: Rows, before: np.ndarray, after: np.ndarray, twice: str = "") -> tuple[Pairs, str]:
+    """The pairs of two sides, none where there is nothing before; or why there are none.
+
+    ``twice`` is what to say where a question is answered more than once after, with {id} for the question.
+    """
+    try:
+        if twice:
+            rows.check_once(after, rows.answer, twice)
+        return pair(rows, before, after) if len(before) else NO_PAIRS, ""
+    except DataError as error:
+        return NO_PAIRS, str(error)
 
 
 def transfer_table(preds: pd.DataFrame, by: str = "modality", cluster: str | None = None) -> pd.DataFrame:
@@ -193,6 +224,7 @@ def gains(preds: pd.DataFrame, by: str, cluster: str | None = None) -> pd.DataFr
     labels = labels.assign(**{train: labels[train].astype(object).where(labels[train].notna(), "all")})
     rows, untrained = Rows([preds], ["id"], cluster), np.flatnonzero(base)
     format, model = (codes([preds], [column])[0] for column in ("format", "model"))
+    remedy = "with equal method, format, model and seed; label the runs apart or select one"
     found, paired, sides = [], [], []
     for part in rows_by(labels, keys):
         cell, names = trained[part], labels.iloc[part[0]]
@@ -200,23 +232,14 @@ def gains(preds: pd.DataFrame, by: str, cluster: str | None = None) -> pd.DataFr
         right = rows.right[cell]
         interval = cluster_interval(right, rows.cluster[cell]) if cluster else share(right, rows.id[cell])[1:]
         found.append((*names, count(rows.id[cell]), count(rows.seed[cell]), right.mean(), *interval))
-        paired.append(_pairs_or_fault(rows, partners, cell, names[train]))
+        twice = f"the model trained on {names[train]!r} answers {{id}} more than once {remedy}"
+        paired.append(_paired(rows, partners, cell, twice))
         sides.append((partners, cell))
     table, (cells, faults) = pd.DataFrame(found, columns=[*keys, *_ACCURACY]), zip(*paired)
     names = {"n": "n_paired", "accuracy_before": "base_accuracy"} | {name: f"difference_{name}" for name in LIMITS}
     table = table.join(compared(rows, cells).drop(columns=["seeds", "accuracy_after"]).rename(columns=names))
     table = table.assign(p_holm=holm(table["p"]), p_corrected=corrected(rows, cells))
     return table.assign(fault=faults, sides=sides)
-
-
-def _pairs_or_fault(rows: Rows, base: np.ndarray, cell: np.ndarray, name: str) -> tuple[Pairs, str]:
-    """The pairs of a cell, or why it has none although there is a base."""
-    remedy = "with equal method, format, model and seed; label the runs apart or select one"
-    try:
-        rows.check_once(cell, rows.answer, f"the model trained on {name!r} answers {{id}} more than once {remedy}")
-        return pair(rows, base, cell) if len(base) else NO_PAIRS, ""
-    except DataError as error:
-        return NO_PAIRS, str(error)
 
 
 def _base_of(rows: Rows, base: np.ndarray, cell: np.ndarray, model: np.ndarray) -> np.ndarray:

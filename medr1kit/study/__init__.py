@@ -5,11 +5,9 @@ method, format, seed) and its test on questions that are the same for all cells;
 
     grid.py      the YAML file -> cells, each with the definition that decides its result
     folder.py    what is on disk: states, locks
-    cell.py      one cell: train, then predict
-    workers.py   many cells: processes of one thread each
-    status.py    what is done, what is running, when it will end
+    cell.py      a cell is run: trained, then tested; and many, by processes of one thread each
+    commands.py  ``medr1kit study run | status | tables``, and how far a study is
     results.py   all predictions in one table, and the tables to record
-    commands.py  ``medr1kit study run | status | tables``
 """
 
 from __future__ import annotations

@@ -140,8 +140,7 @@ def _check(values: Any) -> dict[str, Any]:
         _mapping(settings[key], key, allowed)
         if "name" not in settings[key]:
             raise DataError(f"{key}: 'name' is missing; write 'phantoms', a file, a folder or a hub name")
-    settings["predict"] = settings["predict"] or {}
-    _mapping(settings["predict"], "predict", _PREDICT)
+    settings["predict"] = _mapping(settings["predict"] or {}, "predict", _PREDICT)
     settings["train_by"] = _groups(settings["train_by"])
     settings["methods"] = _methods(settings["methods"])
     settings["formats"] = [format_named(name).name for name in _list(settings["formats"], "formats", str)]
@@ -151,12 +150,13 @@ def _check(values: Any) -> dict[str, Any]:
     return settings
 
 
-def _mapping(value: Any, key: str, allowed: tuple[str, ...]) -> None:
+def _mapping(value: Any, key: str, allowed: tuple[str, ...]) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise DataError(f"{key}: expected 'key: value' pairs with keys among {', '.join(allowed)}")
     if unknown := [name for name in value if name not in allowed]:
         where = "" if key == "the file" else f"{key}: "
         raise DataError(f"{where}the key {unknown[0]!r} is unknown; allowed are {', '.join(allowed)}")
+    return value
 
 
 def _list(value: Any, key: str, kind: type) -> list:
@@ -170,9 +170,8 @@ def _list(value: Any, key: str, kind: type) -> list:
 
 
 def _groups(value: Any) -> dict[str, list[str]]:
-    _mapping(value, "train_by", tuple(_GROUPS))
     groups = {}
-    for by, chosen in value.items():
+    for by, chosen in _mapping(value, "train_by", tuple(_GROUPS)).items():
         everything, named = _GROUPS[by]
         chosen = list(everything) if chosen == "all" else _list(chosen, f"train_by: {by}", str)
         groups[by] = [named(name) for name in chosen]
@@ -181,8 +180,7 @@ def _groups(value: Any) -> dict[str, list[str]]:
 
 def _methods(value: Any) -> dict[str, dict[str, Any]]:
     value = dict.fromkeys(value) if isinstance(value, list) else value
-    _mapping(value, "methods", tuple(METHODS))
-    methods = {name: settings or {} for name, settings in value.items()}
+    methods = {name: settings or {} for name, settings in _mapping(value, "methods", tuple(METHODS)).items()}
     for name, settings in methods.items():
         if not isinstance(settings, Mapping):
             raise DataError(f"methods: {name}: {settings!r} are no settings; write them as {{max_steps: 80}}")
@@ -220,13 +218,10 @@ def _cells(settings: Mapping[str, Any]) -> list[Cell]:
     for format in settings["formats"]:
         definition = always | {"method": None, "format": format, "label": "base"}
         cells.append(Cell(f"base_{format}", None, None, "base", format, None, definition))
-    for seed, (by, names) in itertools.product(settings["seeds"], settings["train_by"].items()):
-        for (label, changes), format, name in itertools.product(
-            settings["methods"].items(), settings["formats"], names
-        ):
-            method, formats = METHODS[label]
-            if format not in formats:
-                continue
+    varied = settings["seeds"], settings["train_by"].items(), settings["methods"].items(), settings["formats"]
+    for seed, (by, names), (label, changes), format in itertools.product(*varied):
+        method, formats = METHODS[label]
+        for name in names if format in formats else ():
             definition = always | {"method": method, "format": format, "label": label, "seed": seed}
             definition |= {"train": train | {by: name, "seed": seed}}
             definition |= {"preset": PRESETS[settings["preset"]][method], "settings": changes}

@@ -102,8 +102,7 @@ def _write_csv(table: pd.DataFrame, file: Path) -> None:
 
 
 def _who(cell: Cell) -> dict[str, Any]:
-    labels = cell.labels | {"format": cell.format}
-    return {name: labels[name] for name in _WHO}
+    return {name: (cell.labels | {"format": cell.format})[name] for name in _WHO}
 
 
 def _curves(study: Study, root: Path) -> pd.DataFrame | None:

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from PIL import Image
 
-BUDGET = 8_000_000
-"""Bytes of encoded thumbnails that are kept."""
-
 
 class Pictures:
     """Images as HTML, looked up by the id of a row.
@@ -42,7 +39,7 @@ class Pictures:
     '<div class="mk-none" data-mk="no-image">image not given</div>'
     """
 
-    def __init__(self, data: Dataset | None = None, budget: int = BUDGET) -> None:
+    def __init__(self, data: Dataset | None = None, budget: int = 8_000_000) -> None:
         if data is not None and (missing := [c for c in ("id", "image") if c not in data.column_names]):
             raise DataError(
                 f"data= has no images that can be found: there is no column {missing[0]!r}; load it with images=, or "

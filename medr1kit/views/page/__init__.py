@@ -4,10 +4,7 @@ The page is a single file that asks for nothing: no network, no server, no libra
 show, made by the same functions (:mod:`medr1kit.views.widgets`); a short script only sorts, chooses and shows ready
 pieces::
 
-    source.py    what a folder holds: a study, a run, or answers alone
-    scores.py    tables of scores
-    gains.py     what each training changed, as form and as answers
-    cells.py     transfer maps, and what is behind each cell
+    scores.py    tables of scores and gains, and transfer maps with what is behind each cell
     reader.py    answers side by side, of a stated sample of questions: a study answers more than a page can hold
     worksheet.py errors for a human reader, to annotate: a page with the reader alone, or a CSV file
     steps.py     curves of a training, and its groups of completions
@@ -19,19 +16,29 @@ Tables and maps are over all answers. Texts are embedded for a stated sample of 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import warnings
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path, PureWindowsPath
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
 
 from medr1kit.results.answers import Answers
-from medr1kit.views.page.cells import maps_section
-from medr1kit.views.page.page import generator, page_of
+from medr1kit.results.runs import Run, load_run
+from medr1kit.results.tables import check_predictions
+from medr1kit.views.html import escape, table
+from medr1kit.views.page.page import generator, page_of, section
 from medr1kit.views.page.reader import answers_section, sample_ids
-from medr1kit.views.page.scores import scores_section
-from medr1kit.views.page.source import Source, facts_section, read_source
+from medr1kit.views.page.scores import maps_section, scores_section
 from medr1kit.views.page.steps import steps_section
 from medr1kit.views.pictures import Gallery
+from medr1kit.views.widgets.run import metrics_of
 from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
@@ -41,6 +48,12 @@ QUESTIONS = 200
 """Questions whose texts and images a page holds, unless told otherwise; and groups of completions of a run."""
 
 _OLD_DEMO = b"<title>medr1kit demo</title>"  # a page that the demo once wrote under the report's name
+_PREDICTIONS, _PROVENANCE, _STUDY = "predictions.parquet", "provenance.json", "study.yaml"
+_SHOWN = ("method", "model", "format", "seed", "labels", "continued_from", "data", "rewards", "summary", "versions")
+_OF_STUDY = (
+    *("commands", "cells", "model", "methods", "formats", "seeds", "answers", "questions", "blind floor"),
+    *("versions", "started", "ended", "hours of training and testing", "wall clock"),
+)
 
 
 def write_report(
@@ -117,3 +130,159 @@ def _write(output: Path, page: str) -> None:
         os.replace(beside, output)
     except OSError as error:
         raise DataError(f"{str(output)!r} cannot be written: {error.strerror or error}; give another file") from error
+
+
+# --- what a folder holds: a study, the tables of one, a run, or answers alone; and where they came from ---------------
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a page is about.
+
+    Attributes:
+        title: in words.
+        facts: what was run: name -> value.
+        preds: all predictions; None if there are none.
+        run: the training; None for a study and for answers alone.
+        details: more settings, shown folded.
+    """
+
+    title: str
+    facts: Mapping[str, Any]
+    preds: pd.DataFrame | None = None
+    run: Run | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def identity(self) -> str:
+        """What stays when the page is written again after more cells; a reader's notes are kept under it."""
+        asked = [] if self.preds is None else sorted(set(map(str, self.preds["id"])))
+        known = [self.title, self.facts.get("data"), self.facts.get("seed"), asked]
+        return hashlib.sha256(json.dumps(known, default=str).encode()).hexdigest()[:12]
+
+
+def read_source(path: Path) -> Source:
+    """Return what a path holds.
+
+    Raises:
+        DataError: if it holds nothing that can be shown.
+    """
+    if path.is_file() and path.suffix == ".parquet":
+        return Source(f"answers in {path.name}", {}, _read(path))
+    if not path.is_dir():
+        raise DataError(
+            f"no run or study at {str(path)!r}: there is no such folder; pass one that a training or a study wrote"
+        )
+    if (path / "run.json").is_file():
+        return _run(path)
+    if (path / _PREDICTIONS).is_file():
+        return _tables(path)
+    if (path / _STUDY).is_file():
+        raise DataError(f"the study in {str(path)!r} has no tables yet; write them: medr1kit study tables {path}")
+    raise DataError(
+        f"no run or study in {str(path)!r}: it has no run.json, no {_STUDY} and no {_PREDICTIONS}; pass the "
+        "output_dir of a training, or the folder that `medr1kit study run` wrote to"
+    )
+
+
+def _tables(folder: Path) -> Source:
+    """A study's tables, in its folder or recorded; or whatever else has predictions, such as its untrained base."""
+    preds = _read(folder / _PREDICTIONS)
+    file = next((file for file in (folder / "tables" / _PROVENANCE, folder / _PROVENANCE) if file.is_file()), None)
+    if file is None:
+        return Source(f"answers in {folder.resolve().name}", _counts(preds), preds)
+    try:
+        known = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{file} is not JSON ({error}); write the tables again: medr1kit study tables") from error
+    if not isinstance(known, dict):
+        raise DataError(f"{file} holds a {type(known).__name__}; write the tables again: medr1kit study tables")
+    return study_source(preds, known)
+
+
+def study_source(preds: pd.DataFrame, known: Mapping[str, Any]) -> Source:
+    """Return what a page says of a study.
+
+    Args:
+        preds: predictions of its finished cells.
+        known: what its tables' provenance.json says of it.
+    """
+    every = {**known.get("settings", {}), **known, **_counts(preds)}
+    if {"finished", "cells"} <= known.keys():
+        every["cells"] = f"{known['finished']} of {known['cells']} finished"
+    every["methods"] = list(every.get("methods", ()))
+    every["hours of training and testing"] = round(every.get("seconds", 0) / 3600, 1)
+    facts = {name: every[name] for name in _OF_STUDY if every.get(name)}
+    details = {**known.get("settings", {}), "not finished": known.get("missing")}
+    return Source(f"study {known.get('study', '')}", facts, _plain(preds), details=details)
+
+
+def _run(folder: Path) -> Source:
+    run = load_run(folder)
+    preds = _plain(check_predictions(run.predictions)) if len(run.predictions) else None
+    if metrics_of(run).empty and preds is None:
+        raise DataError(
+            f"the run in {str(folder)!r} has logged nothing and answered nothing yet; wait for its first step"
+        )
+    facts = {name: run.config[name] for name in _SHOWN if run.config.get(name)}
+    details = {"steps logged": len(metrics_of(run)), **run.config.get("arguments", {}), "lora": run.config.get("lora")}
+    facts |= _counts(preds) if preds is not None else {}
+    return Source(f"run {folder.resolve().name}", _without_places(facts), preds, run, _without_places(details))
+
+
+def _without_places(value: Any) -> Any:
+    """Settings in which the name alone is left of every full path: it is nobody's business where a run lay."""
+    if isinstance(value, Mapping):
+        return {name: _without_places(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_places(inner) for inner in value]
+    if isinstance(value, str):
+        for path in (Path(value), PureWindowsPath(value)):
+            if path.is_absolute():
+                return path.name
+    return value
+
+
+def _read(file: Path) -> pd.DataFrame:
+    try:
+        preds = pd.read_parquet(file)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{str(file)!r} cannot be read ({error}); it is no table of predictions") from error
+    return _plain(check_predictions(preds))
+
+
+def _plain(preds: pd.DataFrame) -> pd.DataFrame:
+    """Rows numbered from 0, options as lists."""
+    preds = preds.reset_index(drop=True)
+    for place, options in enumerate(preds["options"]):
+        if isinstance(options, str) or not hasattr(options, "__len__"):
+            raise DataError(f"predictions row {place}: the options are {options!r:.60}; expected a list of texts")
+    preds["options"] = [list(options) for options in preds["options"]]
+    return preds
+
+
+def _counts(preds: pd.DataFrame) -> dict[str, str]:
+    return {"answers": f"{len(preds):,}", "questions": f"{preds['id'].nunique():,}"}
+
+
+def facts_section(source: Source) -> str:
+    """Return the section that says what was run, with what."""
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    facts = {**source.facts, "this page": f"written {now} by medr1kit {version('medr1kit')}"}
+    rows = [(escape(name.replace("_", " ")), _value(value)) for name, value in facts.items()]
+    shown = table(rows, ["", "value"], "facts")
+    if source.details:
+        rows = [(escape(name), _value(value)) for name, value in source.details.items() if value is not None]
+        shown += f"<details><summary>all settings</summary>{table(rows, ['setting', 'value'], 'settings')}</details>"
+    return section("facts", "What this is", shown)
+
+
+def _value(value: Any) -> str:
+    """A setting as HTML, however deep; what is long gets lines of its own."""
+    if isinstance(value, Mapping):
+        parts = [f"{escape(name)}: {_value(inner)}" for name, inner in value.items()]
+    elif isinstance(value, list | tuple):
+        parts = [_value(inner) for inner in value]
+    else:
+        return escape(value)
+    return ("<br>" if any(len(part) > 40 for part in parts) else ", ").join(parts)

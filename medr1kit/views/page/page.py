@@ -13,7 +13,7 @@ import base64
 import gzip
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +64,10 @@ def section(name: str, title: str, body: str) -> str:
     return f'<section id="{name}"><h2>{escape(title)}</h2>{body}</section>'
 
 
-def select(name: str, label: str, options: Iterable[str], values: Iterable[str] | None = None) -> str:
+def select(name: str, label: str, options: Collection[str], values: Collection[object] = ()) -> str:
     """Return a labelled list to choose from; its ``data-mk`` is its name."""
-    options = list(options)
-    items = "".join(
-        f'<option value="{attribute(value)}">{escape(text, 200)}</option>'
-        for text, value in zip(options, options if values is None else values)
-    )
+    pairs = zip(options, values or options)
+    items = "".join(f'<option value="{attribute(value)}">{escape(text, 200)}</option>' for text, value in pairs)
     return f'<label>{escape(label)} <select data-mk="{name}">{items}</select></label>'
 
 

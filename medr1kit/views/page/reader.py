@@ -26,20 +26,11 @@ from medr1kit.views.widgets.question import answer_html, question_html
 
 NOTED = "with a note"
 _FILTERS, _TOLD = ("modality", "task", "error"), ("predicted", "correct", "well_formed")
-_REPORT = {
-    "title": "Reader",
-    "unit": "questions",
-    "kinds": {"paired": (*PAIRED, NOTED), "single": (*SINGLE, NOTED)},
-    "told": (*_TOLD, "completion"),  # of each answer that is shown, in the file
-    "save": "save the selection as CSV",
-}
-_WORKSHEET = {
-    "title": "Errors",
-    "unit": "errors",
-    "kinds": dict.fromkeys(("paired", "single"), (ALL, NOTED, "without a note")),
-    "told": (),
-    "save": "Save as CSV",
-}
+# What differs; "told" is of each answer that is shown, in the file.
+_REPORT = {"title": "Reader", "unit": "questions", "told": (*_TOLD, "completion"), "save": "save the selection as CSV"}
+_REPORT["kinds"] = {"paired": (*PAIRED, NOTED), "single": (*SINGLE, NOTED)}
+_WORKSHEET = {"title": "Errors", "unit": "errors", "told": (), "save": "Save as CSV"}
+_WORKSHEET["kinds"] = dict.fromkeys(("paired", "single"), (ALL, NOTED, "without a note"))
 
 
 def sample_ids(preds: pd.DataFrame, n: int, seed: int) -> list[str]:
@@ -113,11 +104,9 @@ def _controls(ready: Mapping[str, Any], said: str, fields: Mapping[str, str]) ->
     """The controls, and the places that the script fills."""
     names = ready["names"]
     fields = {name: f'<label class="note">{name} {field}</label>' for name, field in fields.items()}
-    places = [str(number) for number in range(len(names))]
-    choosers = [
-        select(label, label, names + ["none"] * (k > 0), places + ["-1"] * (k > 0))
-        for k, label in enumerate(("first", "second", "third")[: len(names)])
-    ]
+    choosers = [select("first", "first", names, range(len(names)))]
+    for name in ("second", "third")[: len(names) - 1]:
+        choosers.append(select(name, name, [*names, "none"], [*range(len(names)), -1]))
     top = fields.pop("reader", "".join(choosers))
     filters = [select("kind", "show", ready["kinds"]["paired" if len(names) > 1 else "single"])]
     for name in ready["filters"]:
@@ -138,27 +127,24 @@ def _controls(ready: Mapping[str, Any], said: str, fields: Mapping[str, str]) ->
 def _item(answers: Answers, rows: Sequence[dict], number: int, line: pd.Series, gallery: Gallery) -> dict[str, Any]:
     """A question with all its answers; each text once."""
     asked = answers.question(number)
-    found: dict[tuple, int] = {}
-    held: dict[str, list] = {"texts": [], "shown": [], "told": [], "places": []}
+    found, places = {}, []
     for one in answers.answerers:
         if one.rows[number] < 0:
-            held["places"].append(-1)
+            places.append(-1)
             continue
         reply = rows[one.rows[number]]
         text = reply["text"] if isinstance(reply["text"], str) else ""
         told = ["" if pd.isna(reply[name]) else str(reply[name]) for name in _TOLD]
         key = (one.format.name, text, *told)
         if key not in found:
-            found[key] = len(found)
-            held["texts"].append(text)
-            held["shown"].append(answer_html(replace(one, name=""), reply))
-            held["told"].append([*told, text])
-        held["places"].append(found[key])
+            found[key] = len(found), text, answer_html(replace(one, name=""), reply), [*told, text]
+        places.append(found[key][0])
+    _, texts, shown, told = zip(*found.values())
     return {
         "line": line.tolist(),
         "words": [str(asked["question"]), *map(str, asked["options"])],
         "html": question_html(asked | {"id": line["id"]}, {}, gallery),
-        **held,
+        **{"texts": texts, "shown": shown, "told": told, "places": places},
     }
 
 

@@ -1,18 +1,52 @@
-"""Tables of scores: every model in every format, over all questions, by modality and by task."""
+"""What all answers say: tables of scores and of gains, and transfer maps with what is behind each cell.
+
+A cell holds its numbers, what was taken for what, and whose answers to open. The numbers are those of
+:func:`medr1kit.explore_transfer`, which opens one cell at a time. Here all cells of a map are opened at once, so the
+confusions of its cells are counted in one go.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pandas as pd
 
-from medr1kit.results.numbers import interval, percent
-from medr1kit.results.tables import score
-from medr1kit.views.html import escape, table
-from medr1kit.views.page.gains import gains_table
-from medr1kit.views.page.page import section, select
+from medr1kit.progress import progress
+from medr1kit.results.answers import Answers
+from medr1kit.results.compare import compare_all
+from medr1kit.results.errors.kinds import describe
+from medr1kit.results.errors.letters import confusion_table
+from medr1kit.results.maps import Map, cell_answers, map_table, maps_of, slim
+from medr1kit.results.numbers import interval, percent, points
+from medr1kit.results.tables import WHO, score
+from medr1kit.views.html import escape, side_by_side, table
+from medr1kit.views.page.page import button, pack, section, select
+from medr1kit.views.widgets.heat import cell_html, map_html, published_html
+from medr1kit.vqa import DataError
 
-_LEGEND = (
+_SCORE_LEGEND = (
     "All answers count. Intervals are of 95 %, over questions; seeds of one training are one row. Chance is what "
     "guessing scores. A heading sorts, and sorts the other way round."
+)
+_SCORE_COLUMNS = ("accuracy", "95 %", "well-formed", "chance", "tokens", "answers", "seeds")
+_GAIN_LEGEND = (
+    "Each model against the untrained base, on the questions that both answered: points gained, by form where the "
+    "letter stayed (leniently read), by answers where it changed. An interval is for its own row, uncorrected."
+)
+_GAIN_COLUMNS = (
+    *("method", "format", "trained on", "tested on", "gain, points", "95 %", "by form", "by answers"),
+    *("fixed", "broken", "questions", "seeds"),
+)
+CONFUSIONS = 6
+"""Confusions that are shown of a cell, as in the widget."""
+
+_DRAWN = ("difference", "accuracy")
+_KINDS = ("fixed", "broken", "both wrong", "both right", "all")
+_MAP_LEGEND = (
+    "Rows: what was trained on; columns: what was tested. ? may be chance (p above 0.05, corrected for the whole map); "
+    "– nothing to compare with; thick frame: the same modality or task. A cell opens: its numbers, what was taken for "
+    "what, and its answers."
 )
 
 
@@ -26,47 +60,157 @@ def scores_section(preds: pd.DataFrame) -> str:
         f'<div data-table="{name}"{" hidden" if number else ""}>{one}</div>'
         for number, (name, one) in enumerate(tables.items())
     )
-    search = '<label>rows with <input type="search" data-mk="filter" placeholder="grpo think-before CT"></label>'
-    return section(
-        "scores",
-        "Scores",
-        f'<p><small>{escape(_LEGEND)}</small></p><div class="controls">{select("tested", "table", tables)}{search}'
-        f'<span data-mk="filtered" role="status"></span></div>{shown}',
+    body = (
+        f'<p><small>{escape(_SCORE_LEGEND)}</small></p><div class="controls">{select("tested", "table", tables)}'
+        '<label>rows with <input type="search" data-mk="filter" placeholder="grpo think-before CT"></label>'
+        f'<span data-mk="filtered" role="status"></span></div>{shown}'
     )
+    return section("scores", "Scores", body)
 
 
 def _table(preds: pd.DataFrame, by: str | None) -> str:
-    who = ["model", "method", "format", "train_modality", "train_task"]
-    keys = [*(["model"] if preds["model"].nunique() > 1 else []), *who[1:], *([by] if by else [])]
-    found = score(preds, by=keys, cluster="id")
+    who, tested = [*(["model"] if preds["model"].nunique() > 1 else []), "method", "format"], [by] if by else []
+    keys = [*who, "train_modality", "train_task", *tested]
     groups = preds.groupby(keys, dropna=False, observed=True)["seed"].nunique()
-    seeds = {tuple(map(str, values)): n for values, n in groups.items()}
-    columns = [
-        *(["model"] if "model" in keys else []), "method", "format", "trained on", *(["tested on"] if by else []),
-        "accuracy", "95 %", "well-formed", "chance", "tokens", "answers", "seeds",
-    ]  # fmt: skip
-    rows = [
-        [
-            *([escape(row["model"])] if "model" in keys else []), escape(row["method"]), escape(row["format"]),
-            trained_on(row), *([escape(row[by])] if by else []),
-            percent(row["accuracy"]), interval(row["low"], row["high"]) or "–",
-            percent(row["well_formed"]), percent(row["chance"]), _number(row["mean_tokens"]), f"{row['n']:,}",
-            f"{max(1, seeds[tuple(str(row[key]) for key in keys)])}",
-        ]
-        for row in found.to_dict("records")
-    ]  # fmt: skip
+    seeds, rows = {tuple(map(str, names)): max(1, n) for names, n in groups.items()}, []
+    for row in score(preds, by=keys, cluster="id").to_dict("records"):
+        names = [*(row[name] for name in who), _trained_on(row), *(row[name] for name in tested)]
+        limits = interval(row["low"], row["high"]) or None
+        shares = percent(row["accuracy"]), limits, percent(row["well_formed"]), percent(row["chance"])
+        tokens = None if pd.isna(row["mean_tokens"]) else f"{row['mean_tokens']:.1f}"
+        counts = f"{row['n']:,}", seeds[tuple(str(row[key]) for key in keys)]
+        rows.append([escape(cell) for cell in (*names, *shares, tokens, *counts)])
+    columns = [*who, "trained on", *(["tested on"] if by else []), *_SCORE_COLUMNS]
     return table(rows, columns, f"scores-{by or 'all'}")
 
 
-def trained_on(row: dict) -> str:
-    """Return what a model was trained on, as HTML: a modality, a task, both, or nothing."""
+def _trained_on(row: dict) -> str | None:
+    """What a model was trained on: a modality, a task, both, all; None for the base."""
     if row["method"] == "base":
-        return "–"
-    named = [
-        str(row[name]) for name in ("train_modality", "train_task") if not pd.isna(row[name]) and row[name] != "all"
+        return None
+    named = (row[name] for name in ("train_modality", "train_task"))
+    return ", ".join(str(name) for name in named if not pd.isna(name) and name != "all") or "all"
+
+
+def gains_table(preds: pd.DataFrame) -> str:
+    """Return a table of paired gains over the base of the same model and format; empty where there is none.
+
+    A gain is told apart twice: on what was trained and on everything else, and as form and answers
+    (:func:`medr1kit.compare`), because a model that learns to write its tags gains accuracy without learning medicine.
+
+    Args:
+        preds: predictions, rows numbered from 0.
+    """
+    untrained, several = preds["method"].eq("base"), preds["model"].nunique() > 1
+    bases = {who: rows.index for who, rows in preds[untrained].groupby(["model", "format"], observed=True)}
+    named, sides = [], []
+    for (model, *trained, method, format), after in preds[~untrained].groupby(
+        list(WHO), dropna=False, sort=False, observed=True
+    ):
+        names = {by: name for by, name in zip(("modality", "task"), trained) if isinstance(name, str) and name != "all"}
+        inside = np.logical_and.reduce([after[by].eq(name) for by, name in names.items()])
+        places = {"the same": after[inside], "all others": after[~inside]} if names else {"all": after}
+        who = [*([model] if several else []), method, format, ", ".join(names.values()) or "all"]
+        for place, some in places.items():
+            if len(some) and (model, format) in bases:
+                named.append([*who, place])
+                sides.append((bases[model, format], some.index))
+    rows, refused = [], []
+    for names, change in zip(named, compare_all(preds, sides).itertuples() if sides else ()):
+        if change.fault:
+            refused.append(
+                f'<p class="mk-warn">{escape(" ".join(names[:-1]))}, {names[-1]}: {escape(change.fault)}</p>'
+            )
+        else:
+            rows.append([*map(escape, names), *_gain(change)])
+    head = [*(["model"] if several else []), *_GAIN_COLUMNS]
+    said = f"<p><small>{escape(_GAIN_LEGEND)}</small></p>{''.join(refused)}"
+    return said + table(rows, head, "gains") if rows else ""
+
+
+def _gain(change: Any) -> list[str]:
+    gain, form, answers = (
+        points(share).partition(" ")[0] for share in (change.difference, change.repaired_format, change.changed_answer)
+    )
+    limits = interval(change.low, change.high, "+") or "–"
+    return [gain, limits, form, answers, *(f"{n:,}" for n in (change.fixed, change.broken, change.n, change.seeds))]
+
+
+# --- transfer maps ----------------------------------------------------------------------------------------------------
+
+
+def maps_section(preds: pd.DataFrame, answers: Answers) -> tuple[str, list[dict[str, Any]]]:
+    """Return the section of maps, and the packed cells of each; no section where nothing is compared with a base.
+
+    Args:
+        preds: all predictions.
+        answers: the answerers of the reader, to which a cell leads.
+    """
+    rows = slim(preds)
+    try:
+        maps = maps_of(rows)
+    except DataError:  # no model was trained on one modality or task
+        return "", []
+    numbers = {_who(one.frame.iloc[one.rows.max()]): k for k, one in enumerate(answers.answerers)}
+    shown, cells, names, refused = [], [], [], []
+    for one in progress(maps, "computing maps", unit="map"):
+        try:
+            matrix = map_table(rows, one)
+        except DataError as error:  # the other maps are shown all the same
+            refused.append(f'<p class="mk-warn">{escape(one.name)}: {escape(error)}</p>')
+            continue
+        if matrix["difference"].isna().all():
+            continue
+        shown.append(f'<div data-map="{len(names)}"{" hidden" if names else ""}>{_drawn(one, matrix)}</div>')
+        cells.append({"by": one.by, "cells": pack(_cells(preds, rows, one, matrix, numbers))})
+        names.append(one.name)
+    if not names:
+        return "", []
+    controls = select("map", "map", names, range(len(names))) + select("draw", "draw", _DRAWN)
+    body = (
+        f'<p><small>{escape(_MAP_LEGEND)}</small></p><div class="controls">{controls}</div>'
+        f'{"".join(refused)}{"".join(shown)}<div data-mk="cell" aria-live="polite"></div>'
+        '<div class="controls" data-mk="examples" hidden>'
+        f"<span>in the reader:</span>{''.join(button(kind, kind) for kind in _KINDS)}</div>"
+    )
+    return section("maps", "Transfer, cell by cell", body), cells
+
+
+def _drawn(one: Map, matrix: pd.DataFrame) -> str:
+    """A map as differences and, hidden, as accuracies; the published one beside it where there is one."""
+    two = [
+        f'<div data-draw="{value}"{" hidden" if value == "accuracy" else ""}>{map_html(matrix, one.by, value)}</div>'
+        for value in _DRAWN
     ]
-    return escape(", ".join(named) or "all")
+    return side_by_side([f"<h4>{escape(one.name)}</h4>{''.join(two)}", *published_html(one)])
 
 
-def _number(value: float) -> str:
-    return "–" if pd.isna(value) else f"{value:.1f}"
+def _cells(preds: pd.DataFrame, rows: pd.DataFrame, one: Map, matrix: pd.DataFrame, numbers: dict) -> dict[str, Any]:
+    """Each cell's HTML, the numbers of its answerers in the reader, and their names; by "train → test"."""
+    facts, asked = matrix.to_dict("records"), rows[["id", "seed"]]
+    sides = [cell_answers(asked, one, cell) for cell in facts]
+    confusions = _confusions(preds, [places[-1] for places, _, _ in sides])
+    found = {}
+    for number, (cell, (places, names, seed)) in enumerate(zip(facts, sides)):
+        train, test = cell[one.train], cell[one.by]
+        confusion = confusions[confusions["cell"] == number].head(CONFUSIONS)
+        who = [numbers.get(_who(preds.iloc[side[0]]), -1) for side in places]
+        html = cell_html(train, test, cell, confusion, one.formats, seed)
+        if fault := cell.get("fault"):
+            html += f'<p class="mk-warn">{escape(fault)}</p>'
+        found[f"{train} → {test}"] = {"html": html, "who": who, "test": test, "names": names}
+    return found
+
+
+def _confusions(preds: pd.DataFrame, cells: list) -> pd.DataFrame:
+    """The confusions of many cells, counted at once: the number of the cell travels with the modality."""
+    where = np.repeat(np.arange(len(cells)), [len(places) for places in cells])
+    rows = describe(preds.iloc[np.concatenate(cells)])
+    rows["modality"] = [f"{cell}\t{modality}" for cell, modality in zip(where, rows["modality"].fillna("unknown"))]
+    found = confusion_table(rows).query("taken > 0")
+    parts = found["modality"].str.split("\t", n=1, expand=True)
+    return found.assign(cell=parts[0].astype(int), modality=parts[1]) if len(found) else found.assign(cell=[])
+
+
+def _who(row: pd.Series) -> tuple[str, ...]:
+    return tuple("" if pd.isna(row[name]) else str(row[name]) for name in (*WHO, "seed"))

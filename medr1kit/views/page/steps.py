@@ -38,13 +38,10 @@ def steps_section(run: Run, gallery: Gallery, n: int) -> tuple[str, dict[str, An
         for found in (groups[step] for step in progress(sampled, "rendering groups", unit="step"))
     ]
     first, last = int(logged.min()) if len(logged) else 0, int(logged.max()) if len(logged) else 0
-    ready = {
-        "steps": steps,
-        "places": [_place(step, first, last) for step in steps],
-        "numbers": pack([step_html(metrics, step) for step in steps]),
-        "sampled": sampled,
-        "groups": packed,
-    }
+    along = np.clip((np.array(steps) - first) / max(1, last - first), 0, 1)
+    across = 100 * (LEFT + along * (WIDTH - LEFT - RIGHT)) / WIDTH  # a step on a curve, in percent of its width
+    ready = {"steps": steps, "places": across.round(2).tolist(), "sampled": sampled, "groups": packed}
+    ready["numbers"] = pack([step_html(metrics, step) for step in steps])
     said = f"completions of {len(sampled):,} of {len(rollouts.steps):,} steps are in this page"
     if rollouts.trouble:
         said += f"; {rollouts.trouble}"
@@ -70,16 +67,8 @@ def steps_section(run: Run, gallery: Gallery, n: int) -> tuple[str, dict[str, An
 
 def _groups(rollouts: Rollouts, n: int) -> dict[int, list[pd.DataFrame]]:
     """The groups of some steps, the first and the last among them: all groups of a step or none."""
-    if not rollouts.steps:
+    if not (steps := rollouts.steps):
         return {}
-    ends = {rollouts.steps[0]: groups_of(rollouts.at(rollouts.steps[0]))}
-    fit = max(1, n // max(1, len(ends[rollouts.steps[0]])))
-    places = np.unique(np.linspace(0, len(rollouts.steps) - 1, min(fit, len(rollouts.steps))).round().astype(int))
-    chosen = [rollouts.steps[place] for place in (places if fit > 1 else [len(rollouts.steps) - 1])]
-    return {step: ends.get(step) or groups_of(rollouts.at(step)) for step in chosen}
-
-
-def _place(step: int, first: int, last: int) -> float:
-    """Where a step stands across a curve, in percent of its width."""
-    share = min(1.0, max(0.0, (step - first) / max(1, last - first)))
-    return round(100 * (LEFT + share * (WIDTH - LEFT - RIGHT)) / WIDTH, 2)
+    fit = min(len(steps), n // max(1, len(groups_of(rollouts.at(steps[0])))))
+    places = np.linspace(0, len(steps) - 1, fit).round().astype(int) if fit > 1 else [-1]
+    return {steps[place]: groups_of(rollouts.at(steps[place])) for place in places}

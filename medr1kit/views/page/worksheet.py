@@ -86,18 +86,17 @@ def _sheet(errors: Errors | pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         raise DataError(f"a worksheet is made from mk.errors(…) or its rows; there is no column {missing[0]!r}")
     if rows.empty:
         raise DataError("no errors to write: every answer is right and well formed, or a filter left nothing over")
-    sheet = pd.DataFrame({"key": _keys(rows), "id": rows["id"]})
-    for column in _LABELS:
-        if column in rows:
-            sheet[column] = rows[column]
-    sheet["question"] = rows["question"]
-    sheet["options"] = rows["options"].map(options_cell)
-    for column, letters in (("gold", rows["answer"]), ("predicted", rows["predicted"])):
-        sheet[column] = [_option(texts, letter) for texts, letter in zip(rows["options"], letters)]
-    sheet["completion"], sheet["error"], sheet["reason"] = rows["text"], rows["kind"], rows["reason"]
-    for column in READER:
-        sheet[column] = ""
-    return as_texts(sheet), rows
+    columns = {"key": _keys(rows), **{name: rows[name] for name in ("id", *_LABELS, "question") if name in rows}}
+    columns["options"] = rows["options"].map(options_cell)
+    for name, column in (("gold", "answer"), ("predicted", "predicted")):
+        columns[name] = [_option(texts, letter) for texts, letter in zip(rows["options"], rows[column])]
+    columns |= {
+        "completion": rows["text"],
+        "error": rows["kind"],
+        "reason": rows["reason"],
+        **dict.fromkeys(READER, ""),
+    }
+    return as_texts(pd.DataFrame(columns)), rows
 
 
 def _keys(rows: pd.DataFrame) -> list[str]:
@@ -229,12 +228,9 @@ def reader_agreement(one: pd.DataFrame, other: pd.DataFrame) -> Agreement:
     if both.empty:
         raise DataError("the two readers judged no row in common; give them the same sheet")
     verdicts = sorted({*both["verdict_one"], *both["verdict_other"]})
-    table = pd.crosstab(both["verdict_one"], both["verdict_other"]).reindex(verdicts, axis=0, fill_value=0)
-    table = table.reindex(verdicts, axis=1, fill_value=0)
+    table = pd.crosstab(both["verdict_one"], both["verdict_other"])
+    table = table.reindex(index=verdicts, columns=verdicts, fill_value=0)
     same = float((both["verdict_one"] == both["verdict_other"]).mean())
-    numbers = (float("nan"),) * 3
-    if len(verdicts) > 1:
-        with np.errstate(invalid="ignore", divide="ignore"):  # no variance where all verdicts of a reader are one
-            result = cohens_kappa(table.to_numpy())
-        numbers = tuple(float(x) for x in (result.kappa, result.kappa_low, result.kappa_upp))
-    return Agreement(len(both), same, *numbers, table)
+    with np.errstate(invalid="ignore", divide="ignore"):  # no variance where all verdicts of a reader are one
+        found = cohens_kappa(table.to_numpy())
+    return Agreement(len(both), same, *map(float, (found.kappa, found.kappa_low, found.kappa_upp)), table)

@@ -4,12 +4,8 @@
 const read = name => JSON.parse(document.getElementById('mk-' + name)?.textContent ?? 'null');
 const find = (hook, within = document) => within.querySelector(`[data-mk="${hook}"]`);
 const say = (element, text) => { element.textContent = text; };
-const make = (tag, text = '', className = '') => {
-  const element = document.createElement(tag);
-  element.textContent = text;
-  element.className = className;
-  return element;
-};
+const make = (tag, text = '', className = '') =>
+  Object.assign(document.createElement(tag), {textContent: text, className});
 const images = read('images') ?? [];
 
 function fill(place, html) {
@@ -36,9 +32,7 @@ function csv(lines) {
   return '\ufeff' + lines.map(line => line.map(cell).join(',') + '\r\n').join('');
 }
 function download(text, name) {
-  const link = document.createElement('a');
-  link.href = URL.createObjectURL(new Blob([text], {type: 'text/csv'}));
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+  const href = URL.createObjectURL(new Blob([text], {type: 'text/csv'}));
+  Object.assign(make('a'), {href, download: name}).click();
+  setTimeout(() => URL.revokeObjectURL(href), 60000);
 }

@@ -3,25 +3,20 @@
 const ARROWS = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1]};
 
 function startMaps(root, maps, reader) {
-  const which = find('map', root), draw = find('draw', root), panel = find('cell', root);
-  const examples = find('examples', root);
-  let chosen = null, wanted = '';
+  const [which, draw, panel, examples] = ['map', 'draw', 'cell', 'examples'].map(name => find(name, root));
+  let wanted = '';
   for (const cell of root.querySelectorAll('table[data-mk="map"] td')) {
     const button = make('button', cell.textContent, 'cell');
-    button.type = 'button';
     button.dataset.cell = cell.title;
     button.setAttribute('aria-label', `${cell.title}: ${cell.textContent}`);
-    button.setAttribute('aria-pressed', 'false');
     button.style.color = cell.style.color;
     button.onclick = () => open(wanted = cell.title);
     cell.replaceChildren(button);
   }
   const drawn = () => root.querySelector(`[data-map="${which.value}"]`);
   async function open(name) {
-    const map = which.value, {by, cells} = maps[map];
-    const cell = (await unpack(cells))[name];
+    const map = which.value, {by, cells} = maps[map], cell = (await unpack(cells))[name];
     if (map !== which.value) return;
-    chosen = cell ? {...cell, by} : null;
     for (const button of root.querySelectorAll('button.cell')) {
       button.setAttribute('aria-pressed', String(button.dataset.cell === name && drawn().contains(button)));
     }
@@ -29,15 +24,12 @@ function startMaps(root, maps, reader) {
     examples.hidden = !cell || !reader || cell.who.includes(-1) || !cell.who.length;
     if (examples.hidden) return;
     for (const button of examples.querySelectorAll('button')) {
-      const kind = button.dataset.mk;
-      const n = reader.count({shown: cell.who, kind, [by]: cell.test});
+      const kind = button.dataset.mk, some = {shown: cell.who, kind, [by]: cell.test}, n = reader.count(some);
       say(button, `${kind} (${n})`);
       button.disabled = !n;
       button.hidden = cell.who.length < 2 && kind !== 'all';
+      button.onclick = () => reader.open(some);
     }
-  }
-  for (const button of examples.querySelectorAll('button')) {
-    button.onclick = () => reader.open({shown: chosen.who, kind: button.dataset.mk, [chosen.by]: chosen.test});
   }
   const show = () => {
     for (const map of root.querySelectorAll('[data-map]')) map.hidden = map.dataset.map !== which.value;

@@ -36,14 +36,9 @@ function startReader(root, ready, packed) {
   }
   const matching = ({shown, kind = 'all', ...by}) => numbers.filter(q => isKind(kind, shown, q) &&
     Object.entries(by).every(([column, value]) => value === 'all' || rows[column][q] === value));
-  async function containing(text, some, shown) {
-    const wanted = text.toLowerCase(), left = [];
-    for (const q of some) {
-      const {words, texts, places} = await unpack(packed[q]);
-      const own = shown.map(k => texts[places[k]] ?? '');
-      if ([...words, ...own].some(one => one.toLowerCase().includes(wanted))) left.push(q);
-    }
-    return left;
+  async function contains(q, text, shown) {
+    const {words, texts, places} = await unpack(packed[q]), own = shown.map(k => texts[places[k]] ?? '');
+    return [...words, ...own].some(one => one.toLowerCase().includes(text.toLowerCase()));
   }
   function setKinds() {
     const wanted = ready.kinds[state().shown.length > 1 ? 'paired' : 'single'], before = kind.value;
@@ -61,7 +56,10 @@ function startReader(root, ready, packed) {
     setKinds();
     const mine = ++choice, now = state();
     let left = matching(now);
-    if (search.value) left = await containing(search.value, left, now.shown);
+    if (search.value) {
+      const held = await Promise.all(left.map(q => contains(q, search.value, now.shown)));
+      left = left.filter((_, place) => held[place]);
+    }
     if (mine !== choice) return;
     const here = selection[position];
     selection = left;
@@ -86,14 +84,10 @@ function startReader(root, ready, packed) {
   async function go(place) {
     position = Math.min(Math.max(0, place), Math.max(0, selection.length - 1));
     const mine = ++turn, last = selection.length - 1, q = selection[position];
-    number.max = Math.max(1, last + 1);
-    number.value = position + 1;
+    Object.assign(number, {max: Math.max(1, last + 1), value: position + 1});
     part('previous').disabled = position === 0;
     part('next').disabled = position >= last;
-    for (const field of fields) {
-      field.disabled = keyOf(field) === undefined;
-      field.value = noted(field);
-    }
+    for (const field of fields) Object.assign(field, {disabled: keyOf(field) === undefined, value: noted(field)});
     if (last < 0) {
       asked.replaceChildren(make('p', `No ${ready.unit.slice(0, -1)} is left; loosen the filters.`));
       return answered.replaceChildren();
@@ -128,8 +122,7 @@ function startReader(root, ready, packed) {
   }
 
   places.forEach((place, k) => { place.value = String(ready.shown[k] ?? -1); });
-  for (const control of [...places, kind, ...filters]) control.onchange = choose;
-  search.oninput = choose;
+  for (const control of [...places, kind, ...filters, search]) control.oninput = choose;
   part('previous').onclick = () => go(position - 1);
   part('next').onclick = () => go(position + 1);
   number.onchange = () => go(Math.trunc(number.value) - 1);
@@ -149,10 +142,9 @@ function startReader(root, ready, packed) {
     if (event.key === store && event.newValue) notes = JSON.parse(event.newValue);
   });
   document.addEventListener('keydown', event => {
+    const by = {ArrowLeft: -1, ArrowRight: 1}[event.key];
     const typing = event.target.closest?.('input,select,textarea,[tabindex],button.cell');
-    if (typing || event.ctrlKey || event.altKey || event.metaKey) return;
-    if (event.key === 'ArrowRight') go(position + 1);
-    if (event.key === 'ArrowLeft') go(position - 1);
+    if (by && !typing && !event.ctrlKey && !event.altKey && !event.metaKey) go(position + by);
   });
   choose();
   if (who) putOnPaper();

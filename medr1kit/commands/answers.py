@@ -1,0 +1,75 @@
+"""Commands about answers: ``predict`` and ``report``, and how scores are printed."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from medr1kit.commands.loading import format_for, has_splits, hold_out, load_data, load_model_of, refuse_unused
+from medr1kit.study.folder import STUDY_FILE
+from medr1kit.study.grid import read_study
+
+
+def predict(argv: list[str]) -> None:
+    """Answer a data set's questions, write the predictions and print accuracy by modality and task."""
+    from trl import ModelConfig
+
+    from medr1kit.commands.flags import DataFlags, PredictFlags, fit_to_machine, parse_flags
+    from medr1kit.models.load import choose_device
+    from medr1kit.models.predict import predict
+
+    flags = parse_flags(argv, "medr1kit predict", DataFlags, PredictFlags, ModelConfig)
+    flags = fit_to_machine(flags, choose_device().value)
+    refuse_unused(flags, ("reward_funcs", "preset", "overwrite", "use_peft", "lora_r", "lora_alpha", "lora_dropout"))
+    model, processor = load_model_of(flags)
+    format = format_for(model, flags)
+    held_out = flags.get("test_size", 0.0) > 0
+    split = flags.get("dataset_train_split" if held_out else "dataset_test_split")
+    if split is None and not held_out and has_splits(flags["dataset_name"]):
+        split = "test"
+    dataset = load_data(flags, split)
+    if held_out:
+        _, dataset = hold_out(dataset, flags)
+    chosen = {name: flags[name] for name in PredictFlags.__dataclass_fields__ if name in flags}
+    preds = predict(model, processor, dataset, format=format, **chosen)
+    print_scores(preds)
+
+
+def print_scores(preds) -> None:
+    from medr1kit.results.tables import score
+
+    for by in ("modality", "task"):
+        print("\n" + score(preds, by=by).round(3).to_string(index=False))
+
+
+def report(argv: list[str]) -> None:
+    """Write a run or a study as one HTML page: tables, maps and the reader, without Python and network."""
+    from medr1kit.views.page import QUESTIONS, write_report
+
+    parser = argparse.ArgumentParser(prog="medr1kit report", description=report.__doc__)
+    what = "folder of a run or a study, or predictions.parquet"
+    parser.add_argument("path", type=Path, metavar="RUN_OR_STUDY", help=what)
+    parser.add_argument("--output", type=Path, help="the page (default: report.html in the folder)")
+    held = f"questions, and groups of completions, in the page (default: {QUESTIONS})"
+    parser.add_argument("--questions", type=int, default=QUESTIONS, help=held)
+    parser.add_argument("--seed", type=int, default=0, help="decides which questions")
+    parser.add_argument("--dataset_name", help="the questions, for their images; drawn images need none")
+    parser.add_argument("--image_folder", help="folder that the image paths start from")
+    flags = parser.parse_args(argv)
+    named = {name: value for name in ("dataset_name", "image_folder") if (value := getattr(flags, name)) is not None}
+    if list(named) == ["image_folder"]:
+        parser.error("--image_folder needs --dataset_name, the questions that name the images")
+    data = load_data(named, "test" if has_splits(flags.dataset_name) else None) if named else None
+    source = _so_far(flags.path) if (flags.path / STUDY_FILE).is_file() else None  # of cells; its tables may be old
+    page = write_report(flags.path, flags.output, questions=flags.questions, seed=flags.seed, data=data, source=source)
+    print(f"written to {page} ({page.stat().st_size / 1e6:.1f} MB)")
+
+
+def _so_far(root: Path):
+    """What a study has finished, read from its cells."""
+    from medr1kit.study.results import provenance, read_predictions
+    from medr1kit.views.page import study_source
+
+    study = read_study(root / STUDY_FILE)
+    preds = read_predictions(study, root)
+    return study_source(preds, provenance(study, root, preds))
