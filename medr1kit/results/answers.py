@@ -78,7 +78,10 @@ class Answers:
             raise DataError("no predictions were given; pass what predict() returned")
         self.ids = np.asarray(pd.unique(pd.concat([frame["id"] for frame in frames])), dtype=object)
         place = pd.Index(self.ids)
-        parts = [(k, frame, rows) for k, frame in enumerate(frames) for rows in rows_by(frame, (*WHO, "seed"))]
+        parts = []
+        for k, frame in enumerate(frames):
+            known = [column for column in (*WHO, "seed") if column in frame]
+            parts += [(k, frame, rows) for _, rows in rows_by(frame, known)]
         made = _names([(k, frame, rows[0]) for k, frame, rows in parts], len(frames))
         if names is not None and len(names) != len(parts):
             raise DataError(f"names= has {len(names)} names for {len(parts)} answerers: {', '.join(made)}")

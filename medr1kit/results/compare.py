@@ -194,13 +194,13 @@ def gains(preds: pd.DataFrame, by: str, cluster: str | None = None) -> pd.DataFr
     rows, untrained = Rows([preds], ["id"], cluster), np.flatnonzero(base)
     format, model = (codes([preds], [column])[0] for column in ("format", "model"))
     found, paired, sides = [], [], []
-    for part in rows_by(labels, keys):
-        cell, names = trained[part], labels.iloc[part[0]]
+    for names, part in rows_by(labels, keys):
+        cell = trained[part]
         partners = _base_of(rows, untrained[format[untrained] == format[cell[0]]], cell, model)
         right = rows.right[cell]
         interval = cluster_interval(right, rows.cluster[cell]) if cluster else share(right, rows.id[cell])[1:]
         found.append((*names, count(rows.id[cell]), count(rows.seed[cell]), right.mean(), *interval))
-        paired.append(_pairs_or_fault(rows, partners, cell, names[train]))
+        paired.append(_pairs_or_fault(rows, partners, cell, names[0]))
         sides.append((partners, cell))
     table, (cells, faults) = pd.DataFrame(found, columns=[*keys, *_ACCURACY]), zip(*paired)
     names = {"n": "n_paired", "accuracy_before": "base_accuracy"} | {name: f"difference_{name}" for name in LIMITS}
@@ -282,9 +282,9 @@ def modes(preds: pd.DataFrame, one: str, other: str, by: str, cluster: str | Non
         raise DataError(f"no question is answered in both {names[0]} and {names[1]} by one method, model and seed")
     rows.check_gold(before, after, "two formats")
     who = preds[keys].iloc[after]
-    parts = rows_by(who, keys)
+    labels, parts = zip(*rows_by(who, keys))
     cells = [Pairs(before[part], after[part], rows.seed[after[part]]) for part in parts]
-    table = pd.DataFrame([tuple(who.iloc[part[0]]) for part in parts], columns=keys)
+    table = pd.DataFrame(labels, columns=keys)
     numbers = compared(rows, cells)[["n", "seeds", "accuracy_after", "accuracy_before", *DIFFERENCE]]
     table = table.join(numbers.rename(columns={"accuracy_after": "accuracy_one", "accuracy_before": "accuracy_other"}))
     table = table.assign(p_corrected=corrected(rows, cells), quantity=f"{names[0]} minus {names[1]}")

@@ -174,26 +174,23 @@ def same_letter(one: pd.Series, other: pd.Series) -> np.ndarray:
 
 
 def groups_by(frame: pd.DataFrame, columns: Sequence[str]) -> Iterator[tuple[dict[str, object], pd.DataFrame]]:
-    """Yield the names that make a group, and its rows, in the order in which groups appear; missing is a name, too.
+    """Yield the names that make a group, and its rows; as :func:`rows_by` does."""
+    for names, places in rows_by(frame, columns):
+        yield dict(zip(columns, names)), frame.iloc[places]
 
-    Without columns all rows are one group.
+
+def rows_by(frame: pd.DataFrame, columns: Sequence[str]) -> list[tuple[tuple, np.ndarray]]:
+    """Return the names that make a group, and the places of its rows, in the order in which groups appear.
+
+    A missing name is one, too. Without columns all rows are one group.
     """
     if not columns:
-        yield {}, frame
-        return
-    for names, group in frame.groupby(list(columns), dropna=False, sort=False, observed=True):
-        yield dict(zip(columns, names)), group
-
-
-def rows_by(frame: pd.DataFrame, columns: Sequence[str]) -> list[np.ndarray]:
-    """Return the places of the rows of each group, in the order in which groups appear; a missing name is one, too.
-
-    Columns that the frame does not have tell nothing apart.
-    """
-    known = [column for column in columns if column in frame]
-    group = frame.groupby(known, dropna=False, sort=False, observed=True).ngroup().to_numpy()
+        return [((), np.arange(len(frame)))]
+    group = frame.groupby(list(columns), dropna=False, sort=False, observed=True).ngroup().to_numpy()
     order = np.argsort(group, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(group[order])) + 1) if len(order) else []
+    parts = np.split(order, np.flatnonzero(np.diff(group[order])) + 1) if len(order) else []
+    names = frame[list(columns)].iloc[[part[0] for part in parts]]
+    return list(zip(names.itertuples(index=False, name=None), parts))
 
 
 def in_canonical_order(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
