@@ -98,9 +98,8 @@ class Answers:
         for number, (letter, options) in enumerate(zip(gold, self.column("options"))):
             if isinstance(options, str) or not hasattr(options, "__len__"):
                 raise DataError(f"the options of {self.ids[number]!r} are {options!r:.60}; expected a list of texts")
-            if not all(isinstance(text, str) for text in options):
-                odd = next(text for text in options if not isinstance(text, str))
-                raise DataError(f"an option of {self.ids[number]!r} is {odd!r:.60}; expected a text")
+            if odd := [text for text in options if not isinstance(text, str)]:
+                raise DataError(f"an option of {self.ids[number]!r} is {odd[0]!r:.60}; expected a text")
             if not isinstance(letter, str) or letter not in LETTERS[: len(options)]:
                 raise DataError(f"the gold answer of {self.ids[number]!r} is {letter!r}, with {len(options)} options")
         if n_frames > 1 and not (np.sum([one.rows >= 0 for one in self.answerers], axis=0) > 1).any():

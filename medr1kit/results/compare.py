@@ -21,19 +21,7 @@ import pandas as pd
 
 from medr1kit.formats import format_named
 from medr1kit.results.multiplicity import holm
-from medr1kit.results.pairs import (
-    DIFFERENCE,
-    LIMITS,
-    NO_PAIRS,
-    Pairs,
-    Rows,
-    codes,
-    compared,
-    corrected,
-    count,
-    match,
-    pair,
-)
+from medr1kit.results.pairs import DIFFERENCE, LIMITS, Pairs, Rows, codes, compared, corrected, count, match, pair
 from medr1kit.results.stats import cluster_interval, share
 from medr1kit.results.tables import VERDICT, check_predictions, in_canonical_order, rows_by, same_letter
 from medr1kit.vqa import DataError
@@ -214,9 +202,9 @@ def _pairs_or_fault(rows: Rows, base: np.ndarray, cell: np.ndarray, name: str) -
     remedy = "with equal method, format, model and seed; label the runs apart or select one"
     try:
         rows.check_once(cell, rows.answer, f"the model trained on {name!r} answers {{id}} more than once {remedy}")
-        return pair(rows, base, cell) if len(base) else NO_PAIRS, ""
+        return pair(rows, base, cell) if len(base) else Pairs(), ""
     except DataError as error:
-        return NO_PAIRS, str(error)
+        return Pairs(), str(error)
 
 
 def _base_of(rows: Rows, base: np.ndarray, cell: np.ndarray, model: np.ndarray) -> np.ndarray:

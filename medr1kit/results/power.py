@@ -64,11 +64,9 @@ def questions_needed(
     other = accuracy + difference if accuracy + difference < 1 else accuracy - difference
     _check("accuracy", accuracy, 0, 1)
     _check(f"accuracy {accuracy} changed by {difference}", other, 0, 1)
-    mean = (accuracy + other) / 2
+    mean, (wide, narrow) = (accuracy + other) / 2, _quantiles(power, level)
     by_chance, true = math.sqrt(2 * mean * (1 - mean)), math.sqrt(accuracy * (1 - accuracy) + other * (1 - other))
-    return math.ceil(
-        (_quantiles(power, level)[0] * by_chance + _quantiles(power, level)[1] * true) ** 2 / difference**2
-    )
+    return math.ceil((wide * by_chance + narrow * true) ** 2 / difference**2)
 
 
 def smallest_difference(n: int, *, discordant: float = 0.2, power: float = 0.8, level: float = 0.95) -> float:

@@ -121,14 +121,7 @@ def _truth_row(rationales: pd.DataFrame, statements: pd.DataFrame) -> dict[str, 
     written = rationales[rationales["written"]]
     holds, concluding = statements["holds"].astype(float), written[written["concludes"].astype(bool)]
     low, high = cluster_interval(holds, statements["image_id"]) if len(statements) else (np.nan, np.nan)
-    return {
-        "n": len(rationales),
-        "rationales": len(written),
-        "statements": len(statements),
-        "true": holds.mean(),
-        "low": low,
-        "high": high,
-        "names_finding": written["names_finding"].astype(float).mean(),
-        "concludes": written["concludes"].astype(float).mean(),
-        "agrees": concluding["agrees"].astype(float).mean(),
-    }
+    counts = {"n": len(rationales), "rationales": len(written), "statements": len(statements)}
+    shares = written[["names_finding", "concludes"]].astype(float).mean().to_dict()
+    agrees = concluding["agrees"].astype(float).mean()
+    return counts | {"true": holds.mean(), "low": low, "high": high} | shares | {"agrees": agrees}

@@ -57,7 +57,8 @@ class Rollouts:
         if self.complete:
             self._places, self._end = {}, 0
             try:
-                self.steps, self.trouble = _steps_of(self._table), ""
+                found = {step for batch in _batches(self._table, ["step"]) for step in batch["step"].to_pylist()}
+                self.steps, self.trouble = sorted(found - {None}), ""
             except DataError as error:
                 self.steps, self.trouble = [], str(error)
         elif self.growing:
@@ -82,12 +83,10 @@ class Rollouts:
             self._places, self._end, self.trouble = {}, 0, ""
         with self._lines.open("rb") as file:
             file.seek(self._end)
-            rest = b""
-            while piece := file.read(_PIECE):
-                *whole, rest = (rest + piece).split(b"\n")
-                for line in whole:
-                    self._note(line, self._end, self._end + len(line) + 1)
-                    self._end += len(line) + 1
+            for line in file:
+                if line.endswith(b"\n"):  # the last one may be half written
+                    self._note(line, self._end, self._end + len(line))
+                    self._end += len(line)
 
     def _note(self, line: bytes, start: int, end: int) -> None:
         found = _STEP.match(line)
@@ -114,19 +113,13 @@ class Rollouts:
         return pd.DataFrame(rows)
 
 
-def _steps_of(table: Path) -> list[int]:
-    return sorted({step for batch in _batches(table, ["step"]) for step in batch["step"].to_pylist()} - {None})
-
-
 def _of_table(table: Path, step: int) -> pd.DataFrame:
     if not table.exists():
         return pd.DataFrame()
     from pyarrow import compute
 
-    rows: list[dict] = []
-    for batch in _batches(table):
-        rows += batch.filter(compute.equal(batch["step"], step)).to_pylist()  # options as lists, as everywhere
-    return pd.DataFrame(rows)
+    batches = (batch.filter(compute.equal(batch["step"], step)) for batch in _batches(table))
+    return pd.DataFrame([row for batch in batches for row in batch.to_pylist()])  # options as lists, as everywhere
 
 
 def _batches(table: Path, columns: list[str] | None = None) -> Iterator[RecordBatch]:

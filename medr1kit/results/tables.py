@@ -84,9 +84,7 @@ def check_predictions(
         raise DataError(f"predictions without the column(s) {', '.join(missing)}; predict() writes all of them")
     if frame.empty:
         raise DataError("predictions without rows; nothing was predicted, or a filter left nothing over")
-    for column in ("correct", "well_formed"):
-        if column not in columns:
-            continue
+    for column in [column for column in ("correct", "well_formed") if column in columns]:
         allowed = frame[column].isin([0, 1]) | (frame[column].isna() & (column == "well_formed"))
         if not allowed.all():
             row = int((~allowed).to_numpy().argmax())
