@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import re
 import string
+from collections.abc import Iterable, Sequence
 
 LETTERS = string.ascii_uppercase
 
@@ -192,6 +193,16 @@ def parse_solution(solution: str, n_options: int = len(LETTERS)) -> str:
             f"with X from A to {LETTERS[n_options - 1]}"
         )
     return letter
+
+
+def option_texts(options: Iterable[Sequence[str]], letters: Iterable[str | None]) -> list[str | None]:
+    """Return the option that each question's letter stands for; None for a missing letter.
+
+    >>> option_texts([["liver", "lung"], ["CT", "MRI"]], ["B", None])
+    ['lung', None]
+    """
+    pairs = zip(options, letters, strict=True)
+    return [texts[LETTERS.index(letter)] if isinstance(letter, str) else None for texts, letter in pairs]
 
 
 def lowered(text: str) -> str:

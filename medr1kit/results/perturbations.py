@@ -24,7 +24,7 @@ import pandas as pd
 from medr1kit.progress import no_bars_of_datasets
 from medr1kit.results.stats import clusters, paired_difference, share
 from medr1kit.results.tables import check_predictions
-from medr1kit.vqa import LETTERS, DataError, format_problem, format_solution
+from medr1kit.vqa import LETTERS, DataError, format_problem, format_solution, option_texts
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -139,10 +139,7 @@ def position_table(preds: pd.DataFrame) -> pd.DataFrame:
 
 def _by_question(preds: pd.DataFrame) -> pd.DataFrame:
     """One row a question: image_id, options (how many), asked (how often), consistent, right (each time)."""
-    texts = [
-        options[LETTERS.index(letter)] if isinstance(letter, str) else None
-        for options, letter in zip(preds["options"], preds["predicted"])
-    ]
+    texts = option_texts(preds["options"], preds["predicted"])
     rows = preds.assign(text=texts, options=preds["options"].map(len), right=preds["correct"].astype(bool))
     groups = rows.groupby("id", sort=False)
     questions = groups.agg(image_id=("image_id", "first"), options=("options", "first"), asked=("id", "size"))

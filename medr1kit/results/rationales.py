@@ -19,7 +19,7 @@ from medr1kit.data.phantoms import ImageId, fact_words, truth_of
 from medr1kit.data.phantoms.rationales import Reading, read_rationale
 from medr1kit.progress import progress
 from medr1kit.results.stats import cluster_interval
-from medr1kit.results.tables import groups_by
+from medr1kit.results.tables import check_predictions, groups_by
 from medr1kit.vqa import LETTERS, DataError
 
 _COLUMNS = ("image_id", "source", "think", "options", "predicted")
@@ -61,9 +61,7 @@ def rationale_truth(preds: pd.DataFrame, by: str | Sequence[str] | None = None) 
     """
     keys = [] if by is None else [by] if isinstance(by, str) else list(by)
     groups = [key for key in keys if key != "fact"]
-    if missing := [column for column in (*_COLUMNS, *groups) if column not in preds]:
-        raise DataError(f"predictions without the column(s) {', '.join(missing)}; predict() writes all it knows")
-    preds = preds.reset_index(drop=True)
+    preds = check_predictions(preds, [*_COLUMNS, *groups]).reset_index(drop=True)
     if len(other := preds.index[preds["source"] != "phantoms"]):
         raise DataError(
             f"predictions row {other[0]} is about {preds.loc[other[0], 'source']!r}, not phantoms; only of these the "

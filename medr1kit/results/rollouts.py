@@ -1,9 +1,9 @@
 """The completions of a run, one step at a time, also while the run is writing them.
 
 A run of a thousand steps holds a hundred thousand completions, and a viewer shows eight. So nothing but the place of
-each step is kept. A finished run has a parquet file, of which the rows of one step are taken out, a few hundred rows at
-a time; a growing one has a file of lines, which is read from where the last look ended. What cannot be read, because it
-was torn while being copied, is left out, and ``trouble`` says so.
+each completion is kept. A finished run has a parquet file, of which the rows of one step are taken out, a few hundred
+rows at a time; a growing one has a file of lines, which is read from where the last look ended. What cannot be read,
+because it was torn while being copied, is left out, and ``trouble`` says so.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Rollouts:
 
     def __init__(self, run: Run):
         self._table, self._lines = run.path / "rollouts.parquet", run.path / "rollouts.jsonl"
-        self._places: dict[int, list[tuple[int, int]]] = {}
+        self._places: dict[int, list[int]] = {}  # step -> where its lines begin
         self._end = 0
         self.steps: list[int] = []
         self.growing = self.complete = False
@@ -85,31 +85,27 @@ class Rollouts:
             file.seek(self._end)
             for line in file:
                 if line.endswith(b"\n"):  # the last one may be half written
-                    self._note(line, self._end, self._end + len(line))
+                    self._note(line)
                     self._end += len(line)
 
-    def _note(self, line: bytes, start: int, end: int) -> None:
+    def _note(self, line: bytes) -> None:
         found = _STEP.match(line)
         try:
             step = int(found[1]) if found else int(json.loads(line)["step"])
         except (ValueError, KeyError, TypeError):
-            self.trouble = f"{self._lines.name}: the line at byte {start:,} holds no completion; it is left out"
-            return
-        places = self._places.setdefault(step, [])
-        if places and places[-1][1] == start:
-            start = places.pop()[0]
-        places.append((start, end))
+            self.trouble = f"{self._lines.name}: the line at byte {self._end:,} holds no completion; it is left out"
+        else:
+            self._places.setdefault(step, []).append(self._end)
 
     def _of_lines(self, step: int) -> pd.DataFrame:
         rows = []
         with self._lines.open("rb") as file:
-            for start, end in self._places[step]:
-                file.seek(start)
-                for line in file.read(end - start).split(b"\n")[:-1]:
-                    try:
-                        rows.append(json.loads(line))
-                    except ValueError:
-                        self.trouble = f"{self._lines.name}: a line of step {step} is not whole; it is left out"
+            for place in self._places[step]:
+                file.seek(place)
+                try:
+                    rows.append(json.loads(file.readline()))
+                except ValueError:
+                    self.trouble = f"{self._lines.name}: a line of step {step} is not whole; it is left out"
         return pd.DataFrame(rows)
 
 

@@ -155,8 +155,8 @@ class Errors:
         unread = int((rows["change"].eq("fixed") & rows["kind_before"].str.startswith("unread")).sum())
         return (
             f"Since before, {found['fixed']:,} of {count(len(rows), 'answer')} were fixed ({unread:,} of them were "
-            f"unread) and {found['broken']:,} broken; {found['still wrong, same letter']:,} stay wrong with the same letter, "
-            f"{found['still wrong, other letter']:,} with another one."
+            f"unread) and {found['broken']:,} broken; {found['still wrong, same letter']:,} stay wrong with the same "
+            f"letter, {found['still wrong, other letter']:,} with another one."
         )
 
     def _letters(self) -> str | None:

@@ -29,7 +29,7 @@ from medr1kit.formats import Parsed, format_named
 from medr1kit.results.pairs import Rows
 from medr1kit.results.stats import share
 from medr1kit.results.tables import check_predictions, groups_by, in_canonical_order, same_letter, who_varies
-from medr1kit.vqa import LETTERS, DataError
+from medr1kit.vqa import LETTERS, DataError, option_texts
 
 KINDS = (
     "right",
@@ -76,19 +76,14 @@ def describe(preds: pd.DataFrame) -> pd.DataFrame:
         "" if read and not bad else _why(formats[name].parse(text if isinstance(text, str) else "", options))
         for name, text, options, read, bad in zip(rows["format"], rows["text"], rows["options"], read, malformed)
     ]
-    rows["gold_text"] = _texts(rows["options"], rows["answer"])
-    rows["predicted_text"] = _texts(rows["options"], rows["predicted"])
+    rows["gold_text"] = option_texts(rows["options"], rows["answer"])
+    rows["predicted_text"] = option_texts(rows["options"], rows["predicted"])
     rows["n_options"] = lengths
     return rows
 
 
 def _why(parsed: Parsed) -> str:
     return parsed.fault or parsed.reason  # the parser may read now what it could not when the table was made
-
-
-def _texts(options: pd.Series, letters: pd.Series) -> list[str | None]:
-    pairs = zip(options, letters)
-    return [texts[LETTERS.index(letter)] if isinstance(letter, str) else None for texts, letter in pairs]
 
 
 def kinds_table(rows: pd.DataFrame) -> pd.DataFrame:
