@@ -45,10 +45,8 @@ def rotate_options(dataset: Dataset, by: int) -> Dataset:
     """
     long_enough = [i for i, options in enumerate(dataset["options"]) if len(options) > by]
     rows = dataset if len(long_enough) == len(dataset) else dataset.select(long_enough)
-    options, answers = [], []
-    for before, answer in zip(rows["options"], rows["answer"]):
-        options.append([before[(place - by) % len(before)] for place in range(len(before))])
-        answers.append(LETTERS[(LETTERS.index(answer) + by) % len(before)])
+    options = [texts[len(texts) - by :] + texts[: len(texts) - by] for texts in rows["options"]]
+    answers = [LETTERS[(LETTERS.index(gold) + by) % len(texts)] for gold, texts in zip(rows["answer"], options)]
     changed = {
         "problem": [format_problem(question, texts) for question, texts in zip(rows["question"], options)],
         "options": options,

@@ -54,9 +54,7 @@ def questions_needed(
     (1742, 3554)
     """
     if discordant is not None and accuracy is not None:
-        raise DataError(
-            "give discordant= (same questions) or accuracy= (questions of its own for each model), not both"
-        )
+        raise DataError("give discordant= (same questions) or accuracy= (each model its own questions), not both")
     _check("difference", difference, 0, 1)
     if accuracy is None:
         discordant = 0.2 if discordant is None else discordant

@@ -80,10 +80,9 @@ def load_run(path: str | Path) -> Run:
         DataError: if the folder is missing, or has no readable run.json.
     """
     path = Path(path)
-    if not path.is_dir():
-        raise DataError(f"no run at {path}: the folder does not exist; pass the output_dir of a training")
     if not (path / _CONFIG).is_file():
-        raise DataError(f"no run at {path}: the folder has no {_CONFIG}; pass the output_dir of a training")
+        what = f"has no {_CONFIG}" if path.is_dir() else "does not exist"
+        raise DataError(f"no run at {path}: the folder {what}; pass the output_dir of a training")
     try:
         config = json.loads((path / _CONFIG).read_text(encoding="utf-8"))
     except ValueError as error:

@@ -194,10 +194,9 @@ def rows_by(frame: pd.DataFrame, columns: Sequence[str]) -> list[tuple[tuple, np
 def in_canonical_order(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """Return the rows sorted by columns, each in its canonical order: known names, then others, missing values last."""
 
-    def rank(column: pd.Series) -> pd.Series:
-        known = {name: place for place, name in enumerate(_ORDER.get(column.name, ()))}
+    def rank(column: pd.Series) -> pd.Categorical:
+        known = _ORDER.get(column.name, ())
         others = sorted(set(column.dropna()) - set(known), key=lambda v: (not isinstance(v, (int, float)), v, str(v)))
-        known |= {name: len(known) + place for place, name in enumerate(others)}
-        return column.map(known).fillna(len(known)).astype(int)
+        return pd.Categorical(column, [*known, *others], ordered=True)
 
     return table.sort_values(list(columns), key=rank, kind="stable", ignore_index=True) if columns else table

@@ -32,14 +32,9 @@ from medr1kit.results.tables import check_predictions, groups_by, in_canonical_o
 from medr1kit.vqa import LETTERS, DataError, option_texts
 
 KINDS = (
-    "right",
-    "right, malformed",
-    "wrong",
-    "wrong, malformed",
-    "unread, right letter",
-    "unread, wrong letter",
-    "unread, no letter",
-)
+    "right", "right, malformed", "wrong", "wrong, malformed",
+    "unread, right letter", "unread, wrong letter", "unread, no letter",
+)  # fmt: skip
 CHANGES = ("fixed", "broken", "still wrong, same letter", "still wrong, other letter", "still right")
 _SEEDS = ("wrong_in", "seeds", "n", "of", "share", "low", "high", "expected")
 _NEEDED = ("id", "image_id", "question", "options", "answer", "format", "text", "predicted", "lenient_predicted")
