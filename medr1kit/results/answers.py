@@ -108,8 +108,7 @@ class Answers:
                 f"{self.answerers[-1].name!r} such as {self.ids[-1]!r}; predict on the same data"
             )
         for one in self.answerers:
-            other = (one.rows >= 0) & (one.column("answer") != gold)
-            if other.any():
+            if (other := (one.rows >= 0) & (one.column("answer") != gold)).any():
                 raise DataError(
                     f"the gold answer of {self.ids[other.argmax()]!r} differs between {self.answerers[0].name!r} and "
                     f"{one.name!r}; give predictions on the same questions"

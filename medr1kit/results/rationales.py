@@ -93,8 +93,7 @@ def _read_all(preds: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
             continue
         reading = check_rationale(think, image_id)
         letter = concluded_letter(reading.conclusion, options)
-        concludes = letter is not None
-        verdicts.append((True, reading.names_finding, concludes, concludes and letter == predicted))
+        verdicts.append((True, reading.names_finding, letter is not None, letter == predicted))
         statements += [(row, image_id, statement.fact, statement.holds) for statement in reading.statements]
     rationales = preds.join(pd.DataFrame(verdicts, columns=["written", "names_finding", "concludes", "agrees"]))
     return rationales, pd.DataFrame(statements, columns=["row", "image_id", "fact", "holds"])

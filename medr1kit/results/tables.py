@@ -79,8 +79,7 @@ def check_predictions(
             "these are published numbers, not predictions: they hold no answers to score or compare; leave the rows "
             "with published=True out, and show them beside your own"
         )
-    missing = [column for column in (*columns, cluster) if column is not None and column not in frame.columns]
-    if missing:
+    if missing := [column for column in (*columns, cluster) if column is not None and column not in frame]:
         raise DataError(f"predictions without the column(s) {', '.join(missing)}; predict() writes all of them")
     if frame.empty:
         raise DataError("predictions without rows; nothing was predicted, or a filter left nothing over")

@@ -139,10 +139,9 @@ def changes_table(rows: pd.DataFrame) -> pd.DataFrame:
     """
     rows = rows[rows["change"].notna()]
     table = _shares(rows, "change", CHANGES)
-    unread = rows[rows["kind_before"].str.startswith("unread")]
-    keys = [*who_varies(rows), "change"]
-    counts = unread.groupby(keys, dropna=False, observed=True).size().rename("was_unread").reset_index()
-    return table.merge(counts, on=keys, how="left").fillna({"was_unread": 0}).astype({"was_unread": int})
+    keys, unread = [*who_varies(rows), "change"], rows["kind_before"].str.startswith("unread")
+    counts = unread.groupby([rows[key] for key in keys], dropna=False, observed=True).sum()
+    return table.merge(counts.rename("was_unread").reset_index(), on=keys)
 
 
 def _shares(rows: pd.DataFrame, column: str, values: Sequence[str]) -> pd.DataFrame:
