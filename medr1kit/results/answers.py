@@ -18,7 +18,6 @@ from medr1kit.results.tables import WHO, check_predictions, rows_by
 from medr1kit.vqa import LETTERS, DataError
 
 _NEEDED = ("id", "image_id", "question", "options", "answer", "format", "text", "predicted", "correct", "well_formed")
-_ROLES = ("before", "after")
 
 PAIRED = ("all", "fixed", "broken", "both wrong", "both right", "malformed", "disagree")
 """What questions can be chosen by, where two or more answers are shown; fixed and broken go from the first to the last,
@@ -175,7 +174,7 @@ def _names(parts: Sequence[tuple[int, pd.DataFrame, int]], n_frames: int) -> lis
     names = [" · ".join(filter(None, (label.get(key, "") for key in varying))) for label in labels]
     if len(set(names)) == len(names) and all(names):
         return names
-    roles = [_ROLES[k] if k < 2 <= n_frames else f"table {k + 1}" for k, _, _ in parts]
+    roles = [("before", "after")[k] if k < 2 <= n_frames else f"table {k + 1}" for k, _, _ in parts]
     if n_frames > 1:
         names = [" · ".join(filter(None, pair)) for pair in zip(roles, names)]
     return [

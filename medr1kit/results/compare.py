@@ -155,9 +155,6 @@ def transfer_table(preds: pd.DataFrame, by: str = "modality", cluster: str | Non
     return in_canonical_order(table.drop(columns=["fault", "sides"]), keys)
 
 
-_ACCURACY = ("n", "seeds", "accuracy", "low", "high")
-
-
 def gains(preds: pd.DataFrame, by: str, cluster: str | None = None) -> pd.DataFrame:
     """Return the cells of :func:`transfer_table`, also where some cannot be compared.
 
@@ -190,7 +187,7 @@ def gains(preds: pd.DataFrame, by: str, cluster: str | None = None) -> pd.DataFr
         found.append((*names, count(rows.id[cell]), count(rows.seed[cell]), right.mean(), *interval))
         paired.append(_pairs_or_fault(rows, partners, cell, names[0]))
         sides.append((partners, cell))
-    table, (cells, faults) = pd.DataFrame(found, columns=[*keys, *_ACCURACY]), zip(*paired)
+    table, (cells, faults) = pd.DataFrame(found, columns=[*keys, "n", "seeds", "accuracy", "low", "high"]), zip(*paired)
     names = {"n": "n_paired", "accuracy_before": "base_accuracy"} | {name: f"difference_{name}" for name in LIMITS}
     table = table.join(compared(rows, cells).drop(columns=["seeds", "accuracy_after"]).rename(columns=names))
     table = table.assign(p_holm=holm(table["p"]), p_corrected=corrected(rows, cells))

@@ -104,8 +104,8 @@ def discordant_share(before: float, after: float, correlation: float = 0.5) -> f
     0.205
     """
     for name, share in (("before", before), ("after", after)):
-        _check(name, share, 0, 1, inclusive=True)
-    _check("correlation", correlation, -1, 1, inclusive=True)
+        _check(name, share, 0, 1, ends=True)
+    _check("correlation", correlation, -1, 1, ends=True)
     spread = math.sqrt(before * (1 - before) * after * (1 - after))
     both = before * after + correlation * spread
     low, high = max(0.0, before + after - 1), min(before, after)
@@ -136,8 +136,6 @@ def _quantiles(power: float, level: float) -> tuple[float, float]:
     return float(norm.ppf((1 + level) / 2)), float(norm.ppf(power))
 
 
-def _check(name: str, value: float, low: float, high: float, inclusive: bool = False) -> None:
-    if not (low <= value <= high if inclusive else low < value < high):
-        raise DataError(
-            f"{name} is {value:g}; it must be between {low} and {high}{'' if inclusive else ', not at an end'}"
-        )
+def _check(name: str, value: float, low: float, high: float, ends: bool = False) -> None:
+    if not (low <= value <= high if ends else low < value < high):
+        raise DataError(f"{name} is {value:g}; it must be between {low} and {high}{'' if ends else ', not at an end'}")

@@ -86,7 +86,7 @@ def _read(row: Mapping[str, Any], format: ResponseFormat) -> dict[str, Any]:
     parsed = format.parse(text, options)
     thought = parsed.think if "think" in format.blocks else None
     start = " ".join(thought.split()[:_FIRST_WORDS]) if thought and format.blocks[0] == "think" else ""
-    rewards = [value for name, value in row.items() if name not in _NOT_REWARDS and isinstance(value, int | float)]
+    rewards = [value for name, value in row.items() if name not in ROLLOUTS and isinstance(value, int | float)]
     return dict(
         step=row["step"],
         question=_question(row),
@@ -108,7 +108,6 @@ def _read(row: Mapping[str, Any], format: ResponseFormat) -> dict[str, Any]:
 
 
 _NEEDED = ("step", "question", "answer", "text", "n_tokens", "truncated")
-_NOT_REWARDS = frozenset(ROLLOUTS)
 
 
 def _question(row: Mapping[str, Any]) -> Any:

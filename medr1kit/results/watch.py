@@ -101,8 +101,7 @@ class _Rule(NamedTuple):
 
     def sentence(self, step: Any, n: int, numbers: Mapping[str, float]) -> str:
         value, side = numbers[f"watch/{self.column}"], "at least" if self.below else "at most"
-        says = self.says.format(n=n)
-        return f"step {step}: {says} {value:.2f} ({side} {self.limit:.2f} is expected); {self.look}"
+        return f"step {step}: {self.says.format(n=n)} {value:.2f} ({side} {self.limit:.2f} is expected); {self.look}"
 
 
 RULES = tuple(_Rule(*rule) for rule in (
