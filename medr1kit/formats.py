@@ -118,15 +118,9 @@ def _read(text: str, blocks: tuple[str, ...], letters: tuple[tuple[str, str | No
         fault = "there is text outside the blocks"
     else:
         fault = "" if all(thought.strip() for thought in thoughts) else "the thinking is empty"
-    return Parsed(
-        think=thoughts[0].strip() if thoughts else None,
-        answer=answer,
-        lenient_answer=answer or _read_untagged(answers, outside, choices),
-        well_formed=not fault,
-        reason=reason,
-        fault=fault,
-        by_text=by_text,
-    )
+    think = thoughts[0].strip() if thoughts else None
+    lenient_answer = answer or _read_untagged(answers, outside, choices)
+    return Parsed(think, answer, lenient_answer, not fault, reason, fault, by_text)
 
 
 def _misplaced(found: list[str], expected: list[str]) -> str:

@@ -32,8 +32,10 @@ def text_of(completion: Completion) -> str:
     return completion if isinstance(completion, str) else completion[-1]["content"]
 
 
-def _each(values: Sequence | None, n: int) -> Sequence:
-    return [None] * n if values is None else values
+def _read(format: ResponseFormat, completions: Sequence[Completion], options: Sequence | None) -> list[Parsed]:
+    """What each completion says; ``options`` are those of each, or None."""
+    each = [None] * len(completions) if options is None else options
+    return [format.parse(text_of(completion), choices) for completion, choices in zip(completions, each, strict=True)]
 
 
 def accuracy_reward(format: ResponseFormat) -> RewardFunction:
@@ -44,10 +46,8 @@ def accuracy_reward(format: ResponseFormat) -> RewardFunction:
     """
 
     def accuracy_reward(completions, solution, options=None, **columns) -> list[float | None]:
-        return [
-            float(format.parse(text_of(completion), choices).answer == parse_solution(gold))
-            for completion, gold, choices in zip(completions, solution, _each(options, len(completions)), strict=True)
-        ]
+        read = _read(format, completions, options)
+        return [float(parsed.answer == parse_solution(gold)) for parsed, gold in zip(read, solution, strict=True)]
 
     return accuracy_reward
 
@@ -60,10 +60,7 @@ def format_reward(format: ResponseFormat) -> RewardFunction:
     """
 
     def format_reward(completions, solution=None, options=None, **columns) -> list[float | None]:
-        return [
-            float(format.parse(text_of(completion), choices).well_formed)
-            for completion, choices in zip(completions, _each(options, len(completions)), strict=True)
-        ]
+        return [float(parsed.well_formed) for parsed in _read(format, completions, options)]
 
     return format_reward
 
@@ -175,12 +172,11 @@ def agreement_reward(format: ResponseFormat) -> RewardFunction:
     """
 
     def agreement_reward(completions, solution=None, options=None, **columns) -> list[float | None]:
-        rewards = []
-        for completion, choices in zip(completions, _each(options, len(completions)), strict=True):
-            parsed = format.parse(text_of(completion), choices)
-            concluded = concluded_option(parsed, choices)
-            rewards.append(None if concluded is None else float(concluded == parsed.answer))
-        return rewards
+        if options is None:
+            return [None] * len(completions)
+        read = _read(format, completions, options)
+        concluded = [concluded_option(parsed, choices) for parsed, choices in zip(read, options)]
+        return [None if letter is None else float(letter == parsed.answer) for letter, parsed in zip(concluded, read)]
 
     return agreement_reward
 

@@ -23,41 +23,30 @@ from __future__ import annotations
 
 import re
 import string
+from collections.abc import Iterable, Sequence
 
-MODALITIES = ("CT", "MRI", "X-Ray", "Ultrasound", "Dermoscopy", "Fundus", "OCT", "Microscopy")
-TASKS = (
-    "Anatomy Identification",
-    "Disease Diagnosis",
-    "Lesion Grading",
-    "Modality Recognition",
-    "Other Biological Attributes",
-)
 LETTERS = string.ascii_uppercase
 
-# Every spelling met in Med-R1's file names, in OmniMedVQA's `modality_type` and in the papers' tables.
+# Every spelling met in Med-R1's file names, in OmniMedVQA's `modality_type` and in the papers' tables; case and marks
+# do not count.
 _MODALITY_SPELLINGS = {
-    "CT": ("ct", "computed tomography", "ct(computed tomography)"),
-    "MRI": (
-        "mri",
-        "mr",
-        "magnetic resonance imaging",
-        "mr (mag-netic resonance imaging)",
-        "mr (magnetic resonance imaging)",
-    ),
-    "X-Ray": ("x-ray", "xray", "x ray", "xr", "radiography"),
-    "Ultrasound": ("ultrasound", "us", "ultrasonography"),
-    "Dermoscopy": ("dermoscopy", "der", "derm", "dermatoscopy"),
-    "Fundus": ("fundus", "fp", "fundus photography"),
-    "OCT": ("oct", "optical coherence tomography", "oct (optical coherence tomography"),
-    "Microscopy": ("microscopy", "micro", "microscopy images", "mic"),
+    "CT": ("computed tomography", "ct (computed tomography)"),
+    "MRI": ("mr", "magnetic resonance imaging", "mr (magnetic resonance imaging)"),
+    "X-Ray": ("xr", "radiography"),
+    "Ultrasound": ("us", "ultrasonography"),
+    "Dermoscopy": ("der", "derm", "dermatoscopy"),
+    "Fundus": ("fp", "fundus photography"),
+    "OCT": ("optical coherence tomography", "oct (optical coherence tomography)"),
+    "Microscopy": ("micro", "microscopy images", "mic"),
 }
 _TASK_SPELLINGS = {
-    "Anatomy Identification": ("anatomy identification", "ai", "anatomy"),
-    "Disease Diagnosis": ("disease diagnosis", "dd", "diagnosis"),
-    "Lesion Grading": ("lesion grading", "lg", "grading"),
-    "Modality Recognition": ("modality recognition", "mr", "modality"),
-    "Other Biological Attributes": ("other biological attributes", "oba", "other attributes", "other"),
+    "Anatomy Identification": ("ai", "anatomy"),
+    "Disease Diagnosis": ("dd", "diagnosis"),
+    "Lesion Grading": ("lg", "grading"),
+    "Modality Recognition": ("mr", "modality"),
+    "Other Biological Attributes": ("oba", "other attributes", "other"),
 }
+MODALITIES, TASKS = tuple(_MODALITY_SPELLINGS), tuple(_TASK_SPELLINGS)
 
 
 class DataError(ValueError):
@@ -69,8 +58,8 @@ def _squeeze(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "", name.casefold())
 
 
-_MODALITY_OF = {_squeeze(s): name for name, spellings in _MODALITY_SPELLINGS.items() for s in spellings}
-_TASK_OF = {_squeeze(s): name for name, spellings in _TASK_SPELLINGS.items() for s in spellings}
+_MODALITY_OF = {_squeeze(s): name for name, more in _MODALITY_SPELLINGS.items() for s in (name, *more)}
+_TASK_OF = {_squeeze(s): name for name, more in _TASK_SPELLINGS.items() for s in (name, *more)}
 
 
 def modality_name(text: str) -> str:
@@ -214,6 +203,16 @@ def parse_solution(solution: str, n_options: int = len(LETTERS)) -> str:
             f"with X from A to {LETTERS[n_options - 1]}"
         )
     return letter
+
+
+def option_texts(options: Iterable[Sequence[str]], letters: Iterable[str | None]) -> list[str | None]:
+    """Return the option that each question's letter stands for; None for a missing letter.
+
+    >>> option_texts([["liver", "lung"], ["CT", "MRI"]], ["B", None])
+    ['lung', None]
+    """
+    pairs = zip(options, letters, strict=True)
+    return [texts[LETTERS.index(letter)] if isinstance(letter, str) else None for texts, letter in pairs]
 
 
 def lowered(text: str) -> str:

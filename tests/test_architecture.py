@@ -142,6 +142,12 @@ def test_importing_the_package_loads_nothing_heavy():
     assert fresh(code) == []
 
 
+def test_opening_the_data_panel_loads_no_more_than_it_shows():
+    heavy = {"scipy.stats", "scipy.sparse", "imagehash"}  # an audit needs them, its flags do not
+    code = f"import json, sys, medr1kit as mk; mk.explore_data; print(json.dumps(sorted({heavy!r} & set(sys.modules))))"
+    assert fresh(code) == []
+
+
 def test_every_public_name_is_there_and_none_needs_torch():
     missing, loaded = fresh(
         "import json, sys, medr1kit as mk\n"

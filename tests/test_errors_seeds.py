@@ -2,8 +2,7 @@ import pandas as pd
 import pytest
 from errors_fakes import many
 
-from medr1kit.results.errors.kinds import describe
-from medr1kit.results.errors.seeds import add_seeds, seeds_table
+from medr1kit.results.errors.kinds import add_seeds, describe, seeds_table
 from medr1kit.vqa import DataError
 
 

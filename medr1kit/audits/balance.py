@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Sequence
 
 import pandas as pd
-from scipy.stats.contingency import association
 
 from medr1kit.audits.measures import SIDES, Found, Measure
 from medr1kit.audits.rows import Questions, plain
@@ -77,6 +76,8 @@ def _crossing(found: Found, side: Questions) -> list[Measure]:
     ]
     found.add(f"{side.name}_empty_cells", sum(cell.value == 0 for cell in cells), "cells", len(cells))
     if min(table.shape) > 1:
+        from scipy.stats.contingency import association
+
         found.add(f"{side.name}_modality_task_v", float(association(table)), "Cramér's V", n)
     return cells
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t
+from scipy.special import stdtrit  # the quantile of t; scipy.stats takes half a second to import
 
 from medr1kit.audits.measures import Found, Measure, interval
 from medr1kit.audits.rows import Questions, Wording, encode, read_questions
@@ -123,7 +123,7 @@ def curve_interval(draws: np.ndarray, clusters: Sequence[Hashable] | None = None
     """Return the 95 % interval of the mean over draws x questions: both samples' half-widths, added in squares."""
     mean = float(draws.mean())
     low, high = interval(draws.mean(axis=0), clusters)
-    reach = t.ppf(0.975, len(draws) - 1) * draws.mean(axis=1).std(ddof=1) / math.sqrt(len(draws))
+    reach = stdtrit(len(draws) - 1, 0.975) * draws.mean(axis=1).std(ddof=1) / math.sqrt(len(draws))
     return max(0.0, mean - math.hypot(mean - low, reach)), min(1.0, mean + math.hypot(high - mean, reach))
 
 

@@ -30,7 +30,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import datasets
-import imagehash
 import numpy as np
 import pandas as pd
 import PIL.Image
@@ -73,6 +72,8 @@ def hash_image(source: str | os.PathLike | bytes) -> Hashed:
             picture = to_rgb(image).convert("L").resize((32, 32), PIL.Image.LANCZOS)
     except Exception:  # Pillow's readers raise nearly anything on a corrupt file
         return UNREADABLE
+    import imagehash
+
     low, high = picture.getextrema()
     look = None if low == high else int(str(imagehash.phash(picture)), 16)
     return Hashed(sha256(content).hexdigest(), look)

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from medr1kit.audits.rows import column
 from medr1kit.vqa import DataError
@@ -89,6 +87,9 @@ def linked(*codes: np.ndarray) -> np.ndarray:
     >>> linked(np.array([0, 0, 1, -1]), np.array([0, 1, 1, -1])).tolist()
     [0, 0, 0, 1]
     """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     n, starts, ends, nodes = len(codes[0]), [], [], len(codes[0])
     for column_codes in codes:
         known = np.flatnonzero(column_codes >= 0)

@@ -18,7 +18,6 @@ from medr1kit.results.tables import WHO, check_predictions, rows_by
 from medr1kit.vqa import LETTERS, DataError
 
 _NEEDED = ("id", "image_id", "question", "options", "answer", "format", "text", "predicted", "correct", "well_formed")
-_ROLES = ("before", "after")
 
 PAIRED = ("all", "fixed", "broken", "both wrong", "both right", "malformed", "disagree")
 """What questions can be chosen by, where two or more answers are shown; fixed and broken go from the first to the last,
@@ -78,7 +77,10 @@ class Answers:
             raise DataError("no predictions were given; pass what predict() returned")
         self.ids = np.asarray(pd.unique(pd.concat([frame["id"] for frame in frames])), dtype=object)
         place = pd.Index(self.ids)
-        parts = [(k, frame, rows) for k, frame in enumerate(frames) for rows in rows_by(frame, (*WHO, "seed"))]
+        parts = []
+        for k, frame in enumerate(frames):
+            known = [column for column in (*WHO, "seed") if column in frame]
+            parts += [(k, frame, rows) for _, rows in rows_by(frame, known)]
         made = _names([(k, frame, rows[0]) for k, frame, rows in parts], len(frames))
         if names is not None and len(names) != len(parts):
             raise DataError(f"names= has {len(names)} names for {len(parts)} answerers: {', '.join(made)}")
@@ -95,9 +97,8 @@ class Answers:
         for number, (letter, options) in enumerate(zip(gold, self.column("options"))):
             if isinstance(options, str) or not hasattr(options, "__len__"):
                 raise DataError(f"the options of {self.ids[number]!r} are {options!r:.60}; expected a list of texts")
-            if not all(isinstance(text, str) for text in options):
-                odd = next(text for text in options if not isinstance(text, str))
-                raise DataError(f"an option of {self.ids[number]!r} is {odd!r:.60}; expected a text")
+            if odd := [text for text in options if not isinstance(text, str)]:
+                raise DataError(f"an option of {self.ids[number]!r} is {odd[0]!r:.60}; expected a text")
             if not isinstance(letter, str) or letter not in LETTERS[: len(options)]:
                 raise DataError(f"the gold answer of {self.ids[number]!r} is {letter!r}, with {len(options)} options")
         if n_frames > 1 and not (np.sum([one.rows >= 0 for one in self.answerers], axis=0) > 1).any():
@@ -106,8 +107,7 @@ class Answers:
                 f"{self.answerers[-1].name!r} such as {self.ids[-1]!r}; predict on the same data"
             )
         for one in self.answerers:
-            other = (one.rows >= 0) & (one.column("answer") != gold)
-            if other.any():
+            if (other := (one.rows >= 0) & (one.column("answer") != gold)).any():
                 raise DataError(
                     f"the gold answer of {self.ids[other.argmax()]!r} differs between {self.answerers[0].name!r} and "
                     f"{one.name!r}; give predictions on the same questions"
@@ -174,7 +174,7 @@ def _names(parts: Sequence[tuple[int, pd.DataFrame, int]], n_frames: int) -> lis
     names = [" · ".join(filter(None, (label.get(key, "") for key in varying))) for label in labels]
     if len(set(names)) == len(names) and all(names):
         return names
-    roles = [_ROLES[k] if k < 2 <= n_frames else f"table {k + 1}" for k, _, _ in parts]
+    roles = [("before", "after")[k] if k < 2 <= n_frames else f"table {k + 1}" for k, _, _ in parts]
     if n_frames > 1:
         names = [" · ".join(filter(None, pair)) for pair in zip(roles, names)]
     return [

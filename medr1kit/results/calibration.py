@@ -147,11 +147,9 @@ def _check(frame: pd.DataFrame, bins: int) -> None:
 
 def _calibrated_eces(confidence: np.ndarray, member: np.ndarray) -> np.ndarray:
     """ECEs of answers that are right as often as their confidence says."""
-    rng, eces = np.random.default_rng(0), []
-    for _ in range(_DRAWS // _BLOCK):
-        right = rng.random((_BLOCK, len(confidence))) < confidence
-        eces.append(np.abs((right - confidence) @ member).sum(axis=1))
-    return np.concatenate(eces) / len(confidence)
+    rng = np.random.default_rng(0)
+    draws = (rng.random((_BLOCK, len(confidence))) < confidence for _ in range(_DRAWS // _BLOCK))
+    return np.concatenate([np.abs((right - confidence) @ member).sum(axis=1) for right in draws]) / len(confidence)
 
 
 def _resampled(parts: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

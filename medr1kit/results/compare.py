@@ -22,19 +22,7 @@ import pandas as pd
 
 from medr1kit.formats import format_named
 from medr1kit.results.multiplicity import holm
-from medr1kit.results.pairs import (
-    DIFFERENCE,
-    LIMITS,
-    NO_PAIRS,
-    Pairs,
-    Rows,
-    codes,
-    compared,
-    corrected,
-    count,
-    match,
-    pair,
-)
+from medr1kit.results.pairs import DIFFERENCE, LIMITS, Pairs, Rows, codes, compared, corrected, count, match, pair
 from medr1kit.results.stats import NAN, cluster_interval, share
 from medr1kit.results.tables import VERDICT, check_predictions, in_canonical_order, rows_by
 from medr1kit.vqa import DataError
@@ -151,9 +139,9 @@ def _paired(rows: Rows, before: np.ndarray, after: np.ndarray, twice: str = "") 
     try:
         if twice:
             rows.check_once(after, rows.answer, twice)
-        return pair(rows, before, after) if len(before) else NO_PAIRS, ""
+        return pair(rows, before, after) if len(before) else Pairs(), ""
     except DataError as error:
-        return NO_PAIRS, str(error)
+        return Pairs(), str(error)
 
 
 def transfer_table(preds: pd.DataFrame, by: str = "modality", cluster: str | None = None) -> pd.DataFrame:
@@ -198,9 +186,6 @@ def transfer_table(preds: pd.DataFrame, by: str = "modality", cluster: str | Non
     return in_canonical_order(table.drop(columns=["fault", "sides"]), keys)
 
 
-_ACCURACY = ("n", "seeds", "accuracy", "low", "high")
-
-
 def gains(preds: pd.DataFrame, by: str, cluster: str | None = None) -> pd.DataFrame:
     """Return the cells of :func:`transfer_table`, also where some cannot be compared.
 
@@ -226,16 +211,16 @@ def gains(preds: pd.DataFrame, by: str, cluster: str | None = None) -> pd.DataFr
     format, model = (codes([preds], [column])[0] for column in ("format", "model"))
     remedy = "with equal method, format, model and seed; label the runs apart or select one"
     found, paired, sides = [], [], []
-    for part in rows_by(labels, keys):
-        cell, names = trained[part], labels.iloc[part[0]]
+    for names, part in rows_by(labels, keys):
+        cell = trained[part]
         partners = _base_of(rows, untrained[format[untrained] == format[cell[0]]], cell, model)
         right = rows.right[cell]
         interval = cluster_interval(right, rows.cluster[cell]) if cluster else share(right, rows.id[cell])[1:]
         found.append((*names, count(rows.id[cell]), count(rows.seed[cell]), right.mean(), *interval))
-        twice = f"the model trained on {names[train]!r} answers {{id}} more than once {remedy}"
+        twice = f"the model trained on {names[0]!r} answers {{id}} more than once {remedy}"
         paired.append(_paired(rows, partners, cell, twice))
         sides.append((partners, cell))
-    table, (cells, faults) = pd.DataFrame(found, columns=[*keys, *_ACCURACY]), zip(*paired)
+    table, (cells, faults) = pd.DataFrame(found, columns=[*keys, "n", "seeds", "accuracy", "low", "high"]), zip(*paired)
     names = {"n": "n_paired", "accuracy_before": "base_accuracy"} | {name: f"difference_{name}" for name in LIMITS}
     table = table.join(compared(rows, cells).drop(columns=["seeds", "accuracy_after"]).rename(columns=names))
     table = table.assign(p_holm=holm(table["p"]), p_corrected=corrected(rows, cells))
@@ -305,9 +290,9 @@ def modes(preds: pd.DataFrame, one: str, other: str, by: str, cluster: str | Non
         raise DataError(f"no question is answered in both {names[0]} and {names[1]} by one method, model and seed")
     rows.check_gold(before, after, "two formats")
     who = preds[keys].iloc[after]
-    parts = rows_by(who, keys)
+    labels, parts = zip(*rows_by(who, keys))
     cells = [Pairs(before[part], after[part], rows.seed[after[part]]) for part in parts]
-    table = pd.DataFrame([tuple(who.iloc[part[0]]) for part in parts], columns=keys)
+    table = pd.DataFrame(labels, columns=keys)
     numbers = compared(rows, cells)[["n", "seeds", "accuracy_after", "accuracy_before", *DIFFERENCE]]
     table = table.join(numbers.rename(columns={"accuracy_after": "accuracy_one", "accuracy_before": "accuracy_other"}))
     table = table.assign(p_corrected=corrected(rows, cells), quantity=f"{names[0]} minus {names[1]}")

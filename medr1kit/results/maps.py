@@ -41,10 +41,8 @@ class Map:
     @property
     def name(self) -> str:
         """What is drawn, in words."""
-        what = (
-            f"{self.formats[0]} minus {self.formats[1]}" if self.compares_formats else f"{self.formats[0]} minus base"
-        )
-        return f"{self.method}: {what}, by {self.by} ({self.model})"
+        other = self.formats[1] if self.compares_formats else "base"
+        return f"{self.method}: {self.formats[0]} minus {other}, by {self.by} ({self.model})"
 
     @property
     def compares_formats(self) -> bool:

@@ -76,15 +76,15 @@ class Rows:
             )
 
 
+_NONE = np.zeros(0, dtype=int)
+
+
 class Pairs(NamedTuple):
     """Places of two answers to the same question, and the number of the seed; all arrays of the same length."""
 
-    before: np.ndarray
-    after: np.ndarray
-    seed: np.ndarray
-
-
-NO_PAIRS = Pairs(*[np.zeros(0, dtype=int)] * 3)
+    before: np.ndarray = _NONE
+    after: np.ndarray = _NONE
+    seed: np.ndarray = _NONE
 
 
 def codes(frames: Sequence[pd.DataFrame], columns: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

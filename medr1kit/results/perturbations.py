@@ -24,7 +24,7 @@ import pandas as pd
 from medr1kit.progress import no_bars_of_datasets
 from medr1kit.results.stats import clusters, paired_difference, share
 from medr1kit.results.tables import check_predictions
-from medr1kit.vqa import LETTERS, DataError, format_problem, format_solution
+from medr1kit.vqa import LETTERS, DataError, format_problem, format_solution, option_texts
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -45,10 +45,8 @@ def rotate_options(dataset: Dataset, by: int) -> Dataset:
     """
     long_enough = [i for i, options in enumerate(dataset["options"]) if len(options) > by]
     rows = dataset if len(long_enough) == len(dataset) else dataset.select(long_enough)
-    options, answers = [], []
-    for before, answer in zip(rows["options"], rows["answer"]):
-        options.append([before[(place - by) % len(before)] for place in range(len(before))])
-        answers.append(LETTERS[(LETTERS.index(answer) + by) % len(before)])
+    options = [texts[len(texts) - by :] + texts[: len(texts) - by] for texts in rows["options"]]
+    answers = [LETTERS[(LETTERS.index(gold) + by) % len(texts)] for gold, texts in zip(rows["answer"], options)]
     changed = {
         "problem": [format_problem(question, texts) for question, texts in zip(rows["question"], options)],
         "options": options,
@@ -139,10 +137,7 @@ def position_table(preds: pd.DataFrame) -> pd.DataFrame:
 
 def _by_question(preds: pd.DataFrame) -> pd.DataFrame:
     """One row a question: image_id, options (how many), asked (how often), consistent, right (each time)."""
-    texts = [
-        options[LETTERS.index(letter)] if isinstance(letter, str) else None
-        for options, letter in zip(preds["options"], preds["predicted"])
-    ]
+    texts = option_texts(preds["options"], preds["predicted"])
     rows = preds.assign(text=texts, options=preds["options"].map(len), right=preds["correct"].astype(bool))
     groups = rows.groupby("id", sort=False)
     questions = groups.agg(image_id=("image_id", "first"), options=("options", "first"), asked=("id", "size"))

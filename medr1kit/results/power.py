@@ -54,9 +54,7 @@ def questions_needed(
     (1742, 3554)
     """
     if discordant is not None and accuracy is not None:
-        raise DataError(
-            "give discordant= (same questions) or accuracy= (questions of its own for each model), not both"
-        )
+        raise DataError("give discordant= (same questions) or accuracy= (each model its own questions), not both")
     _check("difference", difference, 0, 1)
     if accuracy is None:
         discordant = 0.2 if discordant is None else discordant
@@ -64,11 +62,9 @@ def questions_needed(
     other = accuracy + difference if accuracy + difference < 1 else accuracy - difference
     _check("accuracy", accuracy, 0, 1)
     _check(f"accuracy {accuracy} changed by {difference}", other, 0, 1)
-    mean = (accuracy + other) / 2
+    mean, (wide, narrow) = (accuracy + other) / 2, _quantiles(power, level)
     by_chance, true = math.sqrt(2 * mean * (1 - mean)), math.sqrt(accuracy * (1 - accuracy) + other * (1 - other))
-    return math.ceil(
-        (_quantiles(power, level)[0] * by_chance + _quantiles(power, level)[1] * true) ** 2 / difference**2
-    )
+    return math.ceil((wide * by_chance + narrow * true) ** 2 / difference**2)
 
 
 def smallest_difference(n: int, *, discordant: float = 0.2, power: float = 0.8, level: float = 0.95) -> float:
@@ -108,8 +104,8 @@ def discordant_share(before: float, after: float, correlation: float = 0.5) -> f
     0.205
     """
     for name, share in (("before", before), ("after", after)):
-        _check(name, share, 0, 1, inclusive=True)
-    _check("correlation", correlation, -1, 1, inclusive=True)
+        _check(name, share, 0, 1, ends=True)
+    _check("correlation", correlation, -1, 1, ends=True)
     spread = math.sqrt(before * (1 - before) * after * (1 - after))
     both = before * after + correlation * spread
     low, high = max(0.0, before + after - 1), min(before, after)
@@ -140,8 +136,6 @@ def _quantiles(power: float, level: float) -> tuple[float, float]:
     return float(norm.ppf((1 + level) / 2)), float(norm.ppf(power))
 
 
-def _check(name: str, value: float, low: float, high: float, inclusive: bool = False) -> None:
-    if not (low <= value <= high if inclusive else low < value < high):
-        raise DataError(
-            f"{name} is {value:g}; it must be between {low} and {high}{'' if inclusive else ', not at an end'}"
-        )
+def _check(name: str, value: float, low: float, high: float, ends: bool = False) -> None:
+    if not (low <= value <= high if ends else low < value < high):
+        raise DataError(f"{name} is {value:g}; it must be between {low} and {high}{'' if ends else ', not at an end'}")

@@ -19,7 +19,7 @@ from medr1kit.data.phantoms import ImageId, fact_words, truth_of
 from medr1kit.data.phantoms.rationales import Reading, read_rationale
 from medr1kit.progress import progress
 from medr1kit.results.stats import cluster_interval
-from medr1kit.results.tables import groups_by
+from medr1kit.results.tables import check_predictions, groups_by
 from medr1kit.vqa import LETTERS, DataError
 
 _COLUMNS = ("image_id", "source", "think", "options", "predicted")
@@ -61,9 +61,7 @@ def rationale_truth(preds: pd.DataFrame, by: str | Sequence[str] | None = None) 
     """
     keys = [] if by is None else [by] if isinstance(by, str) else list(by)
     groups = [key for key in keys if key != "fact"]
-    if missing := [column for column in (*_COLUMNS, *groups) if column not in preds]:
-        raise DataError(f"predictions without the column(s) {', '.join(missing)}; predict() writes all it knows")
-    preds = preds.reset_index(drop=True)
+    preds = check_predictions(preds, [*_COLUMNS, *groups]).reset_index(drop=True)
     if len(other := preds.index[preds["source"] != "phantoms"]):
         raise DataError(
             f"predictions row {other[0]} is about {preds.loc[other[0], 'source']!r}, not phantoms; only of these the "
@@ -95,8 +93,7 @@ def _read_all(preds: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
             continue
         reading = check_rationale(think, image_id)
         letter = concluded_letter(reading.conclusion, options)
-        concludes = letter is not None
-        verdicts.append((True, reading.names_finding, concludes, concludes and letter == predicted))
+        verdicts.append((True, reading.names_finding, letter is not None, letter == predicted))
         statements += [(row, image_id, statement.fact, statement.holds) for statement in reading.statements]
     rationales = preds.join(pd.DataFrame(verdicts, columns=["written", "names_finding", "concludes", "agrees"]))
     return rationales, pd.DataFrame(statements, columns=["row", "image_id", "fact", "holds"])
@@ -121,14 +118,7 @@ def _truth_row(rationales: pd.DataFrame, statements: pd.DataFrame) -> dict[str, 
     written = rationales[rationales["written"]]
     holds, concluding = statements["holds"].astype(float), written[written["concludes"].astype(bool)]
     low, high = cluster_interval(holds, statements["image_id"]) if len(statements) else (np.nan, np.nan)
-    return {
-        "n": len(rationales),
-        "rationales": len(written),
-        "statements": len(statements),
-        "true": holds.mean(),
-        "low": low,
-        "high": high,
-        "names_finding": written["names_finding"].astype(float).mean(),
-        "concludes": written["concludes"].astype(float).mean(),
-        "agrees": concluding["agrees"].astype(float).mean(),
-    }
+    counts = {"n": len(rationales), "rationales": len(written), "statements": len(statements)}
+    shares = written[["names_finding", "concludes"]].astype(float).mean().to_dict()
+    agrees = concluding["agrees"].astype(float).mean()
+    return counts | {"true": holds.mean(), "low": low, "high": high} | shares | {"agrees": agrees}

@@ -1,9 +1,9 @@
 """The completions of a run, one step at a time, also while the run is writing them.
 
 A run of a thousand steps holds a hundred thousand completions, and a viewer shows eight. So nothing but the place of
-each step is kept. A finished run has a parquet file, of which the rows of one step are taken out, a few hundred rows at
-a time; a growing one has a file of lines, which is read from where the last look ended. What cannot be read, because it
-was torn while being copied, is left out, and ``trouble`` says so.
+each completion is kept. A finished run has a parquet file, of which the rows of one step are taken out, a few hundred
+rows at a time; a growing one has a file of lines, which is read from where the last look ended. What cannot be read,
+because it was torn while being copied, is left out, and ``trouble`` says so.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Rollouts:
 
     def __init__(self, run: Run):
         self._table, self._lines = run.path / "rollouts.parquet", run.path / "rollouts.jsonl"
-        self._places: dict[int, list[tuple[int, int]]] = {}
+        self._places: dict[int, list[int]] = {}  # step -> where its lines begin
         self._end = 0
         self.steps: list[int] = []
         self.growing = self.complete = False
@@ -57,7 +57,8 @@ class Rollouts:
         if self.complete:
             self._places, self._end = {}, 0
             try:
-                self.steps, self.trouble = _steps_of(self._table), ""
+                found = {step for batch in _batches(self._table, ["step"]) for step in batch["step"].to_pylist()}
+                self.steps, self.trouble = sorted(found - {None}), ""
             except DataError as error:
                 self.steps, self.trouble = [], str(error)
         elif self.growing:
@@ -82,40 +83,30 @@ class Rollouts:
             self._places, self._end, self.trouble = {}, 0, ""
         with self._lines.open("rb") as file:
             file.seek(self._end)
-            rest = b""
-            while piece := file.read(_PIECE):
-                *whole, rest = (rest + piece).split(b"\n")
-                for line in whole:
-                    self._note(line, self._end, self._end + len(line) + 1)
-                    self._end += len(line) + 1
+            for line in file:
+                if line.endswith(b"\n"):  # the last one may be half written
+                    self._note(line)
+                    self._end += len(line)
 
-    def _note(self, line: bytes, start: int, end: int) -> None:
+    def _note(self, line: bytes) -> None:
         found = _STEP.match(line)
         try:
             step = int(found[1]) if found else int(json.loads(line)["step"])
         except (ValueError, KeyError, TypeError):
-            self.trouble = f"{self._lines.name}: the line at byte {start:,} holds no completion; it is left out"
-            return
-        places = self._places.setdefault(step, [])
-        if places and places[-1][1] == start:
-            start = places.pop()[0]
-        places.append((start, end))
+            self.trouble = f"{self._lines.name}: the line at byte {self._end:,} holds no completion; it is left out"
+        else:
+            self._places.setdefault(step, []).append(self._end)
 
     def _of_lines(self, step: int) -> pd.DataFrame:
         rows = []
         with self._lines.open("rb") as file:
-            for start, end in self._places[step]:
-                file.seek(start)
-                for line in file.read(end - start).split(b"\n")[:-1]:
-                    try:
-                        rows.append(json.loads(line))
-                    except ValueError:
-                        self.trouble = f"{self._lines.name}: a line of step {step} is not whole; it is left out"
+            for place in self._places[step]:
+                file.seek(place)
+                try:
+                    rows.append(json.loads(file.readline()))
+                except ValueError:
+                    self.trouble = f"{self._lines.name}: a line of step {step} is not whole; it is left out"
         return pd.DataFrame(rows)
-
-
-def _steps_of(table: Path) -> list[int]:
-    return sorted({step for batch in _batches(table, ["step"]) for step in batch["step"].to_pylist()} - {None})
 
 
 def _of_table(table: Path, step: int) -> pd.DataFrame:
@@ -123,10 +114,8 @@ def _of_table(table: Path, step: int) -> pd.DataFrame:
         return pd.DataFrame()
     from pyarrow import compute
 
-    rows: list[dict] = []
-    for batch in _batches(table):
-        rows += batch.filter(compute.equal(batch["step"], step)).to_pylist()  # options as lists, as everywhere
-    return pd.DataFrame(rows)
+    batches = (batch.filter(compute.equal(batch["step"], step)) for batch in _batches(table))
+    return pd.DataFrame([row for batch in batches for row in batch.to_pylist()])  # options as lists, as everywhere
 
 
 def _batches(table: Path, columns: list[str] | None = None) -> Iterator[RecordBatch]:

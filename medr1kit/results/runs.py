@@ -18,7 +18,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import os
 from collections.abc import Iterable, Mapping
 from functools import cached_property
@@ -86,10 +85,9 @@ def load_run(path: str | Path) -> Run:
         DataError: if the folder is missing, or has no readable run.json.
     """
     path = Path(path)
-    if not path.is_dir():
-        raise DataError(f"no run at {path}: the folder does not exist; pass the output_dir of a training")
     if not (path / _CONFIG).is_file():
-        raise DataError(f"no run at {path}: the folder has no {_CONFIG}; pass the output_dir of a training")
+        what = f"has no {_CONFIG}" if path.is_dir() else "does not exist"
+        raise DataError(f"no run at {path}: the folder {what}; pass the output_dir of a training")
     try:
         config = json.loads((path / _CONFIG).read_text(encoding="utf-8"))
     except ValueError as error:
@@ -138,7 +136,7 @@ class RunWriter:
         """Add values to run.json, which is replaced as a whole."""
         self._config |= values
         text = json.dumps(self._config, indent=2, ensure_ascii=False, default=_plain_or_text)
-        _replace(self.path / _CONFIG, text + "\n")
+        _replace(self.path / _CONFIG, (text + "\n").encode())
 
     def metrics_row(self, row: Mapping[str, Any]) -> None:
         """Append one logged step to metrics.csv.
@@ -153,7 +151,7 @@ class RunWriter:
             earlier = list(csv.reader(io.StringIO(file.read_text(encoding="utf-8"))))[1:] if self._columns else []
             self._columns += new
             widened = [cells + [""] * (len(self._columns) - len(cells)) for cells in earlier]
-            _replace(file, _csv_lines([self._columns, *widened]))
+            _replace(file, _csv_lines([self._columns, *widened]).encode())
         _append(file, _csv_lines([[_cell(row.get(column)) for column in self._columns]]))
 
     def rollout_rows(self, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -174,13 +172,13 @@ class RunWriter:
             DataError: if columns of the predictions schema are missing.
         """
         check_predictions(frame)
-        _replace_parquet(self.path / _PREDICTIONS, frame)
+        _replace(self.path / _PREDICTIONS, frame.to_parquet(index=False))
 
     def close(self) -> None:
         """Turn rollouts.jsonl into rollouts.parquet; a second call does nothing."""
         lines = self.path / _LINES
         if not self._closed and lines.exists():
-            _replace_parquet(self.path / _ROLLOUTS, _read_rollout_lines(lines))
+            _replace(self.path / _ROLLOUTS, _read_rollout_lines(lines).to_parquet(index=False))
             lines.unlink()
         self._closed = True
 
@@ -198,7 +196,7 @@ def _plain_or_text(value: Any) -> Any:
 
 def _cell(value: Any) -> Any:
     value = value.tolist() if hasattr(value, "tolist") else value
-    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else value
+    return "" if value != value else value  # nan; None is written as nothing, too
 
 
 def _csv_lines(rows: Iterable[Iterable[Any]]) -> str:
@@ -213,15 +211,9 @@ def _append(file: Path, text: str) -> None:
         handle.write(text)
 
 
-def _replace(file: Path, text: str) -> None:
+def _replace(file: Path, content: bytes) -> None:
     beside = file.with_name(file.name + ".part")
-    beside.write_text(text, encoding="utf-8", newline="")
-    os.replace(beside, file)
-
-
-def _replace_parquet(file: Path, frame: pd.DataFrame) -> None:
-    beside = file.with_name(file.name + ".part")
-    frame.to_parquet(beside, index=False)
+    beside.write_bytes(content)
     os.replace(beside, file)
 
 

@@ -129,7 +129,7 @@ def share(values: Sequence[bool], images: Sequence[Hashable]) -> tuple[float, fl
 
 def clusters(images: Sequence[Hashable]) -> Sequence[Hashable] | None:
     """Return the image ids if any of them occurs twice, else None: then questions are independent."""
-    return images if pd.Series(images, dtype=object).duplicated().any() else None
+    return images if len(set(images)) < len(images) else None
 
 
 def cluster_codes(clusters: Sequence[Hashable], n: int) -> tuple[np.ndarray, int]:
@@ -290,8 +290,7 @@ def _newcombe_phi(before: np.ndarray, after: np.ndarray) -> float:
     margins = right_before * (n - right_before) * right_after * (n - right_after)
     if margins == 0:
         return 0.0
-    same_right, same_wrong = float((before & after).sum()), float((~before & ~after).sum())
-    product = same_right * same_wrong - float((~before & after).sum()) * float((before & ~after).sum())
+    product = n * float((before & after).sum()) - right_before * right_after  # both right x both wrong - fixed x broken
     if product > 0:
         product = max(product - n / 2, 0.0)
     return product / float(np.sqrt(margins))

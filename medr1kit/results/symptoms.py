@@ -33,7 +33,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
@@ -46,26 +46,6 @@ FEW_WORDS = 3  # a thought of fewer words says nothing about a picture: "", "…
 _FIRST_WORDS = 5  # "The answer is B because"
 _repetition = repetition_reward(3)  # the reward's own idea of repetition, so that watch and reward agree
 LOOP = 3.0  # zlib makes English prose of 0.2 to 6 kB 1.1 to 2.6 times smaller, a phrase said ten times 4 times
-
-
-class Reading(NamedTuple):
-    """What one completion shows; its thought's fields are None where there is no thought."""
-
-    question: Any
-    gold: str | None
-    letter: str | None
-    well_formed: bool
-    several_answers: bool
-    trailing_text: bool
-    option_text: bool
-    masked: str | None  # the thought with option texts and letters blanked; None without a thought
-    words: int | None  # of the thought; None without one
-    answer_first: bool
-    repetition: float
-    looping: bool
-    mean_length: float
-    truncated: bool
-    reward: float
 
 
 def watch_columns(rows: Iterable[Mapping[str, Any]] | pd.DataFrame, format: str | ResponseFormat) -> dict[str, float]:
@@ -87,8 +67,8 @@ def watch_columns(rows: Iterable[Mapping[str, Any]] | pd.DataFrame, format: str 
     return columns_of(read_rows(rows, format), format)
 
 
-def read_rows(rows: Iterable[Mapping[str, Any]] | pd.DataFrame, format: ResponseFormat) -> list[Reading]:
-    """Read each completion of a step.
+def read_rows(rows: Iterable[Mapping[str, Any]] | pd.DataFrame, format: ResponseFormat) -> list[dict[str, Any]]:
+    """Read each completion of a step: what it shows, by name; what is said of its thought is None if it has none.
 
     Raises:
         DataError: if there are no rows, or columns are missing.
@@ -101,13 +81,14 @@ def read_rows(rows: Iterable[Mapping[str, Any]] | pd.DataFrame, format: Response
     return [_read(row, format) for row in rows]
 
 
-def _read(row: Mapping[str, Any], format: ResponseFormat) -> Reading:
+def _read(row: Mapping[str, Any], format: ResponseFormat) -> dict[str, Any]:
     text, options = row["text"], row.get("options")
     parsed = format.parse(text, options)
     thought = parsed.think if "think" in format.blocks else None
     start = " ".join(thought.split()[:_FIRST_WORDS]) if thought and format.blocks[0] == "think" else ""
-    rewards = [value for name, value in row.items() if name not in _NOT_REWARDS and isinstance(value, int | float)]
-    return Reading(
+    rewards = [value for name, value in row.items() if name not in ROLLOUTS and isinstance(value, int | float)]
+    return dict(
+        step=row["step"],
         question=_question(row),
         gold=row.get("answer"),
         letter=parsed.lenient_answer,
@@ -127,7 +108,6 @@ def _read(row: Mapping[str, Any], format: ResponseFormat) -> Reading:
 
 
 _NEEDED = ("step", "question", "answer", "text", "n_tokens", "truncated")
-_NOT_REWARDS = frozenset(ROLLOUTS)
 
 
 def _question(row: Mapping[str, Any]) -> Any:
@@ -173,21 +153,21 @@ def _mask(thought: str, options: Sequence[str] | None) -> str:
     return _LONE.sub("_", masked)
 
 
-def columns_of(readings: Sequence[Reading], format: ResponseFormat) -> dict[str, float]:
+def columns_of(readings: Sequence[dict[str, Any]], format: ResponseFormat) -> dict[str, float]:
     """Return the columns of :func:`watch_columns` for completions that were read before, of one step or of several."""
-    columns = {name: _mean(getattr(reading, name) for reading in readings) for name in _MEANS}
-    read = [reading for reading in readings if reading.letter]
-    columns["accuracy"] = _mean(reading.letter == reading.gold for reading in read)
+    columns = {name: _mean(reading[name] for reading in readings) for name in _MEANS}
+    read = [(reading["letter"], reading["gold"]) for reading in readings if reading["letter"]]
+    columns["accuracy"] = _mean(letter == gold for letter, gold in read)
     if read:
-        letter, uses = Counter(reading.letter for reading in read).most_common(1)[0]
+        top, uses = Counter(letter for letter, _ in read).most_common(1)[0]
         columns["top_letter"] = uses / len(read)
-        columns["letter_excess"] = columns["top_letter"] - _mean(reading.gold == letter for reading in read)
+        columns["letter_excess"] = columns["top_letter"] - _mean(gold == top for _, gold in read)
     if "think" in format.blocks:
-        words = [reading.words for reading in readings if reading.words is not None]
+        words = [reading["words"] for reading in readings if reading["words"] is not None]
         columns["empty_thoughts"] = _mean(n < FEW_WORDS for n in words)
         columns |= {"thought_words": _mean(words)} | _shared_thoughts(readings)
     if format.blocks[0] == "think":
-        columns["answer_first"] = _mean(reading.answer_first for reading in readings if reading.words)
+        columns["answer_first"] = _mean(reading["answer_first"] for reading in readings if reading["words"])
     return {f"watch/{name}": float(value) for name, value in columns.items() if value is not None}
 
 
@@ -202,9 +182,9 @@ def _mean(values: Iterable[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _shared_thoughts(readings: Sequence[Reading]) -> dict[str, float | None]:
+def _shared_thoughts(readings: Sequence[dict[str, Any]]) -> dict[str, float | None]:
     """How far questions share their thoughts; empty thoughts are left to their own column."""
-    pairs = {(r.question, r.masked) for r in readings if r.words and r.words >= FEW_WORDS}
+    pairs = {(r["question"], r["masked"]) for r in readings if (r["words"] or 0) >= FEW_WORDS}
     questions = len({question for question, _ in pairs})
     uses = Counter(thought for _, thought in pairs)  # thought -> number of questions it occurs in
     return {

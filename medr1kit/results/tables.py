@@ -79,14 +79,11 @@ def check_predictions(
             "these are published numbers, not predictions: they hold no answers to score or compare; leave the rows "
             "with published=True out, and show them beside your own"
         )
-    missing = [column for column in (*columns, cluster) if column is not None and column not in frame.columns]
-    if missing:
+    if missing := [column for column in (*columns, cluster) if column is not None and column not in frame]:
         raise DataError(f"predictions without the column(s) {', '.join(missing)}; predict() writes all of them")
     if frame.empty:
         raise DataError("predictions without rows; nothing was predicted, or a filter left nothing over")
-    for column in ("correct", "well_formed"):
-        if column not in columns:
-            continue
+    for column in [column for column in ("correct", "well_formed") if column in columns]:
         allowed = frame[column].isin([0, 1]) | (frame[column].isna() & (column == "well_formed"))
         if not allowed.all():
             row = int((~allowed).to_numpy().argmax())
@@ -174,35 +171,31 @@ def same_letter(one: pd.Series, other: pd.Series) -> np.ndarray:
 
 
 def groups_by(frame: pd.DataFrame, columns: Sequence[str]) -> Iterator[tuple[dict[str, object], pd.DataFrame]]:
-    """Yield the names that make a group, and its rows, in the order in which groups appear; missing is a name, too.
+    """Yield the names that make a group, and its rows; as :func:`rows_by` does."""
+    for names, places in rows_by(frame, columns):
+        yield dict(zip(columns, names)), frame.iloc[places]
 
-    Without columns all rows are one group.
+
+def rows_by(frame: pd.DataFrame, columns: Sequence[str]) -> list[tuple[tuple, np.ndarray]]:
+    """Return the names that make a group, and the places of its rows, in the order in which groups appear.
+
+    A missing name is one, too. Without columns all rows are one group.
     """
     if not columns:
-        yield {}, frame
-        return
-    for names, group in frame.groupby(list(columns), dropna=False, sort=False, observed=True):
-        yield dict(zip(columns, names)), group
-
-
-def rows_by(frame: pd.DataFrame, columns: Sequence[str]) -> list[np.ndarray]:
-    """Return the places of the rows of each group, in the order in which groups appear; a missing name is one, too.
-
-    Columns that the frame does not have tell nothing apart.
-    """
-    known = [column for column in columns if column in frame]
-    group = frame.groupby(known, dropna=False, sort=False, observed=True).ngroup().to_numpy()
+        return [((), np.arange(len(frame)))]
+    group = frame.groupby(list(columns), dropna=False, sort=False, observed=True).ngroup().to_numpy()
     order = np.argsort(group, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(group[order])) + 1) if len(order) else []
+    parts = np.split(order, np.flatnonzero(np.diff(group[order])) + 1) if len(order) else []
+    names = frame[list(columns)].iloc[[part[0] for part in parts]]
+    return list(zip(names.itertuples(index=False, name=None), parts))
 
 
 def in_canonical_order(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """Return the rows sorted by columns, each in its canonical order: known names, then others, missing values last."""
 
-    def rank(column: pd.Series) -> pd.Series:
-        known = {name: place for place, name in enumerate(_ORDER.get(column.name, ()))}
+    def rank(column: pd.Series) -> pd.Categorical:
+        known = _ORDER.get(column.name, ())
         others = sorted(set(column.dropna()) - set(known), key=lambda v: (not isinstance(v, (int, float)), v, str(v)))
-        known |= {name: len(known) + place for place, name in enumerate(others)}
-        return column.map(known).fillna(len(known)).astype(int)
+        return pd.Categorical(column, [*known, *others], ordered=True)
 
     return table.sort_values(list(columns), key=rank, kind="stable", ignore_index=True) if columns else table

@@ -14,7 +14,6 @@ from the start, and anything in a run of fewer than 256 completions.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +22,7 @@ import pandas as pd
 
 from medr1kit.formats import ResponseFormat, format_named
 from medr1kit.results.runs import Run, load_run
-from medr1kit.results.symptoms import FEW_WORDS, LOOP, Reading, columns_of, read_rows
+from medr1kit.results.symptoms import FEW_WORDS, LOOP, columns_of, read_rows
 from medr1kit.vqa import DataError
 
 WINDOW = 256
@@ -32,21 +31,14 @@ WINDOW = 256
 
 def _changes(now: Mapping[str, float], start: Mapping[str, float]) -> dict[str, float]:
     """What warnings compare with the run's first completions; a change from or to nothing is left out."""
-
-    def change(name: str, relative: bool = False) -> float | None:
-        one, other = now.get(f"watch/{name}"), start.get(f"watch/{name}")
-        if one is None or other is None or (relative and other == 0):
-            return None
-        return one / other if relative else one - other
-
-    gain, learned, form = change("reward"), change("accuracy"), change("well_formed")
-    found = {
-        "length_ratio": change("mean_length", relative=True),
-        "thought_ratio": change("thought_words", relative=True),
-        "form_loss": None if form is None else -form,
-        "hollow_gain": gain if learned is not None and learned < _LEARNED else None,
-    }
-    return {f"watch/{name}": value for name, value in found.items() if value is not None}
+    found = {"watch/form_loss": start["watch/well_formed"] - now["watch/well_formed"]}
+    for name, column in (("length_ratio", "watch/mean_length"), ("thought_ratio", "watch/thought_words")):
+        if column in now and start.get(column):
+            found[f"watch/{name}"] = now[column] / start[column]
+    accuracy = "watch/accuracy"
+    if accuracy in now and accuracy in start and now[accuracy] - start[accuracy] < _LEARNED:
+        found["watch/hollow_gain"] = now["watch/reward"] - start["watch/reward"]
+    return found
 
 
 _LEARNED = 0.05  # a smaller gain in accuracy is none: two windows of 32 questions differ by more from noise alone
@@ -67,8 +59,7 @@ class _Rule(NamedTuple):
 
     def sentence(self, step: Any, n: int, numbers: Mapping[str, float]) -> str:
         value, side = numbers[f"watch/{self.column}"], "at least" if self.below else "at most"
-        says = self.says.format(n=n)
-        return f"step {step}: {says} {value:.2f} ({side} {self.limit:.2f} is expected); {self.look}"
+        return f"step {step}: {self.says.format(n=n)} {value:.2f} ({side} {self.limit:.2f} is expected); {self.look}"
 
 
 RULES = tuple(_Rule(*rule) for rule in (
@@ -120,7 +111,7 @@ class RewardWatch:
     def __init__(self, format: str | ResponseFormat):
         self.format = format_named(format)
         self.warnings: list[str] = []
-        self._window: deque[Reading] = deque()
+        self._window: list[dict[str, Any]] = []
         self._start: dict[str, float] | None = None
         self._clear: dict[str, int] = {}  # column of each standing warning -> completions since it was last broken
 
@@ -136,12 +127,9 @@ class RewardWatch:
         Raises:
             DataError: if there are no rows, or columns are missing.
         """
-        rows = rows.to_dict("records") if isinstance(rows, pd.DataFrame) else list(rows)
         readings = read_rows(rows, self.format)
-        self._window.extend(readings)
-        while len(self._window) > max(WINDOW, len(readings)):
-            self._window.popleft()
-        new = self._judge(rows[0]["step"], len(readings)) if len(self._window) >= WINDOW else []
+        self._window = [*self._window, *readings][-max(WINDOW, len(readings)) :]
+        new = self._judge(readings[0]["step"], len(readings)) if len(self._window) >= WINDOW else []
         self.warnings += new
         return columns_of(readings, self.format) | {"watch/alarms": float(len(self._clear))}, new
 
@@ -191,4 +179,4 @@ def watch_rollouts(
         columns, warnings = watch.step(rows)
         table.append({"step": step} | columns | {"warnings": warnings})
     frame = pd.DataFrame(table)
-    return frame[[column for column in frame if column != "warnings"] + ["warnings"]]
+    return frame.assign(warnings=frame.pop("warnings"))  # the last column, also where later steps have more numbers

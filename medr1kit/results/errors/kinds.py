@@ -1,4 +1,4 @@
-"""What kind of error an answer is: wrong, or never read; and what a training did to it.
+"""What kind of error an answer is: wrong, or never read; what a training did to it, and whether all seeds make it.
 
 Every answer has one kind. The first word says whether it counts as right; the rest says what to look at::
 
@@ -11,6 +11,11 @@ Every answer has one kind. The first word says whether it counts as right; the r
     unread, no letter        none or several
 
 An unread answer is a wrong one for the score. The parser of the format says why it could not be read.
+
+Bad luck or a hard question? If three seeds are wrong on a third of the questions each, and their errors had nothing to
+do with each other, one question in 27 would be wrong in all three. Usually it is far more: the same questions are hard
+for all of them. These are the *hard core*; more training of the same kind will hardly move them, so they are worth
+reading one by one. The questions wrong in some seeds only are the luck of a run.
 """
 
 from __future__ import annotations
@@ -24,18 +29,14 @@ from medr1kit.formats import Parsed, format_named
 from medr1kit.results.pairs import Rows
 from medr1kit.results.stats import share
 from medr1kit.results.tables import check_predictions, groups_by, in_canonical_order, same_letter, who_varies
-from medr1kit.vqa import LETTERS, DataError
+from medr1kit.vqa import LETTERS, DataError, option_texts
 
 KINDS = (
-    "right",
-    "right, malformed",
-    "wrong",
-    "wrong, malformed",
-    "unread, right letter",
-    "unread, wrong letter",
-    "unread, no letter",
-)
+    "right", "right, malformed", "wrong", "wrong, malformed",
+    "unread, right letter", "unread, wrong letter", "unread, no letter",
+)  # fmt: skip
 CHANGES = ("fixed", "broken", "still wrong, same letter", "still wrong, other letter", "still right")
+_SEEDS = ("wrong_in", "seeds", "n", "of", "share", "low", "high", "expected")
 _NEEDED = ("id", "image_id", "question", "options", "answer", "format", "text", "predicted", "lenient_predicted")
 
 
@@ -70,19 +71,14 @@ def describe(preds: pd.DataFrame) -> pd.DataFrame:
         "" if read and not bad else _why(formats[name].parse(text if isinstance(text, str) else "", options))
         for name, text, options, read, bad in zip(rows["format"], rows["text"], rows["options"], read, malformed)
     ]
-    rows["gold_text"] = _texts(rows["options"], rows["answer"])
-    rows["predicted_text"] = _texts(rows["options"], rows["predicted"])
+    rows["gold_text"] = option_texts(rows["options"], rows["answer"])
+    rows["predicted_text"] = option_texts(rows["options"], rows["predicted"])
     rows["n_options"] = lengths
     return rows
 
 
 def _why(parsed: Parsed) -> str:
     return parsed.fault or parsed.reason  # the parser may read now what it could not when the table was made
-
-
-def _texts(options: pd.Series, letters: pd.Series) -> list[str | None]:
-    pairs = zip(options, letters)
-    return [texts[LETTERS.index(letter)] if isinstance(letter, str) else None for texts, letter in pairs]
 
 
 def kinds_table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -143,10 +139,9 @@ def changes_table(rows: pd.DataFrame) -> pd.DataFrame:
     """
     rows = rows[rows["change"].notna()]
     table = _shares(rows, "change", CHANGES)
-    unread = rows[rows["kind_before"].str.startswith("unread")]
-    keys = [*who_varies(rows), "change"]
-    counts = unread.groupby(keys, dropna=False, observed=True).size().rename("was_unread").reset_index()
-    return table.merge(counts, on=keys, how="left").fillna({"was_unread": 0}).astype({"was_unread": int})
+    keys, unread = [*who_varies(rows), "change"], rows["kind_before"].str.startswith("unread")
+    counts = unread.groupby([rows[key] for key in keys], dropna=False, observed=True).sum()
+    return table.merge(counts.rename("was_unread").reset_index(), on=keys)
 
 
 def _shares(rows: pd.DataFrame, column: str, values: Sequence[str]) -> pd.DataFrame:
@@ -158,3 +153,51 @@ def _shares(rows: pd.DataFrame, column: str, values: Sequence[str]) -> pd.DataFr
                 found.append((*names.values(), value, int(is_so.sum()), len(group), *share(is_so, group["image_id"])))
     table = pd.DataFrame(found, columns=[*keys, column, "n", "of", "share", "low", "high"])
     return in_canonical_order(table, keys)
+
+
+def add_seeds(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with ``seeds`` (how many answered this question) and ``wrong_in`` (how many of them wrongly).
+
+    Raises:
+        DataError: if one seed of one model answers a question twice.
+    """
+    keys = [*who_varies(rows), "id"]
+    coded, remedy = Rows([rows], keys), "label the runs apart (seed, method, model, …) or select one"
+    said = f"the question {{id}} is answered more than once by one model and seed; {remedy}"
+    coded.check_once(np.arange(len(rows)), coded.answer, said)
+    groups = (~rows["correct"].astype(bool)).groupby([rows[key] for key in keys], dropna=False, observed=True)
+    return rows.assign(seeds=groups.transform("size"), wrong_in=groups.transform("sum"))
+
+
+def seeds_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return how many questions are wrong in none, some and all seeds.
+
+    Args:
+        rows: from :func:`add_seeds`.
+
+    Returns:
+        For each model and format with several seeds a row for each number of wrong ones: ``wrong_in``, ``seeds``, ``n``
+        (questions), ``of`` (questions that every seed answered), ``share`` with ``low`` and ``high``, and ``expected``:
+        the share if seeds erred independently of each other, each as often as it does.
+    """
+    keys, found = who_varies(rows), []
+    for names, group in groups_by(rows, keys):
+        seeds = int(group["seeds"].max())
+        if seeds < 2:
+            continue
+        group = group[group["seeds"] == seeds]
+        questions = group.drop_duplicates("id")
+        expected = _independent((~group["correct"].astype(bool)).groupby(group["seed"], dropna=False).mean())
+        for wrong in range(seeds + 1):
+            is_so = questions["wrong_in"] == wrong
+            numbers = (wrong, seeds, int(is_so.sum()), len(questions), *share(is_so, questions["image_id"]))
+            found.append((*names.values(), *numbers, expected[wrong]))
+    return in_canonical_order(pd.DataFrame(found, columns=[*keys, *_SEEDS]), keys)
+
+
+def _independent(rates: pd.Series) -> np.ndarray:
+    """Probability of 0, 1, … errors from independent tries with these rates."""
+    expected = np.ones(1)
+    for rate in rates:
+        expected = np.convolve(expected, [1 - rate, rate])
+    return expected

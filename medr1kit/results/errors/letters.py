@@ -7,14 +7,12 @@ the same mistake many times; counted by option *text*, whatever letter it stood 
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 import pandas as pd
 
 from medr1kit.results.multiplicity import max_t
 from medr1kit.results.stats import cluster_codes, clusters, paired_difference, share
-from medr1kit.results.tables import groups_by, in_canonical_order, who_varies
+from medr1kit.results.tables import groups_by, in_canonical_order, rows_by, who_varies
 from medr1kit.vqa import LETTERS, fold
 
 _LETTERS = ("n", "predicted", "low", "high", "gold", "bias", "bias_low", "bias_high", "p_corrected", "accuracy")
@@ -79,19 +77,10 @@ def confusion_table(rows: pd.DataFrame) -> pd.DataFrame:
     pair = [*ours, "predicted_text"]
     counted = {"taken": ("taken", "sum"), "offered": ("taken", "size"), "chance": ("chance", "mean")}
     table = wide.groupby(pair, sort=False, observed=True).agg(**counted).reset_index()
-    images = wide.groupby([*pair, "image"], sort=False, observed=True)["taken"].agg(["size", "sum"]).reset_index()
-    images["both"] = list(zip(images["size"], images["sum"]))
-    patterns = images.groupby(pair, sort=False, observed=True)["both"].agg(lambda both: tuple(sorted(both)))
-    limits = [_limits(pattern) for pattern in patterns.loc[pd.MultiIndex.from_frame(table[pair])]]
+    taken, image = wide["taken"].to_numpy(), wide["image"].to_numpy()
+    limits = [share(taken[places], image[places])[1:] for _, places in rows_by(wide, pair)]
     table[["low", "high"]] = np.array(limits, dtype=float).reshape(-1, 2)
     table["share"] = table["taken"] / table["offered"]
     table = table.merge(golds, on=ours)[[*keys, *_CONFUSION]]
     order = np.lexsort((-table["offered"], -table["share"], -table["low"].fillna(0)))
     return table.iloc[order].reset_index(drop=True)
-
-
-@lru_cache(maxsize=100_000)
-def _limits(pattern: tuple[tuple[int, int], ...]) -> tuple[float, float]:
-    """Interval of a share, from how many answers about each image could and did take the option; many pairs agree."""
-    taken = [k < hits for size, hits in pattern for k in range(size)]
-    return share(taken, [image for image, (size, _) in enumerate(pattern) for _ in range(size)])[1:]

@@ -14,7 +14,7 @@ slices that are like the rest 1 to 5 in 100 have p below 0.05, also small ones a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -49,11 +49,7 @@ def slices_table(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
         raise DataError(f"by= names {len(by)} columns; give one to four: more make slices of single questions")
     if missing := [column for column in by if column not in rows]:
         raise DataError(f"by={missing[0]!r}: the predictions have no such column")
-    names, masks = [], []
-    for values, mask in _parts(rows, by):
-        names.append({"slice": " · ".join(map(str, values.values()))} | {c: values.get(c, ANY) for c in by})
-        masks.append(mask)
-    return _table(rows, names, masks, ["slice", *by])
+    return _table(rows, _parts(rows, by), ["slice", *by])
 
 
 def words_table(rows: pd.DataFrame, least: int = 20) -> pd.DataFrame:
@@ -75,10 +71,10 @@ def words_table(rows: pd.DataFrame, least: int = 20) -> pd.DataFrame:
         if least <= mask.sum() <= len(mask) - least:
             together.setdefault(mask.tobytes(), ([], mask))[0].append(word)
     names = [{"word": ", ".join(words[:3]) + (", …" if len(words) > 3 else "")} for words, _ in together.values()]
-    return _table(rows, names, [mask for _, mask in together.values()], ["word"])
+    return _table(rows, zip(names, (mask for _, mask in together.values())), ["word"])
 
 
-def _parts(rows: pd.DataFrame, by: Sequence[str]) -> Iterator[tuple[dict[str, object], np.ndarray]]:
+def _parts(rows: pd.DataFrame, by: Sequence[str]) -> Iterator[tuple[dict, np.ndarray]]:
     """Each value, then each combination of two, …; without those that hold all answers, or the same as one before."""
     filled = {c: rows[c].astype(object).where(rows[c].notna(), "unknown") for c in by}
     seen = {np.ones(len(rows), bool).tobytes()}
@@ -89,16 +85,16 @@ def _parts(rows: pd.DataFrame, by: Sequence[str]) -> Iterator[tuple[dict[str, ob
                 mask = codes[0] == code
                 if (key := mask.tobytes()) not in seen:
                     seen.add(key)
-                    yield dict(zip(columns, values)), mask
+                    name = {"slice": " · ".join(map(str, values))}
+                    yield name | dict.fromkeys(by, ANY) | dict(zip(columns, values)), mask
 
 
-def _table(
-    rows: pd.DataFrame, names: list[dict[str, object]], masks: list[np.ndarray], first: list[str]
-) -> pd.DataFrame:
+def _table(rows: pd.DataFrame, parts: Iterable[tuple[dict, np.ndarray]], first: list[str]) -> pd.DataFrame:
+    """A row for each part: what names it, and which answers it holds."""
     right, images = rows["correct"].astype(float).to_numpy(), rows["image_id"]
     codes, _ = cluster_codes(images, len(rows))
     chance, rho, found = 1 / rows["n_options"].to_numpy(float), _correlation(right, codes), []
-    for name, mask in zip(names, masks):
+    for name, mask in parts:
         accuracy, low, high = share(right[mask], images[mask])
         rest, p = right[~mask].mean(), _against_rest(right, mask, codes, rho)
         numbers = (mask.sum(), len(np.unique(codes[mask])), accuracy, low, high, chance[mask].mean(), rest)
