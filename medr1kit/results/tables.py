@@ -183,10 +183,10 @@ def rows_by(frame: pd.DataFrame, columns: Sequence[str]) -> list[tuple[tuple, np
     """
     if not columns:
         return [((), np.arange(len(frame)))]
-    group = frame.groupby(list(columns), dropna=False, sort=False, observed=True).ngroup().to_numpy()
+    groups = frame.groupby(list(columns), dropna=False, sort=False, observed=True)
+    names, group = groups.size().index.to_frame(), groups.ngroup().to_numpy()
     order = np.argsort(group, kind="stable")
-    parts = np.split(order, np.flatnonzero(np.diff(group[order])) + 1) if len(order) else []
-    names = frame[list(columns)].iloc[[part[0] for part in parts]]
+    parts = np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
     return list(zip(names.itertuples(index=False, name=None), parts))
 
 
