@@ -9,56 +9,35 @@ from __future__ import annotations
 
 from typing import Any
 
-# "lora" holds arguments of models.lora, the rest arguments of SFTConfig or GRPOConfig.
+# What both methods have in common. "lora" holds arguments of models.lora, the rest those of SFTConfig and GRPOConfig.
+_TINY = {"lora": {"rank": 16, "alpha": 32, "merger": True}, "max_steps": 80, "warmup_steps": 3}
+_TINY |= {"gradient_checkpointing": False}
+_GPU = {"lora": {"rank": 16, "alpha": 32}, "num_train_epochs": 1.0, "gradient_accumulation_steps": 4}
+_GPU |= {"warmup_steps": 10, "gradient_checkpointing": True, "save_strategy": "steps", "save_steps": 200}
+
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "tiny": {
-        "sft": {
-            "lora": {"rank": 16, "alpha": 32, "merger": True},
-            "learning_rate": 1e-3,
-            "max_steps": 80,
-            "per_device_train_batch_size": 16,
-            "warmup_steps": 3,
-            "gradient_checkpointing": False,
-        },
+        "sft": {**_TINY, "learning_rate": 1e-3, "per_device_train_batch_size": 16},
         "grpo": {
-            "lora": {"rank": 16, "alpha": 32, "merger": True},
+            **_TINY,
             "learning_rate": 5e-4,
-            "max_steps": 80,
             "num_generations": 8,
             "per_device_train_batch_size": 32,
             "max_completion_length": 48,
             "temperature": 1.0,
             "beta": 0.0,
-            "warmup_steps": 3,
-            "gradient_checkpointing": False,
         },
     },
     "gpu": {
-        "sft": {
-            "lora": {"rank": 16, "alpha": 32},
-            "learning_rate": 1e-4,
-            "num_train_epochs": 1.0,
-            "per_device_train_batch_size": 4,
-            "gradient_accumulation_steps": 4,
-            "warmup_steps": 10,
-            "gradient_checkpointing": True,
-            "save_strategy": "steps",
-            "save_steps": 200,
-        },
+        "sft": {**_GPU, "learning_rate": 1e-4, "per_device_train_batch_size": 4},
         "grpo": {
-            "lora": {"rank": 16, "alpha": 32},
+            **_GPU,
             "learning_rate": 1e-5,
-            "num_train_epochs": 1.0,
             "num_generations": 8,
             "per_device_train_batch_size": 8,
-            "gradient_accumulation_steps": 4,
             "max_completion_length": 256,
             "temperature": 1.0,
             "beta": 0.04,
-            "warmup_steps": 10,
-            "gradient_checkpointing": True,
-            "save_strategy": "steps",
-            "save_steps": 200,
         },
     },
 }
