@@ -136,13 +136,10 @@ def fit_to_machine(flags: dict[str, Any], device: str) -> dict[str, Any]:
         for name in ("bf16", "fp16"):
             if fitted.pop(name, None):
                 warnings.warn(f"--{name} is ignored: there is no GPU, training is in float32", stacklevel=2)
-    reporters = fitted.get("report_to")
-    if reporters is not None:
-        names = [reporters] if isinstance(reporters, str) else list(reporters)
-        missing = [name for name in names if name in ("wandb", "tensorboard") and not importlib.util.find_spec(name)]
-        if missing:
-            warnings.warn(f"--report_to {' '.join(missing)} is ignored: not installed; see metrics.csv", stacklevel=2)
-            fitted["report_to"] = [name for name in names if name not in missing] or ["none"]
+    reporter = fitted.get("report_to")
+    if reporter in ("wandb", "tensorboard") and not importlib.util.find_spec(reporter):
+        warnings.warn(f"--report_to {reporter} is ignored: not installed; see metrics.csv", stacklevel=2)
+        fitted["report_to"] = "none"
     if str(fitted.get("attn_implementation", "")).startswith("flash"):
         from medr1kit.models.load import choose_attention, choose_dtype
 

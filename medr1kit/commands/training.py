@@ -36,17 +36,15 @@ def _train(argv: list[str], command: str, train: Any, *arguments_of: type) -> No
     from medr1kit.commands.flags import DataFlags, fit_to_machine, parse_flags
     from medr1kit.models.load import choose_device
 
-    flags = fit_to_machine(
-        parse_flags(argv, f"medr1kit {command}", DataFlags, ModelConfig, *arguments_of), choose_device().value
-    )
+    flags = parse_flags(argv, f"medr1kit {command}", DataFlags, ModelConfig, *arguments_of)
+    flags = fit_to_machine(flags, choose_device().value)
     refuse_unused(flags, ("reward_funcs",) if command == "sft" else ())
     if "output_dir" not in flags:
         raise DataError("--output_dir is missing: the folder for the run")
     ours = {name for kind in (DataFlags, ModelConfig) for name in kind.__dataclass_fields__}
     arguments = {name: value for name, value in flags.items() if name not in ours}
+    arguments |= {"overwrite": flags.get("overwrite", False), "lora": _lora_flags(flags)}
     arguments["format"] = format_named(flags.get("format", "no-think"))
-    arguments["overwrite"] = flags.get("overwrite", False)
-    arguments["lora"] = _lora_flags(flags)
     if command == "grpo" and "reward_funcs" in flags:
         arguments["rewards"] = _rewards(flags["reward_funcs"], arguments["format"])
     dataset, test = load_data(flags, flags.get("dataset_train_split")), None
