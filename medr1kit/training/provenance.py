@@ -27,11 +27,8 @@ def run_config(method, model, dataset, format, args, adapter) -> dict[str, Any]:
         adapter = model.peft_config["default"]
     trained_on = {f"train_{name}": "all" if len(names[name]) != 1 else names[name][0] for name in ("modality", "task")}
     packages = ("medr1kit", "torch", "transformers", "trl", "peft", "datasets")
-    return {
-        "method": method,
-        "model": origin.name,
-        "format": format.name,
-        "seed": args.seed,
+    asked = {"method": method, "model": origin.name, "format": format.name, "seed": args.seed}
+    return asked | {
         "labels": {"model": origin.labels["model"], "method": method, "seed": args.seed, **trained_on},
         "continued_from": origin.run,
         "data": {"rows": len(dataset), "fingerprint": fingerprint(dataset), **names},

@@ -160,15 +160,9 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
 
     def _graph_serves_loss(self) -> bool:
         """Whether the loss will continue these very prompts with these very weights, in one backward pass."""
-        return (
-            self.model.training
-            and torch.is_grad_enabled()
-            and self.args.steps_per_generation == 1
-            and self.num_iterations == 1
-            and self.accelerator.num_processes == 1
-            and self.accelerator.mixed_precision == "no"
-            and not self.args.gradient_checkpointing
-        )
+        plain = self.accelerator.mixed_precision == "no" and not self.args.gradient_checkpointing
+        alone = self.args.steps_per_generation == self.num_iterations == self.accelerator.num_processes == 1
+        return self.model.training and torch.is_grad_enabled() and plain and alone
 
     # What a subclass may decide
 

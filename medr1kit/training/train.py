@@ -204,18 +204,10 @@ def _settings(method: str, preset: str | Mapping, overrides: dict, lora_argument
 def _common(model: PreTrainedModel, output_dir: str | Path, seed: int) -> dict[str, Any]:
     """Arguments for both trainers that follow from model and machine, and quieter defaults than TRL's."""
     on_cpu = model.device.type == "cpu"
-    return {
-        "report_to": "none",
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "output_dir": str(output_dir),
-        "seed": seed,
-        "use_cpu": on_cpu,
-        "bf16": str(model.dtype) == "torch.bfloat16",
-        "dataloader_pin_memory": not on_cpu,
-        "ddp_find_unused_parameters": False,
-        "disable_tqdm": True,  # the recorder shows one bar
-    }
+    common = {"output_dir": str(output_dir), "seed": seed, "ddp_find_unused_parameters": False}
+    common |= {"use_cpu": on_cpu, "dataloader_pin_memory": not on_cpu, "bf16": str(model.dtype) == "torch.bfloat16"}
+    common |= {"report_to": "none", "logging_steps": 1, "save_strategy": "no"}
+    return common | {"disable_tqdm": True}  # the recorder shows one bar
 
 
 def _processes() -> int:
