@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from medr1kit.commands.flags import DataFlags, GRPOFlags, fit_to_machine, parse_flags
 from medr1kit.commands.loading import hold_out, load_data, load_model_of, refuse_unused
 from medr1kit.commands.predicting import print_scores
 from medr1kit.formats import ResponseFormat, format_named
@@ -15,7 +16,6 @@ def grpo(argv: list[str]) -> None:
     """Train by GRPO; flags are those of TRL's GRPOConfig and ModelConfig and of medr1kit's data."""
     from trl import GRPOConfig
 
-    from medr1kit.commands.flags import GRPOFlags
     from medr1kit.training.train import train_grpo
 
     _train(argv, "grpo", train_grpo, GRPOFlags, GRPOConfig)
@@ -33,7 +33,6 @@ def sft(argv: list[str]) -> None:
 def _train(argv: list[str], command: str, train: Any, *arguments_of: type) -> None:
     from trl import ModelConfig
 
-    from medr1kit.commands.flags import DataFlags, fit_to_machine, parse_flags
     from medr1kit.models.load import choose_device
 
     flags = parse_flags(argv, f"medr1kit {command}", DataFlags, ModelConfig, *arguments_of)
@@ -45,7 +44,7 @@ def _train(argv: list[str], command: str, train: Any, *arguments_of: type) -> No
     arguments = {name: value for name, value in flags.items() if name not in ours}
     arguments |= {"overwrite": flags.get("overwrite", False), "lora": _lora_flags(flags)}
     arguments["format"] = format_named(flags.get("format", "no-think"))
-    if command == "grpo" and "reward_funcs" in flags:
+    if "reward_funcs" in flags:  # of GRPO; SFT has refused them
         arguments["rewards"] = _rewards(flags["reward_funcs"], arguments["format"])
     dataset, test = load_data(flags, flags.get("dataset_train_split")), None
     if flags.get("test_size", 0.0) > 0:
@@ -80,8 +79,7 @@ def _rewards(names: list[str], format: ResponseFormat) -> list:
         "reference_accuracy": rewards.reference_accuracy_reward,
         "reference_format": lambda: rewards.reference_format_reward(format),
     }
-    unknown = [name for name in names if name not in makers]
-    if unknown:
+    if unknown := [name for name in names if name not in makers]:
         raise DataError(f"--reward_funcs {unknown[0]} is unknown; use some of {', '.join(makers)}")
     return [makers[name]() for name in names]
 

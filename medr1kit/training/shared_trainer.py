@@ -125,10 +125,9 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
 
     def _groups_can_stay_together(self) -> bool:
         """Whether it does not matter how the rows of a step are cut into micro-batches: its gradient is their sum."""
-        within_micro_batch = (  # what is normalised or ranked there
-            self.loss_type == "bnpo" or self._entropy_bonus_enabled or self.top_entropy_quantile < 1
-        )
-        return not within_micro_batch and 1 < self.args.steps_per_generation == self.current_gradient_accumulation_steps
+        # What is normalised or ranked within a micro-batch:
+        within = self.loss_type == "bnpo" or self._entropy_bonus_enabled or self.top_entropy_quantile < 1
+        return not within and 1 < self.args.steps_per_generation == self.current_gradient_accumulation_steps
 
     # Sampling
 

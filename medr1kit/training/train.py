@@ -3,7 +3,9 @@
 Both functions take the same arguments, use the same prompts and leave the same kind of folder behind, so that a
 comparison differs in the method alone. What they add to TRL is small: the prompt comes from the response format, the
 rewards from :mod:`medr1kit.rewards`, every sampled completion is written to disk, and a preset supplies arguments that
-work. A preset is a plain dict; print it, and override any of it by keyword.
+work. A preset is a plain dict; print it, and override any of it by keyword: "tiny" is for the built-in model on a CPU,
+tuned on phantoms' validation split (four settings a method, `medr1kit/results/recorded/tuning.csv`); "gpu" is a first
+setting for one GPU of 24 to 80 GB and a 2B or 3B model, not tuned and not run yet.
 
 The model is trained *in place*: afterwards it answers as trained, and a second call goes on from there. To start anew,
 load it anew.
@@ -24,7 +26,6 @@ from medr1kit.models.load import base_of, image_token_ids, lora, origin_of
 from medr1kit.progress import no_bars_of_datasets
 from medr1kit.results.runs import Run, RunWriter, load_run, refuse_earlier_run
 from medr1kit.rewards import accuracy_reward, format_reward
-from medr1kit.training.presets import PRESETS
 from medr1kit.training.provenance import model_card, run_config
 from medr1kit.vqa import DataError
 
@@ -33,6 +34,39 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
 
     from medr1kit.training.recording import Recorder
+
+# What both methods have in common. "lora" holds arguments of models.lora, the rest those of SFTConfig and GRPOConfig.
+_TINY = {"lora": {"rank": 16, "alpha": 32, "merger": True}, "max_steps": 80, "warmup_steps": 3}
+_TINY |= {"gradient_checkpointing": False}
+_GPU = {"lora": {"rank": 16, "alpha": 32}, "num_train_epochs": 1.0, "gradient_accumulation_steps": 4}
+_GPU |= {"warmup_steps": 10, "gradient_checkpointing": True, "save_strategy": "steps", "save_steps": 200}
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "tiny": {
+        "sft": {**_TINY, "learning_rate": 1e-3, "per_device_train_batch_size": 16},
+        "grpo": {
+            **_TINY,
+            "learning_rate": 5e-4,
+            "num_generations": 8,
+            "per_device_train_batch_size": 32,
+            "max_completion_length": 48,
+            "temperature": 1.0,
+            "beta": 0.0,
+        },
+    },
+    "gpu": {
+        "sft": {**_GPU, "learning_rate": 1e-4, "per_device_train_batch_size": 4},
+        "grpo": {
+            **_GPU,
+            "learning_rate": 1e-5,
+            "num_generations": 8,
+            "per_device_train_batch_size": 8,
+            "max_completion_length": 256,
+            "temperature": 1.0,
+            "beta": 0.04,
+        },
+    },
+}
 
 
 def train_sft(
@@ -206,8 +240,8 @@ def _common(model: PreTrainedModel, output_dir: str | Path, seed: int) -> dict[s
     on_cpu = model.device.type == "cpu"
     common = {"output_dir": str(output_dir), "seed": seed, "ddp_find_unused_parameters": False}
     common |= {"use_cpu": on_cpu, "dataloader_pin_memory": not on_cpu, "bf16": str(model.dtype) == "torch.bfloat16"}
-    common |= {"report_to": "none", "logging_steps": 1, "save_strategy": "no"}
-    return common | {"disable_tqdm": True}  # the recorder shows one bar
+    # The recorder shows one bar.
+    return common | {"report_to": "none", "logging_steps": 1, "save_strategy": "no", "disable_tqdm": True}
 
 
 def _processes() -> int:
@@ -235,24 +269,23 @@ def _continue_adapter(model: PreTrainedModel, adapter: Any, chosen: bool):
     """Go on with an adapter that is already on the model: TRL takes a PeftModel, or a plain model and a config."""
     from peft import PeftModel
 
-    wrapped = origin_of(model).wrapper
-    if wrapped is not None or isinstance(model, PeftModel):
-        if adapter is None:
-            raise DataError("this model carries a LoRA adapter; load the base model anew to train every weight")
-        model = wrapped or model
-        if "ref" in model.peft_config:  # TRL's copy for the KL term of an earlier run; it makes its own
-            model.delete_adapter("ref")
-        there = model.peft_config["default"]
-        same = all(getattr(there, name) == getattr(adapter, name) for name in ("r", "lora_alpha", "target_modules"))
-        if chosen and not same:
-            raise DataError(
-                f"this model carries a LoRA adapter of rank {there.r} and alpha {there.lora_alpha} already; leave "
-                "lora= out to go on with it, or load the base model anew"
-            )
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(".default." in name and "lora_" in name)
-        return model, None
-    return model, adapter
+    model = origin_of(model).wrapper or model
+    if not isinstance(model, PeftModel):
+        return model, adapter
+    if adapter is None:
+        raise DataError("this model carries a LoRA adapter; load the base model anew to train every weight")
+    if "ref" in model.peft_config:  # TRL's copy for the KL term of an earlier run; it makes its own
+        model.delete_adapter("ref")
+    there = model.peft_config["default"]
+    same = all(getattr(there, name) == getattr(adapter, name) for name in ("r", "lora_alpha", "target_modules"))
+    if chosen and not same:
+        raise DataError(
+            f"this model carries a LoRA adapter of rank {there.r} and alpha {there.lora_alpha} already; leave "
+            "lora= out to go on with it, or load the base model anew"
+        )
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(".default." in name and "lora_" in name)
+    return model, None
 
 
 def _run(kind: Callable, made: Mapping[str, Any], recorder: Recorder, config: dict, overwrite: bool) -> Run:

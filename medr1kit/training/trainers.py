@@ -7,7 +7,6 @@ Nothing here needs the shared trainer to be importable: a TRL that moved what it
 
 from __future__ import annotations
 
-import importlib.metadata
 import inspect
 import os
 import warnings
@@ -57,7 +56,7 @@ def trainer_class(
         rows: the data set to train on.
         adapter: configuration of the adapter that the trainer will put on the model, or None.
     """
-    from trl import GRPOTrainer
+    from trl import GRPOTrainer, __version__
 
     if reason := why_not_shared(model, args, rows, adapter):
         warnings.warn(f"prompts are not shared, TRL's own step is run: {reason}", stacklevel=2)
@@ -71,7 +70,7 @@ def trainer_class(
     else:
         if (changed := changed_in(GRPOTrainer)) is None:
             return SharedPrefixGRPOTrainer, None
-    reason = f"TRL {importlib.metadata.version('trl')} changed {changed}"
+    reason = f"TRL {__version__} changed {changed}"
     warnings.warn(f"{reason}; its own step is run", stacklevel=2)
     return GRPOTrainer, reason
 
