@@ -32,4 +32,7 @@ class _Forward(ModuleType):
 def forward() -> None:
     """Let imports of the old names find the new modules."""
     for old in MOVED:
+        parent, _, name = old.rpartition(".")
         sys.modules.setdefault(old, _Forward(old))
+        if name != "predict":  # the public function stands there
+            setattr(sys.modules[parent], name, sys.modules[old])

@@ -64,8 +64,7 @@ def _lora_flags(flags: dict[str, Any]) -> dict[str, Any] | bool:
     if flags.get("use_peft") is False:
         return False
     names = {"lora_r": "rank", "lora_alpha": "alpha", "lora_dropout": "dropout"}
-    changed = {ours: flags[theirs] for theirs, ours in names.items() if theirs in flags}
-    return changed or True
+    return {ours: flags[theirs] for theirs, ours in names.items() if theirs in flags} or True
 
 
 def _rewards(names: list[str], format: ResponseFormat) -> list:

@@ -183,9 +183,7 @@ def train_grpo(
     args = GRPOConfig(**(_common(model, output_dir, seed) | settings | {"generation_kwargs": generation}))
     model, adapter = _continue_adapter(model, adapter, chosen=isinstance(lora, Mapping))
     recorder = RolloutRecorder(format, rewards or (accuracy_reward(format), format_reward(format)))
-    kind, not_shared = GRPOTrainer, "not asked for"
-    if shared_prefix:
-        kind, not_shared = trainer_class(model, args, rows, adapter)
+    kind, not_shared = trainer_class(model, args, rows, adapter) if shared_prefix else (GRPOTrainer, "not asked for")
     if dynamic_sampling:
         if not_shared:
             raise DataError(f"dynamic_sampling needs shared prompts, and there are none: {not_shared}; leave it out")
