@@ -129,7 +129,7 @@ def test_every_completion_is_recorded_however_often_is_sampled_and_logged(
 
 
 def test_masked_truncated_completions_are_recorded_and_trained_on_as_in_stock(train_phantoms, tmp_path, one_thread):
-    """Some completions are cut off, and all of a group now and then: they are rows like others, and no number is nan."""
+    """Some completions are cut off, and all of a group now and then: rows like others, and no number is nan."""
     masked = {"mask_truncated_completions": True, "max_completion_length": 4, "max_steps": 4, "rewards": [odd_tokens]}
     sides = [("stock", False), ("shared", True)]
     stock, shared = (train(train_phantoms, tmp_path / name, shared_prefix=on, **masked) for name, on in sides)
