@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 import warnings
 from importlib import import_module
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
@@ -21,33 +19,20 @@ MOVED = {
 
 
 class _Forward(ModuleType):
-    """Stands under the old name and hands on what the module has."""
+    """Stands under the old name, and hands on what the module has when it is asked for it."""
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # its path above all: with that one the module would be loaded a second time
+        if name.startswith("__"):  # imports ask for its path, others for its file: it has none
             raise AttributeError(name)
-        return getattr(import_module(MOVED[self.__name__]), name)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """``medr1kit.predict`` is a public function; importing the old module of that name puts this in its place."""
-        return getattr(self, self.__name__.rpartition(".")[2])(*args, **kwargs)
-
-
-class _Finder(MetaPathFinder, Loader):
-    """Asked last, for names that nothing else has found."""
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        return ModuleSpec(name, self, is_package=True) if name in MOVED else None
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        warnings.warn(f"{spec.name} is now {MOVED[spec.name]}; the old name goes with 0.3", FutureWarning, stacklevel=2)
-        return _Forward(spec.name)
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Nothing: names are looked up when they are asked for."""
+        new = MOVED[self.__name__]
+        warnings.warn(f"{self.__name__} is now {new}; the old name goes with 0.3", FutureWarning, stacklevel=2)
+        return getattr(import_module(new), name)
 
 
 def forward() -> None:
     """Let imports of the old names find the new modules."""
-    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.append(_Finder())
+    for old in MOVED:
+        parent, _, name = old.rpartition(".")
+        sys.modules.setdefault(old, _Forward(old))
+        if name != "predict":  # the public function stands there
+            setattr(sys.modules[parent], name, sys.modules[old])

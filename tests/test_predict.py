@@ -14,7 +14,7 @@ from medr1kit.models.load import image_token_ids
 from medr1kit.results.tables import PREDICTIONS, check_predictions
 from medr1kit.vqa import DataError
 
-conditions = import_module("medr1kit.models.shared_prefix.conditions")
+answering = import_module("medr1kit.models.shared_prefix.answering")
 predict_module = import_module("medr1kit.models.predict")  # medr1kit.predict itself is the function
 WHO = ["model", "train_modality", "train_task", "method", "seed"]
 
@@ -109,7 +109,7 @@ def test_predicted_text_never_holds_image_placeholders(fresh_tiny, val_phantoms,
     model.lm_head.register_forward_hook(crave)
     monkeypatch.setattr(processor.tokenizer, "decode", spy)
     if how == "generate":
-        monkeypatch.setattr(conditions, "why_not_read", lambda model: "for the test")
+        monkeypatch.setattr(answering, "why_not_read", lambda model: "for the test")
     ask(model, processor, val_phantoms.select(range(6)), max_new_tokens=8)
     assert written and not set(written) & set(forbidden)
 
@@ -122,7 +122,7 @@ def test_predicted_text_never_holds_image_placeholders(fresh_tiny, val_phantoms,
 def test_the_answers_are_those_of_generate(tiny, val_phantoms, monkeypatch, name, stop):
     settings = {"format": name, "max_new_tokens": 40, "stop_at_answer": stop}
     shared = ask(*tiny, val_phantoms.select(range(24)), batch_size=10, **settings)
-    monkeypatch.setattr(conditions, "why_not_read", lambda model: "for the test")
+    monkeypatch.setattr(answering, "why_not_read", lambda model: "for the test")
     pd.testing.assert_frame_equal(shared, ask(*tiny, val_phantoms.select(range(24)), **settings))
 
 
@@ -135,7 +135,7 @@ def test_a_model_that_cannot_be_read_is_asked_by_generate(fresh_tiny, val_phanto
     monkeypatch.setattr(model.config.text_config, "attention_dropout", 0.5)  # evaluation knows no dropout
     ask(model, processor, val_phantoms.select(range(4)))
     assert not calls
-    monkeypatch.setattr(conditions, "why_not_read", lambda model: "sliding windows")
+    monkeypatch.setattr(answering, "why_not_read", lambda model: "sliding windows")
     pd.testing.assert_frame_equal(ask(model, processor, val_phantoms.select(range(4)), batch_size=2), right.head(4))
     assert len(calls) == 2
 

@@ -128,6 +128,21 @@ def test_every_completion_is_recorded_however_often_is_sampled_and_logged(
         assert group["id"].nunique() == 1 and group["rollout"].tolist() == [0, 1, 2, 3]
 
 
+def test_masked_truncated_completions_are_recorded_and_trained_on_as_in_stock(train_phantoms, tmp_path, one_thread):
+    """Some completions are cut off, and all of a group now and then: rows like others, and no number is nan."""
+    masked = {"mask_truncated_completions": True, "max_completion_length": 4, "max_steps": 4, "rewards": [odd_tokens]}
+    sides = [("stock", False), ("shared", True)]
+    stock, shared = (train(train_phantoms, tmp_path / name, shared_prefix=on, **masked) for name, on in sides)
+    pd.testing.assert_frame_equal(stock.rollouts, shared.rollouts)
+    assert len(stock.rollouts) == 4 * 8 and stock.rollouts[["text", "odd_tokens", "advantage"]].notna().all(axis=None)
+    groups = stock.rollouts.groupby(stock.rollouts.index // 4)["truncated"].mean()
+    assert groups.eq(1).any() and groups.lt(1).any()
+    for name in ("loss", "grad_norm", "entropy", "reward"):
+        assert shared.metrics[name].notna().all()
+        assert shared.metrics[name].tolist() == pytest.approx(stock.metrics[name].tolist(), rel=1e-3, abs=1e-6)
+    assert stock.metrics["grad_norm"].max() > 0
+
+
 def test_rows_are_on_disk_before_the_next_step(train_phantoms, tmp_path, one_thread):
     found = []
 

@@ -6,7 +6,8 @@ import pytest
 from peft import LoraConfig, get_peft_model
 from transformers import GenerationConfig
 
-from medr1kit.models.shared_prefix.conditions import why_not_drawn, why_not_read, why_not_shared, why_not_trained
+from medr1kit.models.shared_prefix.answering import why_not_read
+from medr1kit.training.trainers import why_not_drawn, why_not_shared, why_not_trained
 
 
 def asked(model, rows=("prompt", "image"), adapter=None, **changes):

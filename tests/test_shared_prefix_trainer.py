@@ -31,6 +31,9 @@ CASES = {
     },
     "cispo, Adam": {"loss_type": "cispo", "optim": "adamw_torch", "learning_rate": 1e-3},
     "truncated rows masked": {"mask_truncated_completions": True, "max_completion_length": 24},
+    "truncated rows masked, accumulated, checkpointing, KL": {
+        "mask_truncated_completions": True, "max_completion_length": 24, "gradient_checkpointing": True,
+    } | SMALL | KL,
 }  # fmt: skip
 
 

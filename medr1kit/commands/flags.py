@@ -76,30 +76,23 @@ def modernise(argv: list[str]) -> list[str]:
     >>> modernise(["--bf16", "--num_generations", "4"])
     ['--bf16', 'true', '--num_generations', '4']
     """
+    given: list[list[str]] = []  # a flag and its values each
+    for word in argv:
+        if word.startswith("--") or not given:
+            given.append(word.split("=", 1) if word.startswith("--") else [word])
+        else:
+            given[-1].append(word)
     rewritten: list[str] = []
-    words = [part for word in argv for part in (word.split("=", 1) if word.startswith("--") else [word])]
-    i = 0
-    while i < len(words):
-        name = words[i].removeprefix("--") if words[i].startswith("--") else None
-        values = _values(words, i + 1)
-        i += 1 + len(values)
+    for flag, *values in given:
+        name = flag.removeprefix("--")
         if name in _IGNORED:
             warnings.warn(f"--{name} is ignored: {_IGNORED[name]}", stacklevel=2)
             continue
         if name in _RENAMED:
             warnings.warn(f"--{name} is now --{_RENAMED[name]}", stacklevel=2)
-            name = _RENAMED[name]
-        if name in _BARE and not values:
-            values = ["true"]
-        rewritten += ([] if name is None else [f"--{name}"]) + values
+            flag = f"--{_RENAMED[name]}"
+        rewritten += [flag, *(values or (["true"] if name in _BARE else []))]
     return rewritten
-
-
-def _values(words: list[str], start: int) -> list[str]:
-    end = start
-    while end < len(words) and not words[end].startswith("--"):
-        end += 1
-    return words[start:end]
 
 
 def parse_flags(argv: list[str], command: str, *kinds: type) -> dict[str, Any]:
@@ -143,13 +136,10 @@ def fit_to_machine(flags: dict[str, Any], device: str) -> dict[str, Any]:
         for name in ("bf16", "fp16"):
             if fitted.pop(name, None):
                 warnings.warn(f"--{name} is ignored: there is no GPU, training is in float32", stacklevel=2)
-    reporters = fitted.get("report_to")
-    if reporters is not None:
-        names = [reporters] if isinstance(reporters, str) else list(reporters)
-        missing = [name for name in names if name in ("wandb", "tensorboard") and not importlib.util.find_spec(name)]
-        if missing:
-            warnings.warn(f"--report_to {' '.join(missing)} is ignored: not installed; see metrics.csv", stacklevel=2)
-            fitted["report_to"] = [name for name in names if name not in missing] or ["none"]
+    reporter = fitted.get("report_to")
+    if reporter in ("wandb", "tensorboard") and not importlib.util.find_spec(reporter):
+        warnings.warn(f"--report_to {reporter} is ignored: not installed; see metrics.csv", stacklevel=2)
+        fitted["report_to"] = "none"
     if str(fitted.get("attn_implementation", "")).startswith("flash"):
         from medr1kit.models.load import choose_attention, choose_dtype
 

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from medr1kit.commands.answers import print_scores
+from medr1kit.commands.flags import DataFlags, GRPOFlags, fit_to_machine, parse_flags
 from medr1kit.commands.loading import hold_out, load_data, load_model_of, refuse_unused
 from medr1kit.formats import ResponseFormat, format_named
 from medr1kit.vqa import DataError
@@ -15,7 +16,6 @@ def grpo(argv: list[str]) -> None:
     """Train by GRPO; flags are those of TRL's GRPOConfig and ModelConfig and of medr1kit's data."""
     from trl import GRPOConfig
 
-    from medr1kit.commands.flags import GRPOFlags
     from medr1kit.training.train import train_grpo
 
     _train(argv, "grpo", train_grpo, GRPOFlags, GRPOConfig)
@@ -33,21 +33,18 @@ def sft(argv: list[str]) -> None:
 def _train(argv: list[str], command: str, train: Any, *arguments_of: type) -> None:
     from trl import ModelConfig
 
-    from medr1kit.commands.flags import DataFlags, fit_to_machine, parse_flags
     from medr1kit.models.load import choose_device
 
-    flags = fit_to_machine(
-        parse_flags(argv, f"medr1kit {command}", DataFlags, ModelConfig, *arguments_of), choose_device().value
-    )
+    flags = parse_flags(argv, f"medr1kit {command}", DataFlags, ModelConfig, *arguments_of)
+    flags = fit_to_machine(flags, choose_device().value)
     refuse_unused(flags, ("reward_funcs",) if command == "sft" else ())
     if "output_dir" not in flags:
         raise DataError("--output_dir is missing: the folder for the run")
     ours = {name for kind in (DataFlags, ModelConfig) for name in kind.__dataclass_fields__}
     arguments = {name: value for name, value in flags.items() if name not in ours}
+    arguments |= {"overwrite": flags.get("overwrite", False), "lora": _lora_flags(flags)}
     arguments["format"] = format_named(flags.get("format", "no-think"))
-    arguments["overwrite"] = flags.get("overwrite", False)
-    arguments["lora"] = _lora_flags(flags)
-    if command == "grpo" and "reward_funcs" in flags:
+    if "reward_funcs" in flags:  # of GRPO; SFT has refused them
         arguments["rewards"] = _rewards(flags["reward_funcs"], arguments["format"])
     dataset, test = load_data(flags, flags.get("dataset_train_split")), None
     if flags.get("test_size", 0.0) > 0:
@@ -67,8 +64,7 @@ def _lora_flags(flags: dict[str, Any]) -> dict[str, Any] | bool:
     if flags.get("use_peft") is False:
         return False
     names = {"lora_r": "rank", "lora_alpha": "alpha", "lora_dropout": "dropout"}
-    changed = {ours: flags[theirs] for theirs, ours in names.items() if theirs in flags}
-    return changed or True
+    return {ours: flags[theirs] for theirs, ours in names.items() if theirs in flags} or True
 
 
 def _rewards(names: list[str], format: ResponseFormat) -> list:
@@ -82,8 +78,7 @@ def _rewards(names: list[str], format: ResponseFormat) -> list:
         "reference_accuracy": rewards.reference_accuracy_reward,
         "reference_format": lambda: rewards.reference_format_reward(format),
     }
-    unknown = [name for name in names if name not in makers]
-    if unknown:
+    if unknown := [name for name in names if name not in makers]:
         raise DataError(f"--reward_funcs {unknown[0]} is unknown; use some of {', '.join(makers)}")
     return [makers[name]() for name in names]
 

@@ -191,8 +191,7 @@ def answer_closed(text: str) -> bool:
 
 def _answerer(model, processor, limit: int, closed: Callable[[str], bool] | None):
     """What answers prompts about pictures: an answerer that shares what they have in common, or else ``generate``."""
-    from medr1kit.models.shared_prefix.answering import Answerer
-    from medr1kit.models.shared_prefix.conditions import why_not_read
+    from medr1kit.models.shared_prefix.answering import Answerer, why_not_read
 
     if why_not_read(model) is not None:
         return partial(_generate, model, processor, closed)

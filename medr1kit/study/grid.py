@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from medr1kit.formats import FORMATS, format_named
-from medr1kit.training.presets import PRESETS
+from medr1kit.training.train import PRESETS
 from medr1kit.vqa import MODALITIES, TASKS, DataError, modality_name, task_name
 
 _THINKING = tuple(name for name, format in FORMATS.items() if "think" in format.blocks)

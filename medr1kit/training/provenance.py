@@ -18,23 +18,18 @@ if TYPE_CHECKING:
     from huggingface_hub import ModelCard
 
 
-def run_config(method, model, dataset, format, args, adapter, seed) -> dict[str, Any]:
+def run_config(method, model, dataset, format, args, adapter) -> dict[str, Any]:
     """Everything needed to repeat the run, as it goes to run.json."""
     columns = ("modality", "task", "source")
     names = {column: [name for name in dict.fromkeys(dataset[column]) if name] for column in columns}
     origin = origin_of(model)
     if adapter is None and hasattr(model, "peft_config"):
         adapter = model.peft_config["default"]
-    trained_on = {
-        f"train_{column}": names[column][0] if len(names[column]) == 1 else "all" for column in ("modality", "task")
-    }
+    trained_on = {f"train_{name}": "all" if len(names[name]) != 1 else names[name][0] for name in ("modality", "task")}
     packages = ("medr1kit", "torch", "transformers", "trl", "peft", "datasets")
-    return {
-        "method": method,
-        "model": origin.name,
-        "format": format.name,
-        "seed": seed,
-        "labels": {"model": origin.labels["model"], "method": method, "seed": seed, **trained_on},
+    asked = {"method": method, "model": origin.name, "format": format.name, "seed": args.seed}
+    return asked | {
+        "labels": {"model": origin.labels["model"], "method": method, "seed": args.seed, **trained_on},
         "continued_from": origin.run,
         "data": {"rows": len(dataset), "fingerprint": fingerprint(dataset), **names},
         "lora": adapter.to_dict() if adapter is not None else None,

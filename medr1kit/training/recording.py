@@ -141,8 +141,8 @@ class RolloutRecorder(Recorder):
         source = {name: column[i] for name, column in given.items() if isinstance(column, list)}
         number = self._args.process_index * len(given["completions"]) + i  # among those of all processes
         text, tokens = text_of(source["completions"]), source["completion_ids"]
-        row = {"step": given["trainer_state"].global_step + 1, "id": source.get("id")}
-        row |= {"rollout": number % self._args.num_generations}
+        step, rollout = given["trainer_state"].global_step + 1, number % self._args.num_generations
+        row = {"step": step, "id": source.get("id"), "rollout": rollout}
         row |= {name: source.get(name) for name in ("question", "options")}
         row |= {"answer": parse_solution(source["solution"])}
         row |= {name: source.get(name) for name in ("modality", "task")}

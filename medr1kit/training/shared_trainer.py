@@ -27,9 +27,8 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import combinations
 from typing import Any
@@ -47,23 +46,17 @@ from medr1kit.models.shared_prefix.packing import score_packed
 from medr1kit.models.shared_prefix.prompts import Prefix, Prompts, prefill, read_prompts
 from medr1kit.models.shared_prefix.sampling import Rollouts, sample, settled
 from medr1kit.models.shared_prefix.scoring import score
-from medr1kit.models.shared_prefix.vision import Pixels, VisionFeatures
+from medr1kit.models.shared_prefix.vision import VisionFeatures
 from medr1kit.training.stand_ins import OnceDecoded, ReadAlready, by_prompt, let_through
 from medr1kit.training.telemetry import Telemetry
 
 
-@dataclass(frozen=True)
 class _Network:
     """A model in the parts that are called one by one."""
 
-    core: nn.Module
-    head: nn.Module
-    vision: VisionFeatures
-
-    @classmethod
-    def of(cls, model: nn.Module) -> _Network:
+    def __init__(self, model: nn.Module):
         base = base_of(model)
-        return cls(base.model, base.get_output_embeddings(), VisionFeatures(base.model))
+        self.core, self.head, self.vision = base.model, base.get_output_embeddings(), VisionFeatures(base.model)
 
 
 class SharedPrefixGRPOTrainer(GRPOTrainer):
@@ -77,18 +70,16 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         super().__init__(*args, **kwargs)
         self.telemetry = Telemetry()
         policy = self.accelerator.unwrap_model(self.model)
-        self._policy = self._reference = _Network.of(policy)
+        self._policy = self._reference = _Network(policy)
         if self.ref_model is not None:
-            self._reference = _Network.of(self.accelerator.unwrap_model(self.ref_model))
+            self._reference = _Network(self.accelerator.unwrap_model(self.ref_model))
             if not self.args.sync_ref_model:
                 self._reference.vision.trained = "nothing"
         self._processor = self.processing_class
         self._prompts_of: dict[str, Prompts] = {}  # of the last batch in "train" and in "eval"
         self._prefix: Prefix | None = None  # read for sampling, with its graph, when the loss can use it
         self._drawn: Rollouts | None = None
-        self._rows: torch.Tensor | None = None  # (rows,) the prompts of the micro-batch whose loss is computed
-        self._needed: torch.Tensor | None = None  # (rows,) rows of it that need a gradient
-        self._sampled: tuple[torch.Tensor, torch.Tensor] | None = None  # their log-probabilities, entropies when drawn
+        self._inputs: dict[str, Any] | None = None  # the micro-batch whose loss is computed
         self._image_checked = False
         if self.accelerator.num_processes > 1:
             let_through(policy)
@@ -127,31 +118,25 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
     def _prepare_inputs(self, generation_batch):
         before = self._buffered_inputs
         inputs = super()._prepare_inputs(generation_batch)
-        drawn_now = self._buffered_inputs is not before
-        if not drawn_now or not self._groups_can_stay_together():
+        if self._buffered_inputs is before or not self._groups_can_stay_together():
             return inputs
         self._buffered_inputs = by_prompt(self._buffered_inputs)
         return self._buffered_inputs[self._step % self.args.steps_per_generation]
 
     def _groups_can_stay_together(self) -> bool:
         """Whether it does not matter how the rows of a step are cut into micro-batches: its gradient is their sum."""
-        within_micro_batch = (  # what is normalised or ranked there
-            self.loss_type == "bnpo" or self._entropy_bonus_enabled or self.top_entropy_quantile < 1
-        )
-        return not within_micro_batch and 1 < self.args.steps_per_generation == self.current_gradient_accumulation_steps
+        # What is normalised or ranked within a micro-batch:
+        within = self.loss_type == "bnpo" or self._entropy_bonus_enabled or self.top_entropy_quantile < 1
+        return not within and 1 < self.args.steps_per_generation == self.current_gradient_accumulation_steps
 
     # Sampling
 
     def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, has_tool_images=False):
         if not self._image_checked:
             self._check_image_matters()
-        unwrapped = unwrap_model_for_generation(
-            self.model_wrapped,
-            self.accelerator,
-            generation_kwargs=self.generation_kwargs,
-            gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
-        )
-        with unwrapped as model:
+        settings = {"generation_kwargs": self.generation_kwargs}
+        settings |= {"gradient_checkpointing_kwargs": self.args.gradient_checkpointing_kwargs}
+        with unwrap_model_for_generation(self.model_wrapped, self.accelerator, **settings) as model:
             with self._phase("prefill"), torch.set_grad_enabled(self._graph_serves_loss()):
                 prefix = prefill(self._policy.core, self._prompts, self._policy.vision)
             self._prefix = prefix if self._graph_serves_loss() else None
@@ -163,32 +148,20 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         """Return a completion of each row, which continues its prompt."""
         base = base_of(model)
         settings, processors = settled(base, self.generation_config, prefix.input_ids.shape[1])
-        drawn = sample(
-            decoder_on(base.device)(self._policy.core.language_model, self._policy.head),
-            prefix,
-            self._prompts.of_row,
-            max_new_tokens=settings.max_new_tokens,
-            end_tokens=self.eos_token_ids,
-            processors=processors,
-            greedy=not settings.do_sample,
-            temperature=self.temperature,
-            record=self._zero_advantage_is_no_gradient(),
-        )
+        decoder = decoder_on(base.device)(self._policy.core.language_model, self._policy.head)
+        ends = {"max_new_tokens": settings.max_new_tokens, "end_tokens": self.eos_token_ids}
+        choice = {"processors": processors, "greedy": not settings.do_sample, "temperature": self.temperature}
+        record = self._zero_advantage_is_no_gradient()
+        drawn = sample(decoder, prefix, self._prompts.of_row, **ends, **choice, record=record)
         if self.model.training:
             self.telemetry.counts["tokens"] += sum(map(len, drawn.tokens))
         return drawn
 
     def _graph_serves_loss(self) -> bool:
         """Whether the loss will continue these very prompts with these very weights, in one backward pass."""
-        return (
-            self.model.training
-            and torch.is_grad_enabled()
-            and self.args.steps_per_generation == 1
-            and self.num_iterations == 1
-            and self.accelerator.num_processes == 1
-            and self.accelerator.mixed_precision == "no"
-            and not self.args.gradient_checkpointing
-        )
+        plain = self.accelerator.mixed_precision == "no" and not self.args.gradient_checkpointing
+        alone = self.args.steps_per_generation == self.num_iterations == self.accelerator.num_processes == 1
+        return self.model.training and torch.is_grad_enabled() and plain and alone
 
     # What a subclass may decide
 
@@ -228,14 +201,11 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
     # Scoring
 
     def _compute_loss(self, model, inputs):
-        self._rows = inputs["prompt_of_row"]
-        if self._zero_advantage_is_no_gradient():
-            self._needed = inputs["advantages"] != 0
-            self._sampled = inputs["sampled_log_probs"], inputs["sampled_entropies"]
+        self._inputs = inputs
         try:
             return super()._compute_loss(model, inputs)
         finally:
-            self._rows = self._needed = self._sampled = self._prefix = None
+            self._inputs = self._prefix = None
 
     def _zero_advantage_is_no_gradient(self) -> bool:
         """Whether rows of advantage 0 can be left out: no other term in the loss, and the weights that drew them."""
@@ -247,24 +217,26 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, compute_entropy=False, *_, **__
     ):
         ids, mask = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:]  # (rows, completion tokens)
-        loss = self._rows is not None
-        rows = self._rows if loss else self._prompts.of_row
+        loss = self._inputs is not None
+        rows = self._inputs["prompt_of_row"] if loss else self._prompts.of_row
         network = self._reference if model is self.ref_model else self._policy
         size = len(ids) if loss else batch_size or len(ids)
         parts = []
         with self._phase("loss" if loss else "reference"), self.accelerator.autocast():
             for chunk in torch.arange(len(ids), device=ids.device).split(size):
                 call = partial(self._score, network, rows[chunk], ids[chunk], mask[chunk])
-                parts.append(self._inside(model, call) if loss else call())
+                # Beside the wrapper's forward pass DDP would never sum the gradients of the ranks.
+                inside = loss and self.accelerator.num_processes > 1
+                parts.append(model(shared_prefix=call) if inside else call())
         logps, entropies = (torch.cat(numbers) for numbers in zip(*parts))
         return logps, entropies if compute_entropy else None, None
 
     def _score(self, network: _Network, rows, ids, mask) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probabilities and entropies (rows, tokens); of rows that need no gradient, those noted when sampling."""
-        if self._needed is None:
+        if self._inputs is None or "sampled_log_probs" not in self._inputs:
             return self._score_all(network, rows, ids, mask)
-        logps, entropies = self._sampled
-        needed = self._needed.nonzero().squeeze(1)
+        logps, entropies = self._inputs["sampled_log_probs"], self._inputs["sampled_entropies"]
+        needed = self._inputs["advantages"].nonzero().squeeze(1)
         if len(needed):
             scored = self._score_all(network, rows[needed], ids[needed], mask[needed])
             logps, entropies = (t.index_copy(0, needed, new) for t, new in zip((logps, entropies), scored))
@@ -278,24 +250,19 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
             return score(network.core, network.head, self._prefix, rows, ids, mask, **settings)
         present, places = rows.unique(return_inverse=True)
         prompts = self._prompts.select(present)
-        checkpointed = network.core.training and getattr(network.core.language_model, "gradient_checkpointing", False)
-        if checkpointed:
+        if network.core.training and getattr(network.core.language_model, "gradient_checkpointing", False):
             return score_packed(network.core, network.head, network.vision, prompts, places, ids, mask, **settings)
         prefix = prefill(network.core, prompts, network.vision)
         return score(network.core, network.head, prefix, places, ids, mask, **settings)
-
-    def _inside(self, model: nn.Module, call: Callable) -> Any:
-        """Run a call inside the wrapper's forward pass: beside it, DDP would never sum the gradients of the ranks."""
-        return model(shared_prefix=call) if self.accelerator.num_processes > 1 else call()
 
     # Guards and telemetry
 
     def _check_image_matters(self) -> None:
         """Once, before the first rollouts: another image must change what the model would say."""
-        pairs = combinations(range(len(self._prompts)), 2)
-        pair = next((pair for pair in pairs if _exchangeable(*(self._prompts.images[i] for i in pair))), None)
-        if pair is None:
-            return  # wait for a batch with two images of one size
+        pairs = combinations(enumerate(self._prompts.images), 2)  # two that take the same number of tokens
+        same_size = ((i, j) for (i, a), (j, b) in pairs if a.digest != b.digest and torch.equal(a.grid, b.grid))
+        if (pair := next(same_size, None)) is None:
+            return  # wait for a batch that has two
         self._image_checked = True
         two = self._prompts.select(self._prompts.of_row.new_tensor(pair))
         with torch.no_grad():
@@ -331,8 +298,3 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
             vision.encoded = vision.found = 0
             logs = {**logs, **self.telemetry.columns()}
         super().log(logs, start_time)
-
-
-def _exchangeable(image: Pixels, other: Pixels) -> bool:
-    """Whether two different images take the same number of tokens."""
-    return image.digest != other.digest and bool((image.grid == other.grid).all())

@@ -65,17 +65,15 @@ def by_prompt(batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
     Args:
         batches: of TRL's buffer, with ``prompt_of_row`` among their tensors.
     """
-    owners = torch.cat([batch["prompt_of_row"] for batch in batches])  # (rows,)
-    first = {owner: i for i, owner in reversed(list(enumerate(owners.tolist())))}
-    order = torch.tensor(sorted(range(len(owners)), key=lambda i: first[owners[i].item()]))  # in shuffled prompt order
+    owners = torch.cat([batch["prompt_of_row"] for batch in batches]).tolist()
+    order = torch.tensor(sorted(range(len(owners)), key=lambda i: owners.index(owners[i])))  # in shuffled prompt order
     whole: dict[str, Any] = {}
     for name, value in batches[0].items():
         if isinstance(value, torch.Tensor) and value.ndim:
             whole[name] = torch.cat([batch[name] for batch in batches])[order.to(value.device)].chunk(len(batches))
         elif isinstance(value, list):
             rows = [row for batch in batches for row in batch[name]]
-            size = len(value)
-            whole[name] = [[rows[i] for i in part] for part in order.split(size)]
+            whole[name] = [[rows[i] for i in part] for part in order.chunk(len(batches))]
         else:
             whole[name] = [value] * len(batches)
     return [{name: parts[i] for name, parts in whole.items()} for i in range(len(batches))]

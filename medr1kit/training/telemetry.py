@@ -27,7 +27,8 @@ class Telemetry:
         try:
             yield
         finally:
-            _finish_device()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()  # a GPU works on while Python goes on; a phase ends when its work is done
             inner = sum(self.seconds.values()) - inner_before
             self.seconds[name] += time.perf_counter() - start - inner
 
@@ -54,8 +55,3 @@ def peak_memory() -> float:
         return torch.cuda.max_memory_allocated() / 1e9
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
-
-
-def _finish_device() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()  # a GPU works on while Python goes on; a phase ends when its work is done

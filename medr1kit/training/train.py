@@ -3,7 +3,9 @@
 Both functions take the same arguments, use the same prompts and leave the same kind of folder behind, so that a
 comparison differs in the method alone. What they add to TRL is small: the prompt comes from the response format, the
 rewards from :mod:`medr1kit.rewards`, every sampled completion is written to disk, and a preset supplies arguments that
-work. A preset is a plain dict; print it, and override any of it by keyword.
+work. A preset is a plain dict; print it, and override any of it by keyword: "tiny" is for the built-in model on a CPU,
+tuned on phantoms' validation split (four settings a method, `medr1kit/results/recorded/tuning.csv`); "gpu" is a first
+setting for one GPU of 24 to 80 GB and a 2B or 3B model, not tuned and not run yet.
 
 The model is trained *in place*: afterwards it answers as trained, and a second call goes on from there. To start anew,
 load it anew.
@@ -24,7 +26,6 @@ from medr1kit.models.load import base_of, image_token_ids, lora, origin_of
 from medr1kit.progress import no_bars_of_datasets
 from medr1kit.results.runs import Run, RunWriter, load_run, refuse_earlier_run
 from medr1kit.rewards import accuracy_reward, format_reward
-from medr1kit.training.presets import PRESETS
 from medr1kit.training.provenance import model_card, run_config
 from medr1kit.vqa import DataError
 
@@ -33,6 +34,39 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
 
     from medr1kit.training.recording import Recorder
+
+# What both methods have in common. "lora" holds arguments of models.lora, the rest those of SFTConfig and GRPOConfig.
+_TINY = {"lora": {"rank": 16, "alpha": 32, "merger": True}, "max_steps": 80, "warmup_steps": 3}
+_TINY |= {"gradient_checkpointing": False}
+_GPU = {"lora": {"rank": 16, "alpha": 32}, "num_train_epochs": 1.0, "gradient_accumulation_steps": 4}
+_GPU |= {"warmup_steps": 10, "gradient_checkpointing": True, "save_strategy": "steps", "save_steps": 200}
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "tiny": {
+        "sft": {**_TINY, "learning_rate": 1e-3, "per_device_train_batch_size": 16},
+        "grpo": {
+            **_TINY,
+            "learning_rate": 5e-4,
+            "num_generations": 8,
+            "per_device_train_batch_size": 32,
+            "max_completion_length": 48,
+            "temperature": 1.0,
+            "beta": 0.0,
+        },
+    },
+    "gpu": {
+        "sft": {**_GPU, "learning_rate": 1e-4, "per_device_train_batch_size": 4},
+        "grpo": {
+            **_GPU,
+            "learning_rate": 1e-5,
+            "num_generations": 8,
+            "per_device_train_batch_size": 8,
+            "max_completion_length": 256,
+            "temperature": 1.0,
+            "beta": 0.04,
+        },
+    },
+}
 
 
 def train_sft(
@@ -73,18 +107,16 @@ def train_sft(
     from medr1kit.training.recording import Recorder
 
     format = format_named(format)
-    _require_images(dataset)
+    prompts = _prompts(dataset, format)
     refuse_earlier_run(output_dir, overwrite)  # before the model is touched
-    if "think" in format.blocks:
-        _require_rationales(dataset, format)
     settings, adapter = _settings("sft", preset, overrides, lora)
-    rows = dataset.select_columns(["image"])
+    gold = zip(dataset["answer"], _rationales(dataset, format))
+    completions = [[{"role": "assistant", "content": format.write(*written)}] for written in gold]
     with no_bars_of_datasets():
-        rows = rows.add_column("prompt", [_user_turn(format, problem) for problem in dataset["problem"]])
-        rows = rows.add_column("completion", _gold_turns(format, dataset))
+        rows = dataset.select_columns(["image"]).add_column("prompt", prompts).add_column("completion", completions)
     args = SFTConfig(**(_common(model, output_dir, seed) | {"max_length": None} | settings))
     model, adapter = _continue_adapter(model, adapter, chosen=isinstance(lora, Mapping))
-    config = run_config("sft", model, dataset, format, args, adapter, seed)
+    config = run_config("sft", model, dataset, format, args, adapter)
     made = {"model": model, "args": args, "train_dataset": rows, "processing_class": processor, "peft_config": adapter}
     return _run(SFTTrainer, made, Recorder("SFT"), config, overwrite)
 
@@ -136,72 +168,52 @@ def train_grpo(
     from medr1kit.training.trainers import trainer_class
 
     format = format_named(format)
-    _require_images(dataset)
+    prompts = _prompts(dataset, format)
     refuse_earlier_run(output_dir, overwrite)  # before the model is touched
     settings, adapter = _settings("grpo", preset, overrides, lora)
     _check_groups(settings)
     if isinstance(dynamic_sampling, bool) or dynamic_sampling != int(dynamic_sampling) or dynamic_sampling < 0:
         raise DataError(f"dynamic_sampling={dynamic_sampling}: give the number of rounds, 0 for none; 3 is usual")
     with no_bars_of_datasets():
-        rows = dataset.add_column("prompt", [_user_turn(format, problem) for problem in dataset["problem"]])
+        rows = dataset.add_column("prompt", prompts)
     # The policy must not write image placeholders: the next forward pass would look for their images.
-    generation = {**_no_placeholders(model, settings), **(settings.pop("generation_kwargs", None) or {})}
+    barred = image_token_ids(model)  # in the words of vLLM or of transformers
+    bar = {"logit_bias": dict.fromkeys(barred, -100.0)} if settings.get("use_vllm") else {"suppress_tokens": barred}
+    generation = {**bar, **(settings.pop("generation_kwargs", None) or {})}
     args = GRPOConfig(**(_common(model, output_dir, seed) | settings | {"generation_kwargs": generation}))
     model, adapter = _continue_adapter(model, adapter, chosen=isinstance(lora, Mapping))
     recorder = RolloutRecorder(format, rewards or (accuracy_reward(format), format_reward(format)))
-    kind, not_shared = GRPOTrainer, "not asked for"
-    if shared_prefix:
-        kind, not_shared = trainer_class(model, args, rows, adapter)
+    kind, not_shared = trainer_class(model, args, rows, adapter) if shared_prefix else (GRPOTrainer, "not asked for")
     if dynamic_sampling:
-        kind = _resampling(dynamic_sampling, recorder, not_shared)
-    config = run_config("grpo", model, dataset, format, args, adapter, seed)
+        if not_shared:
+            raise DataError(f"dynamic_sampling needs shared prompts, and there are none: {not_shared}; leave it out")
+        from medr1kit.training.dynamic import ResamplingGRPOTrainer
+
+        kind = partial(ResamplingGRPOTrainer, rounds=dynamic_sampling, recorder=recorder)
+    config = run_config("grpo", model, dataset, format, args, adapter)
     config |= {"rewards": recorder.names, "dynamic_sampling": dynamic_sampling, "shared_prefix": not_shared or True}
     made = {"model": model, "args": args, "train_dataset": rows, "processing_class": processor, "peft_config": adapter}
     return _run(kind, made | {"reward_funcs": recorder.rewards}, recorder, config, overwrite)
 
 
-def _resampling(rounds: int, recorder: Recorder, not_shared: str | None) -> Callable:
-    """What builds the trainer of dynamic sampling, a part of the step that shares prompts."""
-    if not_shared:
-        raise DataError(f"dynamic_sampling needs shared prompts, and there are none: {not_shared}; leave it out")
-    from medr1kit.training.dynamic import ResamplingGRPOTrainer
-
-    return partial(ResamplingGRPOTrainer, rounds=rounds, recorder=recorder)
-
-
-def _no_placeholders(model: PreTrainedModel, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The sampling argument that bars image tokens, in the words of transformers or of vLLM."""
-    barred = image_token_ids(model)
-    return {"logit_bias": dict.fromkeys(barred, -100.0)} if settings.get("use_vllm") else {"suppress_tokens": barred}
-
-
-def _user_turn(format: ResponseFormat, problem: str) -> list[dict[str, str]]:
-    return [{"role": "user", "content": format.prompt(problem)}]
-
-
-def _gold_turns(format: ResponseFormat, dataset: Dataset) -> list[list[dict[str, str]]]:
-    rationales = dataset["rationale"] if "rationale" in dataset.column_names else [""] * len(dataset)
-    gold = [format.write(answer, rationale or "") for answer, rationale in zip(dataset["answer"], rationales)]
-    return [[{"role": "assistant", "content": completion}] for completion in gold]
-
-
-def _require_images(dataset: Dataset) -> None:
+def _prompts(dataset: Dataset, format: ResponseFormat) -> list[list[dict[str, str]]]:
+    """What a user would ask about each row; a data set without images is refused."""
     if "image" not in dataset.column_names:
         raise DataError("training needs images, and this data set has none; load it with images=FOLDER")
+    return [[{"role": "user", "content": format.prompt(problem)}] for problem in dataset["problem"]]
 
 
-def _require_rationales(dataset: Dataset, format: ResponseFormat) -> None:
-    if "rationale" not in dataset.column_names:
+def _rationales(dataset: Dataset, format: ResponseFormat) -> list[str]:
+    """The gold rationales; where the format has thinking every row needs one."""
+    there = "rationale" in dataset.column_names
+    rationales = [text or "" for text in dataset["rationale"]] if there else [""] * len(dataset)
+    without = next((i for i, text in enumerate(rationales) if not text.strip()), None)
+    if "think" in format.blocks and without is not None:
         raise DataError(
-            f"SFT in the {format.name} format needs gold rationales (column 'rationale'), which this data set lacks; "
-            "use the no-think format, or add the column"
+            f"SFT in the {format.name} format needs gold rationales (column 'rationale'), and row {without} "
+            f"({dataset['id'][without]}) has none; fill the column, leave the row out, or use the no-think format"
         )
-    for i, text in enumerate(dataset["rationale"]):
-        if not (text or "").strip():
-            raise DataError(
-                f"row {i} ({dataset[i]['id']}) has no rationale, and SFT in the {format.name} format needs one; "
-                "fill it, leave the row out, or use the no-think format"
-            )
+    return rationales
 
 
 def _settings(method: str, preset: str | Mapping, overrides: dict, lora_arguments: Mapping | bool):
@@ -224,18 +236,14 @@ def _settings(method: str, preset: str | Mapping, overrides: dict, lora_argument
 def _common(model: PreTrainedModel, output_dir: str | Path, seed: int) -> dict[str, Any]:
     """Arguments for both trainers that follow from model and machine, and quieter defaults than TRL's."""
     on_cpu = model.device.type == "cpu"
-    return {
-        "report_to": "none",
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "output_dir": str(output_dir),
-        "seed": seed,
-        "use_cpu": on_cpu,
-        "bf16": str(model.dtype) == "torch.bfloat16",
-        "dataloader_pin_memory": not on_cpu,
-        "ddp_find_unused_parameters": False,
-        "disable_tqdm": True,  # the recorder shows one bar
-    }
+    common = {"output_dir": str(output_dir), "seed": seed, "ddp_find_unused_parameters": False}
+    common |= {"use_cpu": on_cpu, "dataloader_pin_memory": not on_cpu, "bf16": str(model.dtype) == "torch.bfloat16"}
+    # The recorder shows one bar.
+    return common | {"report_to": "none", "logging_steps": 1, "save_strategy": "no", "disable_tqdm": True}
+
+
+def _processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", 1))
 
 
 def _check_groups(settings: Mapping[str, Any]) -> None:
@@ -243,13 +251,12 @@ def _check_groups(settings: Mapping[str, Any]) -> None:
     group = settings.get("num_generations", 8)
     device = settings.get("per_device_train_batch_size", 8)
     accumulation = settings.get("gradient_accumulation_steps", 1)
-    processes = int(os.environ.get("WORLD_SIZE", 1))
-    batch = device * accumulation * processes
+    batch = device * accumulation * _processes()
     if group < 2:
         raise DataError(f"num_generations={group}: a group needs at least two completions to compare; 8 is usual")
     if settings.get("generation_batch_size") is None and settings.get("steps_per_generation") is None and batch % group:
         raise DataError(
-            f"a step has {batch} completions ({device} a device x {accumulation} accumulation x {processes} "
+            f"a step has {batch} completions ({device} a device x {accumulation} accumulation x {_processes()} "
             f"processes), which is no multiple of the group size num_generations={group}: raise "
             "per_device_train_batch_size or gradient_accumulation_steps to a multiple, start more processes, or lower "
             "num_generations"
@@ -260,24 +267,23 @@ def _continue_adapter(model: PreTrainedModel, adapter: Any, chosen: bool):
     """Go on with an adapter that is already on the model: TRL takes a PeftModel, or a plain model and a config."""
     from peft import PeftModel
 
-    wrapped = origin_of(model).wrapper
-    if wrapped is not None or isinstance(model, PeftModel):
-        if adapter is None:
-            raise DataError("this model carries a LoRA adapter; load the base model anew to train every weight")
-        model = wrapped or model
-        if "ref" in model.peft_config:  # TRL's copy for the KL term of an earlier run; it makes its own
-            model.delete_adapter("ref")
-        there = model.peft_config["default"]
-        same = all(getattr(there, name) == getattr(adapter, name) for name in ("r", "lora_alpha", "target_modules"))
-        if chosen and not same:
-            raise DataError(
-                f"this model carries a LoRA adapter of rank {there.r} and alpha {there.lora_alpha} already; leave "
-                "lora= out to go on with it, or load the base model anew"
-            )
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(".default." in name and "lora_" in name)
-        return model, None
-    return model, adapter
+    model = origin_of(model).wrapper or model
+    if not isinstance(model, PeftModel):
+        return model, adapter
+    if adapter is None:
+        raise DataError("this model carries a LoRA adapter; load the base model anew to train every weight")
+    if "ref" in model.peft_config:  # TRL's copy for the KL term of an earlier run; it makes its own
+        model.delete_adapter("ref")
+    there = model.peft_config["default"]
+    same = all(getattr(there, name) == getattr(adapter, name) for name in ("r", "lora_alpha", "target_modules"))
+    if chosen and not same:
+        raise DataError(
+            f"this model carries a LoRA adapter of rank {there.r} and alpha {there.lora_alpha} already; leave "
+            "lora= out to go on with it, or load the base model anew"
+        )
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(".default." in name and "lora_" in name)
+    return model, None
 
 
 def _run(kind: Callable, made: Mapping[str, Any], recorder: Recorder, config: dict, overwrite: bool) -> Run:
@@ -289,7 +295,11 @@ def _run(kind: Callable, made: Mapping[str, Any], recorder: Recorder, config: di
         warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
         trainer = kind(**made, callbacks=[recorder])
         folder, accelerator = Path(trainer.args.output_dir), trainer.accelerator
-        _refuse_lone_processes(accelerator)
+        if accelerator.num_processes != _processes():
+            raise DataError(
+                f"{_processes()} processes were started, but the trainer sees {accelerator.num_processes}: each would "
+                "train alone; on a CPU start them with torchrun and pass use_cpu=True"
+            )
         trainer.remove_callback(PrinterCallback)
         if accelerator.is_main_process:
             recorder.writer = RunWriter(folder, config, overwrite=overwrite)
@@ -312,15 +322,6 @@ def _run(kind: Callable, made: Mapping[str, Any], recorder: Recorder, config: di
         model_card(config, result.metrics).save(folder / "README.md")
     accelerator.wait_for_everyone()
     return load_run(folder)
-
-
-def _refuse_lone_processes(accelerator: Any) -> None:
-    world = int(os.environ.get("WORLD_SIZE", 1))
-    if accelerator.num_processes != world:
-        raise DataError(
-            f"{world} processes were started, but the trainer sees {accelerator.num_processes}: each would "
-            "train alone; on a CPU start them with torchrun and pass use_cpu=True"
-        )
 
 
 def _save(trainer: Any, folder: Path) -> None:

@@ -1,16 +1,21 @@
 """Which trainer a GRPO run gets: the one that shares prompts where that is exact and TRL is as it was, else TRL's own.
 
+Where sharing is not exact, one line says why not.
+
 Nothing here needs the shared trainer to be importable: a TRL that moved what it imports costs speed, not training.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 import inspect
+import os
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from medr1kit.models.shared_prefix.conditions import why_not_shared
+from transformers import GenerationConfig
+
+from medr1kit.models.load import base_of
+from medr1kit.models.shared_prefix.answering import adapters_of, why_not_read
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -51,7 +56,7 @@ def trainer_class(
         rows: the data set to train on.
         adapter: configuration of the adapter that the trainer will put on the model, or None.
     """
-    from trl import GRPOTrainer
+    from trl import GRPOTrainer, __version__
 
     if reason := why_not_shared(model, args, rows, adapter):
         warnings.warn(f"prompts are not shared, TRL's own step is run: {reason}", stacklevel=2)
@@ -65,7 +70,7 @@ def trainer_class(
     else:
         if (changed := changed_in(GRPOTrainer)) is None:
             return SharedPrefixGRPOTrainer, None
-    reason = f"TRL {importlib.metadata.version('trl')} changed {changed}"
+    reason = f"TRL {__version__} changed {changed}"
     warnings.warn(f"{reason}; its own step is run", stacklevel=2)
     return GRPOTrainer, reason
 
@@ -78,3 +83,63 @@ def changed_in(trainer: type) -> str | None:
             return f"{trainer.__name__}.{name}"
     made = inspect.unwrap(trainer.__init__).__code__.co_names  # the attributes that it sets are among them
     return next((f"{trainer.__name__}.{name}" for name in _ATTRIBUTES if name not in made), None)
+
+
+def why_not_shared(model: PreTrainedModel, args: Any, rows: Any, adapter: PeftConfig | None = None) -> str | None:
+    """Return why a GRPO training has to take TRL's own step, or None where sharing is exact.
+
+    Args:
+        model: the model, with or without LoRA.
+        args: a :class:`trl.GRPOConfig`.
+        rows: the data set to train on.
+        adapter: configuration of the adapter that the trainer will put on the model, or None.
+    """
+    if reason := why_not_read(model, adapter) or why_not_trained(model, adapter):
+        return reason
+    if args.use_vllm:
+        return "vLLM samples; it shares prompts by itself, and its tokens are scored by TRL's own step"
+    if args.use_transformers_continuous_batching:
+        return "transformers' continuous batching samples"
+    if args.cast_lm_head_to_fp32:
+        return "cast_lm_head_to_fp32 changes the head inside TRL's forward pass"
+    if args.pad_to_multiple_of is not None:
+        return "pad_to_multiple_of asks for padding that sharing avoids"
+    if args.deepspeed_plugin is not None and args.deepspeed_plugin.zero_stage == 3:
+        return "DeepSpeed ZeRO-3 scatters the weights between forward passes"
+    if args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
+        return "FSDP scatters the weights between forward passes"
+    if args.gradient_checkpointing and base_of(model).config._attn_implementation != "sdpa":
+        return "gradient checkpointing needs a packed mask, which only sdpa takes; load the model with attn='sdpa'"
+    if "images" in (getattr(rows, "column_names", None) or ()):
+        return "a prompt may have several images (column 'images'); sharing needs one, in column 'image'"
+    return why_not_drawn(GenerationConfig(**(args.generation_kwargs or {})))
+
+
+def why_not_drawn(generation: GenerationConfig) -> str | None:
+    """Return which setting asks for more than drawing one token after another, or None.
+
+    Args:
+        generation: with which completions are to be sampled.
+    """
+    if (generation.num_beams or 1) > 1 or getattr(generation, "penalty_alpha", None):
+        return "beams or contrastive search are no sampling"
+    if (generation.guidance_scale or 1) != 1:
+        return "guidance_scale asks for a second forward pass a token"
+    for name in ("stop_strings", "max_time", "prompt_lookup_num_tokens", "watermarking_config"):
+        if getattr(generation, name, None) is not None:
+            return f"generation setting {name} is not among those that sampling here knows"
+    return None
+
+
+def why_not_trained(model: PreTrainedModel, adapter: PeftConfig | None = None) -> str | None:
+    """Return which dropout draws other numbers when rows are shared, or None; in evaluation there is none.
+
+    Args:
+        model: the model, with or without LoRA.
+        adapter: configuration of one more adapter, or None.
+    """
+    if getattr(base_of(model).config.get_text_config(), "attention_dropout", 0):
+        return "attention dropout draws other numbers when rows are shared"
+    if any(config.lora_dropout for config in adapters_of(model, adapter)):
+        return "LoRA dropout draws other numbers when rows are shared"
+    return None

@@ -9,7 +9,6 @@ Read in this order: :mod:`~medr1kit.models.shared_prefix.vision` (features once 
 where asked for, through :mod:`~medr1kit.models.shared_prefix.graphs`),
 :mod:`~medr1kit.models.shared_prefix.scoring` (log-probabilities with gradients) and
 :mod:`~medr1kit.models.shared_prefix.packing` (the same under gradient checkpointing). Then
-:mod:`~medr1kit.training.shared_trainer` puts them into TRL's trainer, where
-:mod:`~medr1kit.models.shared_prefix.conditions` allows it, and :mod:`~medr1kit.models.shared_prefix.answering` uses
-them to evaluate.
+:mod:`~medr1kit.training.shared_trainer` puts them into TRL's trainer, where :mod:`~medr1kit.training.trainers` allows
+it, and :mod:`~medr1kit.models.shared_prefix.answering` uses them to evaluate.
 """

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from medr1kit.models.load import base_of, image_token_ids
+from medr1kit.models.load import SUPPORTED, base_of, image_token_ids
 from medr1kit.models.shared_prefix.decoder import Decoder
 from medr1kit.models.shared_prefix.prompts import Prefix, cut_up, follow, numbered, place, prefill, tokens_of
 from medr1kit.models.shared_prefix.sampling import sample
@@ -113,3 +113,29 @@ class Answerer:
 
     def _text(self, tokens: list[int]) -> str:
         return self.processor.tokenizer.decode(tokens, skip_special_tokens=True)
+
+
+def why_not_read(model: Any, adapter: Any = None) -> str | None:
+    """Return why a model's prompts cannot be read once for many rows, or None where they can.
+
+    Args:
+        model: the model, with or without LoRA.
+        adapter: configuration of one more adapter, or None.
+    """
+    base = base_of(model)
+    if base.config.model_type not in SUPPORTED:
+        return f"{base.config.model_type} is not one of {', '.join(SUPPORTED)}"
+    if getattr(base.model.language_model, "has_sliding_layers", False):
+        return "the language model has sliding-window attention"
+    rope = getattr(base.config.get_text_config(), "rope_parameters", None) or {}
+    if rope.get("rope_type") in ("dynamic", "longrope"):
+        return "its rotary positions depend on the length of the sequence"
+    for config in adapters_of(model, adapter):
+        if config.peft_type != "LORA":
+            return f"the adapter is {config.peft_type.value}, not LoRA"
+    return None
+
+
+def adapters_of(model: Any, adapter: Any) -> list[Any]:
+    """Return the configurations of a model's adapters and, if it is not None, of one more."""
+    return [*getattr(model, "peft_config", {}).values(), *([] if adapter is None else [adapter])]

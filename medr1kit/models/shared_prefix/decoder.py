@@ -102,16 +102,24 @@ class Decoder:
 
     def step(self, state: State, tokens: torch.Tensor) -> torch.Tensor:
         """Append one token a branch, (branches,), and return the logits of the next, (branches, vocabulary)."""
-        n, place, end = state.count, state.length, state.length + 1
-        if end > state.visible.shape[-1]:
-            state.widen(max(self.spare, place // 4))
+        if state.length == state.visible.shape[-1]:
+            state.widen(max(self.spare, state.length // 4))
+        end = state.length + 1
+        logits = self._through(state, tokens, slice(state.length, end), end)
+        state.length = end
+        state.position = state.position + 1
+        return logits
+
+    def _through(self, state: State, tokens: torch.Tensor, place: slice | torch.Tensor, end: int) -> torch.Tensor:
+        """Logits after a token of each branch, which is written at a place and looks at the places before ``end``."""
+        n = len(tokens)
         hidden = self.model.embed_tokens(tokens)  # (branches, hidden)
         position = state.position[:n]
         angles = (self.cos[position][:, None], self.sin[position][:, None])  # (branches, 1, head size)
         for i, layer in enumerate(self.layers):
             queries, keys, values = layer.project(hidden, self.heads, self.key_heads, self.head_size, angles)
-            state.keys[i][:n, :, place] = keys
-            state.values[i][:n, :, place] = values
+            state.keys[i][:n, :, place] = keys[:, :, None]
+            state.values[i][:n, :, place] = values[:, :, None]
             # The query heads that share a key head stand as its queries, so that no key is copied.
             read = F.scaled_dot_product_attention(
                 queries.view(n, self.key_heads, -1, self.head_size),
@@ -121,8 +129,6 @@ class Decoder:
                 scale=self.scaling,
             )  # (branches, key heads, queries a key head, head size)
             hidden = layer.finish(hidden, read.reshape(n, -1))
-        state.length = end
-        state.position = state.position + 1
         return self.logits(self.norm(hidden))
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:

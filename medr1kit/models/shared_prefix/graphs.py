@@ -18,7 +18,6 @@ import warnings
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 
 from medr1kit.models.shared_prefix.decoder import Decoder, State
 from medr1kit.models.shared_prefix.prompts import Prefix
@@ -69,20 +68,8 @@ class StaticDecoder(Decoder):
 
     def _forward(self, state: StaticState) -> torch.Tensor:
         """The step for all the room there is: branches not in use compute what nobody reads."""
-        rows = len(self._tokens)
-        hidden = self.model.embed_tokens(self._tokens)  # (room, hidden)
-        angles = (self.cos[state.position][:, None], self.sin[state.position][:, None])  # (room, 1, head size)
         state.visible.index_fill_(3, self._place, True)
-        for i, layer in enumerate(self.layers):
-            queries, keys, values = layer.project(hidden, self.heads, self.key_heads, self.head_size, angles)
-            state.keys[i].index_copy_(2, self._place, keys[:, :, None])
-            state.values[i].index_copy_(2, self._place, values[:, :, None])
-            grouped = queries.reshape(rows, self.key_heads, -1, self.head_size)
-            read = F.scaled_dot_product_attention(
-                grouped, state.keys[i], state.values[i], attn_mask=state.visible, scale=self.scaling
-            )  # (room, key heads, queries a key head, head size)
-            hidden = layer.finish(hidden, read.reshape(rows, -1))
-        return self.logits(self.norm(hidden))
+        return self._through(state, self._tokens, self._place, state.visible.shape[-1])
 
     def _record(self, state: StaticState) -> None:
         try:
