@@ -55,13 +55,18 @@ def test_the_think_after_prompt_asks_for_the_answer_first():
 
 @each_format
 def test_the_evaluation_asks_with_the_same_words_as_the_training(format):
-    from medr1kit.training.train import _user_turn
+    from datasets import Dataset
+
+    from medr1kit.training.train import _prompts
 
     class Processor:
         def apply_chat_template(self, turns, **settings):
             return turns
 
-    ((trained,), (asked,)) = _user_turn(format, "Sharp?"), chat_prompt(Processor(), format, "Sharp?")
+    (((trained,),), (asked,)) = (
+        _prompts(Dataset.from_dict({"image": [""], "problem": ["Sharp?"]}), format),
+        chat_prompt(Processor(), format, "Sharp?"),
+    )
     texts = [part["text"] for part in asked["content"] if part["type"] == "text"]
     assert texts == [trained["content"]] == [format.prompt("Sharp?")]
     assert trained["role"] == asked["role"] == "user"
