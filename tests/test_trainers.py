@@ -107,7 +107,7 @@ def test_every_method_that_is_overridden_has_its_signature_checked():
 def test_warnings_about_old_words_are_silent_in_training_and_not_after(train_phantoms, tmp_path, one_thread):
     import warnings
 
-    words = "gradient_checkpointing is deprecated"
+    words = "`gradient_checkpointing` is deprecated"
 
     def telling(completion_ids, **columns):
         warnings.warn(words, FutureWarning, stacklevel=1)
@@ -116,6 +116,16 @@ def test_warnings_about_old_words_are_silent_in_training_and_not_after(train_pha
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         train(train_phantoms, tmp_path, rewards=[telling], max_steps=1)
-        assert not [w for w in told if words in str(w.message)]
+        assert not [w for w in told if words in str(w.message)], "TRL's own arguments say so, too, when they are made"
         telling([[1]])
         assert [w for w in told if words in str(w.message)]
+
+
+def test_loading_an_adapter_is_silent_about_old_words(train_phantoms, tmp_path, one_thread):
+    import warnings
+
+    run, _ = train(train_phantoms, tmp_path, max_steps=1)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        mk.load_model("tiny", adapter=run.path / "adapter")
+    assert not [w for w in told if "gradient_checkpointing" in str(w.message)]

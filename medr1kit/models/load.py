@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -142,6 +143,15 @@ def load_processor(path: str | Path, model_type: str, max_pixels: int | None = N
     return processor
 
 
+@contextmanager
+def without_known_warnings() -> Iterator[None]:
+    """TRL and peft still say gradient_checkpointing, and transformers 5 warns of it; there is nothing a user can do."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
+        yield
+
+
+@without_known_warnings()
 def load_model(
     name: str | Path = "tiny",
     *,

@@ -15,14 +15,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medr1kit.formats import ResponseFormat, format_named
-from medr1kit.models.load import base_of, image_token_ids, lora, origin_of
+from medr1kit.models.load import base_of, image_token_ids, lora, origin_of, without_known_warnings
 from medr1kit.progress import no_bars_of_datasets
 from medr1kit.results.runs import Run, RunWriter, load_run, refuse_earlier_run
 from medr1kit.rewards import accuracy_reward, format_reward
@@ -69,6 +68,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
+@without_known_warnings()
 def train_sft(
     model: PreTrainedModel,
     processor: ProcessorMixin,
@@ -121,6 +121,7 @@ def train_sft(
     return _run(SFTTrainer, made, Recorder("SFT"), config, overwrite)
 
 
+@without_known_warnings()
 def train_grpo(
     model: PreTrainedModel,
     processor: ProcessorMixin,
@@ -290,28 +291,25 @@ def _run(kind: Callable, made: Mapping[str, Any], recorder: Recorder, config: di
     """Build a trainer and train; write adapter or weights and a model card, and return the run."""
     from transformers import PrinterCallback
 
-    with warnings.catch_warnings():
-        # TRL says gradient_checkpointing where transformers 5 wants activation_checkpointing; nothing a user can do.
-        warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
-        trainer = kind(**made, callbacks=[recorder])
-        folder, accelerator = Path(trainer.args.output_dir), trainer.accelerator
-        if accelerator.num_processes != _processes():
-            raise DataError(
-                f"{_processes()} processes were started, but the trainer sees {accelerator.num_processes}: each would "
-                "train alone; on a CPU start them with torchrun and pass use_cpu=True"
-            )
-        trainer.remove_callback(PrinterCallback)
-        if accelerator.is_main_process:
-            recorder.writer = RunWriter(folder, config, overwrite=overwrite)
-            for name in ("adapter", "model"):  # an earlier run's weights must not pass for this one's
-                shutil.rmtree(folder / name, ignore_errors=True)
-        origin = origin_of(trainer.model)
-        if base_of(trainer.model) is not trainer.model:
-            origin.wrapper = trainer.model  # before training, so that it holds after an interruption
-        try:
-            result = trainer.train()
-        finally:
-            recorder.close()
+    trainer = kind(**made, callbacks=[recorder])
+    folder, accelerator = Path(trainer.args.output_dir), trainer.accelerator
+    if accelerator.num_processes != _processes():
+        raise DataError(
+            f"{_processes()} processes were started, but the trainer sees {accelerator.num_processes}: each would "
+            "train alone; on a CPU start them with torchrun and pass use_cpu=True"
+        )
+    trainer.remove_callback(PrinterCallback)
+    if accelerator.is_main_process:
+        recorder.writer = RunWriter(folder, config, overwrite=overwrite)
+        for name in ("adapter", "model"):  # an earlier run's weights must not pass for this one's
+            shutil.rmtree(folder / name, ignore_errors=True)
+    origin = origin_of(trainer.model)
+    if base_of(trainer.model) is not trainer.model:
+        origin.wrapper = trainer.model  # before training, so that it holds after an interruption
+    try:
+        result = trainer.train()
+    finally:
+        recorder.close()
     trainer.model.eval()
     origin.labels, origin.run = config["labels"], str(folder)
     if origin.wrapper is None:
