@@ -18,7 +18,7 @@ test: $(VENV)/.installed
 test-newest: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --upgrade --no-deps --target .newest trl transformers
 	$(BIN)/python -m pip list --path .newest
-	PYTHONPATH=$(CURDIR)/.newest $(BIN)/python -m pytest -n auto --maxprocesses 4 tests/test_train.py tests/test_predict.py
+	PYTHONPATH=$(CURDIR)/.newest $(BIN)/python -m pytest -n auto --maxprocesses 4 tests/test_train.py tests/test_trainers.py tests/test_recording.py tests/test_predict.py
 
 lab: $(VENV)/.installed
 	$(BIN)/jupyter lab notebooks
