@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medr1kit.results.runs import RunWriter, load_run
+from medr1kit.results.runs import RunWriter, load_run, replace_file
 from medr1kit.results.tables import METRICS, PREDICTIONS, ROLLOUTS
 from medr1kit.vqa import DataError
 
@@ -165,3 +165,18 @@ def test_a_damaged_table_names_its_file(tmp_path):
     (tmp_path / "predictions.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match=r"predictions\.parquet cannot be read"):
         _ = load_run(tmp_path).predictions
+
+
+def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
+    file = tmp_path / "run.json"
+    replace_file(file, "before\n")
+    replace_file(file, "añb\r\n".encode())
+    assert file.read_bytes() == "añb\r\n".encode() and [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        replace_file(file, "half of")
+    assert file.read_text() == "añb\n", "the old one is whole"

@@ -20,7 +20,7 @@ from medr1kit.formats import ResponseFormat, format_named
 from medr1kit.models.load import load_model
 from medr1kit.models.predict import predict
 from medr1kit.results.compare import transfer_table
-from medr1kit.results.runs import Run
+from medr1kit.results.runs import Run, replace_file
 from medr1kit.results.tables import score
 from medr1kit.training.train import train_grpo, train_sft
 from medr1kit.views.page import check_output, write_report
@@ -78,7 +78,7 @@ def run_demo(
     settings |= {"training questions": len(train), "steps of either training": max_steps}
     known = {"study": "demo", "settings": settings, "seeds": [seed], "blind floor": _floor(train, test)}
     known["wall clock"] = f"{time.perf_counter() - started:.0f} s for everything but this page"
-    (folder / "provenance.json").write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+    replace_file(folder / "provenance.json", json.dumps(known, indent=2) + "\n")
     path = write_report(folder)
     print(f"done in {time.perf_counter() - started:.0f} s: {path}")
     return path

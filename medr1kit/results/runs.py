@@ -136,7 +136,7 @@ class RunWriter:
         """Add values to run.json, which is replaced as a whole."""
         self._config |= values
         text = json.dumps(self._config, indent=2, ensure_ascii=False, default=_plain_or_text)
-        _replace(self.path / _CONFIG, (text + "\n").encode())
+        replace_file(self.path / _CONFIG, text + "\n")
 
     def metrics_row(self, row: Mapping[str, Any]) -> None:
         """Append one logged step to metrics.csv.
@@ -151,7 +151,7 @@ class RunWriter:
             earlier = list(csv.reader(io.StringIO(file.read_text(encoding="utf-8"))))[1:] if self._columns else []
             self._columns += new
             widened = [cells + [""] * (len(self._columns) - len(cells)) for cells in earlier]
-            _replace(file, _csv_lines([self._columns, *widened]).encode())
+            replace_file(file, _csv_lines([self._columns, *widened]))
         _append(file, _csv_lines([[_cell(row.get(column)) for column in self._columns]]))
 
     def rollout_rows(self, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -172,13 +172,13 @@ class RunWriter:
             DataError: if columns of the predictions schema are missing.
         """
         check_predictions(frame)
-        _replace(self.path / _PREDICTIONS, frame.to_parquet(index=False))
+        replace_file(self.path / _PREDICTIONS, frame.to_parquet(index=False))
 
     def close(self) -> None:
         """Turn rollouts.jsonl into rollouts.parquet; a second call does nothing."""
         lines = self.path / _LINES
         if not self._closed and lines.exists():
-            _replace(self.path / _ROLLOUTS, _read_rollout_lines(lines).to_parquet(index=False))
+            replace_file(self.path / _ROLLOUTS, _read_rollout_lines(lines).to_parquet(index=False))
             lines.unlink()
         self._closed = True
 
@@ -211,9 +211,15 @@ def _append(file: Path, text: str) -> None:
         handle.write(text)
 
 
-def _replace(file: Path, content: bytes) -> None:
-    beside = file.with_name(file.name + ".part")
-    beside.write_bytes(content)
+def replace_file(file: Path, content: str | bytes) -> None:
+    """Write a file as a whole: beside its place, and then moved there, so that nobody ever reads half of it.
+
+    Args:
+        file: where it goes; what is there is replaced.
+        content: its text, written as UTF-8 with the line ends it has, or its bytes.
+    """
+    beside = file.with_name(f"{file.name}.{os.getpid()}.part")  # two processes may write the same file
+    beside.write_bytes(content.encode() if isinstance(content, str) else content)
     os.replace(beside, file)
 
 

@@ -14,11 +14,10 @@ so none is ever left behind. A cell that is locked is being run; one that says "
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +25,7 @@ from typing import Any
 
 from filelock import FileLock, lock_descriptor
 
+from medr1kit.results.runs import replace_file
 from medr1kit.study.grid import Cell, Study
 from medr1kit.vqa import DataError
 
@@ -81,21 +81,6 @@ def read_record(folder: Path) -> dict[str, Any]:
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     """Write cell.json, replaced as a whole."""
     replace_file(folder / _RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-
-
-def replace_file(file: Path, content: str | Callable[[Path], Any]) -> None:
-    """Write a file as a whole: beside its place, and then moved there.
-
-    Args:
-        file: where it goes.
-        content: its text, or what writes it to a path.
-    """
-    beside = file.with_name(f"{file.name}.{os.getpid()}.part")  # two runs of one study may write the same tables
-    if callable(content):
-        content(beside)
-    else:
-        beside.write_text(content, encoding="utf-8")
-    os.replace(beside, file)
 
 
 def state_of(root: Path, cell: Cell) -> State:

@@ -23,9 +23,9 @@ import pandas as pd
 
 from medr1kit.progress import progress
 from medr1kit.results.compare import transfer_table
-from medr1kit.results.runs import load_run
+from medr1kit.results.runs import load_run, replace_file
 from medr1kit.results.tables import PREDICTIONS, score
-from medr1kit.study.folder import cell_folder, commands_so_far, now, replace_file, state_of
+from medr1kit.study.folder import cell_folder, commands_so_far, now, state_of
 from medr1kit.study.grid import Cell, Study
 from medr1kit.vqa import DataError
 
@@ -73,11 +73,11 @@ def write_tables(study: Study, root: Path, folder: Path | None = None) -> Path:
         DataError: if no cell is finished.
     """
     preds = read_predictions(study, root)
-    replace_file(root / "predictions.parquet", lambda path: preds.to_parquet(path, index=False))
+    replace_file(root / "predictions.parquet", preds.to_parquet(index=False))
     apart, folder = folder is not None, Path(folder or root / "tables")
     folder.mkdir(parents=True, exist_ok=True)
     if apart:
-        replace_file(folder / "predictions.parquet", lambda path: _pack(preds, path))
+        replace_file(folder / "predictions.parquet", _packed(preds))
     for by in study.settings["train_by"]:
         if preds[f"train_{by}"].notna().any():
             _write_csv(transfer_table(preds, by=by), folder / f"transfer_{by}.csv")
@@ -91,14 +91,14 @@ def write_tables(study: Study, root: Path, folder: Path | None = None) -> Path:
     return folder
 
 
-def _pack(preds: pd.DataFrame, path: Path) -> None:
+def _packed(preds: pd.DataFrame) -> bytes:
     """Predictions in an eighth of the usual size; what was answered to one question stands together."""
     rows = preds.sort_values(["format", "id"], kind="stable")
-    rows.to_parquet(path, index=False, compression="zstd", compression_level=19)
+    return rows.to_parquet(index=False, compression="zstd", compression_level=19)
 
 
 def _write_csv(table: pd.DataFrame, file: Path) -> None:
-    replace_file(file, lambda path: table.round(4).to_csv(path, index=False))
+    replace_file(file, table.round(4).to_csv(index=False))
 
 
 def _who(cell: Cell) -> dict[str, Any]:

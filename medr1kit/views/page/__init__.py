@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from medr1kit.results.answers import Answers
-from medr1kit.results.runs import Run, load_run
+from medr1kit.results.runs import Run, load_run, replace_file
 from medr1kit.results.tables import check_predictions
 from medr1kit.views.html import escape, table
 from medr1kit.views.page.page import generator, page_of, section
@@ -105,7 +105,10 @@ def write_report(
             reader, embedded["reader"], embedded["questions"] = answers_section(answers, gallery, preds["id"].nunique())
             sections += [scores_section(preds), maps, reader]
     embedded["images"] = gallery.images
-    _write(output, page_of(source.title, source.identity, sections, embedded))
+    try:
+        replace_file(output, page_of(source.title, source.identity, sections, embedded))
+    except OSError as error:
+        raise DataError(f"{str(output)!r} cannot be written: {error.strerror or error}; give another file") from error
     return output
 
 
@@ -121,15 +124,6 @@ def check_output(output: Path) -> None:
         raise DataError(f"{str(output)!r} cannot be written: {error.strerror}; give another file") from error
     if generator("report").encode() not in begins and _OLD_DEMO not in begins:
         raise DataError(f"{str(output)!r} exists and is no report of this command; give another name with --output")
-
-
-def _write(output: Path, page: str) -> None:
-    beside = output.with_name(output.name + ".part")
-    try:
-        beside.write_text(page, encoding="utf-8", newline="")
-        os.replace(beside, output)
-    except OSError as error:
-        raise DataError(f"{str(output)!r} cannot be written: {error.strerror or error}; give another file") from error
 
 
 # --- what a folder holds: a study, the tables of one, a run, or answers alone; and where they came from ---------------
