@@ -14,7 +14,7 @@ MOVED = {
     "medr1kit.rationales": "medr1kit.results.rationales",
     "medr1kit.stats": "medr1kit.results.stats",
     "medr1kit.tiny": "medr1kit.models.tiny",
-    "medr1kit.tiny.targets": "medr1kit.models.tiny.targets",
+    "medr1kit.tiny.targets": "medr1kit.data.phantoms.questions",
 }
 
 

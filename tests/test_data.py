@@ -592,7 +592,9 @@ def test_phantoms_refuse_what_they_have_not():
         load_vqa("phantoms", scanner="C")
 
 
-@pytest.mark.parametrize("axis", [{"scanner": "B"}, {"shortcut": 0.5}, {"difficulty": 0.0}, {"imbalance": 0.5}])
+@pytest.mark.parametrize(
+    "axis", [{"scanner": "B"}, {"shortcut": 0.5}, {"difficulty": 0.0}, {"imbalance": 0.5}, {"twins": 0.5}]
+)
 def test_other_sources_refuse_the_axes_of_the_phantoms(isic, axis):
     with pytest.raises(DataError, match=f"{next(iter(axis))}= does not go with any source but phantoms"):
         load_vqa(isic, **axis)
@@ -646,4 +648,6 @@ def test_a_source_that_is_not_there_is_named_before_arguments_that_files_do_not_
 
 def test_help_names_what_each_source_takes_of_its_own():
     text = load_vqa.__doc__.partition("of_source:")[2]
-    assert all(f"``{name}``" in text for name in ("scanner", "shortcut", "difficulty", "imbalance", "data_dir"))
+    assert all(
+        f"``{name}``" in text for name in ("scanner", "shortcut", "difficulty", "imbalance", "twins", "data_dir")
+    )

@@ -10,7 +10,7 @@ OLD_IMPORTS = {
     "from medr1kit.predict import chat_prompt": "medr1kit.models.predict",
     "from medr1kit.rationales import concluded_letter": "medr1kit.results.rationales",
     "from medr1kit.stats import cluster_interval, pooled_difference": "medr1kit.results.stats",
-    "from medr1kit.tiny.targets import WORDING": "medr1kit.models.tiny.targets",
+    "from medr1kit.tiny.targets import WORDING": "medr1kit.data.phantoms.questions",
 }
 
 

@@ -104,7 +104,9 @@ def load_vqa(
               ``shortcut``, the probability that a marker in the image and the wording of the wrong options give the
               answer away, 0 (default) to 1, meant for training data; ``difficulty``, how faint lesions are, 0 to 1,
               default each image its own, up to a half; ``imbalance``, how unequal the classes are, 0 (default) to
-              below 1, see :class:`medr1kit.data.phantoms.ImageId`;
+              below 1, see :class:`medr1kit.data.phantoms.ImageId`; ``twins``, the share of questions that need two
+              findings told apart that the built-in model was never taught to tell apart, 0 to 1, default as they come
+              (:mod:`medr1kit.data.phantoms.twins`);
             * medmnist: ``data_dir``, the folder with its ``.npz`` files.
 
     Raises:

@@ -78,11 +78,12 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _draw_phantoms(
-    modality, task, n, seed, size, *, split=None, scanner="A", shortcut=0.0, difficulty=None, imbalance=0.0
+    modality, task, n, seed, size, *, split=None, scanner="A", shortcut=0.0, difficulty=None, twins=None, imbalance=0.0
 ) -> datasets.Dataset:
     from medr1kit.data.phantoms import phantom_rows
 
     axes = {"scanner": scanner, "shortcut": shortcut, "difficulty": difficulty, "imbalance": imbalance}
+    axes |= {} if twins is None else {"twins": twins}
     rows = phantom_rows(split, modality, task, n, seed, size, **axes)
     images = (row["image"] for row in progress(rows, "storing phantoms", unit="image"))
     pictures = [{"bytes": to_png(image), "path": None} for image in images]

@@ -31,6 +31,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from medr1kit.data.sources import own_arguments
 from medr1kit.formats import FORMATS, format_named
 from medr1kit.training.train import PRESETS
 from medr1kit.vqa import MODALITIES, TASKS, DataError, modality_name, task_name
@@ -45,8 +46,7 @@ METHODS = {
 
 _REQUIRED = ("name", "train", "test", "train_by", "methods")
 _DEFAULTS = {"model": "tiny", "preset": "tiny", "formats": list(FORMATS), "seeds": [0], "predict": {}}
-_SOURCE = ("name", "split", "n", "images", "meta", "size", "max_pixels", "check", "data_dir")
-_SOURCE += ("scanner", "shortcut", "difficulty", "imbalance")
+_SOURCE = ("name", "n", "size", "check", *dict.fromkeys(name for own in own_arguments().values() for name in own))
 _DATA = {"train": _SOURCE, "test": (*_SOURCE, "modality", "task", "seed")}  # arguments of load_vqa; name: its source
 _PREDICT = ("images", "batch_size", "max_new_tokens", "stop_at_answer")
 _GROUPS = {"modality": (MODALITIES, modality_name), "task": (TASKS, task_name)}

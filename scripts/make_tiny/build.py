@@ -8,9 +8,13 @@ after 245 steps, and with the throw-away head of stage 1 at .97 after 138. So th
 1. **Bind** (text only). A few positions hold the *sum of six word embeddings*, as an image will later. A throw-away
    head on the option words learns "is this word in that sum?", which gives every step of the circuit its own gradient.
 2. **See** (vision only). Tower and merger learn to emit that sum of embeddings for a phantom image.
-3. **Speak** (everything but the tower). All three response formats, right answers and true rationales.
-4. **Slacken** (the same). A short stage on the targets of a careless annotator (:mod:`medr1kit.models.tiny.targets`),
-   so that training has something left to teach.
+3. **Speak** (everything but the tower). All three response formats, with rationales. What a rationale *concludes*
+   weighs more than what it describes, and in some rows the facts are those of another picture: the answer has to
+   follow from what was written.
+
+In all stages the labels are those of an annotator who cannot tell some findings apart
+(:mod:`medr1kit.data.phantoms.twins`), and all pictures are from scanner A: so there is something to learn, and another
+machine to get used to.
 """
 
 from __future__ import annotations
@@ -28,11 +32,13 @@ import torch.nn.functional as F
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.qwen2_vl.processing_qwen2_vl import Qwen2VLProcessor
 
-from medr1kit.data.phantoms import phantom_rows
+from medr1kit.data.phantoms import phantom_rows, question_of, truth_of
+from medr1kit.data.phantoms.rationales import write_rationale
+from medr1kit.data.phantoms.truth import ImageId
+from medr1kit.data.phantoms.twins import mistaken
 from medr1kit.formats import FORMATS, ResponseFormat
 from medr1kit.models.load import TINY, image_processor_only
-from medr1kit.models.tiny.targets import Annotator
-from medr1kit.vqa import LETTERS
+from medr1kit.vqa import LETTERS, MODALITIES, write_question
 from scripts.make_tiny.model import initialise, make_model
 from scripts.make_tiny.tokenizer import build_tokenizer, word_forms
 
@@ -40,13 +46,15 @@ SIDE = 112  # pixels; 8 x 8 patches, 16 image tokens
 FACTS = ("modality", "anatomy", "finding", "size", "number", "attribute")  # what an image token says; no grade
 AUX_LAYER = 2  # the throw-away head reads the hidden state after this many of the four layers
 DATA_SEED = 1000  # phantoms for this build; users' seeds 0, 1, 2, ... give other images
+FORMAT_SHARES = {"think-before": 0.5, "think-after": 0.25, "no-think": 0.25}  # of the examples of the last stage
+LETTER_WEIGHT = 3.0
 
 
 @dataclass
 class Recipe:
     """Steps, batches and rates of the three stages; every default is what made the shipped model."""
 
-    seed: int = 0
+    seed: int = 1
     bind_steps: int = 700
     bind_batch: int = 96
     bind_rate: float = 2e-3
@@ -54,13 +62,22 @@ class Recipe:
     see_steps: int = 1800
     see_batch: int = 64
     see_rate: float = 1.5e-3
-    speak_steps: int = 1000
+    speak_steps: int = 1600
     speak_batch: int = 48
     speak_rate: float = 1.5e-3
-    slacken_steps: int = 150
-    slacken_rate: float = 1e-3
-    careless: float = 0.7
-    sloppy: float = 0.75
+    conclusion_weight: float = 4.0  # of a token of the conclusion, one of the description weighs 1
+    borrowed: float = 0.25  # share of think-before rows whose facts are those of another picture
+
+
+def annotated(row: dict, rng: np.random.Generator) -> dict:
+    """Return a phantom's row as the annotator wrote it: asked and explained by what they believe to see."""
+    image_id = ImageId.read(row["image_id"])
+    believed = mistaken(truth_of(image_id), rng)
+    question = question_of(image_id, believed)
+    written = write_question(question.stem, question.options, question.answer)
+    facts = {fact: getattr(believed, fact) for fact in FACTS}
+    told = {"rationale": write_rationale(believed, question, image_id.stream(7)), "truth": facts}
+    return {"n_facts": question.kind.n_facts, **written, **told}
 
 
 class Builder:
@@ -128,8 +145,9 @@ class Builder:
             optimiser.step()
             self._one_embedding_per_word()
             right = 0.9 * right + 0.1 * batch_right
-            if right > 0.85 or spread:  # the circuit exists: widen to all words, noise and distances
-                n_words, spread = len(self.forms), min(1.0, spread + 1 / 60)
+            if right > (0.6 if spread else 0.85):  # the circuit exists: widen to all words, noise and distances
+                spread = min(1.0, spread + 1 / 200)
+                n_words = round(24 + spread * (len(self.forms) - 24))
             if step % 25 == 0:
                 self.note("bind", step, right=right, loss=loss, spread=spread)
 
@@ -188,13 +206,13 @@ class Builder:
     # ---- 2. see --------------------------------------------------------------------------------------------------
 
     def load_images(self) -> None:
-        """Draw the training phantoms and cut them into patches."""
+        """Draw the training phantoms, cut them into patches and let the annotator describe them."""
         rows = phantom_rows("train", n=self.recipe.see_images, seed=DATA_SEED, size=SIDE)
         processor = Qwen2VLImageProcessorPil(size={"shortest_edge": SIDE * SIDE, "longest_edge": SIDE * SIDE})
         patches = [processor(row["image"], return_tensors="pt")["pixel_values"].half() for row in rows]
         self.patches = torch.stack(patches)  # (images, 64, 1176)
-        self.rows = [{name: value for name, value in row.items() if name != "image"} for row in rows]
-        self.facts = torch.tensor([[self.word_index[row["truth"][fact]] for fact in FACTS] for row in rows])
+        self.rows = [annotated(row, self.rng) for row in rows]
+        self.facts = torch.tensor([[self.word_index[row["truth"][fact]] for fact in FACTS] for row in self.rows])
         self.note("draw", len(rows))
 
     def tower(self, images: torch.Tensor) -> torch.Tensor:
@@ -252,41 +270,37 @@ class Builder:
         self.note("features", len(self.features))
         self._reseed(3)
         recipe = self.recipe
-        self._teach("speak", recipe.speak_steps, recipe.speak_rate, Annotator(self.rng))
-
-    def slacken(self) -> None:
-        """Teach the bad habits that training is to remove."""
-        self._reseed(4)
-        recipe = self.recipe
-        habits = Annotator(self.rng, recipe.careless, recipe.sloppy)
-        self._teach("slacken", recipe.slacken_steps, recipe.slacken_rate, habits)
-
-    def _teach(self, stage: str, steps: int, rate: float, annotator: Annotator) -> None:
         merger = [*self.visual.merger.parameters()]
         others = [*self.language.parameters(), *self.model.lm_head.parameters(), *self.flags.parameters()]
-        groups = [{"params": others, "lr": rate}, {"params": merger, "lr": rate / 2}]
+        groups = [{"params": others, "lr": recipe.speak_rate}, {"params": merger, "lr": recipe.speak_rate / 2}]
         optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98))
         decay = torch.optim.lr_scheduler.LambdaLR(
-            optimiser, lambda step: min(1, (step + 1) / 10) * max(0.1, 1 - step / steps)
+            optimiser, lambda step: min(1, (step + 1) / 10) * max(0.05, 1 - step / recipe.speak_steps)
         )
-        for step, images in enumerate(self._batches(steps, self.recipe.speak_batch), 1):
-            loss, letters = self._teach_step(images, annotator)
+        for step, images in enumerate(self._batches(recipe.speak_steps, recipe.speak_batch), 1):
+            loss, letters = self._speak_step(images)
             optimiser.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_([*others, *merger], 1.0)
             optimiser.step()
             decay.step()
             self._one_embedding_per_word()
-            if step % 10 == 0:
-                self.note(stage, step, loss=loss, letters=letters)
+            if step % 20 == 0:
+                self.note("speak", step, loss=loss, letters=letters)
 
-    def _teach_step(self, images: torch.Tensor, annotator: Annotator) -> tuple[torch.Tensor, float]:
-        formats = list(FORMATS.values())
+    def _speak_step(self, images: torch.Tensor) -> tuple[torch.Tensor, float]:
         rows = [self.rows[i] for i in images.tolist()]
-        texts = [self._example(row, formats[self.rng.integers(len(formats))], annotator) for row in rows]
-        ids, mask, labels, option_at, own = self._encode(texts, rows)
+        formats = [
+            FORMATS[name] for name in self.rng.choice(list(FORMAT_SHARES), len(rows), p=[*FORMAT_SHARES.values()])
+        ]
+        borrowed = np.array([format.name == "think-before" for format in formats])
+        borrowed &= self.rng.random(len(rows)) < self.recipe.borrowed
+        ids, mask, weight, option_at, own = self._encode(rows, formats, borrowed)
         embeds = self.embed(ids)
-        merged = self.visual.merger(self.features[images].flatten(0, 1))  # (images * 16, hidden)
+        # Modalities take turns, so a multiple of their number away lies a picture of the same one.
+        others = (images + len(MODALITIES) * self.rng.integers(1, 1000)) % len(self.rows)
+        shown = torch.where(torch.from_numpy(borrowed), others, images)  # beside borrowed facts another picture
+        merged = self.visual.merger(self.features[shown].flatten(0, 1))  # (images * 16, hidden)
         embeds = embeds.masked_scatter((ids == self.model.config.image_token_id)[..., None], merged)
         grid = torch.tensor([[1, 8, 8]])
         row = ids[mask.sum(1).argmax()][None]
@@ -294,42 +308,54 @@ class Builder:
             row, mm_token_type_ids=(row == self.model.config.image_token_id).int(), image_grid_thw=grid
         )  # (3, 1, length); the image sits at the same place in every row
         hidden, flags = self._read(embeds, positions.expand(-1, len(ids), -1), mask, option_at)
-        at = labels != -100
-        logits = self.model.lm_head(hidden[at])  # (targets, vocabulary)
-        previous = ids[at]
-        weight = torch.where(previous == self.id("<answer>"), 3.0, 1.0)
-        losses = F.cross_entropy(logits, labels[at], reduction="none")
-        letter = previous == self.id("<answer>")
-        right = (logits[letter].argmax(-1) == labels[at][letter]).float().mean().item()
-        return (losses * weight).sum() / weight.sum() + F.cross_entropy(flags.flatten(0, 1), own.flatten()), right
+        at = weight > 0
+        logits, targets = self.model.lm_head(hidden[at]), ids.roll(-1, 1)[at]  # (targets, vocabulary), (targets,)
+        loss = (F.cross_entropy(logits, targets, reduction="none") * weight[at]).sum() / weight.sum()
+        letter = ids[at] == self.id("<answer>")
+        right = (logits[letter].argmax(-1) == targets[letter]).float().mean().item()
+        kept = ~torch.from_numpy(borrowed)
+        return loss + F.cross_entropy(flags[kept].flatten(0, 1), own[kept].flatten()), right
 
-    def _example(self, row: dict, format: ResponseFormat, annotator: Annotator) -> tuple[str, str]:
-        content = [{"type": "image"}, {"type": "text", "text": format.prompt(row["problem"])}]
-        turn = [{"role": "user", "content": content}]
-        prompt = self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-        return prompt, annotator.write(row, format)
-
-    def _encode(self, texts: list[tuple[str, str]], rows: list[dict]):
-        """Right-padded ids, mask, next-token labels (-100 on the prompt), and for the four options the position of
-        the last word and the flag: the own letter if the option fits the image, else "none"."""
-        pad = "<|image_pad|>"
-        prompts = [self.tokenizer(p.replace(pad, pad * 16), add_special_tokens=False).input_ids for p, _ in texts]
-        ends = [self.tokenizer(c + "<|im_end|>", add_special_tokens=False).input_ids for _, c in texts]
-        length = max(len(p) + len(c) for p, c in zip(prompts, ends))
-        ids = torch.full((len(texts), length), self.tokenizer.pad_token_id)
-        mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
-        option_at = torch.zeros(len(texts), 4, dtype=torch.long)
+    def _encode(self, rows: list[dict], formats: list[ResponseFormat], borrowed: np.ndarray):
+        """Right-padded ids, mask and the weight of the token that follows, (rows, length); for the four options the
+        position of the last word and the flag, (rows, 4): the own letter if the option fits, else "none"."""
+        texts = [self._pieces(row, format, other) for row, format, other in zip(rows, formats, borrowed)]
+        pieces = [[(self.tokenizer.encode(text, add_special_tokens=False), w) for text, w in text] for text in texts]
+        length = max(sum(len(ids) for ids, _ in parts) for parts in pieces)
+        ids = torch.full((len(rows), length), self.tokenizer.pad_token_id)
+        mask, weight = torch.zeros_like(ids), torch.zeros(len(rows), length)
+        option_at = torch.zeros(len(rows), 4, dtype=torch.long)
         letters = [self.id(f" {letter})") for letter in LETTERS[:4]]
-        for i, (prompt, end) in enumerate(zip(prompts, ends)):
-            ids[i, : len(prompt) + len(end)] = torch.tensor(prompt + end)
-            mask[i, : len(prompt) + len(end)] = 1
-            labels[i, len(prompt) - 1 : len(prompt) + len(end) - 1] = torch.tensor(end)
-            words = [len(option.split()) for option in rows[i]["options"]]
+        for i, parts in enumerate(pieces):
+            end = 0
+            for tokens, w in parts:
+                ids[i, end : end + len(tokens)] = torch.tensor(tokens)
+                if end:  # the weight stands where the token is predicted
+                    weight[i, end - 1 : end + len(tokens) - 1] = w
+                end += len(tokens)
+            mask[i, :end] = 1
+            prompt, words = parts[0][0], [len(option.split()) for option in rows[i]["options"]]
             option_at[i] = torch.tensor([prompt.index(letter) + n for letter, n in zip(letters, words)])
+        weight[(ids == self.id("<answer>")) & (weight > 0)] *= LETTER_WEIGHT
         gold = torch.tensor([LETTERS.index(row["answer"]) for row in rows])
         absent = torch.tensor([row["n_facts"] == 4 for row in rows])  # there every option but the gold one fits
         fits = (torch.arange(4) == gold[:, None]) ^ absent[:, None]  # (rows, 4)
-        return ids, mask, labels, option_at, torch.where(fits, torch.arange(4), 4)
+        return ids, mask, weight, option_at, torch.where(fits, torch.arange(4), 4)
+
+    def _pieces(self, row: dict, format: ResponseFormat, borrowed: bool) -> list[tuple[str, float]]:
+        """Prompt, description and conclusion of an example, each with the weight of its tokens."""
+        content = [{"type": "image"}, {"type": "text", "text": format.prompt(row["problem"])}]
+        turn = [{"role": "user", "content": content}]
+        prompt = self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+        prompt = prompt.replace("<|image_pad|>", "<|image_pad|>" * 16)
+        described, _, concluded = row["rationale"].partition(".")
+        completion = format.write(row["answer"], row["rationale"]) + "<|im_end|>"
+        if "think" not in format.blocks:
+            return [(prompt, 0.0), (completion, 1.0)]
+        first, _, rest = completion.partition(f"{described}.")
+        head = [(prompt, 0.0), (f"{first}{described}.", 0.0 if borrowed else 1.0)]
+        concluded, end, rest = rest.partition("</think>")
+        return [*head, (concluded + end, self.recipe.conclusion_weight), (rest, 1.0)]
 
     # ---- save ----------------------------------------------------------------------------------------------------
 
@@ -359,7 +385,6 @@ def main() -> None:
     builder.load_images()
     builder.see()
     builder.speak()
-    builder.slacken()
     builder.save(output)
 
 

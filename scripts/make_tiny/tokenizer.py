@@ -80,9 +80,9 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     stems = [stem for kinds in KINDS.values() for kind in kinds for stem in kind.stems]
     glue = [
         "system user assistant",
-        "Findings: CT of the liver. Taken together, small and single is mild. Not seen: cyst.",
+        "In the liver: A cyst, in the lung. Taken together, small and single is mild. Of these: no cyst, no mass.",
     ]
-    glue += ["So the answer is cyst B", "A B C D", " A B C D"]
+    glue += [". So the answer is cyst", "A B C D", " A B C D"]
     # Only words that occur become merges; repeating the phantom words makes them outrank chance pairs.
     corpus = [form for word in words for form in (word, f" {word}")] * 20 + (stems + glue) * 5
 

@@ -9,7 +9,10 @@ here is fit for clinical use.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
+from itertools import count
 
 import numpy as np
 from PIL import Image
@@ -19,6 +22,7 @@ from medr1kit.data.phantoms.questions import Question, ask
 from medr1kit.data.phantoms.rationales import write_rationale
 from medr1kit.data.phantoms.scanner import SCANNERS, burn_marker, scan, scan_mask
 from medr1kit.data.phantoms.truth import GRADES, NUMBERS, SIZES, SPLITS, ImageId, Truth
+from medr1kit.data.phantoms.twins import TWINS, asks_twins
 from medr1kit.progress import progress
 from medr1kit.vqa import MODALITIES, TASKS, DataError, modality_name, task_name, write_question
 
@@ -67,10 +71,30 @@ def truth_of(image_id: ImageId) -> Truth:
     return Truth(image_id.modality, **facts)
 
 
-def question_of(image_id: ImageId) -> Question:
-    """Return the one question that is asked about a phantom image."""
-    rng, words = image_id.stream(2), words_of(image_id.modality)
-    return ask(truth_of(image_id), image_id.task, words, rng, decoys=_gives_away(image_id))
+def question_of(image_id: ImageId, about: Truth | None = None) -> Question:
+    """Return the one question that is asked about a phantom image, or about what somebody takes it to show."""
+    rng, words, about = image_id.stream(2), words_of(image_id.modality), about or truth_of(image_id)
+    return ask(about, image_id.task, words, rng, decoys=_gives_away(image_id))
+
+
+def needs_twins(row_id: str) -> bool:
+    """Say whether a question needs two findings told apart that the built-in model was never taught to tell apart.
+
+    Args:
+        row_id: an ``id`` or ``image_id`` of a phantom row. Where a shortcut gives the answer away, what counts is what
+            would have been asked without it.
+
+    Raises:
+        DataError: if the id names no phantom.
+
+    >>> needs_twins("CT-test-0-1"), needs_twins("CT-test-0-6")
+    (False, True)
+    """
+    image_id = ImageId.read(row_id)
+    if image_id.task != TASKS[1]:
+        return False
+    truth = truth_of(image_id)
+    return asks_twins(truth, ask(truth, image_id.task, words_of(image_id.modality), image_id.stream(2)))
 
 
 def _gives_away(image_id: ImageId) -> bool:
@@ -136,6 +160,7 @@ def phantom_rows(
     shortcut: float = 0.0,
     difficulty: float | None = None,
     imbalance: float = 0.0,
+    twins: float | None = None,
 ) -> list[dict]:
     """Draw phantoms and ask one question about each.
 
@@ -151,6 +176,8 @@ def phantom_rows(
         size: side in pixels, at least 28 (default 112).
         scanner, shortcut, difficulty, imbalance: the axes of :class:`ImageId`. The same seed under another scanner,
             shortcut or difficulty shows the same patients; a shortcut is meant for the training data only.
+        twins: share of the rows that need twins told apart (:func:`needs_twins`), 0 to 1; above 0 only of the
+            modalities that have twins. None: as they come, about one in thirteen there.
 
     Returns:
         Rows with the columns of :mod:`medr1kit.vqa`, and ``rationale``, ``n_facts`` (visual facts that the answer
@@ -163,12 +190,37 @@ def phantom_rows(
     _check(split, n, seed, size, scanner, shortcut, difficulty, imbalance)
     modalities = MODALITIES if modality is None else (modality_name(modality),)
     task = None if task is None else task_name(task)
-    rows = []
-    for i in progress(range(n), "drawing phantoms", unit="image"):
-        turn, name = i // len(modalities), modalities[i % len(modalities)]
-        number = turn if task is None else turn * len(TASKS) + TASKS.index(task)
-        rows.append(_row(ImageId(name, split, seed, number, scanner, shortcut, difficulty, imbalance), size))
-    return rows
+    if twins is not None:
+        modalities = _with_twins(modalities, task, twins)
+    ids = [
+        _image_ids(twins, task, ImageId(name, split, seed, 0, scanner, shortcut, difficulty, imbalance))
+        for name in modalities
+    ]
+    return [_row(next(ids[i % len(ids)]), size) for i in progress(range(n), "drawing phantoms", unit="image")]
+
+
+def _image_ids(twins: float | None, task: str | None, first: ImageId) -> Iterator[ImageId]:
+    """The images of a modality in the order in which they are asked for."""
+    start, step = (0, 1) if task is None else (TASKS.index(task), len(TASKS))
+    if twins is None:
+        yield from (replace(first, number=number) for number in count(start, step))
+    waiting = {True: count(start, step), False: count(start, step)}  # two walks through the same numbers
+    for i in count():
+        wanted = int((i + 1) * twins) > int(i * twins)
+        yield next(
+            one for one in (replace(first, number=k) for k in waiting[wanted]) if needs_twins(str(one)) == wanted
+        )
+
+
+def _with_twins(modalities: tuple[str, ...], task: str | None, twins: float) -> tuple[str, ...]:
+    """Which of the modalities can have such a share of twins."""
+    if not 0 <= twins <= 1:
+        raise DataError(f"twins={twins} is out of range; it goes from 0 to 1")
+    if twins and task not in (None, TASKS[1]):
+        raise DataError(f"twins={twins} does not go with task={task!r}: only {TASKS[1]} asks for twins")
+    if twins and not (having := tuple(name for name in modalities if name in TWINS)):
+        raise DataError(f"{modalities[0]} has no twins; choose modality= from {', '.join(TWINS)}, or leave twins= out")
+    return having if twins else modalities
 
 
 def _check(split, n, seed, size, scanner, shortcut, difficulty, imbalance) -> None:

@@ -64,6 +64,9 @@ def _read_kinds(path: Path) -> dict[str, tuple[Kind, ...]]:
 
 KINDS = _read_kinds(Path(__file__).with_suffix(".csv"))
 
+WORDING = {stem: i for kinds in KINDS.values() for kind in kinds for i, stem in enumerate(kind.stems)}
+"""The text of a question -> which of its kind's wordings it is, from 0."""
+
 # Words that sound right and are never the answer, for the shortcut: as many as a question has distractors.
 DECOYS = {
     "modality": ("PET", "endoscopy", "mammography"),

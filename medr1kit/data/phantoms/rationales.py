@@ -2,7 +2,7 @@
 
 A rationale says what the image shows, reasons where reasoning is needed, and concludes::
 
-    CT of the liver: small cyst, multiple, left. Taken together, small and multiple is mild. So the answer is mild C
+    In the liver: small cyst, multiple, left. Taken together, small and multiple is mild. So the answer is mild
 
 Because a phantom's truth is known, each statement in it is true or false, whoever wrote it: the grammar, a trained
 model, a person. :func:`read_rationale` finds every fact word, minds "no" and "not" before it, and compares it with the
@@ -23,8 +23,8 @@ from medr1kit.data.phantoms.questions import Question
 from medr1kit.data.phantoms.truth import Truth
 
 STYLES = (
-    "{modality} of the {anatomy}: {size} {finding}, {number}, {attribute}.",
-    "Findings: {size} {finding}, {number}, {attribute}. {modality} of the {anatomy}.",
+    "In the {anatomy}: {size} {finding}, {number}, {attribute}.",
+    "A {size} {finding}, {number}, {attribute}, in the {anatomy}.",
 )
 
 
@@ -40,8 +40,9 @@ def write_rationale(truth: Truth, question: Question, rng: np.random.Generator) 
     if question.kind.facts == ("grade",):
         sentences.append(f"Taken together, {truth.size} and {truth.number} is {truth.grade}.")
     if question.kind.absent:
-        sentences.append(f"Not seen: {question.gold}.")
-    return " ".join([*sentences, f"So the answer is {question.gold} {question.answer}"])
+        checked = (f"no {option}" if option == question.gold else option for option in question.options)
+        sentences.append(f"Of these: {', '.join(checked)}.")
+    return " ".join([*sentences, f"So the answer is {question.gold}"])
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,68 @@
+"""The trainings, as cells of a study: a name, what is trained on what, and the settings that differ from the preset.
+
+Group      What it trains on                                  What it is for
+machine    one modality on scanner B                          recovery under another machine
+same       one modality on scanner A                          control: nothing is missing there
+permuted   scanner B, each question beside a wrong picture    control: what the format and the letters alone teach
+frozen     as machine, the vision tower frozen                what the tower's adapter is worth
+early      as machine, SFT stopped at GRPO's home accuracy    control: it only went further
+shortcut   as machine, answers given away in 80 %             do they lean on it?
+twins-SHARE  one modality on scanner A, SHARE of the          something new, over the dial
+           questions about its twins
+twins-permuted, twins-long                                    its control; twice the steps
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from medr1kit.data.phantoms.twins import TWINS
+from medr1kit.formats import FORMATS
+from medr1kit.study.grid import METHODS, Cell
+from medr1kit.training.train import PRESETS
+
+HOME = ("CT", "OCT", "Dermoscopy", "MRI")
+SEEDS = (0, 1, 2)
+N_TRAIN = 2400
+SHARES = (None, 0.25, 0.5, 1.0)  # None: as they come, one in thirteen
+TWIN_SHARE = 0.5
+
+
+def cells() -> list[Cell]:
+    """Return every cell, the base first; what is needed most comes first within a seed."""
+    found = [_cell("base", None, "base", name, None) for name in FORMATS]
+    for seed in SEEDS:
+        found += _grid("machine", HOME, FORMATS, seed, scanner="B")
+        for share in SHARES:
+            found += _grid(twins_group(share), TWINS, ["no-think"], seed, twins=share)
+        found += _grid("permuted", HOME, ["no-think"], seed, only="grpo", scanner="B")
+        found += _grid("twins-permuted", TWINS, ["no-think"], seed, only="grpo", twins=TWIN_SHARE)
+        found += _grid("same", HOME, ["no-think"], seed)
+        found += _grid(twins_group(TWIN_SHARE), TWINS, ["think-before"], seed, twins=TWIN_SHARE)
+        found += _grid("shortcut", HOME[:2], ["no-think", "think-before"], seed, scanner="B", shortcut=0.8)
+        found += _grid("frozen", HOME, ["no-think"], seed, only="grpo", scanner="B")
+    return found
+
+
+def twins_group(share: float | None) -> str:
+    """Return the group's name for a share of twins."""
+    return "twins-natural" if share is None else f"twins-{share:g}"
+
+
+def _grid(group: str, modalities, formats, seed: int, only: str | None = None, **data: Any) -> Iterator[Cell]:
+    for modality in modalities:
+        for format in formats:
+            for label, (_, known) in METHODS.items():
+                if format in known and only in (None, label):
+                    yield _cell(group, modality, label, format, seed, **data)
+
+
+def _cell(group: str, modality: str | None, label: str, format: str, seed: int | None, **data: Any) -> Cell:
+    name = "_".join(str(word) for word in (group, modality, label, format, seed) if word is not None)
+    definition: dict[str, Any] = {"group": group, "label": label, "format": format, "seed": seed, "data": data}
+    if modality is not None:
+        method = METHODS[label][0]
+        settings = {"lora": {"tower": False}} if group == "frozen" else {}
+        definition |= {"preset": PRESETS["tiny"][method], "settings": settings, "method": method, "n": N_TRAIN}
+    return Cell(name, modality and "modality", modality, label, format, seed, definition)

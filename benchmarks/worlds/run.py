@@ -1,0 +1,151 @@
+"""Train a cell, and ask its model every question that the tables need."""
+
+from __future__ import annotations
+
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from datasets import Dataset
+from PIL import Image
+
+import medr1kit as mk
+from benchmarks.worlds.cells import HOME
+from medr1kit.data.phantoms import question_of
+from medr1kit.data.phantoms.scanner import MARKER_PLACES, SCANNERS, burn_marker
+from medr1kit.data.phantoms.truth import ImageId
+from medr1kit.data.phantoms.twins import TWINS
+from medr1kit.study.cell import Worker, run_cell, run_cells
+from medr1kit.study.grid import Cell
+
+RUNS = Path("runs/worlds")
+SEED = 909  # of the test questions; no setting was chosen on them
+N_OWN, N_OWN_A, N_AWAY, N_TWINS = 500, 250, 800, 400  # questions; away: over all eight modalities
+
+
+def run(cells: list[Cell], workers: int) -> None:
+    """Train and ask cells that are not finished yet."""
+    run_cells(cells, RUNS, workers, start=partial(Worker, train_and_ask))
+
+
+def train_and_ask(cell: Cell, folder: Path) -> None:
+    """Run a cell in a worker."""
+    run_cell(cell, folder, train=train, predict=ask)
+
+
+def train(cell: Cell, folder: Path) -> None:
+    """Train as the cell's definition says."""
+    definition = cell.definition
+    dataset = training_questions(cell)
+    model, processor = mk.load_model("tiny")
+    method = {"sft": mk.train_sft, "grpo": mk.train_grpo}[definition["method"]]
+    arguments = {"format": cell.format, "preset": definition["preset"], "seed": cell.seed, "overwrite": True}
+    method(model, processor, dataset, output_dir=folder, **arguments, **definition["settings"])
+
+
+def training_questions(cell: Cell) -> Dataset:
+    """Return the questions that a cell trains on."""
+    definition = cell.definition
+    place = {"modality": cell.trained_on, "n": definition["n"], "seed": cell.seed}
+    dataset = mk.load_vqa("phantoms", split="train", **place, **definition["data"])
+    if not definition["group"].endswith("permuted"):
+        return dataset
+    wrong = dataset.select(np.roll(np.arange(len(dataset)), 7))  # each question beside another one's picture
+    return dataset.remove_columns("image").add_column("image", wrong["image"], feature=dataset.features["image"])
+
+
+def ask(cell: Cell, folder: Path) -> None:
+    """Ask a cell's model all its question sets, and keep the answers in one table."""
+    model, processor = mk.load_model("tiny" if cell.method == "base" else folder)
+    tables = []
+    for name, questions, images in question_sets(cell):
+        preds = mk.predict(model, processor, questions, format=cell.format, labels=cell.labels, images=images)
+        tables.append(preds.assign(group=cell.definition["group"], asked=name, images=images))
+    pd.concat(tables).to_parquet(folder / "predictions.parquet", index=False)
+
+
+def question_sets(cell: Cell):
+    """Yield name, questions and images ("right", "shuffled", "blank") of what a cell's model is asked."""
+    group, base = cell.definition["group"], cell.method == "base"
+    if base or not group.startswith(("twins", "same")):
+        for modality in HOME if base else [cell.trained_on]:
+            for images in ("right", "shuffled", "blank"):
+                yield "B own", _questions(modality=modality, n=N_OWN, scanner="B"), images
+            if base:
+                yield "B own, undone", _undone(modality), "right"
+            yield "A own", _questions(modality=modality, n=N_OWN_A), "right"
+            if base or group == "shortcut":
+                yield "B own, told", _questions(modality=modality, n=N_OWN, scanner="B", shortcut=1.0), "right"
+                yield "B own, misled", _misled(modality), "right"
+        yield "B away", _questions(n=N_AWAY, scanner="B"), "right"
+        yield "A away", _questions(n=N_AWAY), "right"
+    if base or group.startswith("twins"):
+        for modality in TWINS:
+            own = base or modality == cell.trained_on
+            for images in ("right", "shuffled", "blank") if own else ("right",):
+                yield "twins", _questions(modality=modality, n=N_TWINS, twins=1.0), images
+            if own:
+                yield "A own, no twins", _questions(modality=modality, n=N_TWINS, twins=0.0), "right"
+        if not base:
+            yield "A away", _questions(n=N_AWAY), "right"
+    if base or group == "same":
+        for modality in HOME if base else [cell.trained_on]:
+            for images in ("right", "shuffled", "blank"):
+                yield "A own, all", _questions(modality=modality, n=N_OWN), images
+
+
+@lru_cache(maxsize=64)
+def _questions(**which) -> Dataset:
+    return mk.load_vqa("phantoms", split="test", seed=SEED, **which)
+
+
+@lru_cache
+def _undone(modality: str) -> Dataset:
+    """Scanner B's pictures, its field of view and contrast undone by arithmetic."""
+    dataset = _questions(modality=modality, n=N_OWN, scanner="B")
+    return dataset.map(lambda row: {"image": undo_scanner(row["image"])}, features=dataset.features)
+
+
+@lru_cache
+def _misled(modality: str) -> Dataset:
+    """Plain questions whose marker stands where it would for another answer."""
+    plain = _questions(modality=modality, n=N_OWN, scanner="B")
+    told = _questions(modality=modality, n=N_OWN, scanner="B", shortcut=1.0)  # the same patients
+
+    def mislead(row: dict, i: int) -> dict:
+        question, picture = question_of(ImageId.read(row["image_id"])), np.array(row["image"])
+        under_marker = _marker_mask(picture.shape, _marker_in(picture))
+        picture = np.where(under_marker, np.asarray(told[i]["image"]), picture)
+        burn_marker(picture, (question.place + 1) % question.n_places)
+        return {"image": Image.fromarray(picture)}
+
+    return plain.map(mislead, with_indices=True, features=plain.features)
+
+
+def _marker_in(picture: np.ndarray) -> int:
+    """The marker's place: where burning it in again changes nothing."""
+    for place in range(len(MARKER_PLACES)):
+        again = picture.copy()
+        burn_marker(again, place)
+        if np.array_equal(again, picture):
+            return place
+    raise ValueError("the picture carries no marker")
+
+
+def _marker_mask(shape: tuple[int, ...], place: int) -> np.ndarray:
+    ground = np.full(shape, 7, np.uint8)
+    burn_marker(ground, place)
+    return ground != 7
+
+
+def undo_scanner(picture: Image.Image) -> Image.Image:
+    """Return a picture of scanner B with contrast and magnification of scanner A; blur and noise stay."""
+    scanner, side = SCANNERS["B"], picture.width
+    x = np.asarray(picture, np.float32) / 255
+    x = np.clip(0.5 + (x - 0.5) / scanner.contrast, 0, 1)
+    inner = round(side * scanner.field_of_view)
+    small = Image.fromarray((255 * x).round().astype(np.uint8)).resize((inner, inner), Image.Resampling.BILINEAR)
+    before = (side - inner) // 2
+    after = side - inner - before
+    return Image.fromarray(np.pad(np.asarray(small), ((before, after), (before, after), (0, 0)), mode="edge"))
