@@ -123,6 +123,45 @@ def _read(text: str, blocks: tuple[str, ...], letters: tuple[tuple[str, str | No
     return Parsed(think, answer, lenient_answer, not fault, reason, fault, by_text)
 
 
+class Mention(NamedTuple):
+    """A place where a text says the words of an option.
+
+    Attributes:
+        start, end: of the words, in characters.
+        letters: of the options that have these words; several where a text stands under several letters.
+    """
+
+    start: int
+    end: int
+    letters: str
+
+
+def option_mentions(text: str, options: Options) -> list[Mention]:
+    """Return where a text says the words of its options, in the order of the text.
+
+    Whole words count, in any case. Of mentions within each other the longest counts, so "left lung" is not "lung".
+
+    >>> option_mentions("No mass, a left cyst.", ["mass", "left cyst", "cyst"])
+    [Mention(start=3, end=7, letters='A'), Mention(start=11, end=20, letters='B')]
+    """
+    letters: dict[tuple[int, int], str] = {}
+    for letter, option in options.items() if isinstance(options, Mapping) else zip(LETTERS, options):
+        if name := (option or "").strip().rstrip("."):
+            for match in _whole_words(name).finditer(text):
+                letters[match.span()] = letters.get(match.span(), "") + letter
+    mentions, reached = [], 0
+    for start, end in sorted(letters, key=lambda span: (span[0], -span[1])):
+        if end > reached:  # else it lies within one that began before it
+            mentions.append(Mention(start, end, letters[start, end]))
+            reached = end
+    return mentions
+
+
+@lru_cache(maxsize=4096)
+def _whole_words(name: str) -> re.Pattern:
+    return re.compile(rf"(?<!\w){re.escape(name)}(?!\w)", re.IGNORECASE)
+
+
 def _misplaced(found: list[str], expected: list[str]) -> str:
     """What is wrong with the tags of a completion; empty if nothing is."""
     if missing := [tag for tag in expected if tag not in found]:

@@ -12,12 +12,12 @@ section 3).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from medr1kit.formats import NO_THINK, THINK_BEFORE, Options, Parsed, ResponseFormat
-from medr1kit.vqa import LETTERS, DataError, parse_solution
+from medr1kit.formats import NO_THINK, THINK_BEFORE, Options, Parsed, ResponseFormat, option_mentions
+from medr1kit.vqa import DataError, parse_solution
 
 Completion = str | Sequence[dict[str, str]]
 RewardFunction = Callable[..., list[float | None]]
@@ -184,19 +184,15 @@ def agreement_reward(format: ResponseFormat) -> RewardFunction:
 def concluded_option(parsed: Parsed, options: Options | None) -> str | None:
     """Return the letter of the option whose text the thinking names last.
 
-    Among options that end at the same place the longest wins, so "left lung" is not read as "lung". None where the
-    thinking names no option, where the last one stands under several letters, and where there is no answer.
+    Letters in the thinking do not count: to repeat one's letter would cost a policy nothing. That, and that any data is
+    read, sets it apart from the measure of :func:`medr1kit.results.rationales.read_conclusion`; both find an option's
+    words by :func:`medr1kit.formats.option_mentions`. None where the thinking names no option, where the last one
+    stands under several letters, and where there is no answer.
     """
     if options is None or parsed.think is None or parsed.answer is None:
         return None
-    last: dict[tuple[int, int], list[str]] = {}  # (end, length) of the last mention -> letters with that text
-    for letter, text in options.items() if isinstance(options, Mapping) else zip(LETTERS, options):
-        name = (text or "").strip().rstrip(".")
-        mentions = list(re.finditer(rf"(?<!\w){re.escape(name)}(?!\w)", parsed.think, re.IGNORECASE)) if name else []
-        if mentions:
-            last.setdefault((mentions[-1].end(), len(name)), []).append(letter)
-    letters = last[max(last)] if last else []
-    return letters[0] if len(letters) == 1 else None
+    mentions = option_mentions(parsed.think, options)
+    return mentions[-1].letters if mentions and len(mentions[-1].letters) == 1 else None
 
 
 @dataclass(frozen=True)

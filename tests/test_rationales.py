@@ -9,7 +9,7 @@ import pytest
 
 from medr1kit.data.phantoms import ImageId, Truth, fact_words, question_of, truth_of, words_of
 from medr1kit.data.phantoms.rationales import STYLES, read_rationale, write_rationale
-from medr1kit.results.rationales import check_rationale, concluded_letter, rationale_truth
+from medr1kit.results.rationales import check_rationale, concluded_letter, rationale_truth, read_conclusion
 from medr1kit.vqa import MODALITIES, DataError
 
 CYST = Truth("CT", "supine", "liver", "cyst", "small", "multiple", "left")  # a mild one
@@ -173,7 +173,13 @@ def test_a_rationale_about_no_phantom_is_refused():
         ("LEFT CYST (D)", "D"),
         ("H&E stain", "C"),
         ("H&E stain C", "C"),
+        ("the left cyst of the liver", "D"),  # more than the option's words
+        ("cyst D", "D"),  # half of them, no contradiction
+        ("pineapple D", "D"),  # no word of the phantoms
         ("X-Ray A", None),
+        ("left cyst or X-Ray", None),
+        ("right cyst D", None),
+        ("left mass A", None),
         ("A or B", None),
         ("a mass", None),
         ("E", None),
@@ -185,6 +191,37 @@ def test_a_conclusion_names_a_letter_or_a_text_or_neither(conclusion, letter):
     assert concluded_letter(conclusion, ["CT", "X-Ray", "H&E stain", "left cyst"]) == letter
 
 
+CROSSED = ["left cyst", "right cyst", "left mass", "right mass"]
+
+
+@pytest.mark.parametrize(
+    ("conclusion", "by_word", "by_letter", "strays"),
+    [
+        ("right cyst B", "B", "B", ()),
+        ("right cyst A", "B", "A", ()),
+        ("left mass.", "C", "", ()),
+        ("B", "", "B", ()),
+        ("cyst", "", "", ("cyst",)),  # half an option is none
+        ("cyst B", "", "B", ()),
+        ("cyst C", "", "C", ("cyst",)),
+        ("lower mass B", "", "B", ("lower", "mass")),
+        ("left", "", "", ("left",)),
+        ("not the left cyst but the right mass", "AD", "", ()),
+        ("A or B", "", "AB", ()),
+        ("pineapple", "", "", ()),
+        ("", "", "", ()),
+    ],
+)
+def test_words_and_letter_of_a_conclusion_are_read_apart(conclusion, by_word, by_letter, strays):
+    said = read_conclusion(conclusion, CROSSED)
+    assert (said.by_word, said.by_letter, said.strays) == (set(by_word), set(by_letter), strays)
+
+
+def test_a_letter_within_the_words_of_an_option_is_not_named_by_letter():
+    said = read_conclusion("hepatitis A", ["hepatitis B", "hepatitis A"])
+    assert (said.by_word, said.by_letter, said.letter) == ({"B"}, set(), "B")
+
+
 # --- the table --------------------------------------------------------------------------------------------------------
 
 FIRST, SECOND = "CT-test-0-0", "MRI-test-0-1"
@@ -193,8 +230,8 @@ FIRST, SECOND = "CT-test-0-0", "MRI-test-0-1"
 def prediction(image, think, predicted, form):
     question = question_of(ImageId.read(image))
     return {
-        "image_id": image, "source": "phantoms", "options": question.options, "predicted": predicted, "think": think,
-        "format": form, "modality": image.split("-")[0],
+        "image_id": image, "source": "phantoms", "options": question.options, "answer": question.answer,
+        "predicted": predicted, "think": think, "format": form, "modality": image.split("-")[0],
     }  # fmt: skip
 
 
@@ -222,14 +259,60 @@ def test_the_table_agrees_with_a_count_by_hand(preds):
     assert row["true"] == pytest.approx(4 / 6)
     assert row["names_finding"] == pytest.approx(1 / 4)
     assert row["concludes"] == pytest.approx(3 / 4)
-    assert row["agrees"] == pytest.approx(2 / 3)
+    assert row["agrees"] == pytest.approx(2 / 4)
     assert row["low"] <= row["true"] <= row["high"]
+
+
+STAGED = [  # conclusion on CROSSED, where right cyst (B) is the gold, and the answer
+    ("right cyst B", "B"),
+    ("right cyst A", "A"),  # the word is right, letter and answer are not
+    ("left cyst B", "B"),  # letter and answer are right, the word is not
+    ("right cyst.", "B"),
+    ("left mass.", "B"),
+    ("B", "B"),
+    ("lower mass B", "B"),  # words of no option beside the letter
+    ("pineapple", "A"),
+    (None, "B"),
+    ("A or B", None),
+]
+
+
+@pytest.fixture
+def staged():
+    """Ten rationales whose words, letters and answers part, and an answer without one."""
+    thoughts = ["A cyst." + (f" So the answer is {end}" if end else "") for end, _ in STAGED]
+    row = {"image_id": FIRST, "source": "phantoms", "options": CROSSED, "answer": "B"}
+    answers = [predicted for _, predicted in STAGED]
+    return pd.DataFrame([row | {"think": t, "predicted": p} for t, p in zip([*thoughts, None], [*answers, "B"])])
+
+
+def test_a_conflict_of_word_and_letter_is_disagreement_and_every_rationale_counts(staged):
+    (row,) = rationale_truth(staged).to_dict("records")
+    assert (row["n"], row["rationales"]) == (11, 10)
+    expected = {
+        "concludes": 8, "agrees": 3, "off_options": 2, "says_word": 5, "word_right": 3, "says_letter": 6,
+        "letter_right": 4, "answer_right": 7,
+    }  # fmt: skip
+    assert {name: round(10 * row[name], 9) for name in expected} == expected
+
+
+@pytest.mark.parametrize("unread", [None, np.nan, pd.NA])
+def test_an_answer_that_was_not_read_agrees_with_no_conclusion(staged, unread):
+    (row,) = rationale_truth(staged.assign(predicted=unread)).to_dict("records")
+    assert (row["agrees"], row["answer_right"], row["concludes"]) == (0, 0, 0.8)
+
+
+def test_a_rationale_that_stops_concluding_does_not_raise_the_agreement(staged):
+    silent = staged.assign(think=staged["think"].replace({"A cyst. So the answer is left cyst B": "A cyst."}))
+    (before,), (after,) = (rationale_truth(frame).to_dict("records") for frame in (staged, silent))
+    assert before["agrees"] == after["agrees"] == 0.3
+    assert (before["concludes"], after["concludes"]) == (0.8, 0.7)
 
 
 def test_by_splits_the_answers(preds):
     table = rationale_truth(preds, by="format").set_index("format")
     columns = ["n", "rationales", "statements", "true", "names_finding", "concludes", "agrees"]
-    assert table.loc["before", columns].tolist() == [2, 2, 4, 0.75, 0.5, 0.5, 1.0]
+    assert table.loc["before", columns].tolist() == [2, 2, 4, 0.75, 0.5, 0.5, 0.5]
     assert table.loc["after", columns].tolist() == [3, 2, 2, 0.5, 0.0, 1.0, 0.5]
 
 
@@ -272,7 +355,8 @@ def test_true_rationales_of_many_rows_score_one():
         text = write_rationale(truth_of(image_id), question, image_id.stream(7))
         rows.append(prediction(image, text, question.answer, "before"))
     (row,) = rationale_truth(pd.DataFrame(rows)).to_dict("records")
-    assert [row[name] for name in ("true", "names_finding", "concludes", "agrees")] == [1, 1, 1, 1]
+    shares = ["true", "names_finding", "concludes", "agrees", "says_word", "word_right", "says_letter", "letter_right"]
+    assert [row[name] for name in (*shares, "answer_right", "off_options")] == [1] * 9 + [0]
     shuffled = [{**row, "think": other["think"]} for row, other in zip(rows, [*rows[1:], rows[0]])]
     (row,) = rationale_truth(pd.DataFrame(shuffled)).to_dict("records")
     assert row["true"] < 0.7 and row["names_finding"] < 0.5
@@ -281,7 +365,7 @@ def test_true_rationales_of_many_rows_score_one():
 def test_without_any_rationale_the_shares_are_unknown(preds):
     (row,) = rationale_truth(preds.assign(think=None)).to_dict("records")
     assert (row["n"], row["rationales"], row["statements"]) == (5, 0, 0)
-    assert all(math.isnan(row[name]) for name in ("true", "low", "high", "names_finding", "concludes", "agrees"))
+    assert all(math.isnan(row[name]) for name in row if name not in ("n", "rationales", "statements"))
     (row,) = rationale_truth(preds.assign(think=np.nan)).to_dict("records")
     assert row["rationales"] == 0
 

@@ -87,6 +87,21 @@ def test_a_conclusion_that_is_not_the_answer_is_named():
     assert "its conclusion, C) lung, is not the answer it gives" in look(text, image_id="CT-test-0-0").texts["truth"][0]
 
 
+@pytest.mark.parametrize(
+    ("conclusion", "named"),
+    [
+        ("lung B", "names B) brain and C) lung, which is no single option"),
+        ("left cyst B", "names B) brain beside words that are no option, which is no single option"),
+        ("left cyst", "names no option"),
+        ("A or B", "names A) liver and B) brain, which is no single option"),
+    ],
+)
+def test_a_conclusion_that_is_no_one_option_is_quoted_with_what_it_names(conclusion, named):
+    text = f"<think>So the answer is {conclusion}</think><answer>B</answer>"
+    (said,) = look(text, image_id="CT-test-0-0").texts["truth"]
+    assert said.endswith(f"; its conclusion, “{conclusion}”, {named}")
+
+
 def test_where_the_truth_is_not_known_it_is_said():
     text = "<think>A cyst.</think><answer>B</answer>"
     seen = look(text, image_id="scan-7.png")

@@ -109,6 +109,16 @@ def read_rationale(text: str, truth: Truth, fact_of: Mapping[str, str]) -> Readi
     return Reading(tuple(statements), named == {truth.finding}, concluded[0].strip(" .:") if concluded else None)
 
 
+def words_said(text: str, fact_of: Mapping[str, str]) -> list[str]:
+    """Return the fact words that a text says, denied or not, in its order and as :class:`Truth` spells them.
+
+    >>> words_said("Cysts, no MASS.", {"cyst": "finding", "mass": "finding"})
+    ['cyst', 'mass']
+    """
+    spelling = {word.casefold(): word for word in fact_of}
+    return [spelling[match["word"].casefold()] for match in _pattern(tuple(fact_of)).finditer(text)]
+
+
 _CONCLUDES = re.compile(r"\b(?:so|thus|therefore|hence)?,?\s*the answer is\b", re.IGNORECASE)
 
 

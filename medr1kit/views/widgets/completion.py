@@ -16,7 +16,7 @@ import pandas as pd
 
 from medr1kit.data.phantoms.rationales import Reading
 from medr1kit.formats import TAG, Parsed, ResponseFormat
-from medr1kit.results.rationales import check_rationale, concluded_letter
+from medr1kit.results.rationales import check_rationale, read_conclusion
 from medr1kit.rewards import explain_reward
 from medr1kit.views.html import LIMIT, Span, attribute, badge, escape, marked
 from medr1kit.vqa import LETTERS, DataError
@@ -166,10 +166,14 @@ def _truth_sentence(parsed: Parsed, reading: Reading | None, options: Sequence[s
         said = f"{true} of {len(reading.statements)} statements true; {names} the finding"
     if reading.conclusion is None:
         return f"{said}; concludes nothing"
-    if (letter := concluded_letter(reading.conclusion, options)) is None:
-        return f"{said}; its conclusion, “{escape(reading.conclusion, 80)}”, fits no single option"
-    agrees = "is" if letter == parsed.answer else "is <b>not</b>"
-    return f"{said}; its conclusion, {option_text(letter, options)}, {agrees} the answer it gives"
+    concluded = read_conclusion(reading.conclusion, options)
+    if (letter := concluded.letter) is not None:
+        agrees = "is" if letter == parsed.answer else "is <b>not</b>"
+        return f"{said}; its conclusion, {option_text(letter, options)}, {agrees} the answer it gives"
+    named = " and ".join(option_text(letter, options) for letter in sorted(concluded.named))
+    named += " beside words that are no option" if concluded.strays else ""
+    named = f"{named}, which is no single option" if concluded.named else "no option"
+    return f"{said}; its conclusion, “{escape(reading.conclusion, 80)}”, names {named}"
 
 
 def rewards_sentence(rewards: Mapping[str, float | None]) -> str:
