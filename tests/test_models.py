@@ -241,6 +241,40 @@ def test_lora_finds_the_same_maps_in_the_other_architectures(micro, merger):
     assert all("visual.merger." in name for name in names if is_visual(name))
 
 
+ATTENTION = ["attn.proj", "attn.qkv"]
+MAPS_OF_A_BLOCK = {
+    "qwen2_vl": [*ATTENTION, "mlp.fc1", "mlp.fc2"],
+    "qwen2_5_vl": [*ATTENTION, "mlp.down_proj", "mlp.gate_proj", "mlp.up_proj"],
+    "qwen3_vl": [*ATTENTION, "mlp.linear_fc1", "mlp.linear_fc2"],
+}
+MAPS_OF_THE_MERGER = {
+    "qwen2_vl": ["merger.mlp.0", "merger.mlp.2"],
+    "qwen2_5_vl": ["merger.mlp.0", "merger.mlp.2"],
+    "qwen3_vl": ["merger.linear_fc1", "merger.linear_fc2"],
+}
+
+
+def check_tower(model, merger):
+    """With tower=True exactly the linear maps of all blocks are adapted: no convolution, no deepstack merger."""
+    kind, depth = model.config.model_type, len(model.model.visual.blocks)
+    names = trainable(wrapped(model, rank=2, tower=True, merger=merger))
+    wanted = [f"blocks.{i}.{name}" for i in range(depth) for name in MAPS_OF_A_BLOCK[kind]]
+    wanted += MAPS_OF_THE_MERGER[kind] if merger else []
+    found = [name.partition(".visual.")[2].partition(".lora_")[0] for name in names if is_visual(name)]
+    assert sorted(found) == sorted(2 * wanted)  # two matrices each
+    assert len(names) - len(found) == len(model.model.language_model.layers) * 7 * 2
+
+
+@pytest.mark.parametrize("merger", [False, True])
+def test_lora_with_tower_adapts_the_linear_maps_of_its_blocks(fresh_tiny, merger):
+    check_tower(fresh_tiny[0], merger)
+
+
+@pytest.mark.parametrize("merger", [False, True])
+def test_lora_with_tower_finds_them_in_the_other_architectures(micro, merger):
+    check_tower(micro[0], merger)
+
+
 # ---- what cannot be loaded -------------------------------------------------------------------------------------------
 
 

@@ -29,7 +29,10 @@ TINY = Path(__file__).parent / "tiny" / "checkpoint"
 SUPPORTED = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 # The seven linear maps of a Qwen decoder layer; the vision tower has other paths.
 LANGUAGE_MODEL = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
-LANGUAGE_MODEL_AND_MERGER = rf"({LANGUAGE_MODEL}|.*visual\.merger\.(mlp\.[02]|linear_fc[12]))"
+MERGER = r".*visual\.merger\.(mlp\.[02]|linear_fc[12])"
+# Attention and feed-forward maps of the tower's blocks, by the names of the three architectures. The convolution that
+# cuts patches is called proj, too; it is no block.
+TOWER = r".*visual\.blocks\.\d+\.(attn\.(qkv|proj)|mlp\.(fc[12]|gate_proj|up_proj|down_proj|linear_fc[12]))"
 
 
 @dataclass(frozen=True)
@@ -249,20 +252,31 @@ def _with_adapter(model: PreTrainedModel, adapter: str | Path) -> PreTrainedMode
     return PeftModel.from_pretrained(model, str(adapter))
 
 
-def lora(rank: int = 16, alpha: int = 32, merger: bool = False, dropout: float = 0.0) -> LoraConfig:
-    """Return a LoRA configuration that adapts the language model and, if asked, the vision merger.
+def lora(
+    rank: int = 16, alpha: int = 32, merger: bool = False, tower: bool = False, dropout: float = 0.0
+) -> LoraConfig:
+    """Return a LoRA configuration that adapts the language model and, if asked, merger and blocks of the vision tower.
 
-    The vision tower stays frozen: its features of an image are then the same at every step and can be shared.
+    While the tower stays frozen its features of an image are the same at every step and are computed once. With
+    ``tower`` an image is encoded anew, with its gradient, at every pass over its group; nothing of it is remembered.
+
+    Qwen3-VL's *deepstack* mergers, which hand features from inside the tower to the first decoder layers, stay frozen
+    with either: they are no blocks, and with ``merger`` what enters each of them would have to be remembered, too.
 
     Args:
         rank: rank of the update, 1 or more.
         alpha: the update is scaled by alpha / rank.
         merger: also adapt the two linear maps that turn vision features into language-model inputs.
+        tower: also adapt the linear maps, attention and feed-forward, of the tower's blocks.
         dropout: share of adapter inputs dropped in training, 0 to 1.
+
+    >>> lora(tower=True).target_modules == f"({LANGUAGE_MODEL}|{TOWER})"
+    True
     """
     from peft import LoraConfig
 
-    targets = LANGUAGE_MODEL_AND_MERGER if merger else LANGUAGE_MODEL
+    parts = [LANGUAGE_MODEL, *([MERGER] if merger else []), *([TOWER] if tower else [])]
+    targets = f"({'|'.join(parts)})" if len(parts) > 1 else LANGUAGE_MODEL
     return LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets, task_type="CAUSAL_LM")
 
 
