@@ -35,19 +35,20 @@ if TYPE_CHECKING:
     from medr1kit.training.recording import Recorder
 
 # What both methods have in common. "lora" holds arguments of models.lora, the rest those of SFTConfig and GRPOConfig.
-_TINY = {"lora": {"rank": 16, "alpha": 32, "merger": True}, "max_steps": 80, "warmup_steps": 3}
+_TINY = {"lora": {"rank": 16, "alpha": 32, "merger": True, "tower": True}, "warmup_steps": 3}
 _TINY |= {"gradient_checkpointing": False}
 _GPU = {"lora": {"rank": 16, "alpha": 32}, "num_train_epochs": 1.0, "gradient_accumulation_steps": 4}
 _GPU |= {"warmup_steps": 10, "gradient_checkpointing": True, "save_strategy": "steps", "save_steps": 200}
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "tiny": {
-        "sft": {**_TINY, "learning_rate": 1e-3, "per_device_train_batch_size": 16},
+        "sft": {**_TINY, "learning_rate": 1e-3, "max_steps": 125, "per_device_train_batch_size": 16},
         "grpo": {
             **_TINY,
             "learning_rate": 5e-4,
+            "max_steps": 250,
             "num_generations": 8,
-            "per_device_train_batch_size": 32,
+            "per_device_train_batch_size": 64,
             "max_completion_length": 48,
             "temperature": 1.0,
             "beta": 0.0,

@@ -22,7 +22,7 @@ from medr1kit.data.phantoms.questions import Question, ask
 from medr1kit.data.phantoms.rationales import write_rationale
 from medr1kit.data.phantoms.scanner import SCANNERS, burn_marker, scan, scan_mask
 from medr1kit.data.phantoms.truth import GRADES, NUMBERS, SIZES, SPLITS, ImageId, Truth
-from medr1kit.data.phantoms.twins import TWINS, asks_twins
+from medr1kit.data.phantoms.twins import TWINS, asks_twins, twin_of
 from medr1kit.progress import progress
 from medr1kit.vqa import MODALITIES, TASKS, DataError, modality_name, task_name, write_question
 
@@ -90,10 +90,12 @@ def needs_twins(row_id: str) -> bool:
     >>> needs_twins("CT-test-0-1"), needs_twins("CT-test-0-6")
     (False, True)
     """
-    image_id = ImageId.read(row_id)
-    if image_id.task != TASKS[1]:
+    return _needs_twins(ImageId.read(row_id))
+
+
+def _needs_twins(image_id: ImageId) -> bool:
+    if image_id.task != TASKS[1] or twin_of(truth := truth_of(image_id)) is None:
         return False
-    truth = truth_of(image_id)
     return asks_twins(truth, ask(truth, image_id.task, words_of(image_id.modality), image_id.stream(2)))
 
 
