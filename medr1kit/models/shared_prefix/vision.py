@@ -7,7 +7,8 @@ once, by ``datasets``.
 A frozen vision tower turns an image into the same features at every step, so they are computed once and kept, under the
 digest of the pixels, within a bound on memory. If only the *merger* (the last two linear maps of the tower) is trained,
 what enters the merger is kept instead, and the merger runs each time, with its gradient. If more of the tower is
-trained nothing is kept: then an image is still encoded once a forward pass, not once a row.
+trained nothing is kept, so nothing can outlive an optimizer step or serve a reference whose adapters are off. Then an
+image is encoded once a pass: not once a row, nor once a prompt; autograd adds up what all who show it send back.
 
 For answering, features are kept from one reader to the next as long as tower and preprocessing are the same
 (:func:`kept_features`): a trained model is mostly asked the questions that its base was asked, and a probe asks them
@@ -125,7 +126,7 @@ class VisionFeatures:
         at_once: patches that go through the tower together at most; 0: all of a call.
         trained: which part of the tower has weights that change, or an adapter: "nothing", "merger" or "tower".
         encoded: images sent through the tower so far.
-        found: images so far that were remembered instead.
+        found: images so far that had been sent already, in an earlier call or for another prompt of the same.
     """
 
     def __init__(self, core: nn.Module, limit: int = 2**28):
@@ -148,21 +149,36 @@ class VisionFeatures:
 
     def __call__(self, images: Sequence[Pixels]) -> dict[str, Any]:
         """Return the model's ``mm_encoder_outputs`` for images in the order in which the prompts show them."""
-        if self.trained == "tower":
-            self.encoded += len(images)
-            return {"image": self._encode(images)}
-        unknown = {image.digest: image for image in images if image.digest not in self._kept}
+        distinct = {image.digest: image for image in images}
+        features, deepstack = (self._anew if self.trained == "tower" else self._remembered)(list(distinct.values()))
+        self.found += len(images) - len(distinct)
+        place = {name: i for i, name in enumerate(distinct)}
+        shown = [place[image.digest] for image in images]
+        return {
+            "image": SimpleNamespace(
+                pooler_output=[features[i] for i in shown],
+                deepstack_features=[[layer[i] for i in shown] for layer in deepstack],
+            )
+        }
+
+    def _anew(self, images: list[Pixels]) -> tuple[Sequence, Sequence]:
+        """Features of distinct images from the tower as it is now, and Qwen3-VL's of each of its first layers."""
+        self.encoded += len(images)
+        output = self._encode(images)
+        return output.pooler_output, getattr(output, "deepstack_features", None) or ()
+
+    def _remembered(self, images: list[Pixels]) -> tuple[Sequence, Sequence]:
+        """The same, of images that need not go through the tower if they did before."""
+        unknown = [image for image in images if image.digest not in self._kept]
         self.found += len(images) - len(unknown)
-        kept = {image.digest: self._kept[image.digest] for image in images if image.digest not in unknown}
-        if unknown:
-            kept |= self._keep(list(unknown.values()))
+        kept = {image.digest: self._kept[image.digest] for image in images if image.digest in self._kept}
+        kept |= self._keep(unknown) if unknown else {}
         for image in images:
             if image.digest in self._kept:
                 self._kept.move_to_end(image.digest)
         rows = [kept[image.digest] for image in images]
         features = [row.features for row in rows] if self.trained == "nothing" else self._merge(rows)
-        deepstack = list(zip(*(row.deepstack for row in rows)))  # a list a layer; empty but for Qwen3-VL
-        return {"image": SimpleNamespace(pooler_output=features, deepstack_features=deepstack)}
+        return features, list(zip(*(row.deepstack for row in rows)))  # no layers but for Qwen3-VL
 
     def _encode(self, images: Sequence[Pixels]) -> Any:
         device = next(self.core.visual.parameters()).device
