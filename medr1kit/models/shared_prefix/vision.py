@@ -34,6 +34,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
+from medr1kit.models.load import acting_adapters
+
 # In the ``info`` of a picture: a digest of the file that it was opened from.
 FILE_DIGEST = "medr1kit file digest"
 # Metadata that may say how to turn an image; they stand anywhere in a file.
@@ -252,32 +254,38 @@ def forget_images() -> None:
 def kept_features(core: nn.Module, processor: Any) -> VisionFeatures:
     """Return features of images seen before by this very tower, or none yet; nothing may change while they are used.
 
-    Where the merger has an adapter, what enters the merger is kept: that is the same for all adapters of a base.
+    Where the merger alone has an adapter, what enters the merger is kept: that is the same for all adapters of a base.
+    Adapters on the rest of the tower make it another tower, whenever one is trained on, switched, scaled or turned off.
 
     Args:
         core: the model without its head, in evaluation mode.
         processor: the model's.
     """
-    adapted = {name.split(".")[0] for name, module in core.visual.named_modules() if hasattr(module, "lora_A")}
-    hooked = any(module._forward_hooks or module._forward_pre_hooks for module in core.visual.modules())
-    keepable = not hooked and adapted <= {"merger"}
-    tower = _tower_digest(core, processor, adapted) if keepable else ""
+    acting = acting_adapters(core.visual)
+    merger = {state[0].split(".")[0] for state in acting} == {"merger"}
+    tower = _tower_digest(core, processor, acting, merger) if _tells_all(core.visual, merger) else None
     found = _of_tower.get(tower) or VisionFeatures(core)
-    found.trained = "merger" if adapted == {"merger"} else "nothing"  # nothing changes while answers are read
+    found.trained = "merger" if merger else "nothing"  # nothing changes while answers are read
     found.at_once = CPU_PATCHES if core.device.type == "cpu" else 0
-    if keepable:
+    if tower is not None:
         found.core = weakref.proxy(core)  # kept features must not keep a model
         forget_images()
         _of_tower[tower] = found
     return found
 
 
-def _tower_digest(core: nn.Module, processor: Any, without: set[str]) -> str:
-    """A digest of all that decides what a tower makes of an image, but for the parts ``without``."""
+def _tells_all(visual: nn.Module, merger: bool) -> bool:
+    """Whether weights and acting adapters decide what a tower does: hooks may do anything, LoRA's variants much."""
+    variants = not merger and any(getattr(module, "lora_variant", None) for module in visual.modules())
+    return not variants and not any(m._forward_hooks or m._forward_pre_hooks for m in visual.modules())
+
+
+def _tower_digest(core: nn.Module, processor: Any, acting: list[tuple], merger: bool) -> str:
+    """A digest of all that decides what a tower makes of an image; if ``merger``, of what enters the merger."""
     settings = (core.config.vision_config.to_json_string(), processor.image_processor.to_json_string())
-    found = hashlib.sha1(f"{settings} {core.device} {core.dtype} {sorted(without)}".encode())
+    found = hashlib.sha1(f"{settings} {core.device} {core.dtype} {merger or acting}".encode())
     for name, weight in core.visual.state_dict().items():
-        if name.split(".")[0] not in without:
+        if not (merger and name.startswith("merger.")):
             found.update(name.encode())
             found.update(weight.contiguous().flatten().view(torch.uint8).cpu().numpy())
     return found.hexdigest()
