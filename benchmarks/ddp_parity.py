@@ -1,9 +1,10 @@
 """Shared prompts under DDP: two processes end with the weights of stock TRL, and with each other's.
 
-    torchrun --nproc_per_node 2 benchmarks/ddp_parity.py
+    torchrun --nproc_per_node 2 benchmarks/ddp_parity.py [WORD]
 
-Prints for each case how far the weights end from stock's, relative to how far training moved them, how far the logged
-losses, gradient norms and entropies differ, and whether the ranks hold equal weights. About a minute on two cores.
+Prints for each case (whose name begins with WORD) how far the weights end from stock's, relative to how far training
+moved them, how far the logged losses, gradient norms and entropies differ, and whether the ranks hold equal weights.
+About a minute on two cores.
 """
 
 import os
@@ -11,6 +12,7 @@ import os
 os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE", HF_HUB_OFFLINE="1", CUDA_VISIBLE_DEVICES="")
 
 import logging
+import sys
 import tempfile
 
 import torch
@@ -31,6 +33,9 @@ CASES = {  # rows a process, group size, other settings
     "KL, accumulated": (2, 4, {"beta": 0.04, "gradient_accumulation_steps": 2}),
     "checkpointing": (4, 4, {"gradient_checkpointing": True}),
     "one process without advantage": (4, 4, {"one_ties": True}),
+    "tower, too": (4, 4, {"tower": True, "beta": 0.04}),
+    "tower, too, accumulated": (2, 4, {"tower": True, "gradient_accumulation_steps": 2, "one_ties": True}),
+    "tower, too, checkpointing": (4, 8, {"tower": True, "gradient_checkpointing": True}),
 }
 
 
@@ -51,7 +56,7 @@ def train(kind, rows, per_process, group, changes):
     settings |= {"generation_kwargs": {"suppress_tokens": image_token_ids(model)}, "max_completion_length": 12}
     changes = dict(changes)
     reward = only_the_second_process if changes.pop("one_ties", False) else odd_tokens
-    model = get_peft_model(model, lora(merger=True))
+    model = get_peft_model(model, lora(merger=True, tower=changes.pop("tower", False)))
     for name, weight in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.02)
@@ -92,7 +97,8 @@ def main():
     phantoms = mk.load_vqa("phantoms", split="train", n=12)
     prompts = [[{"role": "user", "content": mk.NO_THINK.prompt(row["problem"])}] for row in phantoms]
     rows = Dataset.from_dict({"prompt": prompts, "image": [row["image"] for row in phantoms]})
-    for name, case in CASES.items():
+    wanted = {name: case for name, case in CASES.items() if name.startswith(tuple(sys.argv[1:]) or "")}
+    for name, case in wanted.items():
         before, theirs, stock = train(GRPOTrainer, rows, *case)
         _, ours, shared = train(SharedPrefixGRPOTrainer, rows, *case)
         away = ((ours - theirs).norm() / (theirs - before).norm()).item()

@@ -12,12 +12,12 @@ LENGTHS = (5, 1, 12, 7, 12, 12, 1, 3)  # completion tokens a row
 WIDTH = max(LENGTHS)
 
 
-def adapted(model, merger=False, seed=1):
+def adapted(model, merger=False, tower=False, seed=1):
     """The model with LoRA whose second factor is not zero, so that the adapter changes what the model says."""
     from peft import get_peft_model
 
     torch.manual_seed(seed)
-    model = get_peft_model(model, lora(rank=4, alpha=8, merger=merger))
+    model = get_peft_model(model, lora(rank=4, alpha=8, merger=merger, tower=tower))
     for name, weight in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.02)
@@ -120,10 +120,11 @@ def odd_tokens(completion_ids, **_):
     return [float(sum(token % 2 for token in ids[:3])) for ids in completion_ids]
 
 
-def trainer_of(kind, model, processor, rows, folder, *, rewards=odd_tokens, eval_dataset=None, **changes):
+def trainer_of(kind, model, processor, rows, folder, *, rewards=odd_tokens, eval_dataset=None, adapter=None, **changes):
     """A trainer of two small steps by plain gradient descent, so that weights move as gradients say.
 
-    Adam would turn gradients of the size of rounding errors into steps of full size.
+    Adam would turn gradients of the size of rounding errors into steps of full size. With ``adapter``, a configuration,
+    the trainer puts a new adapter on the model, and the model without it is the reference.
     """
     from transformers import PrinterCallback
     from trl import GRPOConfig, GRPOTrainer
@@ -136,7 +137,7 @@ def trainer_of(kind, model, processor, rows, folder, *, rewards=odd_tokens, eval
     settings |= {"report_to": "none", "save_strategy": "no", "disable_tqdm": True, "dataloader_pin_memory": False}
     settings |= {"generation_kwargs": {"suppress_tokens": image_token_ids(base_of(model))}}
     args = GRPOConfig(output_dir=str(folder), **(settings | changes))
-    kind, not_shared = (kind, None) if kind is GRPOTrainer else trainer_class(model, args, rows)
+    kind, not_shared = (kind, None) if kind is GRPOTrainer else trainer_class(model, args, rows, adapter)
     made = kind(
         model=model,
         reward_funcs=rewards,
@@ -144,6 +145,7 @@ def trainer_of(kind, model, processor, rows, folder, *, rewards=odd_tokens, eval
         train_dataset=rows,
         eval_dataset=eval_dataset,
         processing_class=processor,
+        peft_config=adapter,
     )
     made.remove_callback(PrinterCallback)
     made.texts, made.not_shared = [], not_shared
@@ -166,11 +168,10 @@ def stock_and_shared(load, prepare, rows, folder, **changes):
 
     for kind in (GRPOTrainer, SharedPrefixGRPOTrainer):
         model, processor = load()
-        model = prepare(model)
-        before = weights(model)
-        trainer = trainer_of(kind, model, processor, rows, folder, **changes)
+        trainer = trainer_of(kind, prepare(model), processor, rows, folder, **changes)
+        before = weights(trainer.model)
         trainer.train()
-        yield trainer, before, weights(model)
+        yield trainer, before, weights(trainer.model)
 
 
 def logged(trainer):
@@ -184,10 +185,10 @@ def weights(model):
     return {name: w.detach().clone() for name, w in model.named_parameters() if w.requires_grad}
 
 
-def with_prompts(rows):
+def with_prompts(rows, form=mk.NO_THINK):
     """Rows as TRL takes them: prompts of different length, every third about a wide picture."""
     from datasets import Dataset
 
-    texts = [mk.NO_THINK.prompt(row["problem"]) + " again" * (7 * i) for i, row in enumerate(rows)]
+    texts = [form.prompt(row["problem"]) + " again" * (7 * i) for i, row in enumerate(rows)]
     pictures = [row["image"].resize((160, 96)) if i % 3 == 2 else row["image"] for i, row in enumerate(rows)]
     return Dataset.from_dict({"prompt": [[{"role": "user", "content": text}] for text in texts], "image": pictures})

@@ -11,9 +11,10 @@ from PIL import Image
 import medr1kit as mk
 from medr1kit.models.load import lora
 from medr1kit.models.shared_prefix.answering import Answerer
-from medr1kit.models.shared_prefix.vision import FILE_DIGEST, Pictures, forget_images
+from medr1kit.models.shared_prefix.vision import FILE_DIGEST, Pictures, forget_images, names_of
 
 predict_module = import_module("medr1kit.models.predict")
+PARTS = [(), ("merger",), ("tower",), ("merger", "tower")]  # adapted beside the language model
 FORMATS = [mk.NO_THINK, mk.THINK_BEFORE, mk.THINK_AFTER]
 
 
@@ -42,14 +43,18 @@ def answerer(model, processor, limit=24, **settings):
     return Answerer(model, processor, limit=limit, ends=predict_module._end_tokens(model, processor), **settings)
 
 
-def adapted(model, merger=False):
+def adapted(model, **parts):
     from peft import get_peft_model
 
     torch.manual_seed(1)
-    model = get_peft_model(model, lora(merger=merger))
+    return acting(get_peft_model(model, lora(**parts)))
+
+
+def acting(model, std=0.02):
+    """The model with adapters that change what it says."""
     for name, weight in model.named_parameters():
         if "lora_B" in name:
-            torch.nn.init.normal_(weight, std=0.02)
+            torch.nn.init.normal_(weight, std=std)
     return model.eval()
 
 
@@ -62,19 +67,19 @@ def test_texts_and_lengths_are_those_of_generate(tiny, val_phantoms, form):
     assert answerer(*tiny, limit=40)(prompts, pictures) == generated(*tiny, prompts, pictures, 40)
 
 
-@pytest.mark.parametrize("merger", [False, True])
-def test_an_adapted_model_answers_as_in_generate(fresh_tiny, val_phantoms, merger):
-    model, processor = adapted(fresh_tiny[0], merger), fresh_tiny[1]
+@pytest.mark.parametrize("parts", PARTS, ids=" and ".join)
+def test_an_adapted_model_answers_as_in_generate(fresh_tiny, val_phantoms, parts):
+    model, processor = adapted(fresh_tiny[0], **dict.fromkeys(parts, True)), fresh_tiny[1]
     prompts, pictures = asked(processor, val_phantoms.select(range(8)), mk.THINK_AFTER)
     expected = generated(model, processor, prompts, pictures, 24)
     assert answerer(model, processor)(prompts, pictures) == expected
 
 
-@pytest.mark.parametrize("lora_on", [False, True])
-def test_the_other_architectures_answer_as_in_generate(micro, val_phantoms, lora_on):
+@pytest.mark.parametrize("parts", [None, *PARTS], ids=lambda parts: "base" if parts is None else " and ".join(parts))
+def test_the_other_architectures_answer_as_in_generate(micro, val_phantoms, parts):
     """Their weights are random, so nearly all rows run into the limit."""
     model, processor = micro
-    model = adapted(model, merger=True) if lora_on else model
+    model = model if parts is None else adapted(model, **dict.fromkeys(parts, True))
     prompts, pictures = asked(processor, val_phantoms.select(range(8)), mk.NO_THINK)
     assert answerer(model, processor, limit=40)(prompts, pictures) == generated(model, processor, prompts, pictures, 40)
 
@@ -136,7 +141,79 @@ def test_adapters_on_the_merger_share_what_enters_it(fresh_tiny, val_phantoms):
                 weight += 0.05
     second = answerer(model, processor)
     assert second(prompts, pictures) == generated(model, processor, prompts, pictures, 24)
-    assert second.vision.encoded == 3
+    assert second.vision is first.vision and second.vision.encoded == 3
+
+
+@pytest.mark.parametrize("merger", [False, True])
+def test_two_adapters_on_the_tower_give_their_own_answers(fresh_tiny, val_phantoms, merger):
+    """However one gets from one to the other: by a switch, by training on, by scaling, or by turning both off."""
+    parts, processor = {"merger": merger, "tower": True}, fresh_tiny[1]
+    model = adapted(fresh_tiny[0], **parts)
+    model.add_adapter("other", lora(**parts))
+    acting(model, std=0.05)
+    prompts, pictures = asked(processor, val_phantoms.select(range(6)), mk.THINK_AFTER)
+    name, features = names_of(pictures)[0], []
+
+    def check():
+        """The answers are those of generate; features are those of no state before, and kept for the next reader."""
+        reader, again = answerer(model, processor), answerer(model, processor)
+        expected = generated(model, processor, prompts, pictures, 24)
+        assert reader(prompts, pictures) == expected == again(prompts, pictures)
+        assert reader.vision is again.vision and reader.vision.encoded == 5
+        features.append(reader.vision._kept[name].features)
+        assert not any(torch.allclose(features[-1], before, atol=1e-3) for before in features[:-1])
+
+    check()
+    model.set_adapter("other")
+    check()
+    with torch.no_grad():
+        model.get_base_model().model.visual.blocks[0].mlp.fc1.lora_B["other"].weight += 0.05
+    check()
+    for layer in model.modules():
+        if hasattr(layer, "set_scale"):
+            layer.set_scale("other", 3.0)
+    check()
+    with model.disable_adapter():
+        check()
+    model.set_adapter("default")
+    assert torch.allclose(one_image(answerer(model, processor), name, prompts, pictures), features[0])
+
+
+def one_image(reader, name, prompts, pictures):
+    reader(prompts, pictures)
+    return reader.vision._kept[name].features
+
+
+def test_a_tower_whose_adapter_is_no_plain_lora_is_never_taken_for_another(fresh_tiny, val_phantoms):
+    from peft import get_peft_model
+
+    settings, processor = lora(tower=True), fresh_tiny[1]
+    settings.use_dora = True
+    model = acting(get_peft_model(fresh_tiny[0], settings))
+    prompts, pictures = asked(processor, val_phantoms.select(range(4)), mk.NO_THINK)
+    readers = [answerer(model, processor) for _ in range(2)]
+    for reader in readers:
+        assert reader(prompts, pictures) == generated(model, processor, prompts, pictures, 24)
+    assert readers[0].vision is not readers[1].vision
+
+
+def test_a_merger_that_was_trained_as_a_whole_counts_as_an_adapter_of_it(fresh_tiny, val_phantoms):
+    """PEFT's modules_to_save: a copy of the merger that comes and goes with the adapter."""
+    from peft import get_peft_model
+
+    settings, processor = lora(), fresh_tiny[1]
+    settings.modules_to_save = ["merger"]
+    model = get_peft_model(fresh_tiny[0], settings).eval()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "modules_to_save" in name:
+                weight.zero_()  # it sees nothing
+    prompts, pictures = asked(processor, val_phantoms.select(range(12)), mk.THINK_AFTER)
+    blind = answerer(model, processor)(prompts, pictures)
+    assert blind == generated(model, processor, prompts, pictures, 24)
+    with model.disable_adapter():
+        seeing = answerer(model, processor)(prompts, pictures)
+        assert seeing == generated(model, processor, prompts, pictures, 24) != blind
 
 
 def test_a_tower_with_hooks_is_never_taken_for_another(fresh_tiny, val_phantoms):

@@ -85,6 +85,16 @@ def test_the_reference_readme_s_flags_run_grpo(files, capsys):
     assert len(pd.read_parquet(run / "rollouts.parquet")) == 4
 
 
+@pytest.mark.parametrize("command", ["sft", "grpo"])
+def test_flags_say_which_parts_of_the_model_are_adapted(files, command):
+    small = ["--max_steps", "1", "--per_device_train_batch_size", "8", "--lora_r", "2"]
+    parts = ["--lora_tower", "--lora_merger", "false"]
+    assert main([command, *data_flags(files), "--output_dir", str(files / command), *small, *parts]) == 0
+    adapter = json.loads((files / command / "run.json").read_text(encoding="utf-8"))["lora"]
+    assert adapter["r"] == 2
+    assert r"visual\.blocks" in adapter["target_modules"] and "merger" not in adapter["target_modules"]
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [

@@ -399,6 +399,26 @@ def test_a_partial_file_of_another_prediction_is_refused(tiny, val_phantoms, tmp
         ask(*tiny, rows, output=output, **changes)
 
 
+def test_a_partial_file_of_another_adapter_of_the_same_model_is_refused(
+    fresh_tiny, val_phantoms, tmp_path, killed_after
+):
+    from peft import get_peft_model
+
+    model, processor = fresh_tiny
+    model = get_peft_model(model, mk.lora(rank=2, tower=True))
+    model.add_adapter("other", mk.lora(rank=2, tower=True))
+    rows, output = val_phantoms.select(range(8)), tmp_path / "preds.parquet"
+    killed_after(1)
+    with pytest.raises(Killed):
+        ask(model, processor, rows, output=output, batch_size=4)
+    model.set_adapter("other")
+    killed_after(None)
+    with pytest.raises(DataError, match="was left by another prediction"):
+        ask(model, processor, rows, output=output, batch_size=4)
+    model.set_adapter("default")
+    assert len(ask(model, processor, rows, output=output, batch_size=4)) == 8
+
+
 def test_a_partial_file_holds_what_was_said(tiny, val_phantoms, right, tmp_path, killed_after):
     killed_after(2)
     with pytest.raises(Killed):

@@ -23,7 +23,21 @@ from medr1kit.models.shared_prefix.scoring import score
 from medr1kit.models.shared_prefix.vision import VisionFeatures
 
 EXACT = 2e-6  # relative, in float32
-TRAINED = ("language model", "merger, too", "every weight")
+TRAINED = {  # what is trained: by LoRA, or weights themselves
+    "language model": adapted,
+    "merger, too": lambda model: adapted(model, merger=True),
+    "tower, too": lambda model: adapted(model, tower=True),
+    "merger and tower, too": lambda model: adapted(model, merger=True, tower=True),
+    "every weight": lambda model: model.train(),
+    "every weight but the tower's": lambda model: only(model, lambda name: "visual" not in name),
+    "the tower's last block": lambda model: only(model, lambda name: "visual.blocks.1." in name),
+}
+
+
+def only(model, trained):
+    for name, weight in model.train().named_parameters():
+        weight.requires_grad_(trained(name))
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +61,6 @@ def random_qwen2_vl(tiny):
     return AutoModelForImageTextToText.from_config(config), tiny[1]
 
 
-def prepared(model, trained):
-    return model.train() if trained == "every weight" else adapted(model, merger=trained == "merger, too")
-
-
 def ours(model, processor, asked, ids, mask, *, packed=False, **settings):
     vision, prompts = VisionFeatures(core_of(model)), read_prompts(processor, core_of(model), asked)
     parts = core_of(model), head_of(model)
@@ -66,7 +76,10 @@ def with_gradients(model, logps, entropies, weights):
 
 
 def compare(model, processor, rows, temperature=0.8):
-    """How far log-probabilities, entropies and gradients are from TRL's, relatively: continued, then packed."""
+    """How far log-probabilities, entropies and gradients are from TRL's, relatively: continued, then packed.
+
+    Gradients of what the vision tower trains are also compared apart: beside the language model's they are small.
+    """
     asked = conversations(rows)
     ids, mask = completions(model, processor, asked)
     weights = torch.randn(2, *ids.shape)
@@ -76,19 +89,21 @@ def compare(model, processor, rows, temperature=0.8):
         settings = {"temperature": temperature, "entropy_gradient": True, "packed": packed}
         found = with_gradients(model, *ours(model, processor, asked, ids, mask, **settings), weights)
         away += [relative(*pair) for pair in zip(found, theirs)]
+        visual = [{name: g for name, g in side[2].items() if ".visual." in name} for side in (found, theirs)]
+        away += [relative(*visual)] if visual[1] else []
     return away
 
 
 @pytest.mark.parametrize("trained", TRAINED)
 def test_numbers_and_gradients_are_those_of_stock(micro, rows, trained):
     model, processor = micro
-    assert max(compare(prepared(model, trained), processor, rows)) < EXACT
+    assert max(compare(TRAINED[trained](model), processor, rows)) < EXACT
 
 
 @pytest.mark.parametrize("trained", TRAINED)
 def test_numbers_and_gradients_are_those_of_stock_qwen2_vl(random_qwen2_vl, rows, trained):
     model, processor = random_qwen2_vl
-    assert max(compare(prepared(model, trained), processor, rows)) < EXACT
+    assert max(compare(TRAINED[trained](model), processor, rows)) < EXACT
 
 
 def in_double(model, monkeypatch):

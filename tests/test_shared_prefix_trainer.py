@@ -1,10 +1,16 @@
 """Whole runs with shared prompts: the completions, losses and weights of TRL's trainer."""
 
+import os
+import subprocess
+import sys
 import warnings
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from conftest import _save_micro
+from datasets import Dataset
 from shared_prefix_cases import adapted, core_of, logged, odd_tokens, stock_and_shared, trainer_of, with_prompts
 
 import medr1kit as mk
@@ -50,8 +56,8 @@ def load(tiny, tmp_path_factory):
     return lambda: mk.load_model(folder)
 
 
-def with_adapter(model):
-    return adapted(model, merger=True)
+with_adapter = partial(adapted, merger=True)
+with_tower = partial(adapted, tower=True)
 
 
 def difference(runs):
@@ -69,25 +75,46 @@ def same_log(runs, but=()):
     (stock, *_), (shared, *_) = runs
     assert len(logged(stock)) == len(logged(shared)) > 0
     for theirs, ours in zip(logged(stock), logged(shared)):
-        assert {name: ours[name] for name in theirs if name not in but} == pytest.approx(
-            {name: value for name, value in theirs.items() if name not in but}, rel=2e-5, abs=2e-6
-        )
+        numbers = [
+            {n: torch.nan if side[n] is None else side[n] for n in theirs if n not in but} for side in (ours, theirs)
+        ]
+        assert numbers[0] == pytest.approx(numbers[1], rel=2e-5, abs=2e-6, nan_ok=True)
         assert theirs.keys() == ours.keys()
 
 
+@pytest.mark.parametrize("prepare", [with_adapter, with_tower], ids=["frozen tower", "trained tower"])
 @pytest.mark.parametrize("case", CASES)
-def test_a_run_ends_where_stock_ends(load, rows, tmp_path, case):
-    runs = list(stock_and_shared(load, with_adapter, rows, tmp_path, **CASES[case]))
+def test_a_run_ends_where_stock_ends(load, rows, tmp_path, case, prepare):
+    runs = list(stock_and_shared(load, prepare, rows, tmp_path, **CASES[case]))
     assert difference(runs) < EXACT
     # TRL averages these over micro-batches; ours hold other rows where groups were put together again.
     same_log(runs, but=("entropy", "kl") if CASES[case].items() >= SMALL.items() else ())
 
 
-def test_a_run_of_qwen3_ends_where_stock_ends(tiny, tmp_path_factory, rows, tmp_path):
+@pytest.mark.parametrize("prepare", [with_adapter, with_tower], ids=["frozen tower", "trained tower"])
+def test_a_run_of_qwen3_ends_where_stock_ends(tiny, tmp_path_factory, rows, tmp_path, prepare):
     folder = tmp_path_factory.mktemp("qwen3_vl")
     _save_micro("qwen3_vl", tiny[1], folder)
-    runs = list(stock_and_shared(lambda: mk.load_model(folder), with_adapter, rows, tmp_path, **SMALL, **KL))
+    runs = list(stock_and_shared(lambda: mk.load_model(folder), prepare, rows, tmp_path, **SMALL, **KL))
     assert difference(runs) < EXACT
+
+
+@pytest.mark.parametrize("form", [mk.THINK_BEFORE, mk.THINK_AFTER, mk.NO_THINK], ids=lambda form: form.name)
+def test_the_tower_of_the_built_in_model_is_trained_as_by_stock(train_phantoms, tmp_path, one_thread, form):
+    rows, changes = with_prompts(train_phantoms.select(range(4)), form), {"max_completion_length": 16}
+    runs = list(stock_and_shared(lambda: mk.load_model("tiny"), with_tower, rows, tmp_path, **changes))
+    assert difference(runs) < 1e-5
+    same_log(runs)
+
+
+@pytest.mark.parametrize("changes", [{}, {"gradient_checkpointing": True}, TWICE], ids=["plain", "packed", "twice"])
+def test_the_reference_is_the_model_without_its_tower_s_adapter(load, rows, tmp_path, changes):
+    """A new adapter, which does nothing at first: from the second step on it makes features of its own."""
+    changes = {"beta": 1.0, "max_steps": 4, "adapter": mk.lora(rank=4, alpha=8, tower=True)} | changes
+    runs = list(stock_and_shared(load, lambda model: model.train(), rows, tmp_path, **changes))
+    assert difference(runs) < 2 * EXACT
+    same_log(runs)
+    assert runs[0][0].ref_model is None and logged(runs[0][0])[-1]["kl"] > 1e-3
 
 
 @pytest.mark.parametrize("changes", [KL, {"gradient_checkpointing": True}], ids=["KL", "packed"])
@@ -147,10 +174,11 @@ def test_rows_without_advantage_are_not_scored(load, rows, tmp_path, monkeypatch
 # ---- evaluation ------------------------------------------------------------------------------------------------------
 
 
-def test_an_evaluation_between_steps_on_one_batch(load, rows, tmp_path):
+@pytest.mark.parametrize("prepare", [with_adapter, with_tower], ids=["frozen tower", "trained tower"])
+def test_an_evaluation_between_steps_on_one_batch(load, rows, tmp_path, prepare):
     evaluation = {"eval_strategy": "steps", "eval_steps": 1, "per_device_eval_batch_size": 8}
     evaluation |= {"eval_dataset": rows.select([5, 2])}
-    runs = list(stock_and_shared(load, with_adapter, rows, tmp_path, **TWICE, **evaluation))
+    runs = list(stock_and_shared(load, prepare, rows, tmp_path, **TWICE, **evaluation))
     assert difference(runs) < EXACT
     same_log(runs)
     evaluated = [[entry for entry in run[0].state.log_history if "eval_loss" in entry] for run in runs]
@@ -191,16 +219,65 @@ def test_every_image_prompt_and_row_is_read_once(load, rows, tmp_path):
     assert preprocessed == [2, 2, 2]
 
 
-def test_a_trained_tower_encodes_an_image_once_a_pass(load, rows, tmp_path):
+PASSES = {  # two steps of two prompts: images a pass through a trained tower
+    "sampling and loss share a pass": ({}, [2, 2]),
+    "the reference has one of its own": (KL, [2, 2] * 2),
+    "packed": ({"gradient_checkpointing": True}, [2, 2] * 2),
+    "rollouts used twice: sampling, old log-probabilities, two losses": ({"num_iterations": 2}, [2, 2, 2, 2]),
+    "a prompt a micro-batch": ({"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}, [2, 1, 1] * 2),
+}
+
+
+@pytest.mark.parametrize("case", PASSES)
+@pytest.mark.parametrize("prepare", [lambda model: model.train(), with_tower], ids=["every weight", "adapter"])
+def test_a_trained_tower_encodes_an_image_once_a_pass(load, rows, tmp_path, case, prepare):
+    """The same two images in each step: none is reused once the optimizer has moved the tower."""
+    changes, expected = PASSES[case]
     model, processor = load()
-    images = []
-    model.model.visual.register_forward_pre_hook(
+    images, model = [], prepare(model)
+    core_of(model).visual.register_forward_pre_hook(
         lambda module, args, kwargs: images.append(len(kwargs["grid_thw"])), with_kwargs=True
     )
-    trainer = trainer_of(SharedPrefixGRPOTrainer, model.train(), processor, rows.select(range(2)), tmp_path)
+    changes = {"rewards": lambda completion_ids, **_: list(map(float, range(len(completion_ids))))} | changes  # no ties
+    trainer = trainer_of(SharedPrefixGRPOTrainer, model, processor, rows.select(range(2)), tmp_path, **changes)
     trainer._image_checked = True
     trainer.train()
-    assert images == [2, 2]  # a step's sampling and loss share one pass
+    if case.startswith("the reference") and trainer.ref_model is not None:
+        expected = expected[::2]  # it has a tower of its own
+    assert images == expected
+
+
+SPLIT = {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 4}
+
+
+@pytest.mark.parametrize("changes", [{}, SPLIT | KL, {"gradient_checkpointing": True}], ids=["plain", "KL", "packed"])
+def test_an_image_of_several_prompts_is_encoded_once_for_all(load, rows, tmp_path, changes):
+    """Three questions about two pictures a step, the same ones in each: the tower moves as it does in stock."""
+    pictures = [rows[0]["image"], rows[0]["image"], rows[2]["image"]]
+    asked = Dataset.from_dict({"prompt": rows["prompt"][:3], "image": pictures})
+    changes = {"max_steps": 3, "per_device_train_batch_size": 12} | changes
+    runs = list(stock_and_shared(load, with_tower, asked, tmp_path, **changes))
+    assert difference(runs) < EXACT
+    if "beta" not in changes and "gradient_checkpointing" not in changes:
+        steps = [entry for entry in runs[1][0].state.log_history if "loss" in entry]
+        assert [entry["count/images_encoded"] for entry in steps][1:] == [2, 2]  # the first checks that images matter
+
+
+def test_two_processes_train_the_tower_as_stock_does():
+    script = Path(__file__).parents[1] / "benchmarks" / "ddp_parity.py"
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        str(script),
+        "tower",
+    ]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "ranks equal: True" in done.stdout
 
 
 def test_telemetry_adds_up(load, rows, tmp_path):

@@ -9,6 +9,8 @@ from medr1kit.models.load import lora
 from medr1kit.models.shared_prefix.prompts import read_prompts
 from medr1kit.models.shared_prefix.vision import VisionFeatures, digest
 
+TOWER = "the tower's adapter"
+
 
 @pytest.fixture
 def images(micro, train_phantoms):
@@ -36,18 +38,18 @@ def same(found, expected):
     return True
 
 
-@pytest.mark.parametrize("trained", ["nothing", "merger", "tower"])
+@pytest.mark.parametrize("trained", ["nothing", "merger", "tower", TOWER])
 def test_features_are_the_model_s_own(micro, images, trained):
     model = micro[0].requires_grad_(trained == "tower")
-    if trained == "merger":
-        model = adapted(model, merger=True)
-    vision = VisionFeatures(core_of(model))
-    assert vision.trained == trained
+    if trained in ("merger", TOWER):
+        model = adapted(model, merger=trained == "merger", tower=trained == TOWER)
+    vision, anew = VisionFeatures(core_of(model)), trained in ("tower", TOWER)
+    assert vision.trained == ("tower" if anew else trained)
     again = (images[2], images[0], images[2], images[1])
     expected = own(model, images), own(model, again)
     assert same(vision(images), expected[0]) and same(vision(again), expected[1])
-    assert (vision.encoded, vision.found) == ((7, 0) if trained == "tower" else (3, 4))
-    assert vision.knows(images[0].digest) == (trained != "tower")
+    assert (vision.encoded, vision.found) == ((6, 1) if anew else (3, 4))
+    assert vision.knows(images[0].digest) == (not anew)
     assert bool(core_of(model).config.model_type == "qwen3_vl") == bool(expected[0][1])
 
 
@@ -70,12 +72,58 @@ def test_a_trained_merger_gets_its_gradient_and_its_new_weights(micro, images):
     assert vision.encoded == 3
 
 
-def test_a_frozen_adapter_is_not_taken_for_a_frozen_tower(micro):
+@pytest.mark.parametrize("merger", [False, True])
+def test_an_image_in_two_prompts_is_encoded_once_and_its_gradient_is_the_sum(micro, images, merger):
+    model = adapted(micro[0], merger=merger, tower=True)
+    weights = [w for name, w in core_of(model).visual.named_parameters() if "lora_" in name]
+
+    def gradients(output, factors):
+        """Of features that weigh differently in each prompt; Qwen3-VL's from inside the tower among them."""
+        layers = [output.pooler_output, *(getattr(output, "deepstack_features", None) or ())]
+        loss = sum(factor * (f * f.cos()).sum() for layer in layers for factor, f in zip(factors, layer, strict=True))
+        return torch.autograd.grad(loss, weights)
+
+    def alone(image):
+        return core_of(model).get_image_features(image.patches, image.grid[None], return_dict=True)
+
+    first, other, _ = images
+    seen, vision = [], VisionFeatures(core_of(model))
+    hook = core_of(model).visual.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(kwargs["grid_thw"].tolist()), with_kwargs=True
+    )
+    ours = gradients(vision([first, other, first])["image"], (1.0, 2.0, -3.0))
+    hook.remove()
+    assert seen == [[first.grid.tolist(), other.grid.tolist()]] and (vision.encoded, vision.found) == (2, 1)
+    each = [gradients(alone(image), [factor]) for image, factor in ((first, 1.0), (other, 2.0), (first, -3.0))]
+    for found, *parts in zip(ours, *each):
+        assert torch.allclose(found, sum(parts), rtol=1e-4, atol=1e-5 * max(part.abs().max() for part in parts))
+
+
+def test_nothing_is_reused_after_a_trained_tower_has_moved(micro, images):
+    model = adapted(micro[0], tower=True)
+    vision = VisionFeatures(core_of(model))
+    weights = [w for name, w in core_of(model).visual.named_parameters() if "lora_B" in name]
+    before = vision(images)
+    optimizer = torch.optim.SGD(weights, lr=0.1)
+    sum((f * f.cos()).sum() for f in before["image"].pooler_output).backward()
+    optimizer.step()
+    with torch.no_grad():
+        assert same(vision(images), own(model, images))
+        assert not torch.allclose(vision(images)["image"].pooler_output[0], before["image"].pooler_output[0], atol=1e-3)
+        adapter_on = vision(images)
+        with model.disable_adapter():  # the reference of the KL term
+            assert same(vision(images), own(model, images))
+            assert not torch.allclose(vision(images)["image"].pooler_output[0], adapter_on["image"].pooler_output[0])
+        assert same(vision(images), own(model, images))
+
+
+@pytest.mark.parametrize("part", ["merger", "tower"])
+def test_a_frozen_adapter_is_not_taken_for_a_frozen_tower(micro, part):
     """It is switched off for the reference, so features with it must not be kept."""
     from peft import get_peft_model
 
-    model = get_peft_model(micro[0], lora(merger=True)).requires_grad_(False)
-    assert VisionFeatures(core_of(model)).trained == "merger"
+    model = get_peft_model(micro[0], lora(**{part: True})).requires_grad_(False)
+    assert VisionFeatures(core_of(model)).trained == part
 
 
 def test_memory_is_bounded_and_what_left_is_encoded_anew(micro, images):

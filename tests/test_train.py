@@ -232,6 +232,57 @@ def test_lora_with_merger_trains_the_merger_too(fresh_tiny, train_phantoms, tmp_
     )
 
 
+TOWER = {"rank": 4, "alpha": 8, "merger": False, "tower": True}
+
+
+@pytest.mark.parametrize("train", [sft, grpo])
+def test_a_trained_tower_is_read_back_and_merged_as_it_was_left(
+    fresh_tiny, train_phantoms, val_phantoms, tmp_path, train
+):
+    model, processor = fresh_tiny
+    run = train(model, processor, train_phantoms, tmp_path / "run", lora=TOWER, learning_rate=1e-2, max_steps=3)
+    moved = {name for name, value in adapters(model).items() if "visual" in name and "lora_B" in name and value.any()}
+    assert len(moved) == 3 * 4 and all(".visual.blocks." in name for name in moved)
+    assert r"visual\.blocks" in run.config["lora"]["target_modules"]
+    loaded, _ = mk.load_model(run.path)
+    assert equal(the_adapter(loaded), the_adapter(model))
+    merged, base = mk.load_model(run.path)[0].merge_and_unload(), mk.load_model("tiny")[0]
+    merged.save_pretrained(tmp_path / "merged")
+    processor.save_pretrained(tmp_path / "merged")
+    rows = val_phantoms.select(range(24))
+    models = model, loaded, merged, mk.load_model(tmp_path / "merged")[0], base
+    texts = [mk.predict(m, processor, rows, format="no-think", max_new_tokens=12)["text"].tolist() for m in models]
+    assert texts[0] == texts[1] == texts[2] == texts[3] != texts[4]
+
+
+def test_training_goes_on_with_a_tower_that_was_read_back(fresh_tiny, train_phantoms, tmp_path):
+    run = sft(*fresh_tiny, train_phantoms, tmp_path / "1", lora=TOWER)
+    model, processor = mk.load_model(run.path)
+    with pytest.raises(DataError, match="carries a LoRA adapter already, of rank 4"):
+        grpo(model, processor, train_phantoms, tmp_path / "2", lora=TOWER | {"tower": False})
+    before = adapters(model)
+    second = grpo(model, processor, train_phantoms, tmp_path / "2", lora=TOWER, learning_rate=5e-3, beta=0.04)
+    assert second.config["continued_from"] == str(run.path) and second.config["shared_prefix"] is True
+    after = {name: value for name, value in adapters(model).items() if ".ref." not in name}
+    assert all(not torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_a_setting_in_which_a_tower_would_not_learn_is_refused(tiny, train_phantoms, tmp_path):
+    """Reentrant checkpointing: without a gradient at its input Qwen3-VL's first block would stop all others'."""
+    from conftest import _save_micro
+
+    _save_micro("qwen3_vl", tiny[1], tmp_path / "qwen3")
+    reentrant = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": True}}
+    with pytest.raises(DataError, match=r"use_reentrant=True .* no gradient; leave gradient_checkpointing_kwargs out"):
+        sft(*mk.load_model(tmp_path / "qwen3"), train_phantoms, tmp_path / "run", lora=TOWER, **reentrant)
+    assert not (tmp_path / "run" / "run.json").exists()
+    plain = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
+    model, processor = mk.load_model(tmp_path / "qwen3")
+    sft(model, processor, train_phantoms, tmp_path / "run", lora=TOWER, **plain)
+    moved = {name: value.any() for name, value in adapters(model).items() if "visual" in name and "lora_B" in name}
+    assert len(moved) == 2 * 4 and all(moved.values())
+
+
 @pytest.mark.parametrize("train", [sft, grpo])
 def test_without_lora_every_weight_is_trained_and_the_model_saved(
     fresh_tiny, train_phantoms, val_phantoms, tmp_path, train

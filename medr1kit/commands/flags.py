@@ -38,6 +38,14 @@ class DataFlags:
 
 
 @dataclass
+class LoraFlags:
+    """What :func:`medr1kit.models.load.lora` takes beside rank, alpha and dropout, which have flags of TRL's."""
+
+    lora_merger: bool = field(default=False, metadata={"help": "also adapt the vision merger"})
+    lora_tower: bool = field(default=False, metadata={"help": "also adapt the blocks of the vision tower"})
+
+
+@dataclass
 class GRPOFlags:
     """What :func:`medr1kit.training.train.train_grpo` adds to TRL."""
 

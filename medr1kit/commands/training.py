@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from medr1kit.commands.answers import print_scores
-from medr1kit.commands.flags import DataFlags, GRPOFlags, fit_to_machine, parse_flags
+from medr1kit.commands.flags import DataFlags, GRPOFlags, LoraFlags, fit_to_machine, parse_flags
 from medr1kit.commands.loading import hold_out, load_data, load_model_of, refuse_unused
 from medr1kit.formats import ResponseFormat, format_named
 from medr1kit.vqa import DataError
@@ -35,12 +35,12 @@ def _train(argv: list[str], command: str, train: Any, *arguments_of: type) -> No
 
     from medr1kit.models.load import choose_device
 
-    flags = parse_flags(argv, f"medr1kit {command}", DataFlags, ModelConfig, *arguments_of)
+    flags = parse_flags(argv, f"medr1kit {command}", DataFlags, ModelConfig, LoraFlags, *arguments_of)
     flags = fit_to_machine(flags, choose_device().value)
     refuse_unused(flags, ("reward_funcs",) if command == "sft" else ())
     if "output_dir" not in flags:
         raise DataError("--output_dir is missing: the folder for the run")
-    ours = {name for kind in (DataFlags, ModelConfig) for name in kind.__dataclass_fields__}
+    ours = {name for kind in (DataFlags, ModelConfig, LoraFlags) for name in kind.__dataclass_fields__}
     arguments = {name: value for name, value in flags.items() if name not in ours}
     arguments |= {"overwrite": flags.get("overwrite", False), "lora": _lora_flags(flags)}
     arguments["format"] = format_named(flags.get("format", "no-think"))
@@ -64,6 +64,7 @@ def _lora_flags(flags: dict[str, Any]) -> dict[str, Any] | bool:
     if flags.get("use_peft") is False:
         return False
     names = {"lora_r": "rank", "lora_alpha": "alpha", "lora_dropout": "dropout"}
+    names |= {"lora_merger": "merger", "lora_tower": "tower"}
     return {ours: flags[theirs] for theirs, ours in names.items() if theirs in flags} or True
 
 

@@ -21,6 +21,7 @@ from medr1kit.results.runs import load_run
 from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
+    import torch
     from peft import LoraConfig, PeftModel
     from transformers import PreTrainedModel, ProcessorMixin
 
@@ -283,6 +284,21 @@ def lora(
 def base_of(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
     """Return the Hugging Face model itself, out of its LoRA wrapper where it has one; the weights are the same ones."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def acting_adapters(module: torch.nn.Module) -> list[tuple]:
+    """Return of each layer with adapters its name, whether they are off, which act, which are merged, and the scalings.
+
+    Weights do not tell: those of an adapter stay what they are when it is switched, scaled or turned off.
+    """
+    layers = [(name, part) for name, part in module.named_modules() if _is_adapted(part)]
+    kept = ("disable_adapters", "active_adapters", "merged_adapters", "scaling")
+    return [(name, *(getattr(part, what, None) for what in kept)) for name, part in layers]
+
+
+def _is_adapted(part: torch.nn.Module) -> bool:
+    """Whether this is a layer of PEFT's; models of transformers have a method of that name."""
+    return isinstance(getattr(part, "disable_adapters", None), bool)
 
 
 @dataclass

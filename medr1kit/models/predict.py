@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from medr1kit.formats import ResponseFormat, format_named
-from medr1kit.models.load import base_of, image_token_ids, origin_of
+from medr1kit.models.load import acting_adapters, base_of, image_token_ids, origin_of
 from medr1kit.progress import progress
 from medr1kit.results.runs import Run
 from medr1kit.results.tables import PREDICTIONS
@@ -124,8 +124,8 @@ def chat_prompt(processor: ProcessorMixin, format: ResponseFormat, problem: str)
 
 
 def _weights_digest(model: PreTrainedModel) -> str:
-    """A digest of a few numbers of every weight: two models, or one before and after a training, differ."""
-    digest = hashlib.sha256()
+    """A digest of a few numbers of every weight, and of the adapters that act: two models, or one changed, differ."""
+    digest = hashlib.sha256("".join(map(str, acting_adapters(model))).encode())
     for name, weight in model.named_parameters():
         digest.update(f"{name} {weight.detach().float().sum().item():.6e}".encode())
     return digest.hexdigest()[:16]

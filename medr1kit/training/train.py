@@ -280,8 +280,8 @@ def _continue_adapter(model: PreTrainedModel, adapter: Any, chosen: bool):
     same = all(getattr(there, name) == getattr(adapter, name) for name in ("r", "lora_alpha", "target_modules"))
     if chosen and not same:
         raise DataError(
-            f"this model carries a LoRA adapter of rank {there.r} and alpha {there.lora_alpha} already; leave "
-            "lora= out to go on with it, or load the base model anew"
+            f"this model carries a LoRA adapter already, of rank {there.r}, alpha {there.lora_alpha} and on its own "
+            "parts of the model; leave lora= out to go on with it, or load the base model anew"
         )
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(".default." in name and "lora_" in name)
@@ -299,6 +299,7 @@ def _run(kind: Callable, made: Mapping[str, Any], recorder: Recorder, config: di
             f"{_processes()} processes were started, but the trainer sees {accelerator.num_processes}: each would "
             "train alone; on a CPU start them with torchrun and pass use_cpu=True"
         )
+    _check_tower_learns(trainer)
     trainer.remove_callback(PrinterCallback)
     if accelerator.is_main_process:
         recorder.writer = RunWriter(folder, config, overwrite=overwrite)
@@ -321,6 +322,19 @@ def _run(kind: Callable, made: Mapping[str, Any], recorder: Recorder, config: di
         model_card(config, result.metrics).save(folder / "README.md")
     accelerator.wait_for_everyone()
     return load_run(folder)
+
+
+def _check_tower_learns(trainer: Any) -> None:
+    """Refuse the one setting in which an adapted vision tower would get no gradient, without a word."""
+    args, base = trainer.args, base_of(trainer.model)
+    reentrant = args.gradient_checkpointing and (args.gradient_checkpointing_kwargs or {}).get("use_reentrant")
+    if not reentrant or base.config.model_type != "qwen3_vl" or base is trainer.model:
+        return
+    if any(weight.requires_grad for weight in base.model.visual.blocks.parameters()):
+        raise DataError(
+            "gradient checkpointing with use_reentrant=True (ZeRO-3 asks for it) gives the vision tower of Qwen3-VL no "
+            "gradient; leave gradient_checkpointing_kwargs out, or train with lora={'tower': False}"
+        )
 
 
 def _save(trainer: Any, folder: Path) -> None:

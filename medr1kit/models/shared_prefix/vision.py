@@ -7,7 +7,8 @@ once, by ``datasets``.
 A frozen vision tower turns an image into the same features at every step, so they are computed once and kept, under the
 digest of the pixels, within a bound on memory. If only the *merger* (the last two linear maps of the tower) is trained,
 what enters the merger is kept instead, and the merger runs each time, with its gradient. If more of the tower is
-trained nothing is kept: then an image is still encoded once a forward pass, not once a row.
+trained nothing is kept, so nothing can outlive an optimizer step or serve a reference whose adapters are off. Then an
+image is encoded once a pass: not once a row, nor once a prompt; autograd adds up what all who show it send back.
 
 For answering, features are kept from one reader to the next as long as tower and preprocessing are the same
 (:func:`kept_features`): a trained model is mostly asked the questions that its base was asked, and a probe asks them
@@ -32,6 +33,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import nn
+
+from medr1kit.models.load import acting_adapters
 
 # In the ``info`` of a picture: a digest of the file that it was opened from.
 FILE_DIGEST = "medr1kit file digest"
@@ -125,7 +128,7 @@ class VisionFeatures:
         at_once: patches that go through the tower together at most; 0: all of a call.
         trained: which part of the tower has weights that change, or an adapter: "nothing", "merger" or "tower".
         encoded: images sent through the tower so far.
-        found: images so far that were remembered instead.
+        found: images so far that had been sent already, in an earlier call or for another prompt of the same.
     """
 
     def __init__(self, core: nn.Module, limit: int = 2**28):
@@ -148,21 +151,36 @@ class VisionFeatures:
 
     def __call__(self, images: Sequence[Pixels]) -> dict[str, Any]:
         """Return the model's ``mm_encoder_outputs`` for images in the order in which the prompts show them."""
-        if self.trained == "tower":
-            self.encoded += len(images)
-            return {"image": self._encode(images)}
-        unknown = {image.digest: image for image in images if image.digest not in self._kept}
+        distinct = {image.digest: image for image in images}
+        features, deepstack = (self._anew if self.trained == "tower" else self._remembered)(list(distinct.values()))
+        self.found += len(images) - len(distinct)
+        place = {name: i for i, name in enumerate(distinct)}
+        shown = [place[image.digest] for image in images]
+        return {
+            "image": SimpleNamespace(
+                pooler_output=[features[i] for i in shown],
+                deepstack_features=[[layer[i] for i in shown] for layer in deepstack],
+            )
+        }
+
+    def _anew(self, images: list[Pixels]) -> tuple[Sequence, Sequence]:
+        """Features of distinct images from the tower as it is now, and Qwen3-VL's of each of its first layers."""
+        self.encoded += len(images)
+        output = self._encode(images)
+        return output.pooler_output, getattr(output, "deepstack_features", None) or ()
+
+    def _remembered(self, images: list[Pixels]) -> tuple[Sequence, Sequence]:
+        """The same, of images that need not go through the tower if they did before."""
+        unknown = [image for image in images if image.digest not in self._kept]
         self.found += len(images) - len(unknown)
-        kept = {image.digest: self._kept[image.digest] for image in images if image.digest not in unknown}
-        if unknown:
-            kept |= self._keep(list(unknown.values()))
+        kept = {image.digest: self._kept[image.digest] for image in images if image.digest in self._kept}
+        kept |= self._keep(unknown) if unknown else {}
         for image in images:
             if image.digest in self._kept:
                 self._kept.move_to_end(image.digest)
         rows = [kept[image.digest] for image in images]
         features = [row.features for row in rows] if self.trained == "nothing" else self._merge(rows)
-        deepstack = list(zip(*(row.deepstack for row in rows)))  # a list a layer; empty but for Qwen3-VL
-        return {"image": SimpleNamespace(pooler_output=features, deepstack_features=deepstack)}
+        return features, list(zip(*(row.deepstack for row in rows)))  # no layers but for Qwen3-VL
 
     def _encode(self, images: Sequence[Pixels]) -> Any:
         device = next(self.core.visual.parameters()).device
@@ -236,32 +254,38 @@ def forget_images() -> None:
 def kept_features(core: nn.Module, processor: Any) -> VisionFeatures:
     """Return features of images seen before by this very tower, or none yet; nothing may change while they are used.
 
-    Where the merger has an adapter, what enters the merger is kept: that is the same for all adapters of a base.
+    Where the merger alone has an adapter, what enters the merger is kept: that is the same for all adapters of a base.
+    Adapters on the rest of the tower make it another tower, whenever one is trained on, switched, scaled or turned off.
 
     Args:
         core: the model without its head, in evaluation mode.
         processor: the model's.
     """
-    adapted = {name.split(".")[0] for name, module in core.visual.named_modules() if hasattr(module, "lora_A")}
-    hooked = any(module._forward_hooks or module._forward_pre_hooks for module in core.visual.modules())
-    keepable = not hooked and adapted <= {"merger"}
-    tower = _tower_digest(core, processor, adapted) if keepable else ""
+    acting = acting_adapters(core.visual)
+    merger = {state[0].split(".")[0] for state in acting} == {"merger"}
+    tower = _tower_digest(core, processor, acting, merger) if _tells_all(core.visual, merger) else None
     found = _of_tower.get(tower) or VisionFeatures(core)
-    found.trained = "merger" if adapted == {"merger"} else "nothing"  # nothing changes while answers are read
+    found.trained = "merger" if merger else "nothing"  # nothing changes while answers are read
     found.at_once = CPU_PATCHES if core.device.type == "cpu" else 0
-    if keepable:
+    if tower is not None:
         found.core = weakref.proxy(core)  # kept features must not keep a model
         forget_images()
         _of_tower[tower] = found
     return found
 
 
-def _tower_digest(core: nn.Module, processor: Any, without: set[str]) -> str:
-    """A digest of all that decides what a tower makes of an image, but for the parts ``without``."""
+def _tells_all(visual: nn.Module, merger: bool) -> bool:
+    """Whether weights and acting adapters decide what a tower does: hooks may do anything, LoRA's variants much."""
+    variants = not merger and any(getattr(module, "lora_variant", None) for module in visual.modules())
+    return not variants and not any(m._forward_hooks or m._forward_pre_hooks for m in visual.modules())
+
+
+def _tower_digest(core: nn.Module, processor: Any, acting: list[tuple], merger: bool) -> str:
+    """A digest of all that decides what a tower makes of an image; if ``merger``, of what enters the merger."""
     settings = (core.config.vision_config.to_json_string(), processor.image_processor.to_json_string())
-    found = hashlib.sha1(f"{settings} {core.device} {core.dtype} {sorted(without)}".encode())
+    found = hashlib.sha1(f"{settings} {core.device} {core.dtype} {merger or acting}".encode())
     for name, weight in core.visual.state_dict().items():
-        if name.split(".")[0] not in without:
+        if not (merger and name.startswith("merger.")):
             found.update(name.encode())
             found.update(weight.contiguous().flatten().view(torch.uint8).cpu().numpy())
     return found.hexdigest()
