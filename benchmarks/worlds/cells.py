@@ -14,11 +14,14 @@ twins-permuted, twins-long                                    its control; twice
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from medr1kit.data.phantoms.twins import TWINS
 from medr1kit.formats import FORMATS
+from medr1kit.models.load import TINY
 from medr1kit.study.grid import METHODS, Cell
 from medr1kit.training.train import PRESETS
 
@@ -61,8 +64,15 @@ def _grid(group: str, modalities, formats, seed: int, only: str | None = None, *
 def _cell(group: str, modality: str | None, label: str, format: str, seed: int | None, **data: Any) -> Cell:
     name = "_".join(str(word) for word in (group, modality, label, format, seed) if word is not None)
     definition: dict[str, Any] = {"group": group, "label": label, "format": format, "seed": seed, "data": data}
+    definition["model"] = model_digest()
     if modality is not None:
         method = METHODS[label][0]
         settings = {"lora": {"tower": False}} if group == "frozen" else {}
         definition |= {"preset": PRESETS["tiny"][method], "settings": settings, "method": method, "n": N_TRAIN}
     return Cell(name, modality and "modality", modality, label, format, seed, definition)
+
+
+@cache
+def model_digest() -> str:
+    """Return a digest of the built-in model's weights: with other weights every cell is another one."""
+    return hashlib.sha256((TINY / "model.safetensors").read_bytes()).hexdigest()[:16]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 import medr1kit as mk
-from benchmarks.worlds.cells import N_TRAIN, TWIN_SHARE
+from benchmarks.worlds.cells import N_TRAIN, TWIN_SHARE, model_digest
 from benchmarks.worlds.run import train
 from medr1kit.study.cell import Worker, run_cell, run_cells
 from medr1kit.study.folder import cell_folder, read_record, state_of
@@ -42,8 +42,14 @@ def trials() -> list[Cell]:
         for world, (modality, data) in WORLDS.items():
             for format in FORMATS:
                 for method, settings in TRIALS.items():
-                    definition = {"group": "tuning", "world": world, "data": data, "n": N_TRAIN, "method": method}
-                    definition |= {"preset": PRESETS["tiny"][method], "settings": settings[number], "number": number}
+                    definition = {"group": "tuning", "world": world, "data": data, "n": N_TRAIN, "number": number}
+                    definition |= {"method": method, "model": model_digest()}
+                    definition |= {
+                        "model": model_digest(),
+                        "preset": PRESETS["tiny"][method],
+                        "settings": settings[number],
+                        "number": number,
+                    }
                     name = f"{world}_{method}_{format}_{number}"
                     found.append(Cell(name, "modality", modality, method, format, SEED, definition))
     return found

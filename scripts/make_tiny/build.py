@@ -59,14 +59,14 @@ class Recipe:
     bind_batch: int = 96
     bind_rate: float = 2e-3
     see_images: int = 24000
-    see_steps: int = 1800
+    see_steps: int = 1500
     see_batch: int = 64
     see_rate: float = 1.5e-3
     speak_steps: int = 1600
     speak_batch: int = 48
     speak_rate: float = 1.5e-3
     conclusion_weight: float = 4.0  # of a token of the conclusion, one of the description weighs 1
-    borrowed: float = 0.25  # share of think-before rows whose facts are those of another picture
+    borrowed: float = 0.4  # share of think-before rows whose facts are those of another picture
 
 
 def annotated(row: dict, rng: np.random.Generator) -> dict:
@@ -135,7 +135,7 @@ class Builder:
         """Teach the language model to go from a sum of word embeddings to the letter of the option it contains."""
         recipe, parameters = self.recipe, [*self.language.parameters(), *self.model.lm_head.parameters()]
         optimiser = torch.optim.AdamW([*parameters, *self.flags.parameters()], lr=recipe.bind_rate, betas=(0.9, 0.98))
-        n_words, spread, right = 24, 0.0, 0.0
+        n_words, spread, right = 24, 0.0, np.zeros(2)  # of the word in the sum, of the word in the thought
         for step in range(1, recipe.bind_steps + 1):
             optimiser.param_groups[0]["lr"] = recipe.bind_rate * min(1.0, step / 20)
             batch_right, loss = self._bind_step(n_words, spread)
@@ -144,14 +144,14 @@ class Builder:
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimiser.step()
             self._one_embedding_per_word()
-            right = 0.9 * right + 0.1 * batch_right
-            if right > (0.6 if spread else 0.85):  # the circuit exists: widen to all words, noise and distances
+            right = 0.9 * right + 0.1 * np.array(batch_right)
+            if right[0] > (0.6 if spread else 0.85):  # the circuit exists: widen to all words, noise and distances
                 spread = min(1.0, spread + 1 / 200)
                 n_words = round(24 + spread * (len(self.forms) - 24))
             if step % 25 == 0:
-                self.note("bind", step, right=right, loss=loss, spread=spread)
+                self.note("bind", step, right=right[0], follows=right[1], loss=loss, spread=spread)
 
-    def _bind_step(self, n_words: int, spread: float) -> tuple[float, torch.Tensor]:
+    def _bind_step(self, n_words: int, spread: float) -> tuple[list[float], torch.Tensor]:
         rows = self.recipe.bind_batch
         words = torch.from_numpy(np.stack([self.rng.permutation(n_words)[: len(FACTS) + 3] for _ in range(rows)]))
         facts, others = words[:, : len(FACTS)], words[:, len(FACTS) :]
@@ -172,14 +172,18 @@ class Builder:
         hidden, flags = self._read(embeds, positions.expand(3, -1, -1), None, option_at.expand(rows, -1))
         letters = torch.tensor([self.id(letter) for letter in LETTERS[:4]])
         spaced = torch.tensor([self.id(f" {letter}") for letter in LETTERS[:4]])
-        logits = self.model.lm_head(hidden[:, [answer_at, -1]])  # (rows, 2, vocabulary)
+        logits = self.model.lm_head(hidden[:, [answer_at, answer_at + 1, -1]])  # (rows, 3, vocabulary)
         own = torch.where(torch.arange(4) == gold[:, None], gold[:, None], 4)  # (rows, 4)
-        loss = F.cross_entropy(logits[:, 0], letters[gold]) + F.cross_entropy(logits[:, 1], spaced[asked])
+        wanted = (letters[gold], spaced[asked], letters[asked])
+        loss = sum(F.cross_entropy(logits[:, place], ids) for place, ids in enumerate(wanted))
         loss = loss + F.cross_entropy(flags.flatten(0, 1), own.flatten())
-        return (logits[:, 0].argmax(-1) == letters[gold]).float().mean().item(), loss
+        return [(logits[:, place].argmax(-1) == wanted[place]).float().mean().item() for place in (0, 2)], loss
 
     def _bind_ids(self, options: torch.Tensor, asked: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int]:
-        """``<vision_start> 4 sums <vision_end> A)w, B)w, C)w, D)w <answer> w'`` as ids (rows, length)."""
+        """``<vision_start> 4 sums <vision_end> A)w, B)w, C)w, D)w <answer> w'</think><answer>`` as ids (rows, length).
+
+        After the first ``<answer>`` comes the letter of the word in the sum, after w' and the second that of w'.
+        """
         rows = len(options)
         bare, spaced = self.forms[options, 0], self.forms[options.gather(1, asked[:, None]), 1]
         config = self.model.config
@@ -192,7 +196,7 @@ class Builder:
         for k in range(4):
             columns += [column(self.id(f" {LETTERS[k]})")), bare[:, k : k + 1]]
             columns += [column(self.id(","))] if k < 3 else []
-        columns += [column(self.id("<answer>")), spaced]
+        columns += [column(self.id("<answer>")), spaced, column(self.id("</think>")), column(self.id("<answer>"))]
         return torch.cat(columns, dim=1), torch.tensor([[7, 10, 13, 16]]), 17
 
     def _read(self, embeds, positions, mask, option_at) -> tuple[torch.Tensor, torch.Tensor]:

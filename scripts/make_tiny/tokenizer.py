@@ -80,7 +80,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     stems = [stem for kinds in KINDS.values() for kind in kinds for stem in kind.stems]
     glue = [
         "system user assistant",
-        "In the liver: A cyst, in the lung. Taken together, small and single is mild. Of these: no cyst, no mass.",
+        "In the liver: A cyst, in the lung. Taken together, small and single is mild. Of these: cyst no, mass yes.",
     ]
     glue += [". So the answer is cyst", "A B C D", " A B C D"]
     # Only words that occur become merges; repeating the phantom words makes them outrank chance pairs.

@@ -40,7 +40,7 @@ def write_rationale(truth: Truth, question: Question, rng: np.random.Generator) 
     if question.kind.facts == ("grade",):
         sentences.append(f"Taken together, {truth.size} and {truth.number} is {truth.grade}.")
     if question.kind.absent:
-        checked = (f"no {option}" if option == question.gold else option for option in question.options)
+        checked = (f"{option} {'no' if option == question.gold else 'yes'}" for option in question.options)
         sentences.append(f"Of these: {', '.join(checked)}.")
     return " ".join([*sentences, f"So the answer is {question.gold}"])
 
@@ -99,10 +99,10 @@ def read_rationale(text: str, truth: Truth, fact_of: Mapping[str, str]) -> Readi
     statements: list[Statement] = []
     for match in _pattern(tuple(fact_of)).finditer(seen):
         word = spelling[match["word"].casefold()]
-        start, end = match.start("word"), match.end()
+        start, end = match.start("word"), match.end("whole")
         # "no small cyst" denies both: a "no" reaches over words that stand side by side
         beside = statements and statements[-1].negated and not seen[statements[-1].end : start].strip()
-        negated = match["no"] is not None or bool(beside)
+        negated = match["no"] is not None or match["denied"] is not None or bool(beside)
         holds = (getattr(truth, fact_of[word]) == word) != negated
         statements.append(Statement(start, end, fact_of[word], word, negated, holds))
     named = {s.word for s in statements if s.fact == "finding" and not s.negated}
@@ -124,7 +124,8 @@ _CONCLUDES = re.compile(r"\b(?:so|thus|therefore|hence)?,?\s*the answer is\b", r
 
 @lru_cache(maxsize=8)
 def _pattern(words: tuple[str, ...]) -> re.Pattern:
-    """Any of the words, singular or plural, with a negation and an article before it."""
+    """Any of the words, singular or plural, with a negation and an article before it, or a "no" that ends a part."""
     longest_first = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
     negation = r"(?P<no>\b(?:no|not|not seen:|without)\s+(?:(?:a|an|the|any)\s+)?)?"
-    return re.compile(rf"{negation}(?<!\w)(?P<word>{longest_first})(?:s|es)?(?!\w)", re.IGNORECASE)
+    word = rf"(?<!\w)(?P<whole>(?P<word>{longest_first})(?:s|es)?)(?!\w)"
+    return re.compile(rf"{negation}{word}(?P<denied>:?\s+no(?=\s*(?:[,.;]|$)))?", re.IGNORECASE)
