@@ -4,8 +4,8 @@ Both functions take the same arguments, use the same prompts and leave the same 
 comparison differs in the method alone. What they add to TRL is small: the prompt comes from the response format, the
 rewards from :mod:`medr1kit.rewards`, every sampled completion is written to disk, and a preset supplies arguments that
 work. A preset is a plain dict; print it, and override any of it by keyword: "tiny" is for the built-in model on a CPU,
-tuned on phantoms' validation split (four settings a method, `medr1kit/results/recorded/tuning.csv`); "gpu" is a first
-setting for one GPU of 24 to 80 GB and a 2B or 3B model, not tuned and not run yet.
+tuned on phantoms' validation split (four settings a method, `medr1kit/results/recorded/tuning.csv`, all of them with a
+frozen tower); "gpu" is a first setting for one GPU of 24 to 80 GB and a 2B or 3B model, not tuned and not run yet.
 
 The model is trained *in place*: afterwards it answers as trained, and a second call goes on from there. To start anew,
 load it anew.
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from medr1kit.training.recording import Recorder
 
 # What both methods have in common. "lora" holds arguments of models.lora, the rest those of SFTConfig and GRPOConfig.
-_TINY = {"lora": {"rank": 16, "alpha": 32, "merger": True}, "max_steps": 80, "warmup_steps": 3}
+_TINY = {"lora": {"rank": 16, "alpha": 32, "merger": True, "tower": True}, "max_steps": 80, "warmup_steps": 3}
 _TINY |= {"gradient_checkpointing": False}
 _GPU = {"lora": {"rank": 16, "alpha": 32}, "num_train_epochs": 1.0, "gradient_accumulation_steps": 4}
 _GPU |= {"warmup_steps": 10, "gradient_checkpointing": True, "save_strategy": "steps", "save_steps": 200}
