@@ -69,7 +69,8 @@ def tune() -> pd.DataFrame:
 
 
 def _settings(method: str, learning_rate: float, merger: bool) -> dict:
-    return {"learning_rate": learning_rate, "lora": mk.PRESETS["tiny"][method]["lora"] | {"merger": merger}}
+    parts = {"merger": merger, "tower": False}  # the tower joined the preset after these trials
+    return {"learning_rate": learning_rate, "lora": mk.PRESETS["tiny"][method]["lora"] | parts}
 
 
 def probe(cell: Cell, folder: Path) -> None:
