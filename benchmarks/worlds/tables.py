@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from scipy.stats import t
 
 import medr1kit as mk
 from benchmarks.worlds.cells import cells
@@ -82,10 +84,25 @@ def links(preds: pd.DataFrame) -> pd.DataFrame:
                     continue
                 for part, chosen in _parts(after):
                     gaps = (before["correct"] - wrong_before)[chosen], (after["correct"] - wrong_after)[chosen]
-                    pooled = pooled_difference(*gaps, after["id"][chosen], after["seed"][chosen])
                     row = who | {"images": images, "part": part, "gap_before": gaps[0].mean()}
-                    rows.append(row | {"gap_after": gaps[1].mean()} | pooled._asdict())
+                    change = _mean_of(gaps[1] - gaps[0], after["id"][chosen], after["seed"][chosen])
+                    rows.append(row | {"gap_after": gaps[1].mean()} | change)
     return pd.DataFrame(rows)
+
+
+def _mean_of(values: pd.Series, ids: pd.Series, seeds: pd.Series) -> dict[str, float]:
+    """Mean of numbers that are no verdicts, with the two intervals of ``pooled_difference``."""
+    mean, by_question, by_seed = values.mean(), values.groupby(ids).mean(), values.groupby(seeds).mean()
+    over_questions = by_question.var() / len(by_question)
+    row = {"difference": mean, "low": mean - 1.96 * over_questions**0.5, "high": mean + 1.96 * over_questions**0.5}
+    if (runs := len(by_seed)) < 2:
+        return row | {"low_seeds": np.nan, "high_seeds": np.nan}
+    variance = over_questions + (over_seeds := by_seed.var() / runs)
+    if variance == 0:
+        return row | {"low_seeds": mean, "high_seeds": mean}
+    freedom = variance**2 / (over_questions**2 / (len(by_question) - 1) + over_seeds**2 / (runs - 1))
+    reach = t.ppf(0.975, freedom) * variance**0.5
+    return row | {"low_seeds": mean - reach, "high_seeds": mean + reach}
 
 
 def _beside(table: pd.DataFrame, rows: pd.DataFrame, keys: list[str]) -> pd.Series | None:

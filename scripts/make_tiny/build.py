@@ -22,7 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -32,22 +32,18 @@ import torch.nn.functional as F
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.qwen2_vl.processing_qwen2_vl import Qwen2VLProcessor
 
-from medr1kit.data.phantoms import phantom_rows, question_of, truth_of
-from medr1kit.data.phantoms.rationales import write_rationale
-from medr1kit.data.phantoms.truth import ImageId
-from medr1kit.data.phantoms.twins import mistaken
-from medr1kit.formats import FORMATS, ResponseFormat
+from medr1kit.data.phantoms import phantom_rows
+from medr1kit.formats import FORMATS
 from medr1kit.models.load import TINY, image_processor_only
-from medr1kit.vqa import LETTERS, MODALITIES, write_question
+from medr1kit.vqa import LETTERS, MODALITIES
+from scripts.make_tiny.examples import FACTS, annotated, encode
 from scripts.make_tiny.model import initialise, make_model
 from scripts.make_tiny.tokenizer import build_tokenizer, word_forms
 
 SIDE = 112  # pixels; 8 x 8 patches, 16 image tokens
-FACTS = ("modality", "anatomy", "finding", "size", "number", "attribute")  # what an image token says; no grade
 AUX_LAYER = 2  # the throw-away head reads the hidden state after this many of the four layers
 DATA_SEED = 1000  # phantoms for this build; users' seeds 0, 1, 2, ... give other images
 FORMAT_SHARES = {"think-before": 0.5, "think-after": 0.25, "no-think": 0.25}  # of the examples of the last stage
-LETTER_WEIGHT = 3.0
 
 
 @dataclass
@@ -59,25 +55,14 @@ class Recipe:
     bind_batch: int = 96
     bind_rate: float = 2e-3
     see_images: int = 24000
-    see_steps: int = 1500
+    see_steps: int = 1250
     see_batch: int = 64
     see_rate: float = 1.5e-3
-    speak_steps: int = 1600
+    speak_steps: int = 2000
     speak_batch: int = 48
     speak_rate: float = 1.5e-3
-    conclusion_weight: float = 4.0  # of a token of the conclusion, one of the description weighs 1
-    borrowed: float = 0.4  # share of think-before rows whose facts are those of another picture
-
-
-def annotated(row: dict, rng: np.random.Generator) -> dict:
-    """Return a phantom's row as the annotator wrote it: asked and explained by what they believe to see."""
-    image_id = ImageId.read(row["image_id"])
-    believed = mistaken(truth_of(image_id), rng)
-    question = question_of(image_id, believed)
-    written = write_question(question.stem, question.options, question.answer)
-    facts = {fact: getattr(believed, fact) for fact in FACTS}
-    told = {"rationale": write_rationale(believed, question, image_id.stream(7)), "truth": facts}
-    return {"n_facts": question.kind.n_facts, **written, **told}
+    conclusion_weight: float = 3.0  # of a token of the conclusion, one of the description weighs 1
+    borrowed: float = 0.25  # share of think-before rows whose facts are those of another picture
 
 
 class Builder:
@@ -257,11 +242,12 @@ class Builder:
             if step % 50 == 0:
                 self.note("see", step, loss=loss, **dict(zip(FACTS, right)))
 
-    def _batches(self, steps: int, size: int) -> Iterator[torch.Tensor]:
-        order = np.empty(0, dtype=int)
+    def _batches(self, steps: int, size: int, again: Sequence[int] = ()) -> Iterator[torch.Tensor]:
+        """Numbers of images, each equally often, those of ``again`` more often."""
+        order, pool = np.empty(0, dtype=int), np.array([*range(len(self.rows)), *again])
         for _ in range(steps):
             if len(order) < size:
-                order = self.rng.permutation(len(self.rows))
+                order = self.rng.permutation(pool)
             yield torch.from_numpy(order[:size])
             order = order[size:]
 
@@ -281,7 +267,8 @@ class Builder:
         decay = torch.optim.lr_scheduler.LambdaLR(
             optimiser, lambda step: min(1, (step + 1) / 10) * max(0.05, 1 - step / recipe.speak_steps)
         )
-        for step, images in enumerate(self._batches(recipe.speak_steps, recipe.speak_batch), 1):
+        rare = [i for i, row in enumerate(self.rows) if row["n_facts"] == 4] * 2  # a twentieth of the questions
+        for step, images in enumerate(self._batches(recipe.speak_steps, recipe.speak_batch, rare), 1):
             loss, letters = self._speak_step(images)
             optimiser.zero_grad()
             loss.backward()
@@ -299,7 +286,9 @@ class Builder:
         ]
         borrowed = np.array([format.name == "think-before" for format in formats])
         borrowed &= self.rng.random(len(rows)) < self.recipe.borrowed
-        ids, mask, weight, option_at, own = self._encode(rows, formats, borrowed)
+        ids, mask, weight, option_at, own = encode(
+            self.tokenizer, rows, formats, borrowed, self.recipe.conclusion_weight
+        )
         embeds = self.embed(ids)
         # Modalities take turns, so a multiple of their number away lies a picture of the same one.
         others = (images + len(MODALITIES) * self.rng.integers(1, 1000)) % len(self.rows)
@@ -319,47 +308,6 @@ class Builder:
         right = (logits[letter].argmax(-1) == targets[letter]).float().mean().item()
         kept = ~torch.from_numpy(borrowed)
         return loss + F.cross_entropy(flags[kept].flatten(0, 1), own[kept].flatten()), right
-
-    def _encode(self, rows: list[dict], formats: list[ResponseFormat], borrowed: np.ndarray):
-        """Right-padded ids, mask and the weight of the token that follows, (rows, length); for the four options the
-        position of the last word and the flag, (rows, 4): the own letter if the option fits, else "none"."""
-        texts = [self._pieces(row, format, other) for row, format, other in zip(rows, formats, borrowed)]
-        pieces = [[(self.tokenizer.encode(text, add_special_tokens=False), w) for text, w in text] for text in texts]
-        length = max(sum(len(ids) for ids, _ in parts) for parts in pieces)
-        ids = torch.full((len(rows), length), self.tokenizer.pad_token_id)
-        mask, weight = torch.zeros_like(ids), torch.zeros(len(rows), length)
-        option_at = torch.zeros(len(rows), 4, dtype=torch.long)
-        letters = [self.id(f" {letter})") for letter in LETTERS[:4]]
-        for i, parts in enumerate(pieces):
-            end = 0
-            for tokens, w in parts:
-                ids[i, end : end + len(tokens)] = torch.tensor(tokens)
-                if end:  # the weight stands where the token is predicted
-                    weight[i, end - 1 : end + len(tokens) - 1] = w
-                end += len(tokens)
-            mask[i, :end] = 1
-            prompt, words = parts[0][0], [len(option.split()) for option in rows[i]["options"]]
-            option_at[i] = torch.tensor([prompt.index(letter) + n for letter, n in zip(letters, words)])
-        weight[(ids == self.id("<answer>")) & (weight > 0)] *= LETTER_WEIGHT
-        gold = torch.tensor([LETTERS.index(row["answer"]) for row in rows])
-        absent = torch.tensor([row["n_facts"] == 4 for row in rows])  # there every option but the gold one fits
-        fits = (torch.arange(4) == gold[:, None]) ^ absent[:, None]  # (rows, 4)
-        return ids, mask, weight, option_at, torch.where(fits, torch.arange(4), 4)
-
-    def _pieces(self, row: dict, format: ResponseFormat, borrowed: bool) -> list[tuple[str, float]]:
-        """Prompt, description and conclusion of an example, each with the weight of its tokens."""
-        content = [{"type": "image"}, {"type": "text", "text": format.prompt(row["problem"])}]
-        turn = [{"role": "user", "content": content}]
-        prompt = self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-        prompt = prompt.replace("<|image_pad|>", "<|image_pad|>" * 16)
-        described, _, concluded = row["rationale"].partition(".")
-        completion = format.write(row["answer"], row["rationale"]) + "<|im_end|>"
-        if "think" not in format.blocks:
-            return [(prompt, 0.0), (completion, 1.0)]
-        first, _, rest = completion.partition(f"{described}.")
-        head = [(prompt, 0.0), (f"{first}{described}.", 0.0 if borrowed else 1.0)]
-        concluded, end, rest = rest.partition("</think>")
-        return [*head, (concluded + end, self.recipe.conclusion_weight), (rest, 1.0)]
 
     # ---- save ----------------------------------------------------------------------------------------------------
 
