@@ -23,15 +23,15 @@ def doctor(argv: list[str]) -> None:
 
 
 def demo(argv: list[str]) -> None:
-    """Train the built-in model with SFT and GRPO on drawn images and write a report."""
+    """Train the built-in model with SFT and GRPO on a scanner it has never seen, and write a report."""
     from medr1kit.commands.demo import run_demo
 
     parser = argparse.ArgumentParser(prog="medr1kit demo", description=demo.__doc__)
     parser.add_argument("--output_dir", type=Path, default=Path("runs/demo"), help="folder for runs and report")
     parser.add_argument("--modality", default="OCT", help="modality to train on")
     parser.add_argument("--format", default="think-before", help="think-before, think-after or no-think")
-    parser.add_argument("--max_steps", type=int, default=60, help="steps of either training")
-    parser.add_argument("--n", type=int, default=640, help="test questions, over all eight modalities")
+    parser.add_argument("--max_steps", type=int, default=250, help="steps of GRPO; SFT sees the same questions")
+    parser.add_argument("--n", type=int, default=960, help="test questions, over all eight modalities")
     parser.add_argument("--seed", type=int, default=0)
     run_demo(**vars(parser.parse_args(argv)))
 

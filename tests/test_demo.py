@@ -14,7 +14,7 @@ from medr1kit.vqa import DataError
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """A folder of a demo of two steps, made over what an older version left behind."""
+    """A folder of a demo of 16 training questions, made over what an older version left behind."""
     folder = tmp_path_factory.mktemp("demo")
     (folder / "report.html").write_text("<!doctype html><html lang=en><title>medr1kit demo</title>")
     assert run_demo(folder, modality="OCT", max_steps=2, n=16) == folder / "report.html"
@@ -25,8 +25,8 @@ def test_the_demo_leaves_runs_predictions_figures_and_a_self_contained_report(de
     preds = pd.read_parquet(demo / "predictions.parquet")
     assert preds.groupby("method").size().to_dict() == {"base": 16, "sft": 16, "grpo": 16}
     assert set(preds[preds["method"] != "base"]["train_modality"]) == {"OCT"}
-    for name in ("sft", "grpo"):
-        assert len(load_run(demo / name).metrics) == 2
+    for name, steps in {"sft": 1, "grpo": 2}.items():  # 16 questions, 16 or 8 a step: either sees each once
+        assert len(load_run(demo / name).metrics) == steps
         assert (demo / name / "README.md").is_file()
     for name in ("transfer", "accuracy", "rewards", "lengths"):
         assert (demo / f"{name}.png").stat().st_size > 5000
@@ -43,7 +43,26 @@ def test_its_report_tells_the_gain_the_blind_floor_and_the_time(demo):
         f"<td>{100 * change.repaired_format:+.1f}</td><td>{100 * change.changed_answer:+.1f}</td>"
     )
     assert gain in page and "which sees no image, gets" in page
-    assert re.search(r"wall clock</td><td>\d+ s", page) and "trained on</td><td>OCT" in page
+    assert re.search(r"wall clock</td><td>\d+ s", page)
+
+
+def test_all_is_about_a_scanner_that_the_base_has_never_seen_and_the_report_says_what_a_gain_then_is(demo):
+    page, preds = (demo / "report.html").read_text(), pd.read_parquet(demo / "predictions.parquet")
+    assert preds["id"].str.contains("+scanner=B", regex=False).all()
+    assert all("+scanner=B" in row_id for row_id in load_run(demo / "grpo").rollouts["id"])
+    assert "trained on</td><td>OCT of scanner B<" in page
+    assert "which the base has never seen: recovery under another machine, not new knowledge" in page
+
+
+def test_the_report_sets_controls_beside_what_is_right_at_home(demo):
+    page, preds = (demo / "report.html").read_text(), pd.read_parquet(demo / "predictions.parquet")
+    home = preds[preds["modality"].eq("OCT") & preds["task"].ne("Modality Recognition")]
+    at_home = page.split("right at home, without Modality Recognition</td>")[1].split("</tr>")[0]
+    for method, name in {"base": "untrained", "sft": "SFT", "grpo": "GRPO"}.items():
+        right = mk.score(home[home["method"].eq(method)], by=None).iloc[0]
+        share = f"{right['accuracy']:.1%} [{right['low']:.1%}, {right['high']:.1%}]"
+        assert f"{name}: {share}, beside shuffled pictures " in at_home
+    assert re.search(r"untrained, pictures corrected by arithmetic: [\d.]+% \[", at_home)
 
 
 def test_report_writes_the_page_of_a_demo_again_and_again(demo, capsys):
@@ -53,9 +72,17 @@ def test_report_writes_the_page_of_a_demo_again_and_again(demo, capsys):
         assert re.sub(r"written \S+", "", (demo / "report.html").read_text()) == re.sub(r"written \S+", "", first)
 
 
-def test_a_demo_runs_again_over_its_own_folder(demo):
+def test_a_demo_runs_again_over_its_own_folder_and_says_what_it_does(demo, capsys):
     assert run_demo(demo, modality="CT", max_steps=1, n=16).is_file()
-    assert "trained on</td><td>CT" in (demo / "report.html").read_text()
+    assert "trained on</td><td>CT of scanner B<" in (demo / "report.html").read_text()
+    said = capsys.readouterr().out
+    assert "asking the untrained model 16 questions about scanner B, which it has never seen" in said
+    assert "GRPO on 8 CT questions of scanner B" in said and "Trained on CT of scanner B" in said
+
+
+def test_too_few_questions_for_eight_modalities_are_refused(tmp_path):
+    with pytest.raises(DataError, match="n=15: too few test questions for eight modalities; ask 16 or more"):
+        run_demo(tmp_path, max_steps=1, n=15)
 
 
 def test_a_page_of_somebody_else_is_refused_before_anything_is_trained(tmp_path):

@@ -14,7 +14,7 @@ import medr1kit as mk
 from benchmarks.worlds.cells import HOME
 from benchmarks.worlds.thoughts import interventions, sampled
 from medr1kit.data.phantoms import draw, question_of
-from medr1kit.data.phantoms.scanner import SCANNERS
+from medr1kit.data.phantoms.scanner import undo_scanner
 from medr1kit.data.phantoms.truth import ImageId
 from medr1kit.data.phantoms.twins import TWINS
 from medr1kit.study.cell import Worker, run_cell, run_cells
@@ -136,15 +136,3 @@ def misled(image_id: str) -> Image.Image:
     phantom = ImageId.read(image_id)
     question = question_of(phantom)
     return Image.fromarray(draw(phantom, marker=(question.place + 1) % question.n_places)[0])
-
-
-def undo_scanner(picture: Image.Image) -> Image.Image:
-    """Return a picture of scanner B with contrast and magnification of scanner A; blur and noise stay."""
-    scanner, side = SCANNERS["B"], picture.width
-    x = np.asarray(picture, np.float32) / 255
-    x = np.clip(0.5 + (x - 0.5) / scanner.contrast, 0, 1)
-    inner = round(side * scanner.field_of_view)
-    small = Image.fromarray((255 * x).round().astype(np.uint8)).resize((inner, inner), Image.Resampling.BILINEAR)
-    before = (side - inner) // 2
-    after = side - inner - before
-    return Image.fromarray(np.pad(np.asarray(small), ((before, after), (before, after), (0, 0)), mode="edge"))

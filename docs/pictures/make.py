@@ -58,7 +58,7 @@ def audits(n: int) -> Figure:
 
 def draw(folder: Path, n: int = 1000) -> None:
     """Write the pictures, with few colours because they stay in the repository; the audits are of n questions."""
-    for path, figure in (("phantoms", phantoms()), ("audit", audits(n)), ("../../data_cards/worlds", worlds())):
+    for path, figure in (("phantoms", phantoms()), ("audit", audits(n)), ("worlds", worlds())):
         path = folder / f"{path}.png"
         figure.savefig(path, dpi=100, metadata={"Software": None})
         plt.close(figure)
@@ -70,3 +70,4 @@ def draw(folder: Path, n: int = 1000) -> None:
 if __name__ == "__main__":
     plt.switch_backend("agg")
     draw(FOLDER)
+    (FOLDER / "worlds.png").replace(FOLDER.parent.parent / "data_cards" / "worlds.png")

@@ -70,8 +70,8 @@ def predict(
         stop_at_answer: where the format begins with the answer, end each text where its first answer block closes;
             enough for accuracies. What would have followed is not known: ``think`` and ``well_formed`` of these rows
             are missing, and ``n_tokens`` counts up to there. A second answer block, which would have made the answer
-            unreadable, is not seen; of the built-in model's answers and those of 36 policies trained from it that
-            changed 11 of 42,400 in think-after and none of 42,400 in no-think. In think-before the argument has no
+            unreadable, is not seen; of the answers of version 0.1's built-in model and of 36 policies trained from it
+            that changed 11 of 42,400 in think-after and none of 42,400 in no-think. In think-before the argument has no
             effect: there the answer comes last.
 
     Returns:

@@ -117,7 +117,7 @@ def position_bias(
 ) -> pd.DataFrame:
     """Ask every question with its options rotated: does the answer follow the option, or stay at its letter?
 
-    Costs one :func:`medr1kit.predict` a rotation. The built-in tiny model was taught to prefer A in some wordings.
+    Costs one :func:`medr1kit.predict` a rotation.
 
     Args:
         model, processor, dataset, format, batch_size, max_new_tokens: as in :func:`medr1kit.predict`.

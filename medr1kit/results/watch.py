@@ -5,7 +5,7 @@ first 256 are what length, form and reward are compared with. Pooling matters: 3
 and four questions whose gold is mostly A are no sign of anything. A warning says where to look. It proves nothing.
 
 What each limit rests on, and how soon each hack was told of, stands in docs/training.md: no warning in 43 honest runs
-of the tiny model, and one within eight steps for most hacks once half of the completions had them.
+of version 0.1's built-in model, and one within eight steps for most hacks once half of the completions had them.
 
 What it cannot see: a fluent thought that has nothing to do with the picture (:mod:`medr1kit.results.rationales` can, on
 phantoms; the probe ``visual_reliance`` otherwise), a hack whose number is compared with the start and that was there

@@ -33,7 +33,7 @@ on; chosen as it is, its rewards say little about the policy. These columns do::
 ``frac_reward_zero_std`` is the share that stayed. ``num_tokens`` counts all that was sampled. The run's rollouts hold
 every completion; ``used`` is False for those of replaced groups, whose advantage is 0. The watch reads them, too.
 
-What it was worth on the built-in model stands in docs/training.md: it does what it should to the batches;
+What it was worth on version 0.1's built-in model stands in docs/training.md: it does what it should to the batches;
 whether it pays is not shown.
 """
 

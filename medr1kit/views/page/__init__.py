@@ -51,7 +51,8 @@ _OLD_DEMO = b"<title>medr1kit demo</title>"  # a page that the demo once wrote u
 _PREDICTIONS, _PROVENANCE, _STUDY = "predictions.parquet", "provenance.json", "study.yaml"
 _SHOWN = ("method", "model", "format", "seed", "labels", "continued_from", "data", "rewards", "summary", "versions")
 _OF_STUDY = (
-    *("commands", "cells", "model", "methods", "formats", "seeds", "answers", "questions", "blind floor"),
+    *("commands", "cells", "model", "methods", "formats", "trained on", "read it so"),
+    *("right at home, without Modality Recognition", "seeds", "answers", "questions", "blind floor"),
     *("versions", "started", "ended", "hours of training and testing", "wall clock"),
 )
 
