@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from medr1kit.data.phantoms import PAINTERS, SCANNERS, ImageId, draw, lesion_mask, pixels, truth_of
 from medr1kit.data.phantoms.canvas import Canvas
-from medr1kit.data.phantoms.scanner import MARKER_PLACES, Scanner, burn_marker, scan, scan_mask
+from medr1kit.data.phantoms.scanner import MARKER_PLACES, Scanner, burn_marker, scan, scan_mask, undo_scanner
 from medr1kit.vqa import MODALITIES
 
 B = SCANNERS["B"]
@@ -90,6 +91,21 @@ def test_b_blurs():
     # A Gaussian edge needs 2.56 standard deviations for that; 0.02 of half a picture is 1.12 pixels, magnified 1.27.
     assert width(Scanner(blur=B.blur)) == pytest.approx(2.56 * 1.12, abs=1)
     assert width(Scanner(blur=B.blur)) > width(Scanner(field_of_view=0.9999))
+
+
+def test_undoing_b_puts_contrast_place_and_size_back_and_leaves_noise():
+    grey = 0.2 + 0.6 * disc(112, (0.4, -0.3), 0.25)  # 51 and 204 of 255
+    seen = scan(grey, Scanner(field_of_view=B.field_of_view, contrast=B.contrast), rng())
+    taken = np.repeat((255 * seen)[..., None], 3, axis=2).round().astype(np.uint8)
+    assert (taken.min(), taken.max()) == (74, 181), "0.5 + 0.7 x (0.2 - 0.5) and 0.5 + 0.7 x (0.8 - 0.5), of 255"
+    undone = np.asarray(undo_scanner(Image.fromarray(taken)))[..., 0]
+    assert abs(undone[55, 5] - 51) <= 1 and abs(undone[39, 78].astype(int) - 204) <= 1
+    inside, before = undone > 127, grey > 0.5
+    assert centre_of(inside) == pytest.approx(centre_of(before), abs=2 / 112)  # a pixel
+    assert inside.sum() == pytest.approx(before.sum(), rel=0.03)
+    noise = np.asarray(scan(np.full((112, 112, 3), 0.5, np.float32), Scanner(noise=B.noise), rng()))
+    again = undo_scanner(Image.fromarray((255 * noise).round().astype(np.uint8)))
+    assert np.asarray(again).std() > noise.std() * 255 / 2
 
 
 def test_both_scanners_see_the_same_patient():

@@ -13,7 +13,7 @@ from PIL import Image
 import medr1kit as mk
 from benchmarks.worlds.cells import HOME
 from medr1kit.data.phantoms import question_of
-from medr1kit.data.phantoms.scanner import MARKER_PLACES, SCANNERS, burn_marker
+from medr1kit.data.phantoms.scanner import MARKER_PLACES, burn_marker, undo_scanner
 from medr1kit.data.phantoms.truth import ImageId
 from medr1kit.data.phantoms.twins import TWINS
 from medr1kit.study.cell import Worker, run_cell, run_cells
@@ -137,15 +137,3 @@ def _marker_mask(shape: tuple[int, ...], place: int) -> np.ndarray:
     ground = np.full(shape, 7, np.uint8)
     burn_marker(ground, place)
     return ground != 7
-
-
-def undo_scanner(picture: Image.Image) -> Image.Image:
-    """Return a picture of scanner B with contrast and magnification of scanner A; blur and noise stay."""
-    scanner, side = SCANNERS["B"], picture.width
-    x = np.asarray(picture, np.float32) / 255
-    x = np.clip(0.5 + (x - 0.5) / scanner.contrast, 0, 1)
-    inner = round(side * scanner.field_of_view)
-    small = Image.fromarray((255 * x).round().astype(np.uint8)).resize((inner, inner), Image.Resampling.BILINEAR)
-    before = (side - inner) // 2
-    after = side - inner - before
-    return Image.fromarray(np.pad(np.asarray(small), ((before, after), (before, after), (0, 0)), mode="edge"))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from PIL import Image
 
 from medr1kit.data.phantoms.canvas import grid, pixel_noise, solid
 
@@ -54,6 +55,28 @@ def scan(pixels: np.ndarray, scanner: Scanner, rng: np.random.Generator) -> np.n
     seen = np.float32(0.5) + np.float32(scanner.contrast) * (seen - np.float32(0.5))
     noise = pixel_noise(rng, size, scanner.noise)
     return seen + (noise if seen.ndim == 2 else noise[..., None])
+
+
+def undo_scanner(picture: Image.Image, scanner: str = "B") -> Image.Image:
+    """Return a picture with the contrast and magnification of scanner A: arithmetic, no learning.
+
+    It needs to know the machine. Blur and noise stay; where the narrower field saw nothing the edge is repeated.
+
+    Args:
+        picture: taken by ``scanner``, square, RGB.
+        scanner: a name in :data:`SCANNERS`.
+
+    >>> undo_scanner(Image.new("RGB", (56, 56), (217, 128, 38))).getpixel((28, 28))
+    (255, 128, 0)
+    """
+    machine, side = SCANNERS[scanner], picture.width
+    plain = 0.5 + (np.asarray(picture, np.float32) / 255 - 0.5) / machine.contrast
+    inner = round(side * machine.field_of_view)
+    small = Image.fromarray((255 * plain.clip(0, 1)).round().astype(np.uint8))
+    small = np.asarray(small.resize((inner, inner), Image.Resampling.BILINEAR))
+    before = (side - inner) // 2
+    after = side - inner - before
+    return Image.fromarray(np.pad(small, ((before, after), (before, after), (0, 0)), mode="edge"))
 
 
 def scan_mask(mask: np.ndarray, scanner: Scanner) -> np.ndarray:
