@@ -50,7 +50,7 @@ def cases() -> list[tuple[str, str, Case]]:
         model = partial(load_model, "tiny", device="cpu", max_pixels=side**2)
         found.append(("image tokens", str((side // 28) ** 2), replace(BASE, size=side, model=model)))
     found += [("parameters", name, replace(BASE, model=partial(larger, *size))) for name, size in SIZES.items()]
-    found += [("trained weights", name, replace(BASE, lora=lora)) for name, lora in (("LoRA", True), ("all", False))]
+    found += [("trained weights", "LoRA", BASE), ("trained weights", "all", replace(BASE, lora=False))]
     checkpointed = replace(BASE, settings={**BASE.settings, "gradient_checkpointing": True})
     found += [("gradient checkpointing", "no", BASE), ("gradient checkpointing", "both sides", checkpointed)]
     return found

@@ -86,13 +86,16 @@ def test_the_reference_readme_s_flags_run_grpo(files, capsys):
 
 
 @pytest.mark.parametrize("command", ["sft", "grpo"])
-def test_flags_say_which_parts_of_the_model_are_adapted(files, command):
-    small = ["--max_steps", "1", "--per_device_train_batch_size", "8", "--lora_r", "2"]
-    parts = ["--lora_tower", "--lora_merger", "false"]
-    assert main([command, *data_flags(files), "--output_dir", str(files / command), *small, *parts]) == 0
+@pytest.mark.parametrize(("merger", "tower"), [("true", "false"), ("false", "true")])
+def test_flags_say_which_parts_of_the_model_are_adapted(files, command, merger, tower):
+    """Whatever the preset adapts."""
+    flags = ["--max_steps", "1", "--per_device_train_batch_size", "8", "--lora_r", "2"]
+    flags += ["--lora_merger", merger, "--lora_tower", tower, "--output_dir", str(files / command)]
+    assert main([command, *data_flags(files), *flags]) == 0
     adapter = json.loads((files / command / "run.json").read_text(encoding="utf-8"))["lora"]
     assert adapter["r"] == 2
-    assert r"visual\.blocks" in adapter["target_modules"] and "merger" not in adapter["target_modules"]
+    found = [part in adapter["target_modules"] for part in (r"visual\.merger", r"visual\.blocks")]
+    assert found == [merger == "true", tower == "true"]
 
 
 @pytest.mark.parametrize(

@@ -176,4 +176,7 @@ def test_a_setting_that_the_trainer_does_not_know_is_refused_before_anything_run
 
 
 def test_settings_of_the_trainers_pass(tmp_path):
-    check_settings(changed(tmp_path, "[sft-answer, grpo]", "{grpo: {max_steps: 3, shared_prefix: false}}"))
+    study = changed(tmp_path, "[sft-answer, grpo]", "{grpo: {max_steps: 3, shared_prefix: false, lora: {tower: true}}}")
+    check_settings(study)
+    trained = [cell.definition["settings"] for cell in study.cells if cell.method != "base"]
+    assert trained and all(settings["lora"] == {"tower": True} for settings in trained)

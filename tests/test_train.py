@@ -214,7 +214,7 @@ def test_a_preset_may_be_a_dict_and_epochs_asked_for_replace_its_steps(fresh_tin
 def test_lora_trains_only_the_language_model(fresh_tiny, train_phantoms, tmp_path):
     model, processor = fresh_tiny
     before = weights(model)
-    sft(model, processor, train_phantoms, tmp_path, lora={"rank": 2, "alpha": 4, "merger": False})
+    sft(model, processor, train_phantoms, tmp_path, lora={"rank": 2, "alpha": 4, "merger": False, "tower": False})
     assert not any(parameter.requires_grad for parameter in base_of(model).model.visual.parameters())
     moved = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert moved and all("language_model" in name and "lora_" in name for name in moved)
@@ -224,7 +224,7 @@ def test_lora_trains_only_the_language_model(fresh_tiny, train_phantoms, tmp_pat
 
 def test_lora_with_merger_trains_the_merger_too(fresh_tiny, train_phantoms, tmp_path):
     model, processor = fresh_tiny
-    sft(model, processor, train_phantoms, tmp_path, lora={"rank": 2, "merger": True})
+    sft(model, processor, train_phantoms, tmp_path, lora={"rank": 2, "merger": True, "tower": False})
     seen = {name for name, parameter in base_of(model).model.visual.named_parameters() if parameter.requires_grad}
     assert len(seen) == 4 and all(name.startswith("merger.mlp.") and "lora_" in name for name in seen)
     assert all(
@@ -584,7 +584,8 @@ def test_changing_the_rank_keeps_what_else_the_preset_adapts():
     from medr1kit.training.train import _settings
 
     _, adapter = _settings("grpo", "tiny", {}, {"rank": 4})
-    assert adapter.r == 4 and adapter.lora_alpha == 32 and "merger" in adapter.target_modules
+    assert adapter.r == 4 and adapter.lora_alpha == 32
+    assert all(part in adapter.target_modules for part in (r"visual\.merger", r"visual\.blocks"))
 
 
 def test_a_group_of_one_is_refused():

@@ -57,7 +57,7 @@ class Case:
         size: width and height of the images in pixels; 28 x 28 pixels are one image token.
         distinct_rewards: reward every completion differently instead of for its answer, see
             :mod:`benchmarks.cases.even`.
-        lora: as in :func:`medr1kit.train_grpo`.
+        lora: as in :func:`medr1kit.train_grpo`; the tower is frozen where nothing is said of it.
         model: returns a new model with the same weights each time, and its processor.
     """
 
@@ -71,7 +71,7 @@ class Case:
     steps: int = 4
     size: int = 112
     distinct_rewards: bool = False
-    lora: bool = True
+    lora: Mapping[str, Any] | bool = field(default_factory=lambda: {"tower": False})
     model: Callable[[], tuple] = _TINY
 
 
@@ -109,6 +109,14 @@ CASES = (
     Case("long_image_no_checkpointing", "the same, stock without gradient checkpointing", **_LONG),
     Case("think_kl", "think-before with a reference model, beta 0.04", settings={**_THINK, "beta": 0.04}),
     Case("answer_only_kl", "no-think with a reference model, beta 0.04", format="no-think", settings={"beta": 0.04}),
+    Case("think_tower", "think-before, the vision tower adapted, too, beta 0", settings=_THINK, lora={"tower": True}),
+    Case(
+        "answer_only_tower_kl",
+        "no-think, the vision tower adapted, too, with a reference model, beta 0.04",
+        format="no-think",
+        settings={"beta": 0.04},
+        lora={"tower": True},
+    ),
 )
 
 

@@ -5,11 +5,11 @@ machine    one modality on scanner B                          recovery under ano
 same       one modality on scanner A                          control: nothing is missing there
 permuted   scanner B, each question beside a wrong picture    control: what the format and the letters alone teach
 frozen     as machine, the vision tower frozen                what the tower's adapter is worth
-early      as machine, SFT stopped at GRPO's home accuracy    control: it only went further
+early      as machine, fewer steps                            curves; SFT at GRPO's home accuracy
 shortcut   as machine, answers given away in 80 %             do they lean on it?
 twins-SHARE  one modality on scanner A, SHARE of the          something new, over the dial
            questions about its twins
-twins-permuted, twins-long                                    its control; twice the steps
+twins-permuted  the same beside wrong pictures                its control
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ SEEDS = (0, 1, 2)
 N_TRAIN = 2400
 SHARES = (None, 0.25, 0.5, 1.0)  # None: as they come, one in thirteen
 TWIN_SHARE = 0.5
+EARLY = {"sft": (16, 32, 64), "sft-answer": (16, 32, 64), "grpo": (64, 128)}  # steps; the presets take 125 and 250
 
 
 def cells() -> list[Cell]:
@@ -45,6 +46,11 @@ def cells() -> list[Cell]:
         found += _grid(twins_group(TWIN_SHARE), TWINS, ["think-before"], seed, twins=TWIN_SHARE)
         found += _grid("shortcut", HOME[:2], ["no-think", "think-before"], seed, scanner="B", shortcut=0.8)
         found += _grid("frozen", HOME, ["no-think"], seed, only="grpo", scanner="B")
+    for modality in HOME:
+        for format in ("no-think", "think-before"):
+            for label, steps in EARLY.items():
+                if format in METHODS[label][1]:
+                    found += [_cell(f"early-{n}", modality, label, format, 0, scanner="B") for n in steps]
     return found
 
 
@@ -67,7 +73,8 @@ def _cell(group: str, modality: str | None, label: str, format: str, seed: int |
     definition["model"] = model_digest()
     if modality is not None:
         method = METHODS[label][0]
-        settings = {"lora": {"tower": False}} if group == "frozen" else {}
+        settings: dict[str, Any] = {"lora": {"tower": False}} if group == "frozen" else {}
+        settings |= {"max_steps": int(group.removeprefix("early-"))} if group.startswith("early") else {}
         definition |= {"preset": PRESETS["tiny"][method], "settings": settings, "method": method, "n": N_TRAIN}
     return Cell(name, modality and "modality", modality, label, format, seed, definition)
 

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from PIL import Image
 
 import medr1kit as mk
 from benchmarks.worlds.cells import HOME
-from medr1kit.data.phantoms import question_of
-from medr1kit.data.phantoms.scanner import MARKER_PLACES, burn_marker, undo_scanner
+from benchmarks.worlds.thoughts import interventions, sampled
+from medr1kit.data.phantoms import draw, question_of
+from medr1kit.data.phantoms.scanner import undo_scanner
 from medr1kit.data.phantoms.truth import ImageId
 from medr1kit.data.phantoms.twins import TWINS
 from medr1kit.study.cell import Worker, run_cell, run_cells
@@ -22,6 +23,7 @@ from medr1kit.study.grid import Cell
 RUNS = Path("runs/worlds")
 SEED = 909  # of the test questions; no setting was chosen on them
 N_OWN, N_OWN_A, N_AWAY, N_TWINS = 500, 250, 800, 400  # questions; away: over all eight modalities
+N_THOUGHTS, N_SAMPLED = 200, 100
 
 
 def run(cells: list[Cell], workers: int) -> None:
@@ -52,7 +54,7 @@ def training_questions(cell: Cell) -> Dataset:
     if not definition["group"].endswith("permuted"):
         return dataset
     wrong = dataset.select(np.roll(np.arange(len(dataset)), 7))  # each question beside another one's picture
-    return dataset.remove_columns("image").add_column("image", wrong["image"], feature=dataset.features["image"])
+    return concatenate_datasets([dataset.remove_columns("image"), wrong.select_columns("image")], axis=1)
 
 
 def ask(cell: Cell, folder: Path) -> None:
@@ -63,6 +65,21 @@ def ask(cell: Cell, folder: Path) -> None:
         preds = mk.predict(model, processor, questions, format=cell.format, labels=cell.labels, images=images)
         tables.append(preds.assign(group=cell.definition["group"], asked=name, images=images))
     pd.concat(tables).to_parquet(folder / "predictions.parquet", index=False)
+    if cell.definition["group"] in ("base", "machine"):
+        looked_into(cell, model, processor).to_parquet(folder / "looked_into.parquet", index=False)
+
+
+def looked_into(cell: Cell, model, processor) -> pd.DataFrame:
+    """Return what the model makes of other thoughts, in think-before, and of being sampled several times."""
+    tables = []
+    for scanner in "AB" if cell.method == "base" else "B":
+        for modality in HOME if cell.method == "base" else [cell.trained_on]:
+            dataset = _questions(modality=modality, n=N_THOUGHTS, scanner=scanner)
+            part = dataset.select(range(N_SAMPLED))
+            tables.append(sampled(model, processor, part, cell.format).assign(scanner=scanner))
+            if cell.format == "think-before":
+                tables.append(interventions(model, processor, dataset).assign(scanner=scanner))
+    return pd.concat(tables).assign(format=cell.format, **cell.labels)
 
 
 def question_sets(cell: Cell):
@@ -111,29 +128,11 @@ def _undone(modality: str) -> Dataset:
 def _misled(modality: str) -> Dataset:
     """Plain questions whose marker stands where it would for another answer."""
     plain = _questions(modality=modality, n=N_OWN, scanner="B")
-    told = _questions(modality=modality, n=N_OWN, scanner="B", shortcut=1.0)  # the same patients
-
-    def mislead(row: dict, i: int) -> dict:
-        question, picture = question_of(ImageId.read(row["image_id"])), np.array(row["image"])
-        under_marker = _marker_mask(picture.shape, _marker_in(picture))
-        picture = np.where(under_marker, np.asarray(told[i]["image"]), picture)
-        burn_marker(picture, (question.place + 1) % question.n_places)
-        return {"image": Image.fromarray(picture)}
-
-    return plain.map(mislead, with_indices=True, features=plain.features)
+    return plain.map(lambda row: {"image": misled(row["image_id"])}, features=plain.features)
 
 
-def _marker_in(picture: np.ndarray) -> int:
-    """The marker's place: where burning it in again changes nothing."""
-    for place in range(len(MARKER_PLACES)):
-        again = picture.copy()
-        burn_marker(again, place)
-        if np.array_equal(again, picture):
-            return place
-    raise ValueError("the picture carries no marker")
-
-
-def _marker_mask(shape: tuple[int, ...], place: int) -> np.ndarray:
-    ground = np.full(shape, 7, np.uint8)
-    burn_marker(ground, place)
-    return ground != 7
+def misled(image_id: str) -> Image.Image:
+    """Return a phantom with its marker where a shortcut would have it for another answer."""
+    phantom = ImageId.read(image_id)
+    question = question_of(phantom)
+    return Image.fromarray(draw(phantom, marker=(question.place + 1) % question.n_places)[0])

@@ -14,7 +14,8 @@ import pandas as pd
 import medr1kit as mk
 from benchmarks.worlds.cells import cells
 from benchmarks.worlds.run import RUNS
-from medr1kit.data.phantoms import needs_twins
+from medr1kit.data.phantoms import question_of
+from medr1kit.data.phantoms.truth import ImageId
 from medr1kit.data.phantoms.twins import TWINS
 from medr1kit.results.rationales import rationale_truth
 from medr1kit.results.stats import pooled_difference
@@ -33,6 +34,10 @@ def write_tables(folder: Path = RECORDED) -> None:
     tables = {"base": base, "changes": changes, "links": links, "twins": twins, "rationales": rationales}
     for name, make in (tables | {"facts": facts}).items():
         make(preds).round(4).to_csv(folder / f"{name}.csv", index=False)
+    looked = looked_into()
+    for name, make in {"thoughts": thoughts, "samples": samples}.items():
+        make(looked).round(4).to_csv(folder / f"{name}.csv", index=False)
+    curves().round(4).to_csv(folder / "curves.csv", index=False)
     runs().to_csv(folder / "runs.csv", index=False)
 
 
@@ -166,10 +171,62 @@ def facts(preds: pd.DataFrame) -> pd.DataFrame:
 
 
 def _n_facts(row_id: str) -> int:
-    from medr1kit.data.phantoms import question_of
-    from medr1kit.data.phantoms.truth import ImageId
-
     return question_of(ImageId.read(row_id)).kind.n_facts
+
+
+def looked_into() -> pd.DataFrame:
+    """All answers of base and "machine" models to other thoughts, and their sampled ones."""
+    done = [cell for cell in cells() if (cell_folder(RUNS, cell) / "looked_into.parquet").exists()]
+    found = pd.concat([pd.read_parquet(cell_folder(RUNS, cell) / "looked_into.parquet") for cell in done])
+    return found.replace({"method": {"sft-answer": "sft"}}).assign(seed=found["seed"].fillna(0))
+
+
+def thoughts(looked: pd.DataFrame) -> pd.DataFrame:
+    """What another thought does, paired with the model's own and with true facts; Modality Recognition left out."""
+    rows = []
+    looked = looked[(looked["kind"] != "sampled") & (looked["task"] != RECOGNITION)]
+    for (method, scanner), some in looked.groupby(["method", "scanner"]):
+        by_kind = {kind: part.set_index(["id", "seed"]).sort_index() for kind, part in some.groupby("kind")}
+        for kind, part in by_kind.items():
+            against = by_kind["true" if kind == "another" else "own"]["correct"].astype(float)
+            right = part["correct"].astype(float)
+            ids, seeds = (part.index.get_level_values(name) for name in ("id", "seed"))
+            pooled = pooled_difference(against.to_numpy(), right.to_numpy(), ids, seeds)
+            row = {
+                "method": method,
+                "scanner": scanner,
+                "kind": kind,
+                "n": part["correct"].size,
+                "questions": ids.nunique(),
+            }
+            row |= {"accuracy": right.mean(), "against": "true" if kind == "another" else "own"} | pooled._asdict()
+            rows.append(row | {"followed": part["followed"].astype(float).mean()})
+    return pd.DataFrame(rows)
+
+
+def samples(looked: pd.DataFrame) -> pd.DataFrame:
+    """Sampled answers: the share that is right, and of questions the share with a right one among eight."""
+    sampled = looked[looked["kind"] == "sampled"].assign(correct=lambda frame: frame["correct"].astype(float))
+    keys = ["method", "format", "scanner", "train_modality", "seed", "id"]
+    questions = sampled.groupby(keys, dropna=False)["correct"].agg(["mean", "max", "size"]).reset_index()
+    questions["mixed"] = questions["mean"].between(0, 1, inclusive="neither")
+    found = questions.groupby(keys[:3]).agg(
+        answers=("size", "sum"), pass_at_1=("mean", "mean"), pass_at_8=("max", "mean"), mixed_groups=("mixed", "mean")
+    )
+    return found.reset_index()
+
+
+def curves() -> pd.DataFrame:
+    """GRPO's rewards by step, means of ten steps, over modalities and seeds."""
+    rows = []
+    for cell in cells():
+        if cell.method == "grpo" and state_of(RUNS, cell).state == "done":
+            metrics = pd.read_csv(cell_folder(RUNS, cell) / "metrics.csv")
+            step = (metrics["step"] - 1) // 10 * 10 + 5
+            reward = metrics["rewards/accuracy_reward/mean"].groupby(step).mean()
+            who = {"group": cell.definition["group"], "format": cell.format, "train_modality": cell.trained_on}
+            rows += [who | {"step": at, "accuracy_reward": value} for at, value in reward.items()]
+    return pd.DataFrame(rows).groupby(["group", "format", "train_modality", "step"], as_index=False).mean()
 
 
 def runs() -> pd.DataFrame:
@@ -182,8 +239,3 @@ def runs() -> pd.DataFrame:
             row |= {"method": cell.method, "seed": cell.seed, "train_cpu_seconds": record["cpu_seconds"]["train"]}
             rows.append(row | {"ask_cpu_seconds": record["cpu_seconds"]["predict"]})
     return pd.DataFrame(rows)
-
-
-def is_twin(ids: pd.Series) -> pd.Series:
-    """Say of each question whether it needs twins."""
-    return ids.map({row_id: needs_twins(row_id) for row_id in ids.unique()})

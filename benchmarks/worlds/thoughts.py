@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from datasets import Dataset
 
 from medr1kit.data.phantoms.truth import ImageId
-from medr1kit.formats import THINK_BEFORE
+from medr1kit.formats import FORMATS, THINK_BEFORE
 from medr1kit.models.load import base_of
 from medr1kit.models.predict import chat_prompt, evaluating
 from medr1kit.models.shared_prefix.answering import Answerer
@@ -69,6 +70,29 @@ def written_on(model: Any, processor: Any, dataset: Dataset, beginnings: Sequenc
             for i, (text, _) in zip(batch, said):
                 texts[i] = beginnings[i] + text
     return texts
+
+
+def sampled(model: Any, processor: Any, dataset: Dataset, format: str, k: int = 8) -> pd.DataFrame:
+    """Return k answers to each question, sampled at temperature 1 as in training: a row an answer, kind "sampled"."""
+    format, rows = FORMATS[format], dataset.remove_columns("image").to_list()
+    settings = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "num_return_sequences": k}
+    found = []
+    torch.manual_seed(0)
+    with evaluating(model), torch.inference_mode():
+        for start in range(0, len(rows), 16):
+            part = rows[start : start + 16]
+            texts = [chat_prompt(processor, format, row["problem"]) for row in part]
+            pictures = dataset[start : start + 16]["image"]
+            inputs = processor(text=texts, images=pictures, padding=True, return_tensors="pt")
+            written = model.generate(**inputs, max_new_tokens=LIMIT, **settings)[:, inputs["input_ids"].shape[1] :]
+            said = processor.batch_decode(written, skip_special_tokens=True)
+            for i, text in enumerate(said):
+                question = part[i // k]
+                predicted = format.parse(text, question["options"]).answer
+                row = {name: question[name] for name in ("id", "modality", "task", "n_facts")}
+                row |= {"kind": "sampled", "text": text, "predicted": predicted}
+                found.append(row | {"correct": predicted == question["answer"], "followed": None})
+    return pd.DataFrame(found)
 
 
 def _beginning(kind: str, questions: list[dict], i: int) -> tuple[str, str | None]:

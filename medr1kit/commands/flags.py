@@ -41,8 +41,8 @@ class DataFlags:
 class LoraFlags:
     """What :func:`medr1kit.models.load.lora` takes beside rank, alpha and dropout, which have flags of TRL's."""
 
-    lora_merger: bool = field(default=False, metadata={"help": "also adapt the vision merger"})
-    lora_tower: bool = field(default=False, metadata={"help": "also adapt the blocks of the vision tower"})
+    lora_merger: bool = field(default=False, metadata={"help": "also adapt the vision merger (default: by preset)"})
+    lora_tower: bool = field(default=False, metadata={"help": "also adapt the tower's blocks (default: by preset)"})
 
 
 @dataclass

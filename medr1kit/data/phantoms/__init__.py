@@ -115,12 +115,14 @@ def pixels(image_id: ImageId, size: int = 112) -> np.ndarray:
     return draw(image_id, size)[0]
 
 
-def draw(image_id: ImageId, size: int = 112) -> tuple[np.ndarray, np.ndarray]:
+def draw(image_id: ImageId, size: int = 112, marker: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Draw a phantom and the place of its lesion.
 
     Args:
         image_id: the image, with its scanner and other axes.
         size: side in pixels, at least 28.
+        marker: where the marker is burnt in, see :data:`medr1kit.data.phantoms.scanner.MARKER_PLACES`; None: where
+            the image has it.
 
     Returns:
         The picture (size, size, 3), uint8, and the lesion's mask (size, size), bool, satellites included.
@@ -129,7 +131,7 @@ def draw(image_id: ImageId, size: int = 112) -> tuple[np.ndarray, np.ndarray]:
     canvas = paint(truth_of(image_id), image_id.stream(1), size, image_id.own_difficulty())
     canvas.pixels = scan(canvas.pixels, scanner, image_id.stream(4))
     picture = canvas.to_uint8()
-    burn_marker(picture, _marker_place(image_id))
+    burn_marker(picture, _marker_place(image_id) if marker is None else marker)
     return picture, scan_mask(canvas.mask, scanner)
 
 
