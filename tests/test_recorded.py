@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 import medr1kit
+from benchmarks.worlds.cells import cells
 from medr1kit.results.compare import transfer_table
 from medr1kit.results.kept import recorded
 from medr1kit.results.stats import pooled_difference
@@ -15,76 +16,72 @@ from medr1kit.results.tables import PREDICTIONS, check_predictions
 from medr1kit.vqa import MODALITIES, DataError
 
 RECORDED = Path(medr1kit.__file__).parent / "results" / "recorded"
-FILES = sorted(RECORDED.glob("*.csv"))
 
 
-def table(name):
-    return pd.read_csv(RECORDED / f"{name}.csv")
+def listed(folder):
+    """The files of a folder that the README's tables have a line for."""
+    lines = (RECORDED / "README.md").read_text().splitlines()
+    names = [Path(line.split("`")[1]) for line in lines if line.startswith("| `")]
+    return sorted(path.name for path in names if path.parent == Path(folder))
 
 
 def test_the_readme_lists_exactly_the_tables_that_are_there():
-    listed = [
-        line.split("`")[1] for line in (RECORDED / "README.md").read_text().splitlines() if line.startswith("| `")
-    ]
-    assert sorted(listed) == [path.name for path in FILES]
+    assert listed(".") == [path.name for path in sorted(RECORDED.glob("*.csv"))]
 
 
-@pytest.mark.parametrize("name", ["gains", "runs"])
-def test_every_training_has_three_seeds(name):
-    frame = table(name)
-    cells = frame.groupby(["train_modality", "format", "method"])
-    assert len(cells) == 3 * 3 * 2
-    if name == "gains":
-        assert (frame["seeds"] >= 3).all() and (frame.loc[frame["tested"] == "in domain", "n"] >= 200).all()
-    else:
-        assert (cells["seed"].nunique() >= 3).all()
+# --- the two worlds ---------------------------------------------------------------------------------------------------
+
+needs_worlds = pytest.mark.skipif(not (RECORDED / "worlds").is_dir(), reason="both worlds are still being recorded")
 
 
-def test_a_gain_is_what_stands_before_and_after_and_splits_into_its_two_parts():
-    frame = table("gains")
+@needs_worlds
+def test_the_readme_lists_exactly_the_tables_of_both_worlds():
+    assert listed("worlds") == [path.name for path in sorted((RECORDED / "worlds").glob("*.csv"))]
+
+
+@needs_worlds
+def test_every_training_of_both_worlds_is_there():
+    runs = recorded("worlds/runs")[["group", "train_modality", "format", "method", "seed"]]
+    trained = [cell for cell in cells() if cell.method != "base"]
+    wanted = {(c.definition["group"], c.trained_on, c.format, c.method, c.seed) for c in trained}
+    assert len(runs) == len(trained) and set(runs.itertuples(index=False, name=None)) == wanted
+
+
+@needs_worlds
+def test_a_change_is_what_stands_before_and_after():
+    frame = recorded("worlds/changes")
     change = frame["accuracy_after"] - frame["accuracy_before"]
     assert (frame["difference"] - change).abs().max() < 2e-4
-    assert (frame["difference"] - frame["repaired_format"] - frame["changed_answer"]).abs().max() < 2e-4
     assert (frame["low"] <= frame["difference"]).all() and (frame["difference"] <= frame["high"]).all()
+    frame = recorded("worlds/links")
+    assert (frame["difference"] - (frame["gap_after"] - frame["gap_before"])).abs().max() < 2e-4
 
 
+@needs_worlds
 def test_the_model_card_says_what_the_table_of_the_base_says():
-    """The card was measured on the validation split, the table on the test split: they agree within three errors."""
+    """Both are 800 questions, the card's of the validation split: they agree within three errors."""
     card = (Path(medr1kit.__file__).parent / "models" / "tiny" / "checkpoint" / "README.md").read_text()
-    base = table("base").query("task == 'all'").set_index("format")["accuracy"]
+    base = recorded("worlds/base").query("asked == 'A away' and task == 'all'").set_index("format")["accuracy"]
     for name, accuracy in base.items():
         row = next(line for line in card.splitlines() if line.startswith(f"| {name} |"))
-        assert abs(float(row.split("|")[2]) - accuracy) < 3 * (0.25 / 800 + 0.25 / 1600) ** 0.5
-
-
-def test_the_readme_s_means_are_those_of_the_table():
-    readme, gains = (RECORDED / "README.md").read_text(), table("gains")
-    for name in gains["format"].unique():
-        row = next(line for line in readme.splitlines() if line.startswith(f"| {name} |"))
-        printed = [float(cell) for cell in row.split("|")[2:8]]
-        wanted = []
-        for place in ("in domain", "elsewhere"):
-            some = gains[(gains["format"] == name) & (gains["tested"] == place)]
-            means = some.groupby("method")[["accuracy_before", "accuracy_after"]].mean()
-            wanted += [means.loc["sft", "accuracy_before"], *means.loc[["sft", "grpo"], "accuracy_after"]]
-        assert printed == pytest.approx(wanted, abs=0.0006)
+        assert abs(float(row.split("|")[2]) - accuracy) < 3 * (2 * 0.25 / 800) ** 0.5
 
 
 # --- mk.recorded ------------------------------------------------------------------------------------------------------
 
 
 def test_the_list_names_every_table_with_its_size():
-    listed = recorded().set_index("name")
+    names = recorded().set_index("name")
     files = [path for path in RECORDED.rglob("*.*") if path.suffix in (".csv", ".parquet")]
-    assert sorted(listed.index) == sorted(path.relative_to(RECORDED).with_suffix("").as_posix() for path in files)
-    for name in ("gains", "quick/predictions"):
-        assert listed.loc[name, "rows"] == len(recorded(name))
-        assert listed.loc[name, "columns"] == ", ".join(recorded(name))
+    assert sorted(names.index) == sorted(path.relative_to(RECORDED).with_suffix("").as_posix() for path in files)
+    for name in ("binding", "quick/predictions"):
+        assert names.loc[name, "rows"] == len(recorded(name))
+        assert names.loc[name, "columns"] == ", ".join(recorded(name))
 
 
 def test_an_unknown_name_is_answered_with_the_names():
     with pytest.raises(
-        DataError, match=r"table 'quick/prediction'; did you mean 'quick/predictions'\?.*there are.*gains"
+        DataError, match=r"table 'quick/prediction'; did you mean 'quick/predictions'\?.*there are.*binding"
     ):
         recorded("quick/prediction")
 

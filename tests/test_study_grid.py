@@ -6,7 +6,6 @@ from study_fakes import STUDY, write_study
 
 from medr1kit.data.load import load_vqa
 from medr1kit.data.sources import own_arguments
-from medr1kit.results.kept import recorded
 from medr1kit.study.grid import _DATA, _SOURCE, check_settings, read_study, select
 from medr1kit.vqa import MODALITIES, TASKS, DataError
 
@@ -70,14 +69,6 @@ def test_the_smoke_study_has_every_method():
     cells = read_study(STUDIES / "smoke.yaml").cells
     assert {cell.method for cell in cells} == {"base", "sft", "sft-answer", "grpo"}
     assert all(cell.definition["settings"] == {"max_steps": 2} for cell in cells if cell.train_by)
-
-
-def test_the_study_behind_the_recorded_results_has_the_cells_of_their_table_of_runs():
-    trained = [cell for cell in read_study(STUDIES / "tiny.yaml").cells if cell.train_by]
-    labels = {"sft": "sft", "sft-answer": "sft", "grpo": "grpo"}
-    cells = {(cell.trained_on, cell.format, labels[cell.method], cell.seed) for cell in trained}
-    runs = recorded("runs")[["train_modality", "format", "method", "seed"]]
-    assert len(trained) == len(runs) and cells == set(runs.itertuples(index=False, name=None))
 
 
 # --- fingerprints -----------------------------------------------------------------------------------------------------

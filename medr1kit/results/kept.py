@@ -7,11 +7,13 @@ there are no answers behind them. None of these numbers came with an interval or
 
 Each file in ``recorded/`` was written by a command that its README names, and a test holds the prose to the tables::
 
-    gains, base, rationales, …    the built-in model, three modalities; recorded/README.md
-    quick/…                       the quick study, studies/quick.yaml, eight modalities, five tasks; provenance.json
+    worlds/…                the built-in model in its two worlds, benchmarks/worlds; recorded/README.md
+    quick/…                 the quick study, studies/quick.yaml, eight modalities, five tasks; provenance.json
+    binding, blind_floor    right letters beside wrong pictures, and without any
 
-They are about the built-in 1.9 M model on phantoms, and show what the machinery does; what a real model does on real
-images is for ``medr1kit study run`` to say.
+They are about built-in models of 1.9 M weights on phantoms, and show what the machinery does; what a real model does on
+real images is for ``medr1kit study run`` to say. ``quick/`` and ``binding`` are of the former built-in model, that of
+0.1.0, which was taught two bad habits.
 """
 
 from __future__ import annotations
@@ -68,7 +70,7 @@ def recorded(name: str | None = None) -> pd.DataFrame:
     """Return a table of recorded runs, or the list of tables.
 
     Args:
-        name: one of the names in the list, such as "gains" or "quick/predictions"; None for the list itself.
+        name: one of the names in the list, such as "blind_floor" or "quick/predictions"; None for the list itself.
 
     Returns:
         The list: ``name``, ``rows`` and ``columns``. A table: as it was written. Shares are in 0..1; ``seed`` is a
@@ -77,9 +79,9 @@ def recorded(name: str | None = None) -> pd.DataFrame:
     Raises:
         DataError: if there is no such table; it names those there are.
 
-    >>> gains = recorded("gains")
-    >>> sorted(gains["method"].unique())
-    ['grpo', 'sft']
+    >>> floor = recorded("blind_floor")
+    >>> floor["shortcut"].tolist()
+    [0.0, 0.5, 1.0]
     """
     files = _files("recorded")
     if name is None:

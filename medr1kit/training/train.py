@@ -4,8 +4,8 @@ Both functions take the same arguments, use the same prompts and leave the same 
 comparison differs in the method alone. What they add to TRL is small: the prompt comes from the response format, the
 rewards from :mod:`medr1kit.rewards`, every sampled completion is written to disk, and a preset supplies arguments that
 work. A preset is a plain dict; print it, and override any of it by keyword: "tiny" is for the built-in model on a CPU,
-tuned on phantoms' validation split (four settings a method, `medr1kit/results/recorded/tuning.csv`, all of them with a
-frozen tower); "gpu" is a first setting for one GPU of 24 to 80 GB and a 2B or 3B model, not tuned and not run yet.
+tuned on phantoms' validation split (four settings a method, `benchmarks/worlds/tuning.py`); "gpu" is a first
+setting for one GPU of 24 to 80 GB and a 2B or 3B model, not tuned and not run yet.
 
 The model is trained *in place*: afterwards it answers as trained, and a second call goes on from there. To start anew,
 load it anew.
