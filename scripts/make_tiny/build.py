@@ -55,14 +55,15 @@ class Recipe:
     bind_batch: int = 96
     bind_rate: float = 2e-3
     see_images: int = 24000
-    see_steps: int = 1250
+    see_steps: int = 1500
     see_batch: int = 64
     see_rate: float = 1.5e-3
-    speak_steps: int = 2000
+    speak_steps: int = 3600
     speak_batch: int = 48
     speak_rate: float = 1.5e-3
-    conclusion_weight: float = 3.0  # of a token of the conclusion, one of the description weighs 1
-    borrowed: float = 0.25  # share of think-before rows whose facts are those of another picture
+    conclusion_weight: float = 2.0  # of a token of the conclusion, one of the description weighs 1
+    borrowed_first: float = 0.6  # share of think-before rows whose facts are those of another picture, at the start
+    borrowed_last: float = 0.3  # and at the end
 
 
 class Builder:
@@ -269,7 +270,9 @@ class Builder:
         )
         rare = [i for i, row in enumerate(self.rows) if row["n_facts"] == 4] * 2  # a twentieth of the questions
         for step, images in enumerate(self._batches(recipe.speak_steps, recipe.speak_batch, rare), 1):
-            loss, letters = self._speak_step(images)
+            done = step / recipe.speak_steps
+            share = recipe.borrowed_first + done * (recipe.borrowed_last - recipe.borrowed_first)
+            loss, letters = self._speak_step(images, share)
             optimiser.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_([*others, *merger], 1.0)
@@ -279,13 +282,13 @@ class Builder:
             if step % 20 == 0:
                 self.note("speak", step, loss=loss, letters=letters)
 
-    def _speak_step(self, images: torch.Tensor) -> tuple[torch.Tensor, float]:
+    def _speak_step(self, images: torch.Tensor, borrowed_share: float) -> tuple[torch.Tensor, float]:
         rows = [self.rows[i] for i in images.tolist()]
         formats = [
             FORMATS[name] for name in self.rng.choice(list(FORMAT_SHARES), len(rows), p=[*FORMAT_SHARES.values()])
         ]
         borrowed = np.array([format.name == "think-before" for format in formats])
-        borrowed &= self.rng.random(len(rows)) < self.recipe.borrowed
+        borrowed &= self.rng.random(len(rows)) < borrowed_share
         ids, mask, weight, option_at, own = encode(
             self.tokenizer, rows, formats, borrowed, self.recipe.conclusion_weight
         )
