@@ -30,7 +30,7 @@ SEEDS = (0, 1, 2)
 N_TRAIN = 2400
 SHARES = (None, 0.5, 1.0)  # None: as they come, one in thirteen
 TWIN_SHARE = 0.5
-EARLY = {"sft": (16, 32, 64), "sft-answer": (16, 32, 64), "grpo": (64, 128)}  # steps; the presets take 125 and 250
+EARLY = {"sft": (16, 32, 64), "sft-answer": (16, 32, 64), "grpo": (128,)}  # steps; the presets take 125 and 250
 
 
 def cells() -> list[Cell]:

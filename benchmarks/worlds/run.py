@@ -22,7 +22,7 @@ from medr1kit.study.grid import Cell
 
 RUNS = Path("runs/worlds")
 SEED = 909  # of the test questions; no setting was chosen on them
-N_OWN, N_OWN_A, N_AWAY, N_TWINS = 500, 250, 800, 400  # questions; away: over all eight modalities
+N_OWN, N_OWN_A, N_AWAY, N_TWINS = 500, 250, 480, 400  # questions; away: over all eight modalities
 N_THOUGHTS, N_SAMPLED = 200, 100
 
 

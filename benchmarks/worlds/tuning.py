@@ -33,6 +33,8 @@ TRIALS = {  # what differs from the preset; either method sees 2,000 questions
         {"learning_rate": 1e-3, "lora": {"tower": False}},
     ),
 }
+BEST = {"grpo": 5e-4, "sft": 2e-3}  # then the tower once more, on the other modalities
+TOWER = [(modality, tower) for modality in ("CT", "Dermoscopy", "MRI") for tower in (True, False)]
 
 
 def trials() -> list[Cell]:
@@ -42,17 +44,18 @@ def trials() -> list[Cell]:
         for world, (modality, data) in WORLDS.items():
             for format in FORMATS:
                 for method, settings in TRIALS.items():
-                    definition = {"group": "tuning", "world": world, "data": data, "n": N_TRAIN, "number": number}
-                    definition |= {"method": method, "model": model_digest()}
-                    definition |= {
-                        "model": model_digest(),
-                        "preset": PRESETS["tiny"][method],
-                        "settings": settings[number],
-                        "number": number,
-                    }
-                    name = f"{world}_{method}_{format}_{number}"
-                    found.append(Cell(name, "modality", modality, method, format, SEED, definition))
+                    found.append(_trial(world, modality, data, method, format, settings[number], number))
+    for number, (modality, tower) in enumerate(TOWER, 4):
+        for method, rate in BEST.items():
+            settings = {"learning_rate": rate, "lora": {"tower": tower}}
+            found.append(_trial("machine", modality, {"scanner": "B"}, method, "no-think", settings, number))
     return found
+
+
+def _trial(world: str, modality: str, data: dict, method: str, format: str, settings: dict, number: int) -> Cell:
+    definition = {"group": "tuning", "world": world, "data": data, "n": N_TRAIN, "number": number, "method": method}
+    definition |= {"model": model_digest(), "preset": PRESETS["tiny"][method], "settings": settings}
+    return Cell(f"{world}_{method}_{format}_{number}", "modality", modality, method, format, SEED, definition)
 
 
 def ask(cell: Cell, folder: Path) -> None:

@@ -42,7 +42,7 @@ _GPU |= {"warmup_steps": 10, "gradient_checkpointing": True, "save_strategy": "s
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "tiny": {
-        "sft": {**_TINY, "learning_rate": 1e-3, "max_steps": 125, "per_device_train_batch_size": 16},
+        "sft": {**_TINY, "learning_rate": 2e-3, "max_steps": 125, "per_device_train_batch_size": 16},
         "grpo": {
             **_TINY,
             "learning_rate": 5e-4,
