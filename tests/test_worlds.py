@@ -1,10 +1,11 @@
 """The benchmark of the two worlds: its cells, its controls on pictures, and what it puts into a model's mouth."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import medr1kit as mk
-from benchmarks.worlds import run, thoughts
+from benchmarks.worlds import run, tables, thoughts
 from benchmarks.worlds.cells import HOME, SEEDS, cells
 from medr1kit.data.phantoms import draw, needs_twins, question_of
 from medr1kit.data.phantoms.truth import ImageId
@@ -57,6 +58,19 @@ def test_a_misled_picture_differs_from_the_plain_one_in_its_marker_alone():
         assert np.array_equal(after, draw(image_id, marker=other)[0])
         changed = (before != after).any(2).sum()
         assert 0 < changed < 200 if places != [other] else changed == 0  # two squares of 8 x 8 of 12,544 pixels
+
+
+def test_telling_twins_apart_is_counted_among_answers_that_are_right_up_to_the_twin():
+    cross = ["left cyst", "left mass", "upper cyst", "upper mass"]
+    single = ["infarct", "mass", "cyst", "edema"]
+    said = [(cross, "A", "A"), (cross, "A", "B"), (cross, "A", "D"), (single, "C", "C"), (single, "C", "A")]
+    rows = pd.DataFrame(said, columns=["options", "answer", "predicted"]).assign(modality="MRI", images="right")
+    rows = rows.assign(id=[f"q{i}" for i in range(len(rows))], correct=rows["answer"] == rows["predicted"])
+    rows = rows.assign(group="twins-1", format="no-think", method="grpo", train_modality="MRI", seed=0, asked="twins")
+    rows = rows.assign(lenient_predicted=rows["predicted"], well_formed=True, n_tokens=4, task="Disease Diagnosis")
+    (found,) = tables.twins(rows).itertuples()
+    assert (found.place, found.n, found.accuracy, found.up_to_twin) == ("own", 5, 0.4, 0.6)
+    assert found.right_of_these == pytest.approx(2 / 3) and found.low_of_these < 2 / 3 < found.high_of_these
 
 
 def test_what_is_put_into_the_mouth_is_read_back_as_it_was_meant(questions):

@@ -20,7 +20,7 @@ from medr1kit.data.phantoms import question_of
 from medr1kit.data.phantoms.truth import ImageId
 from medr1kit.data.phantoms.twins import TWINS
 from medr1kit.results.rationales import rationale_truth
-from medr1kit.results.stats import pooled_difference
+from medr1kit.results.stats import cluster_interval, pooled_difference
 from medr1kit.study.folder import cell_folder, read_record, state_of
 from medr1kit.vqa import TASKS, option_texts
 
@@ -154,22 +154,32 @@ def _change(before: pd.DataFrame, after: pd.DataFrame) -> dict:
 
 
 def twins(preds: pd.DataFrame) -> pd.DataFrame:
-    """The questions about twins: right answers, and the share of right ones among those that name either twin."""
+    """The questions about twins: right answers, those right up to the twin, and how many of these name the right one.
+
+    The last is .5 for a coin. Accuracy also rises where a model has noticed that the answer is one of the two.
+    """
     rows = preds[preds["asked"] == "twins"]
-    chosen = option_texts(rows["options"], rows["predicted"])
-    named = [text is not None and bool({*TWINS[m]} & {*text.split()}) for text, m in zip(chosen, rows["modality"])]
-    rows = rows.assign(named=named, seed=rows["seed"].fillna(-1))
+    rows = rows.assign(near=_up_to_twin(rows), seed=rows["seed"].fillna(-1))
     rows["place"] = (rows["modality"] == rows["train_modality"]).map({True: "own", False: "away"})
     rows.loc[rows["method"] == "base", "place"] = "own"
     found = []
     keys = ["group", "format", "method", "train_modality", "place", "modality", "images"]
     for names, part in rows.groupby(keys, dropna=False):
-        either = part[part["named"]]
+        near = part[part["near"]]
         low, high = mk.score(part, cluster="id")[["low", "high"]].iloc[0]
         row = {"seeds": part["seed"].nunique(), "n": part["id"].nunique(), "accuracy": part["correct"].mean()}
-        row |= {"low": low, "high": high, "names_a_twin": part["named"].mean()}
-        found.append(dict(zip(keys, names)) | row | {"right_of_these": either["correct"].mean()})
+        row |= {"low": low, "high": high, "up_to_twin": part["near"].mean(), "right_of_these": near["correct"].mean()}
+        ends = cluster_interval(near["correct"], near["id"]) if len(near) else (np.nan, np.nan)
+        found.append(dict(zip(keys, names)) | row | dict(zip(("low_of_these", "high_of_these"), ends)))
     return pd.DataFrame(found)
+
+
+def _up_to_twin(rows: pd.DataFrame) -> list[bool]:
+    """Whether each answer is the gold option, or would be with the twins exchanged."""
+    gold, said = (option_texts(rows["options"], rows[who]) for who in ("answer", "predicted"))
+    others = [dict(zip(TWINS[modality], TWINS[modality][::-1])) for modality in rows["modality"]]
+    swapped = [" ".join(other.get(word, word) for word in text.split()) for text, other in zip(gold, others)]
+    return [text in pair for text, *pair in zip(said, gold, swapped)]
 
 
 def rationales(preds: pd.DataFrame) -> pd.DataFrame:
