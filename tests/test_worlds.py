@@ -21,9 +21,15 @@ def test_every_cell_has_a_name_of_its_own_and_every_training_its_seeds():
     names = [cell.name for cell in cells()]
     assert len(set(names)) == len(names)
     trained = [cell for cell in cells() if cell.method != "base"]
-    for group in {cell.definition["group"] for cell in trained if not cell.name.startswith("early")}:
-        assert {cell.seed for cell in trained if cell.definition["group"] == group} == set(SEEDS)
-    assert {cell.trained_on for cell in trained if cell.definition["group"] == "machine"} == set(HOME)
+    for group in ("machine", "same", "permuted", "twins-natural", "twins-0.5", "twins-1", "twins-permuted"):
+        grpo = [cell for cell in trained if cell.definition["group"] == group and cell.method == "grpo"]
+        assert {cell.seed for cell in grpo if cell.format == "no-think"} == set(SEEDS)
+    machine = [cell for cell in trained if cell.definition["group"] == "machine"]
+    assert all(len({cell.seed for cell in machine if (cell.format, cell.method) == how}) == 3 for how in ways(machine))
+
+
+def ways(cells):
+    return {(cell.format, cell.method) for cell in cells}
 
 
 def test_training_questions_are_those_of_the_cell_and_wrong_pictures_are_another_questions(monkeypatch):

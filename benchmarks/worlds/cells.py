@@ -28,24 +28,25 @@ HOME = ("CT", "OCT", "Dermoscopy", "MRI")
 TAUGHT = ("CT", "MRI", "Dermoscopy")  # whose twins are trained on; those of ultrasound are only asked about
 SEEDS = (0, 1, 2)
 N_TRAIN = 2400
-SHARES = (None, 0.5, 1.0)  # None: as they come, one in thirteen
-TWIN_SHARE = 0.5
+TWIN_SHARE = 0.5  # beside None, as they come (one in thirteen), and 1
 EARLY = {"sft": (16, 32, 64), "sft-answer": (16, 32, 64), "grpo": (128,)}  # steps; the presets take 125 and 250
 
 
 def cells() -> list[Cell]:
-    """Return every cell, the base first; what is needed most comes first within a seed."""
+    """Return every cell, the base first; a question at the margin has one seed."""
     found = [_cell("base", None, "base", name, None) for name in FORMATS]
     for seed in SEEDS:
         found += _grid("machine", HOME, FORMATS, seed, scanner="B")
-        for share in SHARES:
-            found += _grid(twins_group(share), TAUGHT, ["no-think"], seed, twins=share)
+        found += _grid(twins_group(TWIN_SHARE), TAUGHT, ["no-think"], seed, twins=TWIN_SHARE)
+        only = None if seed == 0 else "grpo"  # what the dial, the controls and the side questions do by SFT: one seed
+        for share in (None, 1.0):
+            found += _grid(twins_group(share), TAUGHT, ["no-think"], seed, only=only, twins=share)
+        found += _grid("same", HOME, ["no-think"], seed, only=only)
         found += _grid("permuted", HOME, ["no-think"], seed, only="grpo", scanner="B")
         found += _grid("twins-permuted", TAUGHT, ["no-think"], seed, only="grpo", twins=TWIN_SHARE)
-        found += _grid("same", HOME, ["no-think"], seed)
-        found += _grid(twins_group(TWIN_SHARE), TAUGHT, ["think-before"], seed, twins=TWIN_SHARE)
-        found += _grid("shortcut", ["OCT"], ["no-think", "think-before"], seed, scanner="B", shortcut=0.8)
-        found += _grid("frozen", HOME, ["no-think"], seed, only="grpo", scanner="B")
+    found += _grid(twins_group(TWIN_SHARE), TAUGHT, ["think-before"], 0, twins=TWIN_SHARE)
+    found += _grid("shortcut", ["OCT"], ["no-think", "think-before"], 0, scanner="B", shortcut=0.8)
+    found += _grid("frozen", HOME, ["no-think"], 0, only="grpo", scanner="B")
     for modality in HOME[:2]:
         for format in ("no-think", "think-before"):
             for label, steps in EARLY.items():
