@@ -38,21 +38,31 @@ def cells() -> list[Cell]:
     for seed in SEEDS:
         found += _grid("machine", HOME, FORMATS, seed, scanner="B")
         found += _grid(twins_group(TWIN_SHARE), TAUGHT, ["no-think"], seed, twins=TWIN_SHARE)
-        only = None if seed == 0 else "grpo"  # what the dial, the controls and the side questions do by SFT: one seed
-        for share in (None, 1.0):
-            found += _grid(twins_group(share), TAUGHT, ["no-think"], seed, only=only, twins=share)
-        found += _grid("same", HOME, ["no-think"], seed, only=only)
-        found += _grid("permuted", HOME, ["no-think"], seed, only="grpo", scanner="B")
-        found += _grid("twins-permuted", TAUGHT, ["no-think"], seed, only="grpo", twins=TWIN_SHARE)
-    found += _grid(twins_group(TWIN_SHARE), TAUGHT, ["think-before"], 0, twins=TWIN_SHARE)
-    found += _grid("shortcut", ["OCT"], ["no-think", "think-before"], 0, scanner="B", shortcut=0.8)
-    found += _grid("frozen", HOME, ["no-think"], 0, only="grpo", scanner="B")
+        if seed == 0:
+            found += [*_controls(0)] + [*_margin()]
+    return found + [cell for seed in SEEDS[1:] for cell in _controls(seed)]
+
+
+def _controls(seed: int) -> Iterator[Cell]:
+    """The dial and the controls; what SFT does there has one seed."""
+    only = None if seed == 0 else "grpo"
+    for share in (None, 1.0):
+        yield from _grid(twins_group(share), TAUGHT, ["no-think"], seed, only=only, twins=share)
+    yield from _grid("same", HOME, ["no-think"], seed, only=only)
+    yield from _grid("permuted", HOME, ["no-think"], seed, only="grpo", scanner="B")
+    yield from _grid("twins-permuted", TAUGHT, ["no-think"], seed, only="grpo", twins=TWIN_SHARE)
+
+
+def _margin() -> Iterator[Cell]:
+    """Questions at the margin, one seed each."""
+    yield from _grid(twins_group(TWIN_SHARE), TAUGHT, ["think-before"], 0, twins=TWIN_SHARE)
+    yield from _grid("shortcut", ["OCT"], ["no-think", "think-before"], 0, scanner="B", shortcut=0.8)
+    yield from _grid("frozen", HOME, ["no-think"], 0, only="grpo", scanner="B")
     for modality in HOME[:2]:
         for format in ("no-think", "think-before"):
             for label, steps in EARLY.items():
                 if format in METHODS[label][1]:
-                    found += [_cell(f"early-{n}", modality, label, format, 0, scanner="B") for n in steps]
-    return found
+                    yield from (_cell(f"early-{n}", modality, label, format, 0, scanner="B") for n in steps)
 
 
 def twins_group(share: float | None) -> str:
