@@ -39,7 +39,7 @@ def cells() -> list[Cell]:
         found += _grid("machine", HOME, FORMATS, seed, scanner="B")
         found += _grid(twins_group(TWIN_SHARE), TAUGHT, ["no-think"], seed, twins=TWIN_SHARE)
         if seed == 0:
-            found += [*_controls(0)] + [*_margin()]
+            found += [*_controls(0), *_margin()]
     return found + [cell for seed in SEEDS[1:] for cell in _controls(seed)]
 
 
