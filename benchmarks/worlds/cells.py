@@ -4,7 +4,6 @@ Group      What it trains on                                  What it is for
 machine    one modality on scanner B                          recovery under another machine
 same       one modality on scanner A                          control: nothing is missing there
 permuted   scanner B, each question beside a wrong picture    control: what the format and the letters alone teach
-frozen     as machine, the vision tower frozen                what the tower's adapter is worth
 early      as machine, fewer steps                            curves; SFT at GRPO's home accuracy
 shortcut   as machine, answers given away in 80 %             do they lean on it?
 twins-SHARE  one modality on scanner A, SHARE of the          something new, over the dial
@@ -29,40 +28,33 @@ TAUGHT = ("CT", "MRI", "Dermoscopy")  # whose twins are trained on; those of ult
 SEEDS = (0, 1, 2)
 N_TRAIN = 2400
 TWIN_SHARE = 0.5  # beside None, as they come (one in thirteen), and 1
-EARLY = {"sft": (16, 32, 64), "sft-answer": (16, 32, 64), "grpo": (128,)}  # steps; the presets take 125 and 250
+EARLY = (16, 32, 64)  # steps of SFT; the preset takes 125
 
 
 def cells() -> list[Cell]:
-    """Return every cell, the base first; a question at the margin has one seed."""
+    """Return every cell, the base first, in the order of need."""
     found = [_cell("base", None, "base", name, None) for name in FORMATS]
-    for seed in SEEDS:
-        found += _grid("machine", HOME, FORMATS, seed, scanner="B")
-        found += _grid(twins_group(TWIN_SHARE), TAUGHT, ["no-think"], seed, twins=TWIN_SHARE)
-        if seed == 0:
-            found += [*_controls(0), *_margin()]
-    return found + [cell for seed in SEEDS[1:] for cell in _controls(seed)]
+    for formats in (FORMATS, ("no-think", "think-before"), ("think-after",)):
+        for seed in SEEDS[:1] if formats == FORMATS else SEEDS[1:]:
+            found += _grid("machine", HOME, formats, seed, scanner="B")
+            if "no-think" in formats:
+                found += _grid(twins_group(TWIN_SHARE), TAUGHT, ["no-think"], seed, twins=TWIN_SHARE)
+            found += _one_seed() if seed == 0 else ()
+    return found
 
 
-def _controls(seed: int) -> Iterator[Cell]:
-    """The dial and the controls; what SFT does there has one seed."""
-    only = None if seed == 0 else "grpo"
+def _one_seed() -> Iterator[Cell]:
+    """The dial, the controls, and questions at the margin."""
     for share in (None, 1.0):
-        yield from _grid(twins_group(share), TAUGHT, ["no-think"], seed, only=only, twins=share)
-    yield from _grid("same", HOME, ["no-think"], seed, only=only)
-    yield from _grid("permuted", HOME, ["no-think"], seed, only="grpo", scanner="B")
-    yield from _grid("twins-permuted", TAUGHT, ["no-think"], seed, only="grpo", twins=TWIN_SHARE)
-
-
-def _margin() -> Iterator[Cell]:
-    """Questions at the margin, one seed each."""
+        yield from _grid(twins_group(share), TAUGHT, ["no-think"], 0, twins=share)
+    yield from _grid("same", HOME, ["no-think"], 0)
+    yield from _grid("permuted", HOME, ["no-think"], 0, only="grpo", scanner="B")
+    yield from _grid("twins-permuted", TAUGHT, ["no-think"], 0, only="grpo", twins=TWIN_SHARE)
     yield from _grid(twins_group(TWIN_SHARE), TAUGHT, ["think-before"], 0, twins=TWIN_SHARE)
     yield from _grid("shortcut", ["OCT"], ["no-think", "think-before"], 0, scanner="B", shortcut=0.8)
-    yield from _grid("frozen", HOME, ["no-think"], 0, only="grpo", scanner="B")
     for modality in HOME[:2]:
-        for format in ("no-think", "think-before"):
-            for label, steps in EARLY.items():
-                if format in METHODS[label][1]:
-                    yield from (_cell(f"early-{n}", modality, label, format, 0, scanner="B") for n in steps)
+        for format, label in (("no-think", "sft-answer"), ("think-before", "sft")):
+            yield from (_cell(f"early-{n}", modality, label, format, 0, scanner="B") for n in EARLY)
 
 
 def twins_group(share: float | None) -> str:
@@ -84,8 +76,7 @@ def _cell(group: str, modality: str | None, label: str, format: str, seed: int |
     definition["model"] = model_digest()
     if modality is not None:
         method = METHODS[label][0]
-        settings: dict[str, Any] = {"lora": {"tower": False}} if group == "frozen" else {}
-        settings |= {"max_steps": int(group.removeprefix("early-"))} if group.startswith("early") else {}
+        settings = {"max_steps": int(group.removeprefix("early-"))} if group.startswith("early") else {}
         definition |= {"preset": PRESETS["tiny"][method], "settings": settings, "method": method, "n": N_TRAIN}
     return Cell(name, modality and "modality", modality, label, format, seed, definition)
 
