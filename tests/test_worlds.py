@@ -30,7 +30,7 @@ def test_every_cell_has_a_name_of_its_own_and_every_training_its_seeds():
 
 
 def test_training_questions_are_those_of_the_cell_and_wrong_pictures_are_another_questions(monkeypatch):
-    chosen = {cell.definition["group"]: cell for cell in cells() if cell.trained_on == "MRI" and cell.seed == 1}
+    chosen = {cell.definition["group"]: cell for cell in cells() if cell.trained_on == "MRI" and cell.seed == 0}
     for cell in chosen.values():
         monkeypatch.setitem(cell.definition, "n", 20)
     twins, wrong = (run.training_questions(chosen[name]) for name in ("twins-0.5", "twins-permuted"))
