@@ -4,7 +4,6 @@ Group      What it trains on                                  What it is for
 machine    one modality on scanner B                          recovery under another machine
 same       one modality on scanner A                          control: nothing is missing there
 permuted   scanner B, each question beside a wrong picture    control: what the format and the letters alone teach
-frozen     as machine, the vision tower frozen                what the tower's adapter is worth
 early      as machine, fewer steps                            curves; SFT at GRPO's home accuracy
 shortcut   as machine, answers given away in 80 %             do they lean on it?
 twins-SHARE  one modality on scanner A, SHARE of the          something new, over the dial
@@ -28,30 +27,34 @@ HOME = ("CT", "OCT", "Dermoscopy", "MRI")
 TAUGHT = ("CT", "MRI", "Dermoscopy")  # whose twins are trained on; those of ultrasound are only asked about
 SEEDS = (0, 1, 2)
 N_TRAIN = 2400
-SHARES = (None, 0.5, 1.0)  # None: as they come, one in thirteen
-TWIN_SHARE = 0.5
-EARLY = {"sft": (16, 32, 64), "sft-answer": (16, 32, 64), "grpo": (128,)}  # steps; the presets take 125 and 250
+TWIN_SHARE = 0.5  # beside None, as they come (one in thirteen), and 1
+EARLY = (16, 32, 64)  # steps of SFT; the preset takes 125
 
 
 def cells() -> list[Cell]:
-    """Return every cell, the base first; what is needed most comes first within a seed."""
+    """Return every cell, the base first, in the order of need."""
     found = [_cell("base", None, "base", name, None) for name in FORMATS]
-    for seed in SEEDS:
-        found += _grid("machine", HOME, FORMATS, seed, scanner="B")
-        for share in SHARES:
-            found += _grid(twins_group(share), TAUGHT, ["no-think"], seed, twins=share)
-        found += _grid("permuted", HOME, ["no-think"], seed, only="grpo", scanner="B")
-        found += _grid("twins-permuted", TAUGHT, ["no-think"], seed, only="grpo", twins=TWIN_SHARE)
-        found += _grid("same", HOME, ["no-think"], seed)
-        found += _grid(twins_group(TWIN_SHARE), TAUGHT, ["think-before"], seed, twins=TWIN_SHARE)
-        found += _grid("shortcut", ["OCT"], ["no-think", "think-before"], seed, scanner="B", shortcut=0.8)
-        found += _grid("frozen", HOME, ["no-think"], seed, only="grpo", scanner="B")
-    for modality in HOME[:2]:
-        for format in ("no-think", "think-before"):
-            for label, steps in EARLY.items():
-                if format in METHODS[label][1]:
-                    found += [_cell(f"early-{n}", modality, label, format, 0, scanner="B") for n in steps]
+    for formats in (FORMATS, ("no-think", "think-before"), ("think-after",)):
+        for seed in SEEDS[:1] if formats == FORMATS else SEEDS[1:]:
+            found += _grid("machine", HOME, formats, seed, scanner="B")
+            if "no-think" in formats:
+                found += _grid(twins_group(TWIN_SHARE), TAUGHT, ["no-think"], seed, twins=TWIN_SHARE)
+            found += _one_seed() if seed == 0 else ()
     return found
+
+
+def _one_seed() -> Iterator[Cell]:
+    """The dial, the controls, and questions at the margin."""
+    for share in (None, 1.0):
+        yield from _grid(twins_group(share), TAUGHT, ["no-think"], 0, twins=share)
+    yield from _grid("same", HOME, ["no-think"], 0)
+    yield from _grid("permuted", HOME, ["no-think"], 0, only="grpo", scanner="B")
+    yield from _grid("twins-permuted", TAUGHT, ["no-think"], 0, only="grpo", twins=TWIN_SHARE)
+    yield from _grid(twins_group(TWIN_SHARE), TAUGHT, ["think-before"], 0, twins=TWIN_SHARE)
+    yield from _grid("shortcut", ["OCT"], ["no-think", "think-before"], 0, scanner="B", shortcut=0.8)
+    for modality in HOME[:2]:
+        for format, label in (("no-think", "sft-answer"), ("think-before", "sft")):
+            yield from (_cell(f"early-{n}", modality, label, format, 0, scanner="B") for n in EARLY)
 
 
 def twins_group(share: float | None) -> str:
@@ -73,8 +76,7 @@ def _cell(group: str, modality: str | None, label: str, format: str, seed: int |
     definition["model"] = model_digest()
     if modality is not None:
         method = METHODS[label][0]
-        settings: dict[str, Any] = {"lora": {"tower": False}} if group == "frozen" else {}
-        settings |= {"max_steps": int(group.removeprefix("early-"))} if group.startswith("early") else {}
+        settings = {"max_steps": int(group.removeprefix("early-"))} if group.startswith("early") else {}
         definition |= {"preset": PRESETS["tiny"][method], "settings": settings, "method": method, "n": N_TRAIN}
     return Cell(name, modality and "modality", modality, label, format, seed, definition)
 

@@ -65,7 +65,7 @@ def ask(cell: Cell, folder: Path) -> None:
         preds = mk.predict(model, processor, questions, format=cell.format, labels=cell.labels, images=images)
         tables.append(preds.assign(group=cell.definition["group"], asked=name, images=images))
     pd.concat(tables).to_parquet(folder / "predictions.parquet", index=False)
-    if cell.definition["group"] in ("base", "machine"):
+    if cell.definition["group"] in ("base", "machine") and cell.seed in (None, 0):
         looked_into(cell, model, processor).to_parquet(folder / "looked_into.parquet", index=False)
 
 

@@ -48,8 +48,10 @@ def answers() -> pd.DataFrame:
     done = [cell for cell in cells() if state_of(RUNS, cell).state == "done"]
     preds = pd.concat([pd.read_parquet(cell_folder(RUNS, cell) / "predictions.parquet") for cell in done])
     preds = preds.replace({"method": {"sft-answer": "sft"}}).reset_index(drop=True)
-    unlike = preds["asked"].str.contains("away") & (preds["modality"] == preds["train_modality"])
-    return preds[~unlike]  # "away" is asked of all eight modalities
+    own = preds["modality"] == preds["train_modality"]
+    preds = preds[~(preds["asked"].str.contains("away") & own)]  # "away" is asked of all eight modalities
+    elsewhere = (preds["asked"] == "twins") & ~own & (preds["method"] != "base")
+    return preds.assign(asked=preds["asked"].mask(elsewhere, "twins away"))
 
 
 def base(preds: pd.DataFrame) -> pd.DataFrame:
@@ -120,7 +122,8 @@ def _pairs(preds: pd.DataFrame) -> Iterator[tuple[dict, pd.DataFrame, pd.DataFra
     for keys in (["group", "format", "method"], WHO):
         for names, after in trained.groupby([*keys, "asked", "images"], dropna=False):
             who = {"train_modality": "all"} | dict(zip([*keys, "asked", "images"], names))
-            index = pd.MultiIndex.from_frame(after[["id", "format", "asked", "images"]])
+            same = after.replace({"asked": {"twins away": "twins"}})
+            index = pd.MultiIndex.from_frame(same[["id", "format", "asked", "images"]])
             known = index.isin(untrained.index)
             after, index = after[known].reset_index(drop=True), index[known]
             if len(after):
@@ -158,10 +161,9 @@ def twins(preds: pd.DataFrame) -> pd.DataFrame:
 
     The last is .5 for a coin. Accuracy also rises where a model has noticed that the answer is one of the two.
     """
-    rows = preds[preds["asked"] == "twins"]
+    rows = preds[preds["asked"].isin(["twins", "twins away"])]
     rows = rows.assign(near=_up_to_twin(rows), seed=rows["seed"].fillna(-1))
-    rows["place"] = (rows["modality"] == rows["train_modality"]).map({True: "own", False: "away"})
-    rows.loc[rows["method"] == "base", "place"] = "own"
+    rows["place"] = rows["asked"].map({"twins": "own", "twins away": "away"})
     found = []
     keys = ["group", "format", "method", "train_modality", "place", "modality", "images"]
     for names, part in rows.groupby(keys, dropna=False):
