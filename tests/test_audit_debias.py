@@ -214,12 +214,21 @@ def test_strict_closes_the_stem_too():
     assert warning.frame.set_index("reason")["n"]["stem tells"] == 30
 
 
-def test_phantoms_keep_images_and_rationales_that_end_with_the_new_letter():
+def test_phantoms_keep_images_and_rationales_that_name_the_gold_option():
     ds = load_vqa("phantoms", modality="CT", task="DD", n=60, size=28)
     fair, _ = debiased(ds)
     assert fair.features == ds.features and fair[0]["image"].size == (28, 28)
-    for rationale, answer in zip(fair["rationale"], fair["answer"]):
-        assert rationale.endswith(f" {answer}")
+    for rationale, gold in zip(fair["rationale"], golds(fair)):
+        assert rationale.endswith(f" {gold}")
+
+
+def test_a_rationale_that_ends_with_a_letter_ends_with_the_new_one():
+    ds = biased()
+    written = [f"It is seen. So the answer is {gold} {letter}." for gold, letter in zip(golds(ds), ds["answer"])]
+    fair, _ = debiased(ds.add_column("rationale", written))
+    assert fair["answer"] != ds.select(range(len(fair)))["answer"]
+    for rationale, gold, answer in zip(fair["rationale"], golds(fair), fair["answer"]):
+        assert rationale.endswith(f" {gold} {answer}.")
 
 
 def test_images_are_not_decoded():

@@ -87,8 +87,8 @@ def needs_twins(row_id: str) -> bool:
     Raises:
         DataError: if the id names no phantom.
 
-    >>> needs_twins("CT-test-0-1"), needs_twins("CT-test-0-6")
-    (False, True)
+    >>> needs_twins("CT-test-0-1-DD"), needs_twins("CT-test-0-6-DD")
+    (True, False)
     """
     return _needs_twins(ImageId.read(row_id))
 
