@@ -168,13 +168,11 @@ def test_fewer_rotations_ask_less(tiny, val_phantoms, says):
         mk.position_bias(*tiny, val_phantoms, rotations=1, **TEXT)
 
 
-def test_the_built_in_models_taught_preference_for_a_is_found(tiny, val_phantoms):
+def test_the_built_in_model_has_no_favourite_letter(tiny, val_phantoms):
     frame = mk.position_bias(*tiny, val_phantoms.select(range(24)), **TEXT)
-    chosen = frame[frame["measure"] == "chosen"].set_index("letter")
-    assert chosen.loc["A", "low"] > 2 * chosen.loc["A", "chance"]
-    assert (chosen.loc[["B", "C", "D"], "high"] < chosen.loc["A", "low"]).all()
-    assert cell(frame, "accuracy", "A")["low"] > cell(frame, "accuracy", "B")["high"]
-    assert cell(frame, "right in all")["value"] < cell(frame, "accuracy")["value"] - 0.15
+    chosen = frame[(frame["measure"] == "chosen") & frame["letter"].isin(list("ABCD"))]
+    assert ((chosen["value"] - chosen["chance"]).abs() < 0.1).all()
+    assert cell(frame, "right in all")["low"] > 0.5
 
 
 # ---- the wording -----------------------------------------------------------------------------------------------------
@@ -216,14 +214,14 @@ def test_what_a_wording_changes_is_paired_with_the_training_wording(tiny, val_ph
 
 
 def test_the_built_in_model_is_asked_in_earnest(tiny, val_phantoms):
-    """What it says under its own wording is what predict says; other wordings are bytes to it, and break its format."""
+    """What it says under its own wording is what predict says; other wordings are bytes to it, and it guesses."""
     rows = val_phantoms.select(range(16))
     frame = mk.prompt_sensitivity(*tiny, rows, **TEXT).set_index("wording")
     assert frame.loc["training", "accuracy"] == mk.predict(*tiny, rows, **TEXT)["correct"].mean()
     worded = replace(mk.NO_THINK, instruction=WORDINGS["no-think"]["evaluation"])
     other = mk.predict(*tiny, rows, format=worded, max_new_tokens=8)
     assert frame.loc["evaluation", "accuracy"] == other["correct"].mean()
-    assert frame.loc["evaluation", "well_formed"] < frame.loc["training", "well_formed"]
+    assert frame.loc["evaluation", "flipped_low"] > 0.3 and frame.loc["evaluation", "difference_high"] < 0
 
 
 def test_wordings_without_a_name_of_their_own_are_refused(tiny, val_phantoms):

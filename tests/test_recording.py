@@ -34,7 +34,7 @@ def odd_tokens(completion_ids, **columns):
 
 def partial_length(completion_ids, **columns):
     """None for some, and the same for a whole group now and then."""
-    return [None if sum(ids) % 3 == 0 else -0.1 * len(ids) for ids in completion_ids]
+    return [None if sum(ids) % 2 == 0 else -0.1 * len(ids) for ids in completion_ids]
 
 
 RULES = {
@@ -130,7 +130,8 @@ def test_every_completion_is_recorded_however_often_is_sampled_and_logged(
 
 def test_masked_truncated_completions_are_recorded_and_trained_on_as_in_stock(train_phantoms, tmp_path, one_thread):
     """Some completions are cut off, and all of a group now and then: rows like others, and no number is nan."""
-    masked = {"mask_truncated_completions": True, "max_completion_length": 4, "max_steps": 4, "rewards": [odd_tokens]}
+    masked = {"mask_truncated_completions": True, "max_steps": 4, "rewards": [odd_tokens]}
+    masked |= {"max_completion_length": 24, "format": "think-before"}  # a rationale about a grade is longer
     sides = [("stock", False), ("shared", True)]
     stock, shared = (train(train_phantoms, tmp_path / name, shared_prefix=on, **masked) for name, on in sides)
     pd.testing.assert_frame_equal(stock.rollouts, shared.rollouts)

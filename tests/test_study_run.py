@@ -325,7 +325,7 @@ def test_the_status_counts_and_shows_steps_rewards_and_errors(command, study, tm
         assert main(["study", "status", str(root)]) == 0
     text = capsys.readouterr().out
     assert "small: 9 cells, 7 done, 1 running, 1 failed, 0 waiting; ends about" in text
-    assert f"{GRPO}: step 2 of 80, reward 1.50" in text
+    assert f"{GRPO}: step 2 of 250, reward 1.50" in text
     assert "oct_grpo_no-think_0: ValueError: no luck with oct_grpo_no-think_0" in text
     assert "interrupted" not in text
     assert f"{GRPO}: interrupted" in describe("small", status_table(root, study.cells)), "the lock is free again"
