@@ -94,7 +94,7 @@ def equal_on_all_ranks(weights):
 def main():
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
-    phantoms = mk.load_vqa("phantoms", split="train", n=12)
+    phantoms = mk.load_vqa("phantoms", split="train", n=12, scanner="B")  # where it errs, so that groups differ
     prompts = [[{"role": "user", "content": mk.NO_THINK.prompt(row["problem"])}] for row in phantoms]
     rows = Dataset.from_dict({"prompt": prompts, "image": [row["image"] for row in phantoms]})
     wanted = {name: case for name, case in CASES.items() if name.startswith(tuple(sys.argv[1:]) or "")}

@@ -20,15 +20,15 @@ def rollouts(decoder, model, processor, rows, new_tokens=24):
     return sample(decoder(core_of(model).language_model, head_of(model)), prefix, prompts.of_row, **settings)
 
 
-def same_rollouts(model, processor, rows):
+def same_rollouts(model, processor, rows, tolerance=1e-5):
     model = adapted(model, merger=True)
     growing, fixed = (rollouts(decoder, model, processor, rows) for decoder in (Decoder, StaticDecoder))
     assert fixed.tokens == growing.tokens and len({len(tokens) for tokens in fixed.tokens}) > 2
-    torch.testing.assert_close(fixed.log_probs, growing.log_probs, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(fixed.log_probs, growing.log_probs, atol=tolerance, rtol=tolerance)
 
 
 def test_fixed_shapes_give_the_same_rollouts(fresh_tiny, train_phantoms):
-    same_rollouts(*fresh_tiny, list(train_phantoms.select(range(3))))
+    same_rollouts(*fresh_tiny, list(train_phantoms.select(range(3))), tolerance=1e-4)  # large logits: float32 is coarse
 
 
 def test_fixed_shapes_give_the_same_rollouts_on_the_other_architectures(micro, train_phantoms):

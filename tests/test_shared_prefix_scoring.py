@@ -118,8 +118,8 @@ def in_double(model, monkeypatch):
 
 
 def test_a_trained_model_is_scored_as_exactly_as_by_stock(fresh_tiny, rows, monkeypatch):
-    # Its large logits make float32 itself coarse: stock's own gradients are some 5e-6 from those in float64, and so the
-    # two can differ by a few 1e-6. Neither is nearer to the truth.
+    # Its large logits make float32 itself coarse: stock's own gradients are 1e-5 (of log-probabilities) and 3e-5 (of
+    # entropies) from those in float64, and so the two can differ by as much. Neither is nearer to the truth.
     model, processor = adapted(fresh_tiny[0]), fresh_tiny[1]
     asked = conversations(rows)
     ids, mask = completions(model, processor, asked)
@@ -138,7 +138,7 @@ def test_a_trained_model_is_scored_as_exactly_as_by_stock(fresh_tiny, rows, monk
     true = with_gradients(model, *true, weights)
 
     error = [relative(*pair) for pair in zip(stock, true)]
-    assert max(error) < 3e-5
+    assert max(error) < 1e-4  # that it is float32's, not something else's
     for found in (shared, packed):
         assert all(relative(*pair) < 1.5 * limit for pair, limit in zip(zip(found, true), error))
         assert all(relative(*pair) < 1.5 * limit for pair, limit in zip(zip(found, stock), error))
