@@ -70,6 +70,52 @@ def test_the_model_card_says_what_the_table_of_the_base_says():
             assert abs(float(row.split("|")[3]) - here["accuracy"]) < 3 * (0.25 / here["n"] + 0.25 / 1600) ** 0.5
 
 
+def interval(row):
+    """A gain in points with its interval, over seeds where there are several, as the README writes it."""
+    low, high = ("low", "high") if pd.isna(row["low_seeds"]) else ("low_seeds", "high_seeds")
+    return [100 * row[name] for name in ("difference", low, high)]
+
+
+def table_lines(first):
+    """The cells of the lines of the README's table whose head begins with a word."""
+    lines = (RECORDED / "README.md").read_text().splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith(f"| {first} |")) + 2
+    end = next(i for i in range(start, len(lines)) if not lines[i].startswith("|"))
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[start:end]]
+
+
+def numbers(cell):
+    return [float(number) for number in re.findall(r"[-+]?\d+\.\d", cell)]
+
+
+@needs_worlds
+def test_the_readme_s_gains_under_another_machine_are_those_of_the_table():
+    changes = recorded("worlds/changes").query("images == 'right' and train_modality == 'all' and part == 'without MR'")
+    changes = changes.set_index(["group", "method", "format", "asked"])
+    lines = table_lines("format")
+    assert len(lines) == 9
+    for format, training, *cells in lines:
+        who = ("arithmetic", "none") if training.startswith("none") else ("machine", training.lower())
+        for asked, cell in zip(("B own", "B away", "A own", "A away"), cells):
+            if cell:
+                assert numbers(cell) == pytest.approx(interval(changes.loc[(*who, format, asked)]), abs=0.06)
+
+
+@needs_worlds
+def test_the_readme_s_gains_on_twins_are_those_of_the_table():
+    changes = recorded("worlds/changes").query("images == 'right' and format == 'no-think' and part == 'all'")
+    changes = changes.set_index(["group", "method", "train_modality", "asked"])
+    names = {"8 %, as they come": "twins-natural", "50 %": "twins-0.5", "100 %": "twins-1"}
+    names["50 %, wrong pictures"] = "twins-permuted"
+    places = [("MRI", "twins"), ("CT", "twins"), ("Dermoscopy", "twins"), ("all", "A own, no twins")]
+    lines = table_lines("twins in training")
+    assert len(lines) == 7
+    for share, training, *cells in lines:
+        for place, cell in zip(places, cells, strict=True):
+            wanted = interval(changes.loc[(names[share], training.lower(), *place)])
+            assert numbers(cell) == pytest.approx(wanted, abs=0.06)
+
+
 # --- mk.recorded ------------------------------------------------------------------------------------------------------
 
 
