@@ -94,9 +94,9 @@ def test_the_readme_s_gains_under_another_machine_are_those_of_the_table():
     changes = changes.set_index(["group", "method", "format", "asked"])
     lines = table_lines("format")
     assert len(lines) == 9
-    for format, training, *cells in lines:
+    for format, training, *gains in lines:
         who = ("arithmetic", "none") if training.startswith("none") else ("machine", training.lower())
-        for asked, cell in zip(("B own", "B away", "A own", "A away"), cells):
+        for asked, cell in zip(("B own", "B away", "A own", "A away"), gains):
             if cell:
                 assert numbers(cell) == pytest.approx(interval(changes.loc[(*who, format, asked)]), abs=0.06)
 
@@ -110,8 +110,8 @@ def test_the_readme_s_gains_on_twins_are_those_of_the_table():
     places = [("MRI", "twins"), ("CT", "twins"), ("Dermoscopy", "twins"), ("all", "A own, no twins")]
     lines = table_lines("twins in training")
     assert len(lines) == 7
-    for share, training, *cells in lines:
-        for place, cell in zip(places, cells, strict=True):
+    for share, training, *gains in lines:
+        for place, cell in zip(places, gains, strict=True):
             wanted = interval(changes.loc[(names[share], training.lower(), *place)])
             assert numbers(cell) == pytest.approx(wanted, abs=0.06)
 

@@ -130,7 +130,7 @@ def test_every_weight_trained(load, rows, tmp_path, changes):
 
 
 def test_the_built_in_model_ends_where_stock_ends(rows, tmp_path, one_thread):
-    """Its large logits make float32 coarser: TRL's own gradients are up to 3e-5 from the true ones (test of scoring)."""
+    """Its large logits make float32 coarser: TRL's own gradients are up to 3e-5 from the true ones, see scoring."""
     runs = list(stock_and_shared(lambda: mk.load_model("tiny"), with_adapter, rows, tmp_path, **KL))
     assert difference(runs) < 3e-5
     same_log(runs)
