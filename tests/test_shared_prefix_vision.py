@@ -27,10 +27,15 @@ def own(model, images):
     return list(output.pooler_output), list(getattr(output, "deepstack_features", None) or [])
 
 
+def near(found, wanted):
+    """Equal up to float32 sums in another order, which err in proportion to the largest feature."""
+    return found.shape == wanted.shape and (found - wanted).abs().max() < 1e-5 * wanted.abs().max()
+
+
 def same(found, expected):
     found = found["image"]
     features, layers = expected
-    assert all(torch.allclose(*pair, atol=1e-5) for pair in zip(found.pooler_output, features, strict=True))
+    assert all(near(*pair) for pair in zip(found.pooler_output, features, strict=True))
     ours = getattr(found, "deepstack_features", None) or []
     joined = [torch.cat(list(layer)) if isinstance(layer, list | tuple) else layer for layer in ours]
     wanted = [torch.cat(list(layer)) if isinstance(layer, list | tuple) else layer for layer in layers]

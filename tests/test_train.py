@@ -1,6 +1,7 @@
 """Training: what a step changes, what a run holds, and that recording changes nothing."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -155,7 +156,7 @@ def test_sft_with_thinking_needs_rationales(fresh_tiny, train_phantoms, tmp_path
 
 def test_sft_with_thinking_refuses_an_empty_rationale(fresh_tiny, train_phantoms, tmp_path):
     holed = train_phantoms.map(lambda row, i: {"rationale": None if i == 3 else row["rationale"]}, with_indices=True)
-    with pytest.raises(DataError, match=holed[3]["id"]):
+    with pytest.raises(DataError, match=re.escape(holed[3]["id"])):
         sft(*fresh_tiny, holed, tmp_path, format="think-after")
 
 
@@ -521,21 +522,21 @@ def test_recording_does_not_change_training(train_phantoms, tmp_path, one_thread
     from trl import GRPOConfig, GRPOTrainer
 
     model, processor = mk.load_model("tiny")
-    set_seed(7)
-    run = grpo(model, processor, train_phantoms, tmp_path / "ours", seed=7, beta=0.0, shared_prefix=False)
+    set_seed(3)
+    run = grpo(model, processor, train_phantoms, tmp_path / "ours", seed=3, beta=0.0, shared_prefix=False)
 
     plain, _ = mk.load_model("tiny")
     prompts = train_phantoms.map(
         lambda problem: {"prompt": [{"role": "user", "content": mk.NO_THINK.prompt(problem)}]}, input_columns="problem"
     )
     settings = {name: value for name, value in mk.PRESETS["tiny"]["grpo"].items() if name != "lora"} | GRPO
-    set_seed(7)
+    set_seed(3)
     trainer = GRPOTrainer(
         model=plain,
         reward_funcs=[mk.accuracy_reward(mk.NO_THINK), mk.format_reward(mk.NO_THINK)],
         args=GRPOConfig(
             **settings,
-            seed=7,
+            seed=3,
             output_dir=str(tmp_path / "theirs"),
             use_cpu=True,
             bf16=False,

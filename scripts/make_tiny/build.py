@@ -1,4 +1,4 @@
-"""Make the built-in model: ``python -m scripts.make_tiny.build`` (about 25 minutes of one core, 10 GB of memory).
+"""Make the built-in model: ``python -m scripts.make_tiny.build`` (about 41 minutes of one core, 10 GB of memory).
 
 A two-million-parameter Qwen2-VL learns to name what it sees within minutes, but is slow to *bind* it: to go from a seen
 concept to the letter of the option that names it. A cross-entropy on the answer letter alone hardly leaves chance,
