@@ -1,0 +1,152 @@
+"""What was passed: one check for each kind of argument, so that twenty public functions cannot answer differently.
+
+Each check takes a value and its name, and returns it in the form the callee uses, or raises one
+:class:`~medr1kit.vqa.DataError` that says what was given, what is expected and what to do. None imports torch,
+`datasets` or pandas: an object is known by what it can do.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Collection, Sequence
+from numbers import Integral, Real
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medr1kit.vqa import DataError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+QUESTIONS = ("id", "image_id", "problem", "question", "options", "answer")
+"""Columns without which rows are no questions (:mod:`medr1kit.vqa`)."""
+
+
+def kind(value: object) -> str:
+    """Return what a value is, as a sentence calls it.
+
+    >>> kind("runs/ct"), kind(None), kind([1])
+    ("the text 'runs/ct'", 'None', 'a list')
+    """
+    if value is None:
+        return "None"
+    if isinstance(value, str):
+        return f"the text {value[:60]!r}"
+    if isinstance(value, os.PathLike):
+        return f"the path {os.fspath(value)[:60]!r}"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+
+
+def path_given(value: object, name: str) -> Path:
+    """Return a path, ``~`` and ``~user`` expanded as a shell does.
+
+    Raises:
+        DataError: if it is neither a text nor a path, is empty, or names a home folder that nobody knows.
+    """
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise DataError(f"{name} is {kind(value)}; give the path of a file or folder")
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"{name}: the home folder in {os.fspath(value)!r} is not known; write it out") from error
+
+
+def output_file(value: object, name: str, endings: Sequence[str]) -> Path:
+    """Return the path of a file that is to be written, its folder made.
+
+    Args:
+        value: what was given.
+        name: the argument's.
+        endings: what the file may be called, ``(".parquet", ".csv")``: its content is what its name says.
+
+    Raises:
+        DataError: if it is a folder, lies under a file, ends otherwise, or its folder cannot be made.
+    """
+    path = path_given(value, name)
+    if path.is_dir():
+        raise DataError(
+            f"{name}={os.fspath(path)!r} is a folder; name a file in it that ends in {' or '.join(endings)}"
+        )
+    if not path.name.lower().endswith(tuple(endings)):
+        raise DataError(f"{name}={os.fspath(path)!r} does not end in {' or '.join(endings)}, which is what is written")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"{name}={os.fspath(path)!r} cannot be written ({error.strerror}); choose another place"
+        ) from error
+    return path
+
+
+def whole_number(value: object, name: str, low: int = 1, high: int | None = None) -> int:
+    """Return a whole number within its range.
+
+    Raises:
+        DataError: if it is no whole number (True is none, "10" is none), or out of range.
+
+    >>> whole_number(8, "batch_size")
+    8
+    """
+    inside = isinstance(value, Integral) and not isinstance(value, bool) and value >= low
+    if not inside or (high is not None and value > high):
+        upto = f"of at least {low}" if high is None else f"from {low} to {high}"
+        raise DataError(f"{name}={value!r} is not a whole number {upto}")
+    return int(value)
+
+
+def number(value: object, name: str, low: float, high: float) -> float:
+    """Return a number within its range, both ends included.
+
+    Raises:
+        DataError: if it is no number, not finite, or out of range.
+    """
+    if not isinstance(value, Real) or isinstance(value, bool) or not low <= value <= high:  # nan is not within
+        raise DataError(f"{name}={value!r} is not a number from {low:g} to {high:g}")
+    return float(value)
+
+
+def choice(value: object, name: str, allowed: Collection[str]) -> str:
+    """Return one of some words.
+
+    Raises:
+        DataError: naming all of them, and first the one that was probably meant.
+    """
+    if isinstance(value, str) and value in allowed:
+        return value
+    near = difflib.get_close_matches(str(value), allowed, n=1)
+    meant = f"; did you mean {near[0]!r}?" if near else ""
+    raise DataError(f"{name}={value!r} is unknown{meant}; use one of {', '.join(map(str, allowed))}")
+
+
+def questions_given(
+    value: Any, name: str = "dataset", columns: Sequence[str] = QUESTIONS, *, images: bool = False
+) -> Dataset:
+    """Return a data set of questions that can be asked, trained on or audited.
+
+    Args:
+        value: what was given.
+        name: the argument's.
+        columns: those that are needed.
+        images: whether each question needs its image.
+
+    Raises:
+        DataError: if it is no data set (a name, a path, a frame, a list), one of several splits, a streamed one, has no
+            rows, or lacks a column.
+    """
+    if isinstance(value, (str, os.PathLike, list, tuple)) or (hasattr(value, "to_parquet") and hasattr(value, "iloc")):
+        raise DataError(f"{name} is {kind(value)}; load it first: load_vqa(…) takes files, names, frames and lists")
+    if hasattr(value, "column_names") and isinstance(value, dict):  # a DatasetDict
+        raise DataError(f"{name} is a DatasetDict with the splits {', '.join(value)}; choose a split: {name}[…]")
+    if type(value).__name__.startswith("Iterable") and hasattr(value, "take"):
+        raise DataError(f"{name} is a streamed data set; load it whole, without streaming=True")
+    if not hasattr(value, "column_names") or not hasattr(value, "select_columns"):
+        raise DataError(f"{name} is {kind(value)}; expected the data set that load_vqa(…) returns")
+    if images and "image" not in value.column_names:
+        raise DataError(f"{name} has no images, and they are needed here; load it with images=FOLDER")
+    if missing := [column for column in columns if column not in value.column_names]:
+        raise DataError(f"{name} has no column {', '.join(map(repr, missing))}; pass it through load_vqa(…), unrenamed")
+    if not len(value):
+        raise DataError(f"{name} has no rows; a filter may have left nothing over")
+    return value
