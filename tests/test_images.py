@@ -10,7 +10,8 @@ import PIL.Image
 import pytest
 from datasets.features.features import _FEATURE_TYPES
 
-from medr1kit.data.images import MedicalImage, check_image, check_images, find_image, to_rgb
+from medr1kit.data.images import MedicalImage, check_image, check_images, find_image
+from medr1kit.data.pixels import to_rgb
 from medr1kit.vqa import DataError
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")
@@ -175,7 +176,7 @@ def test_the_pixels_are_those_of_pillows_conversion_and_bicubic_resize():
     assert np.array_equal(np.asarray(decode(encoded(image), size=None)), np.asarray(image))
 
 
-@pytest.mark.parametrize("shape", [(640, 480), (1, 5000), (5000, 2), (31, 33)])
+@pytest.mark.parametrize("shape", [(640, 480), (1, 200), (1990, 10), (31, 33)])
 @pytest.mark.parametrize("limit", [1, 7, 1000])
 def test_max_pixels_shrinks_below_the_limit_and_keeps_the_aspect(shape, limit):
     width, height = decode(encoded(PIL.Image.new("L", shape)), size=None, max_pixels=limit).size

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import datasets
 
+from medr1kit.given import path_given
 from medr1kit.progress import progress
 from medr1kit.vqa import LETTERS, DataError, modality_name, parse_problem, parse_solution, task_name, write_question
 
@@ -117,10 +118,11 @@ def image_folder(images: str | os.PathLike | None) -> Path | None:
     Raises:
         DataError: if there is no such folder.
     """
-    if images is not None and not Path(images).is_dir():
-        what = "is a file" if Path(images).exists() else "does not exist"
+    images = None if images is None else path_given(images, "images")
+    if images is not None and not images.is_dir():
+        what = "is a file" if images.exists() else "does not exist"
         raise DataError(f"image folder {os.fspath(images)!r} {what}; give the folder that the image paths start from")
-    return None if images is None else Path(images)
+    return images
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

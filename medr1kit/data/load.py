@@ -24,6 +24,7 @@ import datasets
 from medr1kit.data.files import Refused, Source
 from medr1kit.data.images import DEFAULT_SIZE, MedicalImage, check_image, check_images, find_image
 from medr1kit.data.sources import DRAWN, READ, fitting, kind_of, read_dataset
+from medr1kit.given import whole_number
 from medr1kit.vqa import DataError, modality_name, task_name
 
 
@@ -60,6 +61,7 @@ def load_vqa(
     meta: str | os.PathLike | None = None,
     size: int | None = None,
     max_pixels: int | None = None,
+    frame: int | None = None,
     check: str = "error",
     **of_source: Any,
 ) -> datasets.Dataset:
@@ -96,6 +98,8 @@ def load_vqa(
         size: width and height of the decoded images in pixels. Default 384, as Med-R1 states; phantoms 112; medmnist
             as they are stored.
         max_pixels: instead of ``size``: shrink images of more pixels than this and keep their aspect.
+        frame: of images that hold several pictures (DICOM, TIFF, GIF and others): which one, from 0. Default: such
+            images are refused. Not for phantoms and medmnist.
         check: "error" refuses bad rows, "drop" leaves them out and lists them in a :class:`DroppedRows` warning. Of
             the images only those of the rows that are taken are checked, each once.
         **of_source: what one kind of source takes beside these; any other source refuses it.
@@ -116,7 +120,7 @@ def load_vqa(
 
     Source: Med-R1 facts, sections 1.1 (files, size of images) and 1.6 (their defects).
     """
-    _check_arguments(check, n, size, max_pixels)
+    _check_arguments(check, n, size, max_pixels, frame)
     modality = None if modality is None else modality_name(modality)
     task = None if task is None else task_name(task)
     given = {"split": split, "images": images, "meta": meta}
@@ -128,6 +132,8 @@ def load_vqa(
             "OmniMedVQA's folder, a folder written by save_to_disk, or the hub name 'owner/name' of a data set"
         )
     if kind in DRAWN:
+        if frame is not None:
+            raise DataError(f"frame= does not go with {kind}; leave it out")
         fit = fitting(kind, {**given, "max_pixels": max_pixels, **of_source})
         return DRAWN[kind](modality, task, n, seed, size, **fit)
     loaded = READ[kind](source, **fitting(kind, {**given, **of_source}))
@@ -137,7 +143,7 @@ def load_vqa(
     records = _label_or_choose(records, "task", task)
     if loaded.records and not records:
         raise DataError(_none_chosen(loaded, modality, task))
-    records, bad_images = _take(loaded, records, n, seed, check)
+    records, bad_images = _take(loaded, records, n, seed, check, frame)
     refused = loaded.refused + bad_images
     if not records:
         raise DataError(f"{loaded.name}: no row is left, {len(refused)} are refused; the first: {refused[0]}")
@@ -146,15 +152,17 @@ def load_vqa(
     if n is not None and len(records) < n:
         warnings.warn(f"{loaded.name}: only {len(records)} of the {n} rows asked for are there; took all", stacklevel=2)
     size = None if max_pixels else size or DEFAULT_SIZE
-    return read_dataset(records, loaded, MedicalImage(size=size, max_pixels=max_pixels))
+    return read_dataset(records, loaded, MedicalImage(size=size, max_pixels=max_pixels, frame=frame))
 
 
-def _check_arguments(check: str, n: int | None, size: int | None, max_pixels: int | None) -> None:
+def _check_arguments(check: str, n: int | None, size: int | None, max_pixels: int | None, frame: int | None) -> None:
     if check not in ("error", "drop"):
         raise DataError(f"unknown check {check!r}; use 'error' or 'drop'")
     for name, value in (("n", n), ("size", size), ("max_pixels", max_pixels)):
         if value is not None and (not isinstance(value, Integral) or value < 1):
             raise DataError(f"{name}={value!r} is not a whole number of at least 1")
+    if frame is not None:
+        whole_number(frame, "frame", low=0)
     if size is not None and max_pixels is not None:
         raise DataError("size= and max_pixels= exclude each other; give one")
 
@@ -171,7 +179,7 @@ def _label_or_choose(records: list[dict], column: str, value: str | None) -> lis
 
 
 def _take(
-    loaded: Source, records: list[dict], n: int | None, seed: int, check: str
+    loaded: Source, records: list[dict], n: int | None, seed: int, check: str, frame: int | None
 ) -> tuple[list[dict], list[Refused]]:
     """Take n records at random; a record whose image is refused makes room for the next one."""
     waiting = list(range(len(records)))
@@ -183,7 +191,7 @@ def _take(
     while waiting and len(taken) < n:
         batch, waiting = sorted(waiting[: n - len(taken)]), waiting[n - len(taken) :]
         keys = [_image_key(records[i]) for i in batch]
-        reasons = check_images(keys, partial(_check_image, loaded)) if pictured else {}
+        reasons = check_images(keys, partial(_check_image, loaded, frame)) if pictured else {}
         for i, key in zip(batch, keys):
             if key in reasons:
                 refused.append(Refused(records[i]["file"], records[i]["row"], reasons[key]))
@@ -198,13 +206,13 @@ def _image_key(record: dict) -> object:
     return record["image_id"] if record["position"] is None else record["position"]
 
 
-def _check_image(loaded: Source, key: Any) -> None:
+def _check_image(loaded: Source, frame: int | None, key: Any) -> None:
     if loaded.folder is not None:
-        return check_image(find_image(loaded.folder, key), key)
+        return check_image(find_image(loaded.folder, key), key, frame=frame)
     stored = loaded.pictures[key]["image"]
     if stored is None or (stored["bytes"] is None and stored["path"] is None):
         raise DataError("image missing: the row has none; remove the row")
-    check_image(stored["bytes"] if stored["bytes"] is not None else stored["path"], stored["path"])
+    check_image(stored["bytes"] if stored["bytes"] is not None else stored["path"], stored["path"], frame=frame)
 
 
 def _raise_first(refused: list[Refused], check: str) -> None:

@@ -14,13 +14,13 @@ from typing import Any
 import datasets
 
 from medr1kit.data.files import Source, image_folder, make_record, read_json_source, read_omnimedvqa
-from medr1kit.data.images import MedicalImage, to_png
+from medr1kit.data.images import MedicalImage, stored_path, to_png
 from medr1kit.progress import progress
 from medr1kit.vqa import DataError
 
 TEXT_COLUMNS = ("problem", "solution", "question", "options", "answer", "modality", "task", "source", "image_id")
 EXTRA_COLUMNS = ("patient_id", "rationale", "n_facts", "truth")  # where a source has them; the last two: phantoms only
-_COMMON = ("split", "modality", "task", "n", "seed", "images", "meta", "size", "max_pixels", "check")
+_COMMON = ("split", "modality", "task", "n", "seed", "images", "meta", "size", "frame", "max_pixels", "check")
 
 
 def kind_of(source: str | os.PathLike) -> str | None:
@@ -216,8 +216,7 @@ def read_dataset(records: list[dict], loaded: Source, image: MedicalImage) -> da
         return _beside_pictures(records, loaded.pictures, image)
     if loaded.folder is None:
         return _dataset(records)
-    folder = os.path.abspath(loaded.folder)
-    paths = [{"path": os.path.join(folder, record["image_id"]), "bytes": None} for record in records]
+    paths = [{"path": stored_path(loaded.folder, record["image_id"]), "bytes": None} for record in records]
     return _dataset(records, paths, image=image)
 
 
