@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 from datasets.features.features import _FEATURE_TYPES
 
-from medr1kit.data.images import MedicalImage, check_image, check_images, find_image
+from medr1kit.data.images import MedicalImage, check_image, check_images
 from medr1kit.data.pixels import to_rgb
 from medr1kit.vqa import DataError
 
@@ -29,74 +29,6 @@ def encoded(image, kind="PNG", **options):
 
 def decode(content, **shape):
     return MedicalImage(**shape).decode_example({"bytes": content, "path": None})
-
-
-# --- finding ---------------------------------------------------------------------------------------------------------
-
-
-def test_an_image_inside_the_folder_is_found_whatever_its_name(tmp_path):
-    for name in ("a.png", "Images/NLM- Malaria Data/x (1) & é.png", "dots..in..name.png"):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        noise().save(path)
-        assert find_image(tmp_path, name) == path
-
-
-@pytest.mark.parametrize(
-    ("relative", "message"),
-    [
-        ("", "unusable image path"),
-        ("a\0b.png", "unusable image path"),
-        ("https://example.org/a.png", "is a URL"),
-        ("file:///etc/passwd", "is a URL"),
-        ("/etc/passwd", "is absolute"),
-        ("C:\\images\\a.png", "is absolute"),
-        ("\\\\server\\a.png", "is absolute"),
-        ("../a.png", "leaves the image folder"),
-        ("Images/../../a.png", "leaves the image folder"),
-        ("Images\\..\\..\\a.png", "leaves the image folder"),
-        ("missing.png", "image missing"),
-        ("file.png/deeper.png", "image missing"),
-        ("folder.png", "image is a directory"),
-        ("x" * 5000 + ".png", "image cannot be reached"),
-    ],
-)
-def test_other_paths_are_refused_with_the_path_named(tmp_path, relative, message):
-    (tmp_path / "in" / "folder.png").mkdir(parents=True)
-    noise().save(tmp_path / "in" / "file.png")
-    noise().save(tmp_path / "a.png")
-    with pytest.raises(DataError, match=message):
-        find_image(tmp_path / "in", relative)
-
-
-def test_a_link_counts_by_where_it_leads(tmp_path):
-    folder = tmp_path / "in"
-    folder.mkdir()
-    noise().save(folder / "a.png")
-    noise().save(tmp_path / "secret.png")
-    (folder / "inside.png").symlink_to(folder / "a.png")
-    (folder / "outside.png").symlink_to(tmp_path / "secret.png")
-    (folder / "circle.png").symlink_to(folder / "circle.png")
-    (folder / "broken.png").symlink_to(folder / "gone.png")
-    assert find_image(folder, "inside.png").samefile(folder / "a.png")
-    for name, message in (("outside.png", "link to outside"), ("circle.png", "reached"), ("broken.png", "missing")):
-        with pytest.raises(DataError, match=message):
-            find_image(folder, name)
-
-
-def test_an_image_folder_that_is_itself_a_link_works(tmp_path):
-    (tmp_path / "real").mkdir()
-    noise().save(tmp_path / "real" / "a.png")
-    (tmp_path / "link").symlink_to(tmp_path / "real")
-    assert find_image(tmp_path / "link", "a.png").is_file()
-
-
-def test_passing_the_folder_images_itself_is_answered_with_its_parent(tmp_path):
-    (tmp_path / "Images" / "X").mkdir(parents=True)
-    noise().save(tmp_path / "Images" / "X" / "a.png")
-    with pytest.raises(DataError) as error:
-        find_image(tmp_path / "Images", "Images/X/a.png")
-    assert f"images={str(tmp_path)!r}" in str(error.value)
 
 
 # --- checking --------------------------------------------------------------------------------------------------------

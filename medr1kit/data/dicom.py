@@ -8,7 +8,8 @@ MONOCHROME1 says that low is bright.
 
 from __future__ import annotations
 
-import os
+import warnings
+from threading import Lock
 from types import ModuleType
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -31,15 +32,16 @@ _READ = [
     *_PALETTE,
     *(f"Segmented{name}" for name in _PALETTE if name.endswith("Data")),
 ]
+_WARNINGS = Lock()  # the filter of warnings belongs to all threads
 _DECODERS = 'pip install "pylibjpeg[all]", or decompress it (gdcmconv --raw, dcmdjpeg)'
 
 
-def is_dicom(file: BinaryIO, name: str | None) -> bool:
-    """Return whether a file is DICOM: by its mark, else by its name's ending .dcm or .dicom."""
+def is_dicom(file: BinaryIO) -> bool:
+    """Return whether a file has DICOM's mark, whatever it is called."""
     file.seek(128)
     mark = file.read(4)
     file.seek(0)
-    return mark == b"DICM" or os.fspath(name or "").lower().endswith((".dcm", ".dicom"))
+    return mark == b"DICM"
 
 
 def read_dicom(file: BinaryIO, frame: int | None = None, max_pixels: int | None = None) -> np.ndarray:
@@ -58,6 +60,13 @@ def read_dicom(file: BinaryIO, frame: int | None = None, max_pixels: int | None 
             holds a value of a tag, and no cause is attached, for pydicom's errors quote values.
     """
     pydicom = _pydicom()
+    file.seek(0)
+    with _WARNINGS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's warnings quote values, too
+        return _frame(pydicom, file, frame, max_pixels)
+
+
+def _frame(pydicom: ModuleType, file: BinaryIO, frame: int | None, max_pixels: int | None) -> np.ndarray:
     try:
         ds = _dataset(pydicom, file)
         frames = int(ds.get("NumberOfFrames") or 1)

@@ -93,15 +93,24 @@ def read_image(
     """
     try:
         with open_image(source) as file:
-            if is_dicom(file, name or (None if isinstance(source, bytes) else os.fspath(source))):
-                picture = PIL.Image.fromarray(read_dicom(file, frame, PIL.Image.MAX_IMAGE_PIXELS)).convert("RGB")
-                _check_shape(picture.size)
-                return picture
-            return _decoded(file, frame, draft)
+            if is_dicom(file):
+                return _from_dicom(file, frame)
+            try:
+                return _decoded(file, frame, draft)
+            except PIL.UnidentifiedImageError:
+                if _name_of(source, name).lower().endswith((".dcm", ".dicom")) and file.seek(0, os.SEEK_END):
+                    return _from_dicom(file, frame)  # older than DICOM's mark
+                raise
     except MemoryError:
         raise
     except Exception as error:  # Pillow's readers raise nearly anything on a corrupt file
         raise _unreadable(source, name, error) from (None if isinstance(error, Unfit) else error)
+
+
+def _from_dicom(file: BinaryIO, frame: int | None) -> PIL.Image.Image:
+    picture = PIL.Image.fromarray(read_dicom(file, frame, PIL.Image.MAX_IMAGE_PIXELS)).convert("RGB")
+    _check_shape(picture.size)
+    return picture
 
 
 def _decoded(file: BinaryIO, frame: int | None, draft: tuple[int, int] | None) -> PIL.Image.Image:
@@ -152,12 +161,16 @@ def check_image(source: str | os.PathLike | bytes, name: str | None = None, *, f
     read_image(source, name, frame=frame, draft=(1, 1))
 
 
+def _name_of(source: str | os.PathLike | bytes, name: str | None) -> str:
+    return name or ("image bytes" if isinstance(source, bytes) else os.fspath(source))
+
+
 def _unreadable(source: str | os.PathLike | bytes | None, name: str | None, error: Exception) -> DataError:
     if isinstance(error, DataError):
         return error
     if source is None:
         return DataError("image missing: the row holds neither a path nor bytes; remove the row")
-    name = repr(name or ("image bytes" if isinstance(source, bytes) else os.fspath(source)))
+    name = repr(_name_of(source, name))
     if isinstance(error, PIL.Image.DecompressionBombError | PIL.Image.DecompressionBombWarning):
         return DataError(f"image too large: {name} has {error}; shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS")
     size = len(source) if isinstance(source, bytes) else os.path.getsize(source) if os.path.exists(source) else None

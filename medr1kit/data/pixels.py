@@ -73,7 +73,7 @@ def to_rgb(image: PIL.Image.Image, again: Callable[[], PIL.Image.Image] | None =
         again: opens the image once more; without it 16-bit colour has 8 bits.
 
     Raises:
-        Unfit: if it holds colours that are not read.
+        Unfit: if it holds colours of more than 8 bits in a form that is not read.
     """
     values = None if again is None else _colour_of_16_bits(image, again)
     if values is None and image.mode[0] in "IF":
@@ -86,10 +86,7 @@ def to_rgb(image: PIL.Image.Image, again: Callable[[], PIL.Image.Image] | None =
     elif image.has_transparency_data:
         picture = image.convert("RGBA")
     else:
-        try:
-            picture = image.convert("RGB")
-        except ValueError as error:  # Lab
-            raise Unfit(f"holds colours that are not read here ({image.mode}); save it as RGB") from error
+        picture = image.convert("RGB")
     if picture.mode == "RGBA":
         picture = _on_white(picture)
     picture.info = {}
