@@ -22,6 +22,17 @@ SECRET = "DOE^JANE"
 
 def dicom(values, *, frames=None, syntax=ExplicitVRLittleEndian, drop=(), **tags):
     """A DICOM file in memory, with a patient's name in many places."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pydicom, about what is meant to be wrong
+        ds = _dataset(values, frames, syntax, tags)
+        for name in drop:
+            delattr(ds, name)
+        file = io.BytesIO()
+        ds.save_as(file, enforce_file_format=True)
+    return file.getvalue()
+
+
+def _dataset(values, frames, syntax, tags):
     ds, values = Dataset(), np.asarray(values)
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID, ds.file_meta.MediaStorageSOPClassUID = syntax, CTImageStorage
@@ -43,13 +54,7 @@ def dicom(values, *, frames=None, syntax=ExplicitVRLittleEndian, drop=(), **tags
     ds.PixelData = values.tobytes() + b"\0" * (values.nbytes % 2)
     for name, value in tags.items():
         setattr(ds, name, value)
-    for name in drop:
-        delattr(ds, name)
-    file = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        ds.save_as(file, enforce_file_format=True)
-    return file.getvalue()
+    return ds
 
 
 def item(**tags):

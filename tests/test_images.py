@@ -1,16 +1,22 @@
-"""Images: found only inside their folder, checked completely, decoded to what a model sees."""
+"""Images: checked completely, decoded to what a model sees, saved without metadata."""
 
+import os
+import time
+import unicodedata
 import warnings
+import zlib
 from io import BytesIO
 from pathlib import Path
 
 import datasets
 import numpy as np
 import PIL.Image
+import PIL.PngImagePlugin
 import pytest
+import tifffile
 from datasets.features.features import _FEATURE_TYPES
 
-from medr1kit.data.images import MedicalImage, check_image, check_images
+from medr1kit.data.images import MedicalImage, bare, check_image, check_images, stored_path
 from medr1kit.data.pixels import to_rgb
 from medr1kit.vqa import DataError
 
@@ -173,6 +179,209 @@ def test_transparency_in_a_palette_warns_nobody():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert decode(encoded(noise().quantize(8), transparency=bytes([0, 128, 255])), size=None).mode == "RGB"
+
+
+# --- stacks and animations -------------------------------------------------------------------------------------------
+
+
+def stack(kind, count=3):
+    pictures = [PIL.Image.new("RGB", (30, 20), (100 * i, 100 * i, 100 * i)) for i in range(count)]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    return encoded(pictures[0], kind, save_all=True, append_images=pictures[1:], **options)
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "GIF", "PNG", "WEBP"])
+def test_several_pictures_in_a_file_are_refused_or_one_is_chosen(kind):
+    content = stack(kind)
+    for read in (check_image, decode):
+        with pytest.raises(DataError, match=r"holds 3 frames \(a stack or an animation\).* frame=, 0 to 2"):
+            read(content)
+    for frame in range(3):
+        check_image(content, frame=frame)
+        assert decode(content, size=None, frame=frame).getpixel((5, 5)) == (100 * frame,) * 3
+    with pytest.raises(DataError, match="no frame=3"):
+        decode(content, frame=3)
+
+
+def test_a_frame_of_16_bit_colour_is_read_whole():
+    values = np.arange(2 * 30 * 40 * 3, dtype=np.uint16).reshape(2, 30, 40, 3) * np.array([1, 9])[:, None, None, None]
+    file = BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        for part in values.astype(np.uint16):
+            writer.write(part, photometric="rgb", contiguous=False)
+    seen = np.asarray(decode(file.getvalue(), size=None, frame=1))
+    part = values[1].astype(float)
+    assert np.array_equal(seen, ((part - part.min()) * 255 / np.ptp(part)).round())
+
+
+def test_a_single_picture_is_taken_whatever_the_frame():
+    assert decode(encoded(noise()), size=None, frame=7).size == (60, 40)
+    assert decode(stack("TIFF", count=1), size=None, frame=7).size == (30, 20)
+
+
+def test_of_a_camera_s_multi_picture_jpeg_the_first_is_taken():
+    content = encoded(noise(), "MPO", save_all=True, append_images=[noise().resize((6, 4))])
+    check_image(content)
+    assert decode(content, size=None).size == (60, 40)
+
+
+# --- shapes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(900, 2), (2, 900), (201, 1)])
+def test_a_shape_that_models_refuse_is_refused_on_loading(shape):
+    for read in (check_image, decode):
+        with pytest.raises(DataError, match=f"has {shape[0]} x {shape[1]} pixels; models refuse more than 200 to 1"):
+            read(encoded(PIL.Image.new("L", shape)))
+
+
+@pytest.mark.parametrize("shape", [(1990, 10), (10, 1990), (4000, 21), (200, 1)])
+@pytest.mark.parametrize("limit", [1, 100, 1000, 5000])
+def test_no_shrinking_makes_a_shape_that_models_refuse(shape, limit):
+    width, height = decode(encoded(PIL.Image.new("L", shape)), size=None, max_pixels=limit).size
+    assert max(width, height) <= 200 * min(width, height)
+
+
+# --- files that are none ---------------------------------------------------------------------------------------------
+
+
+def test_a_png_with_right_checksums_and_broken_pixels_is_found_on_loading():
+    good = encoded(noise())
+    at = good.index(b"IDAT")
+    length = int.from_bytes(good[at - 4 : at])
+    for broken in (zlib.compress(b"\0" * 50), b"no stream", zlib.compress(b"\x09" * 40 * (1 + 60 * 3))):
+        part = len(broken).to_bytes(4) + b"IDAT" + broken + zlib.crc32(b"IDAT" + broken).to_bytes(4)
+        with pytest.raises(DataError, match="cut short or corrupt"):
+            check_image(good[: at - 4] + part + good[at + length + 8 :])
+
+
+def test_a_format_that_pillow_would_hand_to_another_program_is_no_image(tmp_path, monkeypatch):
+    import PIL.EpsImagePlugin
+
+    monkeypatch.setattr(PIL.EpsImagePlugin, "Ghostscript", lambda *a, **k: pytest.fail("Ghostscript was called"))
+    (tmp_path / "a.png").write_bytes(encoded(PIL.Image.new("RGB", (20, 20)), "EPS"))
+    with pytest.raises(DataError, match="is no image"):
+        check_image(tmp_path / "a.png")
+
+
+def test_a_pipe_a_device_and_a_folder_are_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "folder.png").mkdir()
+    for path in (tmp_path / "pipe.png", tmp_path / "folder.png", Path("/dev/zero"), Path("/dev/null")):
+        for read in (check_image, lambda path: MedicalImage().decode_example({"bytes": None, "path": str(path)})):
+            with pytest.raises(DataError, match="is a folder, a pipe or a device"):
+                read(path)
+
+
+def test_a_link_or_pipe_that_is_laid_after_loading_is_not_followed(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        noise().save(folder / name)
+    noise().save(tmp_path / "secret.png")
+    stored = [stored_path(folder, name) for name in ("a.png", "b.png")]
+    assert [Path(path) for path in stored] == [folder / "a.png", folder / "b.png"]
+    ds = datasets.Dataset.from_dict({"image": stored}, features=datasets.Features({"image": MedicalImage()}))
+    assert ds[0]["image"].size == (384, 384)
+    for name in ("a.png", "b.png"):
+        (folder / name).unlink()
+    (folder / "a.png").symlink_to(tmp_path / "secret.png")
+    os.mkfifo(folder / "b.png")
+    with pytest.raises(DataError, match="link to outside"):
+        ds[0]
+    with pytest.raises(DataError, match="no regular file"):
+        ds[1]
+
+
+def test_a_stored_path_has_the_name_that_is_on_the_disk(tmp_path):
+    file = tmp_path / unicodedata.normalize("NFD", "é.png")
+    noise().save(file)
+    assert stored_path(tmp_path, unicodedata.normalize("NFC", "é.png")) == f"{tmp_path}/./{file.name}"
+
+
+def test_large_images_are_decoded_one_at_a_time(monkeypatch):
+    busy = []
+
+    def slow(image, again):
+        busy.append(1)
+        assert len(busy) == 1
+        time.sleep(0.01)
+        busy.pop()
+        return to_rgb(image, again)
+
+    monkeypatch.setattr("medr1kit.data.images.to_rgb", slow)
+    monkeypatch.setattr("medr1kit.data.images._LARGE_PIXELS", 100)
+    content = encoded(noise())
+    assert check_images(range(6), lambda key: check_image(content)) == {}
+
+
+# --- what is saved ---------------------------------------------------------------------------------------------------
+
+SECRET = b"Jane Doe 48.137N"
+
+
+def with_secrets(kind):
+    exif, info = PIL.Image.Exif(), PIL.PngImagePlugin.PngInfo()
+    exif[0x010E] = SECRET.decode()
+    info.add_text("Patient", SECRET.decode())
+    options = {
+        "JPEG": {"exif": exif},
+        "JPEG comment": {"comment": SECRET},
+        "JPEG profile": {"icc_profile": SECRET * 9},
+        "PNG": {"pnginfo": info},
+        "PNG exif": {"exif": exif},
+        "PNG profile": {"icc_profile": SECRET * 9},
+        "WEBP": {"exif": exif, "lossless": True},
+        "TIFF": {"tiffinfo": {270: SECRET.decode()}},
+        "GIF": {"comment": SECRET},
+        "MPO": {"exif": exif, "save_all": True, "append_images": [noise()]},
+    }[kind]
+    return encoded(noise(), kind.split()[0], **options)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["JPEG", "JPEG comment", "JPEG profile", "PNG", "PNG exif", "PNG profile", "WEBP", "TIFF", "GIF", "MPO"],
+)
+def test_no_metadata_travels_into_what_is_saved(kind, tmp_path):
+    content = with_secrets(kind)
+    assert kind == "PNG profile" or SECRET in content
+    (tmp_path / "a.img").write_bytes(content)
+    features = datasets.Features({"image": MedicalImage(size=None)})
+    values = [str(tmp_path / "a.img"), {"bytes": content, "path": None}, None]
+    ds = datasets.Dataset.from_dict({"image": values}, features=features)
+    ds.save_to_disk(tmp_path / "saved")
+    saved = datasets.load_from_disk(tmp_path / "saved")
+    raw = saved.cast_column("image", datasets.Image(decode=False))["image"]
+    for row in raw[:2]:
+        assert SECRET not in row["bytes"]
+        image = PIL.Image.open(BytesIO(row["bytes"]))
+        image.load()
+        assert not dict(image.getexif()) and not {"icc_profile", "comment", "exif", "Patient"} & image.info.keys()
+    assert raw[2] is None
+    expected = np.asarray(decode(content, size=None))
+    assert all(np.array_equal(np.asarray(saved[i]["image"]), expected) for i in (0, 1))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_picture_without_metadata_is_saved_byte_for_byte(kind):
+    content = encoded(noise(), kind)
+    assert bare(content) == content
+
+
+def test_a_rotated_picture_is_saved_upright():
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    content = encoded(noise(60, 40), "JPEG", exif=exif)
+    assert PIL.Image.open(BytesIO(bare(content))).size == (40, 60)
+
+
+def test_the_chosen_frame_is_what_is_saved(tmp_path):
+    features = datasets.Features({"image": MedicalImage(size=None, frame=2)})
+    ds = datasets.Dataset.from_dict({"image": [{"bytes": stack("TIFF"), "path": "a.tif"}]}, features=features)
+    ds.save_to_disk(tmp_path / "saved")
+    saved = datasets.load_from_disk(tmp_path / "saved")
+    assert saved.features["image"].frame == 2 and saved[0]["image"].getpixel((5, 5)) == (200, 200, 200)
 
 
 # --- as a column -----------------------------------------------------------------------------------------------------

@@ -88,8 +88,8 @@ def read_image(
 
     Raises:
         DataError: if it is missing, empty, no image, cut short, corrupt, of several frames without ``frame``, longer
-            than 200 times its width, or of more pixels than Pillow's limit against decompression
-            bombs (``PIL.Image.MAX_IMAGE_PIXELS``).
+            than 200 times its width, or of more pixels than Pillow's limit against decompression bombs
+            (``PIL.Image.MAX_IMAGE_PIXELS``).
     """
     try:
         with open_image(source) as file:
@@ -114,9 +114,12 @@ def _from_dicom(file: BinaryIO, frame: int | None) -> PIL.Image.Image:
 
 
 def _decoded(file: BinaryIO, frame: int | None, draft: tuple[int, int] | None) -> PIL.Image.Image:
-    def again() -> PIL.Image.Image:
+    def first() -> PIL.Image.Image:
         file.seek(0)
-        image = PIL.Image.open(file, formats=_FORMATS)
+        return PIL.Image.open(file, formats=_FORMATS)
+
+    def again() -> PIL.Image.Image:
+        image = first()
         if (at := one_frame(_frames(image), frame)) > 0:
             image.seek(at)
         return image
@@ -127,7 +130,7 @@ def _decoded(file: BinaryIO, frame: int | None, draft: tuple[int, int] | None) -
     if limit is not None and image.width * image.height > limit:
         raise PIL.Image.DecompressionBombError(f"{image.width} x {image.height} pixels; the limit is {limit}")
     if image.format == "PNG":
-        image.verify()  # the checksum of every part, up to the end mark
+        first().verify()  # the checksum of every part, up to the end mark
         image = again()
     if draft:
         image.draft(image.mode, draft)
