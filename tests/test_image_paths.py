@@ -6,6 +6,7 @@ import unicodedata
 import PIL.Image
 import pytest
 
+from medr1kit.data.files import image_folder
 from medr1kit.data.image_paths import find_image, image_path
 from medr1kit.vqa import DataError
 
@@ -177,3 +178,10 @@ def test_a_folder_linked_into_the_image_folder_is_a_part_of_it_and_no_deeper_lin
     for name in ("Images/X/out.png", "Images/deep/s.png", "own/deep/s.png", "s.png"):
         with pytest.raises(DataError, match=r"link to outside.*images="):
             find_image(folder, name)
+
+
+def test_a_tilde_in_images_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    file = picture(tmp_path / "films" / "a.png")
+    assert find_image(image_folder("~/films"), "a.png") == file

@@ -1,5 +1,6 @@
 """Images: checked completely, decoded to what a model sees, saved without metadata."""
 
+import json
 import os
 import time
 import unicodedata
@@ -17,6 +18,7 @@ import tifffile
 from datasets.features.features import _FEATURE_TYPES
 
 from medr1kit.data.images import MedicalImage, bare, check_image, check_images, stored_path
+from medr1kit.data.load import load_vqa
 from medr1kit.data.pixels import to_rgb
 from medr1kit.vqa import DataError
 
@@ -217,6 +219,24 @@ def test_a_frame_of_16_bit_colour_is_read_whole():
 def test_a_single_picture_is_taken_whatever_the_frame():
     assert decode(encoded(noise()), size=None, frame=7).size == (60, 40)
     assert decode(stack("TIFF", count=1), size=None, frame=7).size == (30, 20)
+
+
+def test_a_data_set_takes_the_frame_that_was_chosen_for_all(tmp_path):
+    (tmp_path / "a.tif").write_bytes(stack("TIFF"))
+    (tmp_path / "b.png").write_bytes(encoded(PIL.Image.new("RGB", (8, 8), (7, 7, 7))))
+    rows = [
+        {"image": name, "problem": "Which? A)a, B)b", "solution": "<answer> B </answer>"} for name in ("a.tif", "b.png")
+    ]
+    (tmp_path / "q.json").write_text(json.dumps(rows))
+    ds = load_vqa(tmp_path / "q.json", images=tmp_path, frame=1)
+    assert [image.getpixel((0, 0))[0] for image in ds["image"]] == [100, 7]
+    with pytest.raises(DataError, match="row 0.*holds 3 frames"):
+        load_vqa(tmp_path / "q.json", images=tmp_path)
+    for frame in (-1, 1.0, True, "1"):
+        with pytest.raises(DataError, match="frame=.* is not a whole number of at least 0"):
+            load_vqa(tmp_path / "q.json", images=tmp_path, frame=frame)
+    with pytest.raises(DataError, match="frame= does not go with phantoms"):
+        load_vqa("phantoms", n=1, frame=0)
 
 
 def test_of_a_camera_s_multi_picture_jpeg_the_first_is_taken():

@@ -77,9 +77,7 @@ def _frame(pydicom: ModuleType, file: BinaryIO, frame: int | None, max_pixels: i
                 f"has {size[0]} x {size[1]} pixels; the limit is {max_pixels}: raise PIL.Image.MAX_IMAGE_PIXELS"
             )
         return _picture(ds, index)
-    except Unfit:
-        raise
-    except MemoryError:
+    except (Unfit, MemoryError):
         raise
     except Exception:  # pydicom raises nearly anything on a damaged file
         pass

@@ -101,8 +101,6 @@ def read_image(
                 if _name_of(source, name).lower().endswith((".dcm", ".dicom")) and file.seek(0, os.SEEK_END):
                     return _from_dicom(file, frame)  # older than DICOM's mark
                 raise
-    except MemoryError:
-        raise
     except Exception as error:  # Pillow's readers raise nearly anything on a corrupt file
         raise _unreadable(source, name, error) from (None if isinstance(error, Unfit) else error)
 
@@ -176,6 +174,8 @@ def _unreadable(source: str | os.PathLike | bytes | None, name: str | None, erro
     name = repr(_name_of(source, name))
     if isinstance(error, PIL.Image.DecompressionBombError | PIL.Image.DecompressionBombWarning):
         return DataError(f"image too large: {name} has {error}; shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS")
+    if isinstance(error, MemoryError):
+        return DataError(f"image too large: {name} needs more memory than there is; shrink it")
     size = len(source) if isinstance(source, bytes) else os.path.getsize(source) if os.path.exists(source) else None
     if size is None:
         return DataError(f"image missing: {name}; it was moved or deleted, load the data set again")
