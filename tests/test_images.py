@@ -230,10 +230,10 @@ def test_a_data_set_takes_the_frame_that_was_chosen_for_all(tmp_path):
     (tmp_path / "q.json").write_text(json.dumps(rows))
     ds = load_vqa(tmp_path / "q.json", images=tmp_path, frame=1)
     assert [image.getpixel((0, 0))[0] for image in ds["image"]] == [100, 7]
-    with pytest.raises(DataError, match="row 0.*holds 3 frames"):
+    with pytest.raises(DataError, match=r"row 0.*holds 3 frames"):
         load_vqa(tmp_path / "q.json", images=tmp_path)
     for frame in (-1, 1.0, True, "1"):
-        with pytest.raises(DataError, match="frame=.* is not a whole number of at least 0"):
+        with pytest.raises(DataError, match=r"frame=.* is not a whole number of at least 0"):
             load_vqa(tmp_path / "q.json", images=tmp_path, frame=frame)
     with pytest.raises(DataError, match="frame= does not go with phantoms"):
         load_vqa("phantoms", n=1, frame=0)
