@@ -160,6 +160,14 @@ def test_16_bits_in_planes_are_refused_and_not_misread():
         read_image(content)
 
 
+def test_colour_of_a_ppm_is_scaled_by_its_declared_depth_and_refused_where_that_is_16_bits():
+    values = ramp(20, 30, 3).astype(">u2").tobytes()
+    assert np.array_equal(seen(b"P6 30 20 4095\n" + values), scaled(ramp(20, 30, 3)))
+    assert np.array_equal(seen(b"P5 30 60 65535\n" + values)[..., 0], scaled(ramp(60, 30)))
+    with pytest.raises(DataError, match="more than 8 bits in a form that is not read here"):
+        read_image(b"P6 30 20 65535\n" + values)
+
+
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
 def test_where_zero_is_white_the_picture_is_turned(kind):
     values = np.array([[0, 100], [200, 255]], kind)

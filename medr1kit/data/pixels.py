@@ -90,8 +90,10 @@ def to_rgb(image: PIL.Image.Image, again: Callable[[], PIL.Image.Image] | None =
     if picture.mode == "RGBA":
         picture = _on_white(picture)
     picture.info = {}
-    picture.getexif()[_ORIENTATION] = image.getexif().get(_ORIENTATION, 1)
-    return PIL.ImageOps.exif_transpose(picture)
+    if (turned := image.getexif().get(_ORIENTATION)) in range(2, 9):
+        picture.getexif()[_ORIENTATION] = turned
+        PIL.ImageOps.exif_transpose(picture, in_place=True)
+    return picture
 
 
 def _colour_of_16_bits(image: PIL.Image.Image, again: Callable[[], PIL.Image.Image]) -> np.ndarray | None:
@@ -112,9 +114,23 @@ def _colour_of_16_bits(image: PIL.Image.Image, again: Callable[[], PIL.Image.Ima
             tile._replace(args=other if isinstance(tile.args, str) else (other, *tile.args[1:])) for tile in low.tile
         ]
         return high.astype(np.uint16) << 8 | np.asarray(low)
-    if image.format == "TIFF" and image.mode[0] not in "IF" and max(image.tag_v2.get(_BITS, (1,))) > 8:
+    if image.mode[0] not in "IF" and _declared_bits(image) > (8 if image.format == "TIFF" else 12):
         raise Unfit("holds colours of more than 8 bits in a form that is not read here; save it as an RGB PNG")
     return None
+
+
+def _declared_bits(image: PIL.Image.Image) -> int:
+    """Bits of a channel in the file. PPM and JPEG 2000 say what is used, as long as they do not just say 16."""
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(_BITS, (1,)))
+    if image.format == "PPM":
+        args = image.tile[0].args
+        return int(args[1]).bit_length() if isinstance(args, tuple) and isinstance(args[1], int) else 8
+    if image.format == "JPEG2000":
+        image.fp.seek(0)
+        head = image.fp.read(4096)
+        return (head[head.find(b"\xff\x4f\xff\x51") + 42] & 0x7F) + 1  # Ssiz of the first component
+    return 8
 
 
 def _scaled(values: np.ndarray, key: int | tuple[int, ...] | None) -> PIL.Image.Image:
