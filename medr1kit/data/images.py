@@ -1,9 +1,8 @@
-"""Images: found safely, checked before training starts, and decoded one way everywhere.
+"""Images: opened safely, checked before training starts, decoded one way everywhere, saved without metadata.
 
-A vision-language model sees 8-bit RGB. Medical archives hold more than that: 16-bit radiographs, CMYK scans,
-photographs that a camera rotated only in their EXIF header, files that a broken download cut short. Two things go wrong
-in silence if one leaves this to the defaults: Pillow's ``convert("RGB")`` *clips* a 16-bit image to white, and a
-truncated file fails hours later, in the middle of an epoch.
+A vision-language model sees 8-bit RGB. Medical archives hold more than that: DICOM, 16-bit radiographs, stacks,
+photographs that a camera rotated only in their EXIF header, files that a broken download cut short. A truncated file
+fails hours later, in the middle of an epoch; a pipe is waited for without end; a patient's name travels along.
 
 So an image is checked when a data set is loaded (:func:`check_images`), and decoded when a row is read
 (:class:`MedicalImage`): upright, RGB, 384 x 384 as Med-R1 states, or shrunk to a number of pixels. The data set itself
@@ -57,7 +56,13 @@ def stored_path(folder: str | os.PathLike, image_id: str) -> str:
 
 
 def open_image(source: str | os.PathLike | bytes) -> BinaryIO:
-    """Open the bytes or the file; a pipe, a device or a folder is refused, and never waited for."""
+    """Open the bytes or the file; a pipe, a device or a folder is refused, and never waited for.
+
+    Raises:
+        Unfit: if it is one of those.
+        DataError: if a stored path (:func:`stored_path`) leads out of its folder by now.
+        OSError: if it is missing or may not be read.
+    """
     if isinstance(source, bytes):
         return BytesIO(source)
     folder, found_in, relative = os.fspath(source).partition("/./")
