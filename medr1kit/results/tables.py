@@ -26,12 +26,28 @@ from medr1kit.results.stats import cluster_interval, wilson
 from medr1kit.vqa import MODALITIES, TASKS, DataError
 
 PREDICTIONS = (
-    "id", "image_id", "source", "modality", "task", "question", "options", "answer",  # the question
-    "model", "train_modality", "train_task", "method", "format", "seed",  # who answered
+    "id", "image_id", "patient_id", "source", "modality", "task", "question", "options", "answer",  # the question
+    "model", "train_modality", "train_task", "method", "format", "seed", "step",  # who answered
     "text", "think", "predicted", "lenient_predicted", "correct", "well_formed", "n_tokens",  # what
 )  # fmt: skip
-"""Columns of predictions. ``method`` is "base" for the untrained model; ``options`` holds lists in letter order.
-``well_formed`` and ``think`` are missing where a text was ended at its answer (``predict(…, stop_at_answer=True)``)."""
+"""Columns of predictions. ``options`` holds lists in letter order; ``patient_id`` is missing where the data names no
+patients, ``step`` where the weights are not those of a checkpoint. ``method`` is one of :data:`METHODS` or a word of
+one's own. ``train_modality`` and ``train_task`` say what was trained on, "all" where that was several together; missing
+is unknown. ``well_formed`` and ``think`` are missing where a text was ended at its answer
+(``predict(…, stop_at_answer=True)``)."""
+
+ADDED = ("patient_id", "step")
+"""Columns that tables of version 0.1 lack; they are read as tables that name no patient and no step."""
+
+METHODS = {
+    "base": "the weights as they were before any training of ours: what the others are compared with",
+    "sft": "supervised training on gold answers, with their rationales where there are any",
+    "sft-answer": "supervised training on gold answers alone",
+    "grpo": "reinforcement by GRPO",
+    "given": "weights whose training is not known",
+    "interrupted": "weights of a training that did not come to its end",
+}
+"""What ``method`` says of the weights that answered. Any other word is one's own, and is left alone."""
 
 ROLLOUTS = (
     "step", "id", "rollout", "question", "options", "answer", "modality", "task", "text", "predicted",
@@ -61,7 +77,7 @@ _SCORES = ("n", "accuracy", "low", "high", "lenient_accuracy", "well_formed", "c
 def check_predictions(
     frame: pd.DataFrame, columns: Sequence[str] = PREDICTIONS, cluster: str | None = None
 ) -> pd.DataFrame:
-    """Return the frame if it can be used as predictions.
+    """Return predictions as they can be used; in tables of version 0.1 what they lack is added, and missing.
 
     Args:
         frame: a predictions table.
@@ -79,6 +95,12 @@ def check_predictions(
             "these are published numbers, not predictions: they hold no answers to score or compare; leave the rows "
             "with published=True out, and show them beside your own"
         )
+    added = [column for column in ADDED if column in (*columns, cluster) and column not in frame]
+    if added:
+        frame = frame.assign(**dict.fromkeys(added))
+        frame = frame[
+            sorted(frame, key=lambda name: PREDICTIONS.index(name) if name in PREDICTIONS else len(PREDICTIONS))
+        ]
     if missing := [column for column in (*columns, cluster) if column is not None and column not in frame]:
         raise DataError(f"predictions without the column(s) {', '.join(missing)}; predict() writes all of them")
     if frame.empty:

@@ -24,7 +24,7 @@ import pandas as pd
 from medr1kit.progress import progress
 from medr1kit.results.compare import transfer_table
 from medr1kit.results.runs import load_run, replace_file
-from medr1kit.results.tables import PREDICTIONS, score
+from medr1kit.results.tables import PREDICTIONS, check_predictions, score
 from medr1kit.study.folder import cell_folder, commands_so_far, now, state_of
 from medr1kit.study.grid import Cell, Study
 from medr1kit.vqa import DataError
@@ -46,7 +46,7 @@ def read_predictions(study: Study, root: Path) -> pd.DataFrame:
         DataError: if no cell is finished.
     """
     cells = progress(finished(study, root), "reading predictions", unit="cell")
-    frames = [pd.read_parquet(cell_folder(root, cell) / "predictions.parquet") for cell in cells]
+    frames = [check_predictions(pd.read_parquet(cell_folder(root, cell) / "predictions.parquet")) for cell in cells]
     if not frames:
         raise DataError(f"no cell of {study.name} in {root} is finished; run the study first")
     # Columns of nothing but missing values (the base has no seed) would decide the type of the whole column.
