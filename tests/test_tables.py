@@ -16,10 +16,11 @@ def predictions(answers, gold="A", **columns):
     rows = {
         "id": [f"q{i}" for i in range(len(answers))],
         "image_id": [f"image{i // 2}" for i in range(len(answers))],
-        "source": "phantoms", "modality": "CT", "task": "Disease Diagnosis", "question": "What is shown?",
+        "patient_id": None, "source": "phantoms", "modality": "CT", "task": "Disease Diagnosis",
+        "question": "What is shown?",
         "options": [["cyst", "mass", "stone", "bleed"]] * len(answers), "answer": list(gold * len(answers)),
         "model": "tiny", "train_modality": None, "train_task": None, "method": "base", "format": "no-think", "seed": 0,
-        "text": list(answers), "think": None, "predicted": strict,
+        "step": None, "text": list(answers), "think": None, "predicted": strict,
         "lenient_predicted": [answer.upper() or None for answer in answers],
         "correct": [answer == gold for answer in strict], "well_formed": [answer is not None for answer in strict],
         "n_tokens": 5,
@@ -38,6 +39,13 @@ def test_missing_columns_are_all_named_in_one_error():
         check_predictions(predictions("AB").drop(columns=["n_tokens", "model"]))
     with pytest.raises(DataError, match="well_formed"):
         score(predictions("AB").drop(columns="well_formed"))
+
+
+def test_tables_written_before_there_were_patients_and_steps_are_still_read():
+    now = predictions("AB")
+    old = check_predictions(now.drop(columns=["patient_id", "step"]))
+    assert tuple(old) == PREDICTIONS and old[["patient_id", "step"]].isna().all(axis=None)
+    assert score(now.drop(columns=["patient_id", "step"])).equals(score(now))
 
 
 def test_an_empty_table_or_a_missing_verdict_is_refused():

@@ -81,7 +81,7 @@ def visual_reliance(
     settings = {"format": format, "batch_size": batch_size, "max_new_tokens": max_new_tokens, "seed": seed}
     if right is None:
         right = predict(model, processor, dataset, **settings)
-    check_predictions(right)
+    right = check_predictions(right)
     if list(right["id"]) != list(dataset["id"]):
         raise DataError("`right` answers other questions than those of the data set, or in another order")
     _warn_alone(right)

@@ -21,11 +21,14 @@ import numpy as np
 import pandas as pd
 
 from medr1kit.formats import format_named
-from medr1kit.results.multiplicity import holm
-from medr1kit.results.pairs import DIFFERENCE, LIMITS, Pairs, Rows, codes, compared, corrected, count, match, pair
-from medr1kit.results.stats import NAN, cluster_interval, share
+from medr1kit.results.clusters import codes
+from medr1kit.results.pairs import DIFFERENCE, LIMITS, Pairs, Rows, compared, corrected, count, match, pair
+from medr1kit.results.stats import NAN, share
 from medr1kit.results.tables import VERDICT, check_predictions, in_canonical_order, rows_by
 from medr1kit.vqa import DataError
+
+UNKNOWN = "unknown"
+"""How a table calls what a model was trained on where nobody knows."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Comparison:
         low_seeds, high_seeds: the interval that covers the choice of seeds, too; nan with one seed. See
             :func:`medr1kit.results.stats.pooled_difference` for how far three seeds can be trusted.
         p: exact McNemar p-value; by turning signs of clusters where there are any. It does not cover seeds.
+        cluster: what interval and p count as independent: "patient_id", "id" (the question), "row", or a column.
         repaired_format: the part of ``difference`` from questions whose (leniently read) letter did not change.
         changed_answer: the rest; ``repaired_format + changed_answer == difference``.
     """
@@ -57,6 +61,7 @@ class Comparison:
     low_seeds: float
     high_seeds: float
     p: float
+    cluster: str
     repaired_format: float
     changed_answer: float
 
@@ -66,7 +71,7 @@ class Comparison:
         return pd.DataFrame([asdict(self)])
 
 
-def compare(before: pd.DataFrame, after: pd.DataFrame, cluster: str | None = None) -> Comparison:
+def compare(before: pd.DataFrame, after: pd.DataFrame, cluster: str | bool | None = None) -> Comparison:
     """Compare two sets of predictions question by question.
 
     A model that learns to write its tags gains accuracy without learning medicine. So the gain is split: a question
@@ -77,8 +82,9 @@ def compare(before: pd.DataFrame, after: pd.DataFrame, cluster: str | None = Non
         after: predictions on the same questions. Rows are paired on ``id``, and on ``format``, too, when both frames
             hold several formats. Several seeds, told apart by ``seed``, are averaged: each is paired with the same seed
             of the other frame, or with its only one.
-        cluster: a column of ``before`` whose equal values do not count as independent: "image_id", "source" or
-            "question" (the stem). Default: questions are independent; answers to one question are not.
+        cluster: what does not count as independent. None: the patient where the data names patients, else the
+            question (:mod:`medr1kit.results.clusters`). A column of ``before``, such as "image_id", "source" or
+            "question" (the stem): what is equal there. False: every pair counts.
 
     Returns:
         A :class:`Comparison`; ``.frame`` has it as a frame. Questions that only one side answered, or not every seed,
@@ -88,9 +94,8 @@ def compare(before: pd.DataFrame, after: pd.DataFrame, cluster: str | None = Non
         DataError: if no question is in both, one side answers a question twice, the gold answers disagree, the two
             frames have different seeds, a cluster name is missing, or the numbers are published ones.
     """
+    before, after = check_predictions(before, ["id", *VERDICT], cluster), check_predictions(after, ["id", *VERDICT])
     several = all("format" in frame and frame["format"].nunique() > 1 for frame in (before, after))
-    check_predictions(before, ["id", *VERDICT], cluster)
-    check_predictions(after, ["id", *VERDICT])
     rows = Rows([before, after], ["id", "format"] if several else ["id"], cluster)
     sides = np.split(np.arange(len(rows.id)), [len(before)])
     [found] = _comparisons(rows, [pair(rows, *sides)], [before, after])
@@ -114,7 +119,8 @@ def compare_all(preds: pd.DataFrame, sides: Sequence[tuple[np.ndarray, np.ndarra
     Returns:
         A row a pair: the numbers of a :class:`Comparison`, and ``fault``: why there are none, in a sentence, else "".
     """
-    rows = Rows([check_predictions(preds, ["id", *VERDICT])], ["id"])
+    preds = check_predictions(preds, ["id", *VERDICT])
+    rows = Rows([preds], ["id"])
     cells, faults = zip(*[_paired(rows, *two) for two in sides])
     return pd.DataFrame(map(asdict, _comparisons(rows, cells, [preds]))).assign(fault=faults)
 
@@ -144,7 +150,7 @@ def _paired(rows: Rows, before: np.ndarray, after: np.ndarray, twice: str = "") 
         return Pairs(), str(error)
 
 
-def transfer_table(preds: pd.DataFrame, by: str = "modality", cluster: str | None = None) -> pd.DataFrame:
+def transfer_table(preds: pd.DataFrame, by: str = "modality", cluster: str | bool | None = None) -> pd.DataFrame:
     """Return what training on one modality (or task) does to each other one: Med-R1's matrices, with their doubt.
 
     Each trained row is compared with the untrained base on the same questions. The base is the rows whose ``method``
@@ -153,18 +159,19 @@ def transfer_table(preds: pd.DataFrame, by: str = "modality", cluster: str | Non
 
     Args:
         preds: predictions of trained models and of the base. Rows with neither ``train_modality`` nor ``train_task``
-            count as trained on "all"; models trained by the other of the two (a task, when ``by="modality"``) are not
+            are called "unknown"; models trained by the other of the two (a task, when ``by="modality"``) are not
             part of this table. Runs that differ in nothing but ``seed`` are averaged.
         by: "modality" or "task".
-        cluster: a column whose equal values do not count as independent, as in :func:`compare`.
+        cluster: what does not count as independent, as in :func:`compare`.
 
     Returns:
         One row per ``train_<by>``, ``method``, ``format``, ``model`` and test ``<by>``, in canonical order: ``n``
         (questions), ``seeds`` (runs), ``accuracy``, ``low``, ``high``, ``n_paired`` (questions the base answered, too),
         ``base_accuracy`` (on these), ``difference``, ``difference_low``, ``difference_high`` and, covering seeds, too,
-        ``difference_low_seeds``, ``difference_high_seeds``; ``p``; ``p_holm`` and ``p_corrected``, corrected over the
-        whole table by Holm and by max-T (:func:`medr1kit.results.multiplicity.max_t`), which sees that cells share
-        questions and base. Intervals and ``p`` are those of :func:`compare`; nan cells do not count.
+        ``difference_low_seeds``, ``difference_high_seeds``; ``p``; ``cluster`` (what was counted). All these are of the
+        cell alone, as :func:`compare` has them. ``low_corrected``, ``high_corrected`` and ``p_corrected`` are corrected
+        for the whole table (:func:`medr1kit.results.multiplicity.max_t`): all these intervals hold at once, and one
+        leaves zero out where its p is at most 0.05. nan cells do not count.
 
     Raises:
         DataError: if ``by`` is neither, columns or cluster names are missing, no trained model is there, one of them
@@ -172,7 +179,7 @@ def transfer_table(preds: pd.DataFrame, by: str = "modality", cluster: str | Non
     """
     train, other = _trained_by(by, "transfer_table")
     keys = [train, "method", "format", "model", by]
-    check_predictions(preds, ["id", "seed", *keys, other, *VERDICT], cluster)
+    preds = check_predictions(preds, ["id", "seed", *keys, other, *VERDICT], cluster)
     table = gains(preds, by, cluster)
     if len(faults := table["fault"][table["fault"] != ""]):
         raise DataError(faults.iloc[0])
@@ -186,7 +193,7 @@ def transfer_table(preds: pd.DataFrame, by: str = "modality", cluster: str | Non
     return in_canonical_order(table.drop(columns=["fault", "sides"]), keys)
 
 
-def gains(preds: pd.DataFrame, by: str, cluster: str | None = None) -> pd.DataFrame:
+def gains(preds: pd.DataFrame, by: str, cluster: str | bool | None = None) -> pd.DataFrame:
     """Return the cells of :func:`transfer_table`, also where some cannot be compared.
 
     Args:
@@ -206,7 +213,7 @@ def gains(preds: pd.DataFrame, by: str, cluster: str | None = None) -> pd.DataFr
     if not len(trained):
         raise DataError(f"no trained model in the predictions: no row has a {train} and a method other than 'base'")
     labels = preds[keys].iloc[trained]
-    labels = labels.assign(**{train: labels[train].astype(object).where(labels[train].notna(), "all")})
+    labels = labels.assign(**{train: labels[train].astype(object).where(labels[train].notna(), UNKNOWN)})
     rows, untrained = Rows([preds], ["id"], cluster), np.flatnonzero(base)
     format, model = (codes([preds], [column])[0] for column in ("format", "model"))
     remedy = "with equal method, format, model and seed; label the runs apart or select one"
@@ -215,16 +222,20 @@ def gains(preds: pd.DataFrame, by: str, cluster: str | None = None) -> pd.DataFr
         cell = trained[part]
         partners = _base_of(rows, untrained[format[untrained] == format[cell[0]]], cell, model)
         right = rows.right[cell]
-        interval = cluster_interval(right, rows.cluster[cell]) if cluster else share(right, rows.id[cell])[1:]
-        found.append((*names, count(rows.id[cell]), count(rows.seed[cell]), right.mean(), *interval))
+        found.append((*names, count(rows.id[cell]), count(rows.seed[cell]), *share(right, rows.unit[cell])))
         twice = f"the model trained on {names[0]!r} answers {{id}} more than once {remedy}"
         paired.append(_paired(rows, partners, cell, twice))
         sides.append((partners, cell))
     table, (cells, faults) = pd.DataFrame(found, columns=[*keys, "n", "seeds", "accuracy", "low", "high"]), zip(*paired)
     names = {"n": "n_paired", "accuracy_before": "base_accuracy"} | {name: f"difference_{name}" for name in LIMITS}
     table = table.join(compared(rows, cells).drop(columns=["seeds", "accuracy_after"]).rename(columns=names))
-    table = table.assign(p_holm=holm(table["p"]), p_corrected=corrected(rows, cells))
-    return table.assign(fault=faults, sides=sides)
+    return table.assign(**_corrected(rows, cells), fault=faults, sides=sides)
+
+
+def _corrected(rows: Rows, cells: Sequence[Pairs]) -> dict[str, np.ndarray]:
+    """The columns that allow for all cells: never one of them without the others."""
+    found = corrected(rows, cells)
+    return {"p_corrected": found.corrected, "low_corrected": found.low, "high_corrected": found.high}
 
 
 def _base_of(rows: Rows, base: np.ndarray, cell: np.ndarray, model: np.ndarray) -> np.ndarray:
@@ -242,7 +253,7 @@ def compare_modes(
     one: str = "no-think",
     other: str = "think-before",
     by: str = "modality",
-    cluster: str | None = None,
+    cluster: str | bool | None = None,
 ) -> pd.DataFrame:
     """Return accuracy in one format minus accuracy in another, by what was trained on and what was tested on.
 
@@ -252,31 +263,32 @@ def compare_modes(
             in nothing but ``seed`` are averaged, seed by seed.
         one, other: the two formats; the difference is ``one`` minus ``other``.
         by: "modality" or "task".
-        cluster: a column whose equal values do not count as independent, as in :func:`compare`; None: the
-            question.
+        cluster: what does not count as independent, as in :func:`compare`.
 
     Returns:
         A row per ``method``, ``model``, ``train_<by>`` and ``<by>`` that both formats answered: ``n`` (questions),
         ``seeds``, ``accuracy_one``, ``accuracy_other``, ``difference`` with ``low`` and ``high`` (95 %, paired) and
-        ``low_seeds``, ``high_seeds`` (covering other seeds, too; nan with one), ``p``, ``p_corrected`` (for all rows,
-        by max-T) and ``quantity`` (what is drawn). :func:`medr1kit.plot_transfer` draws one method of it.
+        ``low_seeds``, ``high_seeds`` (covering other seeds, too; nan with one), ``p``, ``cluster`` (what was counted);
+        ``p_corrected`` with ``low_corrected`` and ``high_corrected`` (for all rows, as in :func:`transfer_table`); and
+        ``quantity`` (what is drawn). :func:`medr1kit.plot_transfer` draws one method of it.
 
     Raises:
         DataError: if a format is unknown or has no rows, ``by`` is neither, a column is missing, the formats share no
             question, one answers a question twice, or their gold answers disagree.
     """
-    return modes(preds, one, other, by, cluster).drop(columns="sides")
+    train, other_train = _trained_by(by, "compare_modes")
+    needed = ["method", "model", train, other_train, by, "id", "seed", "format", "answer", "correct"]
+    return modes(check_predictions(preds, needed, cluster), one, other, by, cluster).drop(columns="sides")
 
 
-def modes(preds: pd.DataFrame, one: str, other: str, by: str, cluster: str | None = None) -> pd.DataFrame:
+def modes(preds: pd.DataFrame, one: str, other: str, by: str, cluster: str | bool | None = None) -> pd.DataFrame:
     """Return the table of :func:`compare_modes` with one column more, ``sides``: the places of the pairs' rows, those
     in the format ``other`` first.
     """
     train, other_train = _trained_by(by, "compare_modes")
     names, keys = [format_named(name).name for name in (one, other)], ["method", "model", train, by]
-    check_predictions(preds, [*keys, other_train, "id", "seed", "format", "answer", "correct"], cluster)
     base, named, format = preds["method"].eq("base"), preds[train].notna(), preds["format"].to_numpy(object)
-    preds = preds.assign(**{train: preds[train].astype(object).where(named, "all").mask(base, "untrained")})
+    preds = preds.assign(**{train: preds[train].astype(object).where(named, UNKNOWN).mask(base, "untrained")})
     rows = Rows([preds], [*keys, "id"], cluster)
     meant, places = base | named | preds[other_train].isna(), []
     for name in names:
@@ -293,9 +305,9 @@ def modes(preds: pd.DataFrame, one: str, other: str, by: str, cluster: str | Non
     labels, parts = zip(*rows_by(who, keys))
     cells = [Pairs(before[part], after[part], rows.seed[after[part]]) for part in parts]
     table = pd.DataFrame(labels, columns=keys)
-    numbers = compared(rows, cells)[["n", "seeds", "accuracy_after", "accuracy_before", *DIFFERENCE]]
+    numbers = compared(rows, cells)[["n", "seeds", "accuracy_after", "accuracy_before", *DIFFERENCE, "cluster"]]
     table = table.join(numbers.rename(columns={"accuracy_after": "accuracy_one", "accuracy_before": "accuracy_other"}))
-    table = table.assign(p_corrected=corrected(rows, cells), quantity=f"{names[0]} minus {names[1]}")
+    table = table.assign(**_corrected(rows, cells), quantity=f"{names[0]} minus {names[1]}")
     return in_canonical_order(table.assign(sides=[cell[:2] for cell in cells]), keys)
 
 

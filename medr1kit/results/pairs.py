@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from medr1kit.results.multiplicity import flip_p, max_t
+from medr1kit.results.clusters import clustering, codes, counted
+from medr1kit.results.multiplicity import Flips, flip_p, max_t
 from medr1kit.results.stats import NAN, mcnemar, paired_difference, pooled_difference
 from medr1kit.vqa import DataError
 
@@ -28,16 +29,17 @@ class Rows:
     Args:
         frames: predictions, counted as if they stood below each other.
         unit: the columns that say which question is answered.
-        cluster: the column whose equal values do not count as independent; None: ids.
+        cluster: what does not count as independent, as in :func:`medr1kit.results.clusters.clustering`.
 
     Attributes:
         id, question, seed, gold: what is answered (by its id; by ``unit``), by which run, and the right letter.
         answer: the question and the seed.
         right: 1.0 right, 0.0 wrong.
-        cluster: None where no column was named.
+        unit: equal where rows do not count as independent; ``by_patient``: where that is a patient.
+        cluster: what was asked for.
     """
 
-    def __init__(self, frames: Sequence[pd.DataFrame], unit: Sequence[str], cluster: str | None = None):
+    def __init__(self, frames: Sequence[pd.DataFrame], unit: Sequence[str], cluster: str | bool | None = None):
         self.id, names = codes(frames, ["id"])
         self.ids = np.append(names, None)  # of a row without id, too
         self.question = 1 + (self.id if list(unit) == ["id"] else codes(frames, unit)[0])
@@ -45,7 +47,8 @@ class Rows:
         self.answer = self.question * (len(self.seeds) + 1) + self.seed + 1
         self.gold, _ = codes(frames, ["answer"])
         self.right = np.concatenate([frame["correct"].to_numpy(float) for frame in frames])
-        self.cluster = None if cluster is None else codes(frames, [cluster])[0]
+        self.unit, self.by_patient = clustering(frames, cluster)
+        self.cluster = cluster
 
     def check_once(self, side: np.ndarray, keys: np.ndarray, what: str) -> None:
         """Refuse places of which two have the same key; ``what`` is the sentence, with {id} for the question."""
@@ -85,19 +88,6 @@ class Pairs(NamedTuple):
     before: np.ndarray = _NONE
     after: np.ndarray = _NONE
     seed: np.ndarray = _NONE
-
-
-def codes(frames: Sequence[pd.DataFrame], columns: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Return a number for what some columns say in each row, -1 where a single one says nothing; and the last's names.
-
-    A column that a frame does not have says nothing.
-    """
-    numbers = None
-    for column in columns:
-        values = [frame[column].to_numpy(object) if column in frame else np.full(len(frame), None) for frame in frames]
-        own, names = pd.factorize(np.concatenate(values))
-        numbers = own if numbers is None else pd.factorize(numbers * (len(names) + 1) + own + 1)[0]
-    return numbers, names
 
 
 def count(numbers: np.ndarray) -> int:
@@ -153,31 +143,34 @@ def compared(rows: Rows, cells: Sequence[Pairs]) -> pd.DataFrame:
     """Return what the pairs of each cell say.
 
     Returns:
-        A row a cell: ``n`` (questions), ``seeds``, ``accuracy_before``, ``accuracy_after`` and :data:`DIFFERENCE`; nan
-        where there are no pairs. Independent pairs have Newcombe's interval and McNemar's p, others those of clusters.
+        A row a cell: ``n`` (questions), ``seeds``, ``accuracy_before``, ``accuracy_after``, the columns
+        :data:`DIFFERENCE` and ``cluster`` (what was counted); nan where there are no pairs. Independent pairs have
+        Newcombe's interval and McNemar's p, others those of clusters.
     """
-    found, clustered, (changes, clusters) = [], [], _changes(rows, cells)
+    found, clustered, (changes, units) = [], [], _changes(rows, cells)
     for number, cell in enumerate(cells):
         before, after = rows.right[cell.before], rows.right[cell.after]
         n, seeds, p = count(rows.question[cell.before]), count(cell.seed), NAN
-        if rows.cluster is None and seeds <= 1 and count(clusters[number]) == len(before):
+        if seeds <= 1 and count(units[number]) == len(before):
             difference = (*paired_difference(before, after), NAN, NAN)
             p = mcnemar(int((before < after).sum()), int((before > after).sum())) if n else NAN
         else:
-            difference = pooled_difference(before, after, clusters[number], cell.seed)
+            difference = pooled_difference(before, after, units[number], cell.seed)
             clustered.append(number)
-        found.append((n, seeds, before.mean() if n else NAN, after.mean() if n else NAN, *difference, p))
-    table = pd.DataFrame(found, columns=["n", "seeds", "accuracy_before", "accuracy_after", *DIFFERENCE])
-    table.loc[clustered, "p"] = flip_p(*([given[k] for k in clustered] for given in (changes, clusters)))
+        what = counted(units[number], rows.by_patient[cell.before], rows.cluster)
+        found.append((n, seeds, before.mean() if n else NAN, after.mean() if n else NAN, *difference, p, what))
+    names = ["n", "seeds", "accuracy_before", "accuracy_after", *DIFFERENCE, "cluster"]
+    table = pd.DataFrame(found, columns=names)
+    table.loc[clustered, "p"] = flip_p(*([given[k] for k in clustered] for given in (changes, units)))
     return table
 
 
-def corrected(rows: Rows, cells: Sequence[Pairs]) -> np.ndarray:
-    """Return the p-value of each cell, corrected for all of them by max-T; nan where there are no pairs."""
-    return max_t(*_changes(rows, cells)).corrected
+def corrected(rows: Rows, cells: Sequence[Pairs]) -> Flips:
+    """Return p-values and intervals of the cells, corrected for all of them by max-T; nan where there are no pairs."""
+    return max_t(*_changes(rows, cells))
 
 
 def _changes(rows: Rows, cells: Sequence[Pairs]) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """What changed in each cell, and what the changes count as."""
-    right, cluster = rows.right, rows.id if rows.cluster is None else rows.cluster
-    return [right[cell.after] - right[cell.before] for cell in cells], [cluster[cell.before] for cell in cells]
+    sides = [cell.after if rows.cluster is False else cell.before for cell in cells]  # a base row may be in many pairs
+    return [rows.right[cell.after] - rows.right[cell.before] for cell in cells], [rows.unit[side] for side in sides]

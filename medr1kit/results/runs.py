@@ -171,7 +171,7 @@ class RunWriter:
         Raises:
             DataError: if columns of the predictions schema are missing.
         """
-        check_predictions(frame)
+        frame = check_predictions(frame)
         replace_file(self.path / _PREDICTIONS, frame.to_parquet(index=False))
 
     def close(self) -> None:

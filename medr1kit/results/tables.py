@@ -15,6 +15,8 @@ tags. The gap between the two is format, not medicine.
 
 from __future__ import annotations
 
+import difflib
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 
@@ -22,16 +24,35 @@ import numpy as np
 import pandas as pd
 
 from medr1kit.formats import FORMATS
-from medr1kit.results.stats import cluster_interval, wilson
-from medr1kit.vqa import MODALITIES, TASKS, DataError
+from medr1kit.given import kind
+from medr1kit.results.clusters import clustering, counted
+from medr1kit.results.columns import read_column
+from medr1kit.results.stats import share
+from medr1kit.vqa import LETTERS, MODALITIES, TASKS, DataError
 
 PREDICTIONS = (
-    "id", "image_id", "source", "modality", "task", "question", "options", "answer",  # the question
-    "model", "train_modality", "train_task", "method", "format", "seed",  # who answered
+    "id", "image_id", "patient_id", "source", "modality", "task", "question", "options", "answer",  # the question
+    "model", "train_modality", "train_task", "method", "format", "seed", "step",  # who answered
     "text", "think", "predicted", "lenient_predicted", "correct", "well_formed", "n_tokens",  # what
 )  # fmt: skip
-"""Columns of predictions. ``method`` is "base" for the untrained model; ``options`` holds lists in letter order.
-``well_formed`` and ``think`` are missing where a text was ended at its answer (``predict(…, stop_at_answer=True)``)."""
+"""Columns of predictions. ``options`` holds lists in letter order; ``patient_id`` is missing where the data names no
+patients, ``step`` where the weights are not those of a checkpoint. ``method`` is one of :data:`METHODS` or a word of
+one's own. ``train_modality`` and ``train_task`` say what was trained on, "all" where that was several together; missing
+is unknown. ``well_formed`` and ``think`` are missing where a text was ended at its answer
+(``predict(…, stop_at_answer=True)``)."""
+
+ADDED = ("patient_id", "step")
+"""Columns that tables of version 0.1 lack; they are read as tables that name no patient and no step."""
+
+METHODS = {
+    "base": "the weights as they were before any training of ours: what the others are compared with",
+    "sft": "supervised training on gold answers, with their rationales where there are any",
+    "sft-answer": "supervised training on gold answers alone",
+    "grpo": "reinforcement by GRPO",
+    "given": "weights whose training is not known",
+    "interrupted": "weights of a training that did not come to its end",
+}
+"""What ``method`` says of the weights that answered. Any other word is one's own, and is left alone."""
 
 ROLLOUTS = (
     "step", "id", "rollout", "question", "options", "answer", "modality", "task", "text", "predicted",
@@ -55,40 +76,56 @@ WHO = ("model", "train_modality", "train_task", "method", "format")
 
 _ORDER = {"modality": MODALITIES, "task": TASKS, "format": tuple(FORMATS)}
 _ORDER |= {"train_modality": MODALITIES, "train_task": TASKS}
-_SCORES = ("n", "accuracy", "low", "high", "lenient_accuracy", "well_formed", "chance", "mean_tokens")
+_SCORES = ("n", "accuracy", "low", "high", "lenient_accuracy", "well_formed", "chance", "mean_tokens", "cluster")
 
 
 def check_predictions(
-    frame: pd.DataFrame, columns: Sequence[str] = PREDICTIONS, cluster: str | None = None
+    frame: pd.DataFrame,
+    columns: Sequence[str] = PREDICTIONS,
+    cluster: str | bool | None = None,
+    by: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Return the frame if it can be used as predictions.
+    """Return predictions as every function of ours uses them: the very frame where it is so already, else another one.
+
+    Rows are numbered from 0, options are lists, verdicts True or False, letters and patients texts or missing, ids
+    texts; each column by :func:`medr1kit.results.columns.read_column`. Columns that version 0.1 did not write
+    are added, and missing in every row.
 
     Args:
-        frame: a predictions table.
+        frame: a predictions table, as ``predict()`` returned it, or read back from a file of any kind.
         columns: the columns that must be there; those of the full schema by default.
-        cluster: one more column, which must say something in every row.
+        cluster: one more column, which must say something in every row; None and False name none.
+        by: more columns, which the caller was asked for.
 
     Raises:
-        DataError: if it is no frame or an empty one, columns are missing, a verdict (``correct``) or a cluster name is,
-            or it has published numbers in it. ``well_formed`` may be missing in rows that were ended at their answer.
+        DataError: if it is no frame or an empty one, columns are missing, a row says what cannot be, such as a gold
+            letter that is no option's, or there are published numbers in it. ``well_formed`` may be missing in rows
+            that were ended at their answer.
     """
-    if not isinstance(frame, pd.DataFrame):
-        raise DataError(f"predictions are a table, not a {type(frame).__name__}; pass what predict() returned")
-    if "published" in frame.columns and (frame["published"] == True).any():  # noqa: E712 - own rows may hold nan
-        raise DataError(
-            "these are published numbers, not predictions: they hold no answers to score or compare; leave the rows "
-            "with published=True out, and show them beside your own"
-        )
-    if missing := [column for column in (*columns, cluster) if column is not None and column not in frame]:
+    _check_table(frame)
+    added = [column for column in ADDED if column in (*columns, cluster, *by) and column not in frame]
+    if added:
+        frame = frame.assign(**dict.fromkeys(added))
+        known = [name for name in PREDICTIONS if name in frame]
+        frame = frame[[*known, *(name for name in frame if name not in known)]]
+    if missing := [column for column in columns if column not in frame]:
         raise DataError(f"predictions without the column(s) {', '.join(missing)}; predict() writes all of them")
+    for argument, names in (("by", by), ("cluster", [cluster] if cluster not in (None, False) else [])):
+        for name in names:
+            if name not in frame:
+                near = difflib.get_close_matches(str(name), map(str, frame), n=1, cutoff=0.5)
+                hint = f"; did you mean {near[0]!r}?" if near else f" (there are {', '.join(map(str, frame))})"
+                raise DataError(f"{argument}={name!r}: the predictions have no such column{hint}")
     if frame.empty:
         raise DataError("predictions without rows; nothing was predicted, or a filter left nothing over")
-    for column in [column for column in ("correct", "well_formed") if column in columns]:
-        allowed = frame[column].isin([0, 1]) | (frame[column].isna() & (column == "well_formed"))
-        if not allowed.all():
-            row = int((~allowed).to_numpy().argmax())
-            raise DataError(f"predictions row {row}: {column} is {frame[column].iloc[row]!r}; it must be True or False")
-    if cluster is not None and (missing := frame[cluster].isna().to_numpy()).any():
+    if not frame.index.equals(pd.RangeIndex(len(frame))):
+        frame = frame.reset_index(drop=True)
+    columns = {name: frame[name] for name in PREDICTIONS if name in frame}
+    read = {name: read_column(values, tuple(METHODS)) for name, values in columns.items()}
+    if changed := {name: values for name, values in read.items() if values is not columns[name]}:
+        frame = frame.assign(**changed)
+    _check_letters(frame)
+    if isinstance(cluster, str) and (missing := frame[cluster].isna().to_numpy()).any():
         raise DataError(
             f"predictions row {int(missing.argmax())} has no {cluster} ({int(missing.sum())} such rows); cluster= "
             "needs it in every row"
@@ -96,59 +133,104 @@ def check_predictions(
     return frame
 
 
-def score(preds: pd.DataFrame, by: str | Sequence[str] | None = "modality", cluster: str | None = None) -> pd.DataFrame:
+def _check_table(frame: object) -> None:
+    """Refuse what is no table of answers, by what it is."""
+    if not isinstance(frame, pd.DataFrame):
+        remedy = "pass what predict() returned"
+        if isinstance(frame, (str, os.PathLike)):
+            remedy = f"read it first: pandas.read_parquet({os.fspath(frame)!r})"
+        elif hasattr(frame, "predictions"):
+            remedy = "pass its table: run.predictions"
+        what = "a path" if isinstance(frame, (str, os.PathLike)) else kind(frame)
+        raise DataError(f"predictions are a table, not {what}; {remedy}")
+    if "published" in frame.columns and (frame["published"] == True).any():  # noqa: E712 - own rows may hold nan
+        raise DataError(
+            "these are published numbers, not predictions: they hold no answers to score or compare; leave the rows "
+            "with published=True out, and show them beside your own"
+        )
+    if "correct" not in frame and {"n", "accuracy"} <= set(frame):
+        raise DataError("these are scores, not predictions; pass the predictions themselves, which predict() returned")
+    if twice := [name for name in PREDICTIONS if list(frame.columns).count(name) > 1]:
+        raise DataError(f"predictions have the column {twice[0]!r} twice; keep one")
+
+
+def _check_letters(frame: pd.DataFrame) -> None:
+    """Refuse letters that name none of the options."""
+    if "options" not in frame:
+        return
+    lengths = np.fromiter(map(len, frame["options"]), int, len(frame))
+    place = {letter: number for number, letter in enumerate(LETTERS)}  # a missing letter is beyond nothing: nan
+    for column in ("answer", "predicted", "lenient_predicted"):
+        if column in frame and (beyond := frame[column].map(place).to_numpy(float) >= lengths).any():
+            row, what = int(beyond.argmax()), "the gold answer" if column == "answer" else column
+            raise DataError(
+                f"predictions row {row}: {what} is {frame[column].iloc[row]!r}, but there are {lengths[row]} options"
+            )
+
+
+def score(
+    preds: pd.DataFrame, by: str | Sequence[str] | None = "modality", cluster: str | bool | None = None
+) -> pd.DataFrame:
     """Return accuracy with its interval, and what is needed to judge it.
 
     Args:
         preds: predictions; rows of several models or formats are only kept apart if ``by`` names the column.
         by: the column(s) that make a row: "modality", "task", ["method", "format", "modality"], …; None for one row.
-        cluster: a column whose equal values do not count as independent, such as "image_id", "source", "question"
-            (the stem) or, when several seeds answered each question, "id"; None for independent questions.
+        cluster: what does not count as independent (:mod:`medr1kit.results.clusters`). None: the patient where the data
+            names patients, else the question, which seeds and formats answer again. A column, such as "image_id",
+            "source", "question" (the stem): what is equal there. False: every row counts.
 
     Returns:
         A frame with the ``by`` columns, then ``n`` (rows), ``accuracy`` (mean of ``correct``), ``low`` and ``high``
-        (95 %: Wilson, or cluster-robust with ``cluster``), ``lenient_accuracy`` (the letter alone is right),
-        ``well_formed`` (nan where it is not known of every row), ``chance`` (mean of 1 / number of options) and
-        ``mean_tokens``. Modalities, tasks and formats stand in canonical order, other values in alphabetical order,
-        missing ones last. A single ``by`` column gets a final row "all" over all questions; several columns or None
-        get none.
+        (95 %: Wilson where no two rows belong together, else cluster-robust; nan where all do), ``lenient_accuracy``
+        (the letter alone is right), ``well_formed`` (nan where it is not known of every row), ``chance`` (mean of 1 /
+        number of options), ``mean_tokens`` and ``cluster`` (what the interval counts: "patient_id", "id", "row", or the
+        column that was given). Modalities, tasks and formats stand in canonical order, other values in alphabetical
+        order, missing ones last. A single ``by`` column gets a final row "all" over all questions; several columns or
+        None get none.
 
     Raises:
-        DataError: if columns, verdicts or cluster names are missing, or options are not lists.
+        DataError: if columns, verdicts or cluster names are missing, or a row cannot be (:func:`check_predictions`).
     """
     keys = [] if by is None else [by] if isinstance(by, str) else list(by)
-    check_predictions(preds, [*keys, *VERDICT, "well_formed", "options", "n_tokens"], cluster)
+    preds = check_predictions(preds, [*VERDICT, "well_formed", "options", "n_tokens"], cluster, keys)
     if cluster is None:
-        _warn_repeated(preds, keys)
+        _warn_averaged(preds, keys)
+    unit, by_patient = clustering([preds], cluster)
     rows = preds.assign(
-        n_options=_n_options(preds),
+        n_options=preds["options"].map(len),
         lenient=same_letter(preds["lenient_predicted"], preds["answer"]),
-        n_tokens=pd.to_numeric(preds["n_tokens"]),
+        well_formed=preds["well_formed"].astype(float),
     )
-    scores = [names | _score_row(group, cluster) for names, group in groups_by(rows, keys)]
-    table = in_canonical_order(pd.DataFrame(scores, columns=[*keys, *_SCORES]), keys)
-    if len(keys) == 1:
-        total = pd.DataFrame([{keys[0]: "all"} | _score_row(rows, cluster)])
-        table = pd.concat([table.astype({keys[0]: object}), total], ignore_index=True)
-    return table
+    places = rows_by(rows, keys) if len(keys) != 1 else [*rows_by(rows, keys), (("all",), np.arange(len(rows)))]
+    found = [
+        (*names, *_score_row(rows.iloc[some], unit[some]), counted(unit[some], by_patient[some], cluster))
+        for names, some in places
+    ]
+    table = pd.DataFrame(found, columns=[*keys, *_SCORES])
+    total = table.iloc[len(table) - (len(keys) == 1) :]
+    table = in_canonical_order(table.iloc[: len(table) - len(total)], keys)
+    return pd.concat([table, total], ignore_index=True) if len(total) else table
 
 
-def _score_row(rows: pd.DataFrame, cluster: str | None) -> dict[str, float]:
-    n, right = len(rows), rows["correct"].astype(float)
-    low, high = wilson(right.sum(), n) if cluster is None else cluster_interval(right, rows[cluster])
-    shares = (right.mean(), low, high, rows["lenient"].mean(), rows["well_formed"].astype(float).mean(skipna=False))
-    return dict(zip(_SCORES, (n, *shares, (1 / rows["n_options"]).mean(), rows["n_tokens"].mean())))
+def _score_row(rows: pd.DataFrame, unit: np.ndarray) -> tuple[float, ...]:
+    shares = (*share(rows["correct"], unit), rows["lenient"].mean(), rows["well_formed"].mean(skipna=False))
+    return len(rows), *shares, (1 / rows["n_options"]).mean(), rows["n_tokens"].mean()
 
 
-def _warn_repeated(preds: pd.DataFrame, keys: list[str]) -> None:
-    """Averaging over models is seldom meant, and counting a question twice makes the interval too narrow."""
+def _warn_averaged(preds: pd.DataFrame, keys: list[str]) -> None:
+    """The mean over several models is seldom meant, and an answer that stands twice never is."""
     if "id" not in preds or not (repeated := preds.duplicated([*keys, "id"], keep=False)).any():
         return
-    varying = [c for c in (*WHO, "seed") if c in preds and c not in keys and preds[c].nunique(dropna=False) > 1]
+    varying = [c for c in (*WHO, "seed", "step") if c in preds and c not in keys and preds[c].nunique(dropna=False) > 1]
+    if set(varying) - {"format", "seed"}:
+        said = f"so that several models are averaged; add {' or '.join(varying)} to by=, or select rows"
+    elif not varying:
+        said = "and nothing tells the answers apart; is a table in it twice?"
+    else:
+        return
     warnings.warn(
-        f"{int(repeated.sum())} rows answer a question that another row of the same group answers, too, so the "
-        f"intervals are too narrow; add {' or '.join(varying) or 'the column that tells them apart'} to by=, select "
-        "rows, or pass cluster='id'",
+        f"{int(repeated.sum())} rows answer a question that another row of the same group answers, too, {said}",
         stacklevel=3,
     )
 
@@ -156,13 +238,6 @@ def _warn_repeated(preds: pd.DataFrame, keys: list[str]) -> None:
 def who_varies(rows: pd.DataFrame) -> list[str]:
     """Return the columns that tell several models of a frame apart; ``format`` always."""
     return [c for c in WHO if c == "format" or (c in rows and rows[c].nunique(dropna=False) > 1)]
-
-
-def _n_options(preds: pd.DataFrame) -> np.ndarray:
-    for row, options in enumerate(preds["options"]):
-        if isinstance(options, str) or not hasattr(options, "__len__") or not len(options):
-            raise DataError(f"predictions row {row}: options are {options!r:.60}; expected a list of option texts")
-    return preds["options"].map(len).to_numpy()
 
 
 def same_letter(one: pd.Series, other: pd.Series) -> np.ndarray:

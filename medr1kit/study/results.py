@@ -24,7 +24,7 @@ import pandas as pd
 from medr1kit.progress import progress
 from medr1kit.results.compare import transfer_table
 from medr1kit.results.runs import load_run, replace_file
-from medr1kit.results.tables import PREDICTIONS, score
+from medr1kit.results.tables import PREDICTIONS, check_predictions, score
 from medr1kit.study.folder import cell_folder, commands_so_far, now, state_of
 from medr1kit.study.grid import Cell, Study
 from medr1kit.vqa import DataError
@@ -46,7 +46,7 @@ def read_predictions(study: Study, root: Path) -> pd.DataFrame:
         DataError: if no cell is finished.
     """
     cells = progress(finished(study, root), "reading predictions", unit="cell")
-    frames = [pd.read_parquet(cell_folder(root, cell) / "predictions.parquet") for cell in cells]
+    frames = [check_predictions(pd.read_parquet(cell_folder(root, cell) / "predictions.parquet")) for cell in cells]
     if not frames:
         raise DataError(f"no cell of {study.name} in {root} is finished; run the study first")
     # Columns of nothing but missing values (the base has no seed) would decide the type of the whole column.
@@ -82,7 +82,7 @@ def write_tables(study: Study, root: Path, folder: Path | None = None) -> Path:
         if preds[f"train_{by}"].notna().any():
             _write_csv(transfer_table(preds, by=by), folder / f"transfer_{by}.csv")
         keys = ["method", "format", "train_modality", "train_task", by]
-        _write_csv(score(preds, by=keys, cluster="id"), folder / f"scores_{by}.csv")
+        _write_csv(score(preds, by=keys), folder / f"scores_{by}.csv")
     if (curves := _curves(study, root)) is not None:
         _write_csv(curves, folder / "curves.csv")
     _write_csv(_runs(study, root), folder / "runs.csv")
