@@ -16,7 +16,8 @@ def predictions(answers, gold="A", **columns):
     rows = {
         "id": [f"q{i}" for i in range(len(answers))],
         "image_id": [f"image{i // 2}" for i in range(len(answers))],
-        "patient_id": None, "source": "phantoms", "modality": "CT", "task": "Disease Diagnosis", "question": "What is shown?",
+        "patient_id": None, "source": "phantoms", "modality": "CT", "task": "Disease Diagnosis",
+        "question": "What is shown?",
         "options": [["cyst", "mass", "stone", "bleed"]] * len(answers), "answer": list(gold * len(answers)),
         "model": "tiny", "train_modality": None, "train_task": None, "method": "base", "format": "no-think", "seed": 0,
         "step": None, "text": list(answers), "think": None, "predicted": strict,

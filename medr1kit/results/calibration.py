@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from medr1kit.given import whole_number
+from medr1kit.results.clusters import clustering
 from medr1kit.results.stats import cluster_codes, share
 from medr1kit.vqa import LETTERS, DataError
 
@@ -55,33 +57,34 @@ class Calibration:
     frame: pd.DataFrame = field(repr=False)
 
 
-def calibration(frame: pd.DataFrame, bins: int = 10) -> Calibration:
+def calibration(frame: pd.DataFrame, bins: int = 10, cluster: str | bool | None = None) -> Calibration:
     """Return how well the probabilities of letters agree with how often these letters are right.
 
     Args:
         frame: from :func:`medr1kit.letter_probabilities`, or any frame with ``probabilities`` (a list in letter order
-            that sums to 1), ``answer`` (the gold letter) and ``image_id``.
+            that sums to 1) and ``answer`` (the gold letter).
         bins: number of equally wide bins of confidence, 1 or more.
+        cluster: what does not count as independent, as in :func:`medr1kit.score`.
 
     Returns:
-        A :class:`Calibration`. Intervals come from a bootstrap with a fixed seed that draws images, each with all its
-        questions. The percentiles of a resampled ECE cannot be used as they are: resampling adds noise, and noise is
-        counted as error, so that for a calibrated model they would never hold the true value. So the lower limit is
-        mirrored at the estimate ("basic" bootstrap), and 0 when ``ece`` is below ``ece_noise``; the upper one is the
-        estimate plus what the upper percentile exceeds the mean of the resamples by, but no less than the accuracy's
-        own interval allows, which counts when every answer was right. In simulations (four options, 100 and 400
-        questions, calibrated to strongly over-confident) these limits held the true value in 94 to 99 % of 150 data
-        sets each. The Brier score is a plain mean with plain percentiles: too narrow below some 30 images, nan with
-        one.
+        A :class:`Calibration`. Intervals come from a bootstrap with a fixed seed that draws what counts as independent:
+        questions, or patients with all of theirs. The percentiles of a resampled ECE cannot be used as they are:
+        resampling adds noise, and noise is counted as error, so that for a calibrated model they would never hold the
+        true value. So the lower limit is mirrored at the estimate ("basic" bootstrap), and 0 when ``ece`` is below
+        ``ece_noise``; the upper one is the estimate plus what the upper percentile exceeds the mean of the resamples
+        by, but no less than the accuracy's own interval allows, which counts when every answer was right. In
+        simulations (four options, 100 and 400 questions, calibrated to strongly over-confident) these limits held the
+        true value in 94 to 99 % of 150 data sets each. The Brier score is a plain mean with plain percentiles: too
+        narrow below some 30 that count as independent, nan with one.
 
     Raises:
-        DataError: if columns are missing, there are no rows, ``bins`` is below 1, a row has no image id, its
-            probabilities are none, or its gold letter has none.
+        DataError: if columns are missing, there are no rows, ``bins`` is below 1, a row's probabilities are
+            none, or its gold letter has none.
 
     Source: Guo et al., "On Calibration of Modern Neural Networks", arXiv 1706.04599, equation 3; Brier, Monthly Weather
     Review 78 (1950) 1; ``ece_noise``: consistency resampling, Bröcker and Smith, Weather Forecast. 22 (2007) 651.
 
-    >>> sure = pd.DataFrame({"probabilities": [[0.9, 0.1]] * 4, "answer": list("AAAB"), "image_id": list("abcd")})
+    >>> sure = pd.DataFrame({"probabilities": [[0.9, 0.1]] * 4, "answer": list("AAAB")})
     >>> found = calibration(sure)
     >>> round(found.ece, 2), round(found.brier, 2)  # said 90 %, right 75 %; (3 * .02 + 1.62) / 4
     (0.15, 0.42)
@@ -94,12 +97,12 @@ def calibration(frame: pd.DataFrame, bins: int = 10) -> Calibration:
     brier = np.array([((row - np.eye(len(row))[place]) ** 2).sum() for row, place in zip(probabilities, gold)])
     bin_of = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence)  # an edge belongs to the bin below it
     member = np.eye(bins)[bin_of]  # questions x bins
-    images = frame["image_id"].to_numpy(dtype=object)
+    units, _ = clustering([frame], cluster)
     ece = float(np.abs((right - confidence) @ member).sum() / len(right))
     noise = float(np.quantile(_calibrated_eces(confidence, member), 0.95))
-    eces, briers = _resampled(np.column_stack([(right - confidence)[:, None] * member, brier]), images)
-    low, high = _ece_limits(ece, eces, noise, confidence.mean(), right, images)
-    brier_low, brier_high = np.quantile(briers, [0.025, 0.975]) if len(set(images)) > 1 else (np.nan, np.nan)
+    eces, briers = _resampled(np.column_stack([(right - confidence)[:, None] * member, brier]), units)
+    low, high = _ece_limits(ece, eces, noise, confidence.mean(), right, units)
+    brier_low, brier_high = np.quantile(briers, [0.025, 0.975]) if len(set(units)) > 1 else (np.nan, np.nan)
     return Calibration(
         n=len(right),
         accuracy=float(right.mean()),
@@ -111,16 +114,16 @@ def calibration(frame: pd.DataFrame, bins: int = 10) -> Calibration:
         brier=float(brier.mean()),
         brier_low=float(brier_low),
         brier_high=float(brier_high),
-        frame=_reliability(confidence, right, bin_of, images, bins),
+        frame=_reliability(confidence, right, bin_of, units, bins),
     )
 
 
 def _ece_limits(
-    ece: float, eces: np.ndarray, noise: float, confidence: float, right: np.ndarray, images: np.ndarray
+    ece: float, eces: np.ndarray, noise: float, confidence: float, right: np.ndarray, units: np.ndarray
 ) -> tuple[float, float]:
     upper = float(np.quantile(eces, 0.975))
     low, high = 0.0 if ece <= noise else 2 * ece - upper, ece + upper - eces.mean()
-    accuracy, *limits = share(right, images)
+    accuracy, *limits = share(right, units)
     gaps = np.abs(np.subtract(limits, confidence))  # of accuracy and confidence over all bins; the ECE is no smaller
     high = np.fmax(high, gaps.max())
     if accuracy in (0, 1):  # nothing varies in the resamples, which nobody should believe
@@ -129,14 +132,11 @@ def _ece_limits(
 
 
 def _check(frame: pd.DataFrame, bins: int) -> None:
-    if missing := [name for name in ("probabilities", "answer", "image_id") if name not in frame]:
+    if missing := [name for name in ("probabilities", "answer") if name not in frame]:
         raise DataError(f"no column {', '.join(missing)}; letter_probabilities() writes all that calibration() needs")
     if frame.empty:
         raise DataError("no rows; letter probabilities of at least one question are needed")
-    if not isinstance(bins, int) or bins < 1:
-        raise DataError(f"bins={bins!r}; use a whole number, 1 or more")
-    if frame["image_id"].isna().any():
-        raise DataError(f"row {int(frame['image_id'].isna().to_numpy().argmax())} has no image_id; intervals need it")
+    whole_number(bins, "bins")
     for row, (values, letter) in enumerate(zip(frame["probabilities"], frame["answer"])):
         values = np.asarray(values, dtype=float)
         if values.ndim != 1 or not (values >= 0).all() or abs(values.sum() - 1) > 1e-3:
@@ -152,9 +152,9 @@ def _calibrated_eces(confidence: np.ndarray, member: np.ndarray) -> np.ndarray:
     return np.concatenate([np.abs((right - confidence) @ member).sum(axis=1) for right in draws]) / len(confidence)
 
 
-def _resampled(parts: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bootstrap by image: ECEs and Brier scores from a question's parts, its gap in its bin and its Brier score."""
-    codes, groups = cluster_codes(images, len(parts))
+def _resampled(parts: np.ndarray, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bootstrap by cluster: ECEs and Brier scores from a question's parts, its gap in its bin and its Brier score."""
+    codes, groups = cluster_codes(units, len(parts))
     sums = np.zeros((groups, parts.shape[1] + 1))
     np.add.at(sums, codes, np.column_stack([parts, np.ones(len(parts))]))
     rng = np.random.default_rng(0)
@@ -164,12 +164,12 @@ def _resampled(parts: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _reliability(
-    confidence: np.ndarray, right: np.ndarray, bin_of: np.ndarray, images: np.ndarray, bins: int
+    confidence: np.ndarray, right: np.ndarray, bin_of: np.ndarray, units: np.ndarray, bins: int
 ) -> pd.DataFrame:
     rows = []
     for number in range(bins):
         here = bin_of == number
         mean = float(confidence[here].mean()) if here.any() else float("nan")
-        accuracy, low, high = share(right[here], images[here])
+        accuracy, low, high = share(right[here], units[here])
         rows.append((number / bins, (number + 1) / bins, int(here.sum()), mean, accuracy, low, high, accuracy - mean))
     return pd.DataFrame(rows, columns=["bin_low", "bin_high", "n", "confidence", "accuracy", "low", "high", "gap"])

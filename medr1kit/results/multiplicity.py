@@ -56,8 +56,7 @@ def together(tests: int, level: float = 0.95) -> float:
 
 
 class Flips(NamedTuple):
-    """Of m cells, nan for an empty one: p of the cell by itself; p, and the interval of its difference, -1..1, corrected
-    for all of them."""
+    """Of m cells, nan where one is empty: p by itself; and corrected for all of them p and the limits, -1..1."""
 
     p: np.ndarray
     corrected: np.ndarray

@@ -19,10 +19,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from medr1kit.progress import no_bars_of_datasets
-from medr1kit.results.stats import clusters, paired_difference, share
+from medr1kit.results.clusters import clustering
+from medr1kit.results.stats import paired_difference, share
 from medr1kit.results.tables import check_predictions
 from medr1kit.vqa import LETTERS, DataError, format_problem, format_solution, option_texts
 
@@ -70,16 +72,17 @@ def against(preds: pd.DataFrame, reference: pd.DataFrame) -> dict[str, float]:
     Returns:
         ``n``; ``accuracy``, ``low``, ``high``; ``flipped`` (share of questions with another letter; an unreadable
         answer counts as one more letter), ``flipped_low``, ``flipped_high``; ``difference`` (accuracy minus that of
-        ``reference``, paired), ``difference_low``, ``difference_high``. Intervals as in
-        :func:`medr1kit.results.stats.share`; those of the reference itself are 0, by definition.
+        ``reference``, paired), ``difference_low``, ``difference_high``. Intervals count
+        what those of :func:`medr1kit.score` count; those of the reference itself are 0, by definition.
     """
-    images = preds["image_id"]
-    row = {"n": len(preds)} | _named("accuracy low high", share(preds["correct"], images))
+    units, _ = clustering([preds])
+    shared = len(np.unique(units)) < len(units)
+    row = {"n": len(preds)} | _named("accuracy low high", share(preds["correct"], units))
     flipped = difference = (0.0, 0.0, 0.0)
     if preds is not reference:
         other = preds["predicted"].fillna("-").to_numpy() != reference["predicted"].fillna("-").to_numpy()
-        flipped = share(other, images)
-        difference = paired_difference(reference["correct"], preds["correct"], clusters(images))
+        flipped = share(other, units)
+        difference = paired_difference(reference["correct"], preds["correct"], units if shared else None)
     row |= _named("flipped flipped_low flipped_high", flipped)
     return row | _named("difference difference_low difference_high", difference)
 
@@ -96,8 +99,8 @@ def position_table(preds: pd.DataFrame) -> pd.DataFrame:
             question, asked two times or more; ``options``, ``answer`` and ``predicted`` are those of the rotation.
 
     Returns:
-        A frame with the columns ``measure``, ``letter``, ``n``, ``value``, ``low``, ``high`` (95 %, clustered by image
-        where several rows share one) and ``chance``, the value of guessing evenly:
+        A frame with the columns ``measure``, ``letter``, ``n``, ``value``, ``low``, ``high`` (95 %; rotations of one
+        question count as one, and questions about one patient, too) and ``chance``, the value of guessing evenly:
 
         - "chosen": share of answers that chose this letter, among the n that had it; "none": could not be read.
         - "accuracy": share of right answers where the gold stands at this letter; "all": over all rotations.
@@ -107,39 +110,40 @@ def position_table(preds: pd.DataFrame) -> pd.DataFrame:
     Raises:
         DataError: if columns are missing, there are no rows, or a question was asked only once.
     """
-    check_predictions(preds, ["id", "options", "answer", "predicted", "correct"], cluster="image_id")
+    preds = check_predictions(preds, ["id", "options", "answer", "predicted", "correct"])
+    preds = preds.assign(unit=clustering([preds])[0])
     questions = _by_question(preds)
     if (once := questions["asked"] < 2).any():
         raise DataError(f"question {questions.index[once][0]!r} was asked once; ask it with rotated options, too")
-    images, right, even = preds["image_id"], preds["correct"].astype(bool), 1 / preds["options"].map(len)
+    units, right, even = preds["unit"], preds["correct"].astype(bool), 1 / preds["options"].map(len)
     letters = LETTERS[: preds["options"].map(len).max()]
     rows = []
 
-    def add(measure: str, letter: str, values: pd.Series, images: pd.Series, chance: float) -> None:
+    def add(measure: str, letter: str, values: pd.Series, units: pd.Series, chance: float) -> None:
         row = {"measure": measure, "letter": letter, "n": len(values)}
-        rows.append(row | _named("value low high", share(values, images)) | {"chance": chance})
+        rows.append(row | _named("value low high", share(values, units)) | {"chance": chance})
 
     for place, letter in enumerate(letters):
         offered = preds["options"].map(len) > place
         chosen = preds["predicted"][offered] == letter
-        add("chosen", letter, chosen, images[offered], even[offered].mean())
-    add("chosen", "none", preds["predicted"].isna(), images, 0.0)
+        add("chosen", letter, chosen, units[offered], even[offered].mean())
+    add("chosen", "none", preds["predicted"].isna(), units, 0.0)
     for letter in letters:
         gold = preds["answer"] == letter
-        add("accuracy", letter, right[gold], images[gold], even[gold].mean())
-    add("accuracy", "all", right, images, even.mean())
+        add("accuracy", letter, right[gold], units[gold], even[gold].mean())
+    add("accuracy", "all", right, units, even.mean())
     guesses = 1.0 / questions["options"]
     chance = guesses ** (questions["asked"] - 1)
-    add("consistent", "all", questions["consistent"], questions["image_id"], chance.mean())
-    add("right in all", "all", questions["right"], questions["image_id"], (guesses * chance).mean())
+    add("consistent", "all", questions["consistent"], questions["unit"], chance.mean())
+    add("right in all", "all", questions["right"], questions["unit"], (guesses * chance).mean())
     return pd.DataFrame(rows)
 
 
 def _by_question(preds: pd.DataFrame) -> pd.DataFrame:
-    """One row a question: image_id, options (how many), asked (how often), consistent, right (each time)."""
+    """One row a question: unit, options (how many), asked (how often), consistent, right (each time)."""
     texts = option_texts(preds["options"], preds["predicted"])
     rows = preds.assign(text=texts, options=preds["options"].map(len), right=preds["correct"].astype(bool))
     groups = rows.groupby("id", sort=False)
-    questions = groups.agg(image_id=("image_id", "first"), options=("options", "first"), asked=("id", "size"))
+    questions = groups.agg(unit=("unit", "first"), options=("options", "first"), asked=("id", "size"))
     same = (groups["text"].nunique() == 1) & (groups["text"].count() == questions["asked"])  # count: without None
     return questions.assign(consistent=same, right=groups["right"].all())

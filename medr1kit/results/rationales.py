@@ -16,18 +16,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from medr1kit.data.phantoms import ImageId, fact_words, truth_of
 from medr1kit.data.phantoms.rationales import Reading, read_rationale, words_said
 from medr1kit.formats import option_mentions
 from medr1kit.progress import progress
-from medr1kit.results.stats import cluster_interval
+from medr1kit.results.clusters import clustering, counted
+from medr1kit.results.stats import share
 from medr1kit.results.tables import check_predictions, groups_by
 from medr1kit.vqa import LETTERS, DataError
 
-_COLUMNS = ("image_id", "source", "think", "options", "answer", "predicted")
+_COLUMNS = ("id", "image_id", "source", "think", "options", "answer", "predicted")
 _SHARES = (
     "names_finding", "concludes", "agrees", "off_options", "says_word", "word_right", "says_letter", "letter_right",
     "answer_right",
@@ -107,7 +107,9 @@ def concluded_letter(conclusion: str | None, options: Sequence[str]) -> str | No
     return None if conclusion is None else read_conclusion(conclusion, options).letter
 
 
-def rationale_truth(preds: pd.DataFrame, by: str | Sequence[str] | None = None) -> pd.DataFrame:
+def rationale_truth(
+    preds: pd.DataFrame, by: str | Sequence[str] | None = None, cluster: str | bool | None = None
+) -> pd.DataFrame:
     """Return how true the rationales of predictions on phantoms are, and whether they conclude on the answer given.
 
     Every share but ``true`` is one of all ``rationales``, also of those that conclude on nothing. A share of the
@@ -118,11 +120,13 @@ def rationale_truth(preds: pd.DataFrame, by: str | Sequence[str] | None = None) 
         preds: predictions on phantoms; rows without a thinking block count in ``n`` alone.
         by: the column(s) that make a row, such as "format" or "fact"; "fact" splits the statements by what they are
             about (finding, size, …). None for one row.
+        cluster: what does not count as independent, as in :func:`medr1kit.score`; None, without patients: the question,
+            because the statements of one rationale stand and fall together.
 
     Returns:
         A frame with the ``by`` columns, then ``n`` (answers), ``rationales`` (with a thinking block), ``statements``
-        (checkable ones), ``true`` with ``low`` and ``high`` (share of statements that hold; interval by image, because
-        the statements of one rationale stand and fall together), and as shares of ``rationales``:
+        (checkable ones), ``true`` with ``low`` and ``high`` (share of statements that hold, with its 95 % interval)
+        and ``cluster`` (what the interval counts), and as shares of ``rationales``:
 
         - ``names_finding``: name the image's finding and no other;
         - ``concludes``: end in a conclusion that names an option, by word or letter, in conflict or not;
@@ -138,7 +142,8 @@ def rationale_truth(preds: pd.DataFrame, by: str | Sequence[str] | None = None) 
     """
     keys = [] if by is None else [by] if isinstance(by, str) else list(by)
     groups = [key for key in keys if key != "fact"]
-    preds = check_predictions(preds, [*_COLUMNS, *groups]).reset_index(drop=True)
+    preds = check_predictions(preds, _COLUMNS, cluster, groups)
+    unit, by_patient = clustering([preds], cluster)
     if len(other := preds.index[preds["source"] != "phantoms"]):
         raise DataError(
             f"predictions row {other[0]} is about {preds.loc[other[0], 'source']!r}, not phantoms; only of these the "
@@ -155,7 +160,12 @@ def rationale_truth(preds: pd.DataFrame, by: str | Sequence[str] | None = None) 
         own = statements[statements["row"].isin(part.index)]
         for fact, some in own.groupby("fact", sort=False) if "fact" in keys else [(None, own)]:
             names = names | {"fact": fact}
-            rows.append({key: names[key] for key in keys} | _truth_row(part, some))
+            places = some["row"].to_numpy(int)
+            interval = (
+                share(some["holds"].astype(float), unit[places])[1:],
+                counted(unit[places], by_patient[places], cluster),
+            )
+            rows.append({key: names[key] for key in keys} | _truth_row(part, some, interval))
     return pd.DataFrame(rows)
 
 
@@ -190,10 +200,10 @@ def _conclusion_verdict(reading: Reading, row: tuple) -> dict[str, bool]:
     }
 
 
-def _truth_row(rationales: pd.DataFrame, statements: pd.DataFrame) -> dict[str, float]:
+def _truth_row(rationales: pd.DataFrame, statements: pd.DataFrame, interval: tuple) -> dict[str, float]:
     written = rationales[rationales["written"]]
     holds = statements["holds"].astype(float)
-    low, high = cluster_interval(holds, statements["image_id"]) if len(statements) else (np.nan, np.nan)
+    (low, high), cluster = interval
     counts = {"n": len(rationales), "rationales": len(written), "statements": len(statements)}
     shares = written[list(_SHARES)].astype(float).mean().to_dict()
-    return counts | {"true": holds.mean(), "low": low, "high": high} | shares
+    return counts | {"true": holds.mean(), "low": low, "high": high, "cluster": cluster} | shares

@@ -5,11 +5,12 @@ has one tool::
 
     how accurate is this model?            wilson(137, 200)              interval of a share
     … when questions share an image?       cluster_interval(v, c)        interval that counts images, not questions
-    … whichever of the two it is?          share(v, images)              share and interval
+    … whichever of the two it is?          share(v, c)                   share and interval
     did training change anything?          paired_difference, mcnemar    the same questions before and after
     … trained again with other seeds?      pooled_difference             mean over seeds, paired by question
-    … in any of 64 cells?                  medr1kit.results.multiplicity         correction for having looked 64 times
-    how many questions does it take?       medr1kit.results.power                before one starts
+    what counts as independent?            medr1kit.results.clusters     the patient, the question, or each answer
+    … in any of 64 cells?                  medr1kit.results.multiplicity correction for having looked 64 times
+    how many questions does it take?       medr1kit.results.power        before one starts
 
 Before and after are *paired*: both answered the same
 questions, so only the questions whose verdict changed carry information, and an interval for two independent shares
@@ -107,15 +108,15 @@ def cluster_interval(values: Sequence[float], clusters: Sequence[Hashable], leve
     return _score_interval(mean, mean * (1 - mean) / error**2, stdtrit(groups - 1, (1 + level) / 2))
 
 
-def share(values: Sequence[bool], images: Sequence[Hashable]) -> tuple[float, float, float]:
-    """Return a share with its 95 % interval: Wilson's, or clustered by image where several values share one.
+def share(values: Sequence[bool], clusters: Sequence[Hashable]) -> tuple[float, float, float]:
+    """Return a share with its 95 % interval: Wilson's, or that of clusters where several values share one.
 
     Args:
         values: n verdicts, true or false.
-        images: n image ids; none may be missing.
+        clusters: n names of what does not count as independent (:mod:`medr1kit.results.clusters`); none missing.
 
     Returns:
-        (share, low, high), each in 0..1; all nan for n = 0, the limits nan if several values share a single image.
+        (share, low, high), each in 0..1; all nan for n = 0, the limits nan if all of several values share one cluster.
 
     >>> [round(number, 2) for number in share([True, True, False, True], ["a", "b", "c", "d"])]
     [0.75, 0.3, 0.95]
@@ -123,13 +124,10 @@ def share(values: Sequence[bool], images: Sequence[Hashable]) -> tuple[float, fl
     values = np.asarray(values, dtype=float)
     if not len(values):
         return (NAN, NAN, NAN)
-    interval = wilson(values.sum(), len(values)) if clusters(images) is None else cluster_interval(values, images)
-    return float(values.mean()), *interval
-
-
-def clusters(images: Sequence[Hashable]) -> Sequence[Hashable] | None:
-    """Return the image ids if any of them occurs twice, else None: then questions are independent."""
-    return images if len(set(images)) < len(images) else None
+    independent = len(set(clusters)) == len(values)
+    return float(values.mean()), *(
+        wilson(values.sum(), len(values)) if independent else cluster_interval(values, clusters)
+    )
 
 
 def cluster_codes(clusters: Sequence[Hashable], n: int) -> tuple[np.ndarray, int]:
@@ -220,6 +218,25 @@ def _clustered_difference(
         return Difference(mean, min(low, mean), max(high, mean))
     reach = stdtrit(groups - 1, (1 + level) / 2) * error
     return Difference(mean, max(-1.0, float(mean - reach)), min(1.0, float(mean + reach)))
+
+
+def two_shares(right: float, n: float, other_right: float, other_n: float, level: float = 0.95) -> Difference:
+    """Return the difference of the shares of two samples that have no question in common, the first less the other.
+
+    Args:
+        right, n: how many of how many are right in the first, above 0; may be fractional, as effective numbers are.
+        other_right, other_n: in the other.
+        level: confidence level, in 0..1.
+
+    Source: Newcombe, Stat. Med. 17 (1998) 873, method 10.
+
+    >>> [round(x, 4) for x in two_shares(56, 70, 48, 80)]
+    [0.2, 0.0524, 0.3339]
+    """
+    one, other = right / n, other_right / other_n
+    (low, high), (other_low, other_high) = wilson(right, n, level), wilson(other_right, other_n, level)
+    down, up = np.hypot(one - low, other_high - other), np.hypot(high - one, other - other_low)
+    return Difference(one - other, float(one - other - down), float(one - other + up))
 
 
 class PooledDifference(NamedTuple):

@@ -221,8 +221,8 @@ def _warn_averaged(preds: pd.DataFrame, keys: list[str]) -> None:
     if "id" not in preds or not (repeated := preds.duplicated([*keys, "id"], keep=False)).any():
         return
     varying = [c for c in (*WHO, "seed", "step") if c in preds and c not in keys and preds[c].nunique(dropna=False) > 1]
-    if models := [name for name in varying if name not in ("format", "seed")]:
-        said = f"so that several models are averaged; add {' or '.join(models)} to by=, or select rows"
+    if set(varying) - {"format", "seed"}:
+        said = f"so that several models are averaged; add {' or '.join(varying)} to by=, or select rows"
     elif not varying:
         said = "and nothing tells the answers apart; is a table in it twice?"
     else:

@@ -29,14 +29,19 @@ from medr1kit.results.errors.letters import confusion_table, letters_table
 from medr1kit.results.errors.slices import slices_table, words_table
 from medr1kit.results.numbers import count, percent, points
 from medr1kit.results.stats import share
-from medr1kit.results.tables import who_varies
+from medr1kit.results.tables import check_predictions, who_varies
 
 _SURE = 0.05
 _SHOWN = 6  # slices in a notebook's output
+_CORRECTED = ("difference_low", "difference_high", "p_holm")
+_OURS = ("n_options", "gold_text", "predicted_text", "kind", "reason")  # columns that describe() adds
 
 
 def errors(
-    preds: pd.DataFrame, by: str | Sequence[str] = ("modality", "task"), before: pd.DataFrame | None = None
+    preds: pd.DataFrame,
+    by: str | Sequence[str] = ("modality", "task"),
+    before: pd.DataFrame | None = None,
+    cluster: str | bool | None = None,
 ) -> Errors:
     """Sort the errors of a model: what kind, which letter, which option, where, and whether all seeds make them.
 
@@ -47,6 +52,8 @@ def errors(
         by: the one to four columns that cut the test into slices: "modality", "task", "source", "question" and any
             other, also ``n_options``, ``gold_text`` and ``predicted_text``.
         before: predictions of the model before training on the same questions; None: no changes are reported.
+        cluster: what does not count as independent, as in :func:`medr1kit.score`: None is the patient where the data
+            names patients, else the question.
 
     Returns:
         An :class:`Errors`: sentences in ``findings``, frames behind them, the erroneous answers in ``rows``.
@@ -56,11 +63,12 @@ def errors(
             other questions.
     """
     columns = [by] if isinstance(by, str) else list(by)
+    preds = check_predictions(preds, (), cluster, [name for name in columns if name not in _OURS])
     if before is None and "method" in preds:
         base = preds["method"].eq("base")
         if base.any() and not base.all():
             preds, before = preds[~base], preds[base]
-    answers = add_seeds(describe(preds))
+    answers = add_seeds(describe(preds, cluster))
     if before is not None:
         answers = add_change(answers, before)
     return Errors(answers, slices_table(answers, columns))
@@ -68,11 +76,11 @@ def errors(
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Errors:
-    """The answers of a model, their errors sorted; shares in 0..1, intervals 95 %, questions about one image together.
+    """The answers of a model, their errors sorted; shares in 0..1, intervals 95 %, as those of :func:`~medr1kit.score`.
 
     Attributes:
-        answers: all answers, with ``kind``, ``reason``, ``gold_text``, ``predicted_text``, ``n_options``, ``seeds``,
-            ``wrong_in`` and, with a model before, ``change``, ``kind_before`` and ``predicted_before``.
+        answers: all answers, with ``kind``, ``reason``, ``gold_text``, ``predicted_text``, ``n_options``, ``unit``,
+            ``seeds``, ``wrong_in`` and, with a model before, ``change``, ``kind_before`` and ``predicted_before``.
         slices: accuracy by slice, the worst first; see :func:`medr1kit.results.errors.slices.slices_table`.
     """
 
@@ -132,7 +140,7 @@ class Errors:
         rows, right = self.answers, self.answers["correct"].astype(bool)
         unread, malformed = rows["kind"].str.startswith("unread"), rows["kind"].str.contains("malformed")
         return (
-            f"Right: {percent(*share(right, rows['image_id']))} of {count(len(rows), 'answer')}. Another letter: "
+            f"Right: {percent(*share(right, rows['unit']))} of {count(len(rows), 'answer')}. Another letter: "
             f"{percent((~right & ~unread).mean())}; not read: {percent(unread.mean())}; read, but malformed: "
             f"{percent(malformed.mean())}."
         )
@@ -217,6 +225,6 @@ class Errors:
 
     def _repr_html_(self) -> str:
         items = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in self.findings)
-        shown = self.slices[["slice", "n", "accuracy", "low", "high", "rest", "p_holm"]].head(_SHOWN)
+        shown = self.slices[["slice", "n", "accuracy", "rest", "difference", *_CORRECTED]].head(_SHOWN)
         table = shown.to_html(index=False, border=0, na_rep="", float_format="{:.3f}".format)
         return f"<ol>{items}</ol><details><summary>Worst slices</summary>{table}</details>"

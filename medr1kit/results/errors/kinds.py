@@ -26,10 +26,11 @@ import numpy as np
 import pandas as pd
 
 from medr1kit.formats import Parsed, format_named
+from medr1kit.results.clusters import clustering
 from medr1kit.results.pairs import Rows
 from medr1kit.results.stats import share
 from medr1kit.results.tables import check_predictions, groups_by, in_canonical_order, same_letter, who_varies
-from medr1kit.vqa import LETTERS, DataError, option_texts
+from medr1kit.vqa import option_texts
 
 KINDS = (
     "right", "right, malformed", "wrong", "wrong, malformed",
@@ -37,29 +38,25 @@ KINDS = (
 )  # fmt: skip
 CHANGES = ("fixed", "broken", "still wrong, same letter", "still wrong, other letter", "still right")
 _SEEDS = ("wrong_in", "seeds", "n", "of", "share", "low", "high", "expected")
-_NEEDED = ("id", "image_id", "question", "options", "answer", "format", "text", "predicted", "lenient_predicted")
+_NEEDED = ("id", "question", "options", "answer", "format", "text", "predicted", "lenient_predicted")
 
 
-def describe(preds: pd.DataFrame) -> pd.DataFrame:
+def describe(preds: pd.DataFrame, cluster: str | bool | None = None) -> pd.DataFrame:
     """Return the predictions with what is needed to sort their errors.
 
     Args:
         preds: predictions.
+        cluster: what does not count as independent, as in :func:`medr1kit.score`.
 
     Returns:
         The same rows, numbered anew, with ``kind`` (one of :data:`KINDS`), ``reason`` (why it was not read, or what is
-        malformed; empty otherwise), ``gold_text``, ``predicted_text`` (missing if unread) and ``n_options``.
+        malformed; empty otherwise), ``gold_text``, ``predicted_text`` (missing if unread), ``n_options`` and ``unit``
+        (equal where answers do not count as independent: :mod:`medr1kit.results.clusters`).
 
     Raises:
-        DataError: if a column is missing, there are no rows, an image id is missing, a gold letter is no option, or the
-            format is unknown.
+        DataError: if a column is missing, there are no rows, a gold letter is no option, or the format is unknown.
     """
-    check_predictions(preds, [*_NEEDED, "correct", "well_formed"], cluster="image_id")
-    rows = preds.reset_index(drop=True).copy()
-    lengths = [len(options) for options in rows["options"]]
-    for row, (letter, length) in enumerate(zip(rows["answer"], lengths)):
-        if not isinstance(letter, str) or letter not in LETTERS[:length]:
-            raise DataError(f"predictions row {row}: the gold answer is {letter!r}, but there are {length} options")
+    rows = check_predictions(preds, [*_NEEDED, "correct", "well_formed"], cluster).copy()
     read, right = rows["predicted"].notna().to_numpy(), rows["correct"].astype(bool).to_numpy()
     malformed = (rows["well_formed"] == False).to_numpy()  # noqa: E712 - it may be missing, where texts were ended early
     lenient = same_letter(rows["lenient_predicted"], rows["answer"])
@@ -73,7 +70,8 @@ def describe(preds: pd.DataFrame) -> pd.DataFrame:
     ]
     rows["gold_text"] = option_texts(rows["options"], rows["answer"])
     rows["predicted_text"] = option_texts(rows["options"], rows["predicted"])
-    rows["n_options"] = lengths
+    rows["n_options"] = rows["options"].map(len)
+    rows["unit"] = clustering([rows], cluster)[0]
     return rows
 
 
@@ -89,7 +87,7 @@ def kinds_table(rows: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         ``format`` and what else tells models apart, ``kind``, ``n`` (answers of this kind), ``of`` (all answers),
-        ``share`` with ``low`` and ``high`` (95 %; where several answers are about one image it is images that count).
+        ``share`` with ``low`` and ``high`` (95 %, as those of :func:`medr1kit.score`).
     """
     return _shares(rows, "kind", KINDS)
 
@@ -150,7 +148,7 @@ def _shares(rows: pd.DataFrame, column: str, values: Sequence[str]) -> pd.DataFr
     for names, group in groups_by(rows, keys):
         for value in values:
             if (is_so := group[column] == value).any():
-                found.append((*names.values(), value, int(is_so.sum()), len(group), *share(is_so, group["image_id"])))
+                found.append((*names.values(), value, int(is_so.sum()), len(group), *share(is_so, group["unit"])))
     table = pd.DataFrame(found, columns=[*keys, column, "n", "of", "share", "low", "high"])
     return in_canonical_order(table, keys)
 
@@ -190,7 +188,7 @@ def seeds_table(rows: pd.DataFrame) -> pd.DataFrame:
         expected = _independent((~group["correct"].astype(bool)).groupby(group["seed"], dropna=False).mean())
         for wrong in range(seeds + 1):
             is_so = questions["wrong_in"] == wrong
-            numbers = (wrong, seeds, int(is_so.sum()), len(questions), *share(is_so, questions["image_id"]))
+            numbers = (wrong, seeds, int(is_so.sum()), len(questions), *share(is_so, questions["unit"]))
             found.append((*names.values(), *numbers, expected[wrong]))
     return in_canonical_order(pd.DataFrame(found, columns=[*keys, *_SEEDS]), keys)
 

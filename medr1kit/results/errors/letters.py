@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from medr1kit.results.multiplicity import max_t
-from medr1kit.results.stats import cluster_codes, clusters, paired_difference, share
+from medr1kit.results.stats import share
 from medr1kit.results.tables import groups_by, in_canonical_order, rows_by, who_varies
 from medr1kit.vqa import LETTERS, fold
 
@@ -28,25 +28,32 @@ def letters_table(rows: pd.DataFrame) -> pd.DataFrame:
     Returns:
         A row a letter and format (and what else tells models apart): ``n`` (answers that were read, of questions with
         such an option), ``predicted`` (share that chose it) with ``low`` and ``high``, ``gold`` (share where it is
-        right), ``bias`` (the difference, paired) with ``bias_low`` and ``bias_high``, ``p_corrected`` (that there is no
-        bias; by turning signs of images, corrected for all rows by max-T) and ``accuracy`` where the gold stands at
-        this letter. Letters under which no read answer had an option are left out.
+        right), ``bias`` (the difference) with ``bias_low``, ``bias_high`` and ``p_corrected``, that there is no bias
+        (all three corrected for all rows: :func:`medr1kit.results.multiplicity.max_t`), and ``accuracy`` where the gold
+        stands at this letter. Letters under which no read answer had an option are left out.
     """
-    keys, found, cells, images = who_varies(rows), [], [], []
+    keys, found, cells, units = who_varies(rows), [], [], []
     read = rows[rows["predicted"].notna()]
     for names, group in groups_by(read, keys):
         for place, letter in enumerate(LETTERS[: group["n_options"].max()]):
             offered = group[group["n_options"] > place]
             chosen, gold = (offered[c].eq(letter).to_numpy(bool) for c in ("predicted", "answer"))
-            bias = paired_difference(gold, chosen, clusters(offered["image_id"]))
             right = offered["correct"].to_numpy(bool)[gold].mean() if gold.any() else float("nan")
-            numbers = (len(offered), *share(chosen, offered["image_id"]), gold.mean(), *bias, float("nan"), right)
-            found.append((*names.values(), letter, *numbers))
+            units.append(offered["unit"].to_numpy())
             cells.append(chosen.astype(float) - gold)
-            images.append(list(offered["image_id"]))
+            numbers = (
+                len(offered),
+                *share(chosen, units[-1]),
+                gold.mean(),
+                cells[-1].mean(),
+                *[float("nan")] * 3,
+                right,
+            )
+            found.append((*names.values(), letter, *numbers))
     table = pd.DataFrame(found, columns=[*keys, "letter", *_LETTERS])
     if len(table):
-        table["p_corrected"] = max_t(cells, images).corrected
+        tested = max_t(cells, units)
+        table = table.assign(p_corrected=tested.corrected, bias_low=tested.low, bias_high=tested.high)
     return in_canonical_order(table, [*keys, "letter"])
 
 
@@ -59,14 +66,14 @@ def confusion_table(rows: pd.DataFrame) -> pd.DataFrame:
     Returns:
         A row for each ``modality`` (if there is such a column), ``gold_text`` and wrong option ``predicted_text`` that
         stood together: ``taken`` (answers that chose it), ``offered`` (answers that could have), ``share`` with ``low``
-        and ``high`` (95 %, by image), ``chance`` (mean of 1 / number of options), ``accuracy`` on questions with this
+        and ``high`` (95 %), ``chance`` (mean of 1 / number of options), ``accuracy`` on questions with this
         gold, ``n_gold`` (how many). Texts that differ in case or a full stop are one. Sorted by ``low``, the surest
         confusion first. An unread answer has taken nothing.
     """
     keys = ["modality"] if "modality" in rows else []
     folded = {text: fold(text) for options in rows["options"] for text in options}
     data = pd.DataFrame({"gold_text": rows["gold_text"].map(folded), "chosen": rows["predicted_text"].map(folded)})
-    data = data.assign(right=rows["correct"].astype(float), image=cluster_codes(rows["image_id"], len(rows))[0])
+    data = data.assign(right=rows["correct"].astype(float), unit=rows["unit"])
     data = data.assign(chance=1 / rows["n_options"], **{key: rows[key].fillna("unknown") for key in keys})
     ours = [*keys, "gold_text"]
     golds = data.groupby(ours, observed=True)["right"].agg(accuracy="mean", n_gold="size").reset_index()
@@ -77,8 +84,8 @@ def confusion_table(rows: pd.DataFrame) -> pd.DataFrame:
     pair = [*ours, "predicted_text"]
     counted = {"taken": ("taken", "sum"), "offered": ("taken", "size"), "chance": ("chance", "mean")}
     table = wide.groupby(pair, sort=False, observed=True).agg(**counted).reset_index()
-    taken, image = wide["taken"].to_numpy(), wide["image"].to_numpy()
-    limits = [share(taken[places], image[places])[1:] for _, places in rows_by(wide, pair)]
+    taken, unit = wide["taken"].to_numpy(), wide["unit"].to_numpy()
+    limits = [share(taken[places], unit[places])[1:] for _, places in rows_by(wide, pair)]
     table[["low", "high"]] = np.array(limits, dtype=float).reshape(-1, 2)
     table["share"] = table["taken"] / table["offered"]
     table = table.merge(golds, on=ours)[[*keys, *_CONFUSION]]

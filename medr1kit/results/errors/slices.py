@@ -5,10 +5,13 @@ questions, and the p-values are corrected, after Holm, for all slices of the tab
 end of their interval: a slice of three questions, all wrong, may be bad luck; one of 200 with 30 % right is bad.
 
 The test is Fisher's, of right and wrong inside and outside, on as many answers as there is independent evidence:
-questions about one image, and several seeds' answers to one question, stand and fall together, so both sides' counts
-are divided by their design effect, 1 + rho (m - 1) for m answers an image, with rho the correlation of two answers
-about one image, by moments over the whole test (Rao and Scott, Biometrics 48 (1992) 577). Checked by simulation: of
-slices that are like the rest 1 to 5 in 100 have p below 0.05, also small ones and where nearly all is right.
+questions about one patient, and several seeds' answers to one question, stand and fall together, so both sides' counts
+are divided by their design effect, 1 + rho (m - 1) for m answers a patient, with rho the correlation of two answers
+about one patient, by moments over the whole test (Rao and Scott, Biometrics 48 (1992) 577). Checked by simulation: of
+slices that are like the rest 1 to 5 in 100 have p below 0.05, also small ones and where nearly all is right. Beside
+the corrected p stands an interval of the difference that allows for all slices, too, of the same effective counts
+(Newcombe, at Bonferroni's level). The two seldom disagree; where they do, the interval leaves zero out and p says no,
+because Fisher's test is the stricter one.
 """
 
 from __future__ import annotations
@@ -20,12 +23,12 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from medr1kit.results.multiplicity import holm
-from medr1kit.results.stats import cluster_codes, share
+from medr1kit.results.multiplicity import holm, together
+from medr1kit.results.stats import NAN, share, two_shares
 from medr1kit.vqa import DataError
 
 ANY = "any"
-_COLUMNS = ("n", "images", "accuracy", "low", "high", "chance", "rest", "difference", "p")
+_COLUMNS = ("n", "images", "accuracy", "low", "high", "chance", "rest", "p", "difference")
 
 
 def slices_table(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
@@ -37,8 +40,10 @@ def slices_table(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 
     Returns:
         A row a slice: ``slice`` (its name), the ``by`` columns ("any" where the slice takes all), ``n`` (answers),
-        ``images``, ``accuracy`` with ``low`` and ``high`` (95 %, by image), ``chance``, ``rest`` (accuracy on all other
-        answers), ``difference`` (to the rest), ``p``, ``p_holm``; nan for slices with fewer than two images. The worst
+        ``images``, ``accuracy`` with ``low`` and ``high`` (95 %, as those of :func:`medr1kit.score`), ``chance``,
+        ``rest`` (accuracy on all other answers), ``p`` (of this slice alone); corrected for all slices, ``difference``
+        (to the rest) with ``difference_low``, ``difference_high`` and ``p_holm``; the last five nan where a side has
+        fewer than two that count as independent. The worst
         first, by ``high``. Slices that hold the very same answers stand once, under the shorter name; one that holds
         all of them is left out.
 
@@ -91,38 +96,50 @@ def _parts(rows: pd.DataFrame, by: Sequence[str]) -> Iterator[tuple[dict, np.nda
 
 def _table(rows: pd.DataFrame, parts: Iterable[tuple[dict, np.ndarray]], first: list[str]) -> pd.DataFrame:
     """A row for each part: what names it, and which answers it holds."""
-    right, images = rows["correct"].astype(float).to_numpy(), rows["image_id"]
-    codes, _ = cluster_codes(images, len(rows))
-    chance, rho, found = 1 / rows["n_options"].to_numpy(float), _correlation(right, codes), []
+    right, codes = rows["correct"].astype(float).to_numpy(), rows["unit"].to_numpy()
+    images = pd.factorize(rows["image_id"])[0] if "image_id" in rows else codes
+    chance, rho, found, sides = 1 / rows["n_options"].to_numpy(float), _correlation(right, codes), [], []
     for name, mask in parts:
-        accuracy, low, high = share(right[mask], images[mask])
-        rest, p = right[~mask].mean(), _against_rest(right, mask, codes, rho)
-        numbers = (mask.sum(), len(np.unique(codes[mask])), accuracy, low, high, chance[mask].mean(), rest)
-        found.append(name | dict(zip(_COLUMNS, (*numbers, accuracy - rest, p))))
-    table = pd.DataFrame(found, columns=[*first, *_COLUMNS])
+        accuracy, rest = right[mask].mean(), right[~mask].mean()
+        sides.append(_effective(right, mask, codes, rho))
+        numbers = (mask.sum(), len(np.unique(images[mask])), *share(right[mask], codes[mask]), chance[mask].mean())
+        found.append(name | dict(zip(_COLUMNS, (*numbers, rest, _against_rest(sides[-1]), accuracy - rest))))
+    table, level = pd.DataFrame(found, columns=[*first, *_COLUMNS]), together(sum(side is not None for side in sides))
+    limits = [(NAN, NAN) if side is None else two_shares(*side, level)[1:] for side in sides]
+    table[["difference_low", "difference_high"]] = np.array(limits, dtype=float).reshape(-1, 2)
     table["p_holm"] = holm(table["p"])
     return table.sort_values(["high", "n"], ascending=[True, False], kind="stable", ignore_index=True)
 
 
 def _correlation(right: np.ndarray, codes: np.ndarray) -> float:
-    """Correlation of two answers about one image, 0..1, from the squared sums of residuals an image."""
+    """Correlation of two answers that belong together, 0..1, from the squared sums of residuals."""
     variance = right.mean() * (1 - right.mean())
-    spare = (np.bincount(codes) ** 2).sum() - len(right)  # pairs of answers about one image
+    spare = (np.bincount(codes) ** 2).sum() - len(right)  # pairs of answers that belong together
     if variance == 0 or spare == 0:
         return 0.0
     squares = (np.bincount(codes, weights=right - right.mean()) ** 2).sum()
     return float(np.clip((squares / variance - len(right)) / spare, 0, 1))
 
 
-def _against_rest(right: np.ndarray, mask: np.ndarray, codes: np.ndarray, rho: float) -> float:
-    """p of the difference in accuracy between the answers of a slice and all others."""
-    from scipy.stats import fisher_exact
-
-    table = []
+def _effective(
+    right: np.ndarray, mask: np.ndarray, codes: np.ndarray, rho: float
+) -> tuple[float, float, float, float] | None:
+    """How many are right, of how many, in a slice and outside, as if all were independent; None if unknown."""
+    found = []
     for side in (mask, ~mask):
         n, sizes = side.sum(), np.bincount(codes[side])
         if (sizes > 0).sum() < 2:
-            return float("nan")
+            return None
         worth = n / (1 + rho * ((sizes**2).sum() / n - 1))
-        table.append([right[side].mean() * worth, (1 - right[side].mean()) * worth])
-    return float(fisher_exact(np.rint(table).astype(int)).pvalue)
+        found += [right[side].mean() * worth, worth]
+    return tuple(found)
+
+
+def _against_rest(sides: tuple[float, float, float, float] | None) -> float:
+    """p of the difference in accuracy between the answers of a slice and all others."""
+    from scipy.stats import fisher_exact
+
+    if sides is None:
+        return NAN
+    inside, n, outside, others = sides
+    return float(fisher_exact(np.rint([[inside, n - inside], [outside, others - outside]]).astype(int)).pvalue)
