@@ -96,10 +96,12 @@ def test_an_over_and_an_under_confident_model_are_found_and_the_interval_holds_t
     assert all((one.confidence > one.accuracy) == (temperature < 1) for one in found)
 
 
-def test_intervals_count_images():
+def test_intervals_count_what_is_independent():
     alone = sampled(60, 0.5, 3)
     tripled = pd.concat([alone] * 3, ignore_index=True)
-    same, fooled = calibration(tripled), calibration(tripled.assign(image_id=[f"{k}" for k in range(180)]))
+    same, fooled = calibration(tripled, cluster="image_id"), calibration(tripled)
+    patients = calibration(tripled.assign(patient_id=tripled["image_id"]))
+    assert (patients.brier_low, patients.brier_high) == (same.brier_low, same.brier_high), "patients count unasked"
     assert (same.ece, same.brier) == pytest.approx((fooled.ece, fooled.brier))
     once = calibration(alone)
     assert (same.brier_low, same.brier_high) == pytest.approx((once.brier_low, once.brier_high))
@@ -110,8 +112,8 @@ def test_intervals_count_images():
     assert (row.low, row.high) == pytest.approx(cluster_interval(right, inside["image_id"]))
 
 
-def test_one_image_says_nothing_about_others():
-    alone = calibration(frame(ROWS, images=["a"] * len(ROWS)))
+def test_one_patient_says_nothing_about_others():
+    alone = calibration(frame(ROWS).assign(patient_id="a"))
     assert np.isnan([alone.brier_low, alone.brier_high]).all() and alone.brier > 0
 
 
@@ -124,10 +126,9 @@ def test_the_seed_is_fixed_and_order_is_no_matter():
 @pytest.mark.parametrize(
     ("rows", "bins", "message"),
     [
-        (frame(ROWS).drop(columns="image_id"), 10, "no column image_id; letter_probabilities"),
+        (frame(ROWS).drop(columns="answer"), 10, "no column answer; letter_probabilities"),
         (frame(ROWS).head(0), 10, "no rows"),
-        (frame(ROWS).assign(image_id=["a", None, *"bcd"]), 10, "row 1 has no image_id"),
-        (frame(ROWS), 0, "bins=0; use a whole number"),
+        (frame(ROWS), 0, "bins=0 is not a whole number"),
         (frame([*ROWS, ([0.5, 0.6], "A")]), 10, "row 5: probabilities are .*sum to 1"),
         (frame([*ROWS, ([1.2, -0.2], "A")]), 10, "row 5: probabilities"),
         (frame([*ROWS, ([float("nan"), 1.0], "A")]), 10, "row 5: probabilities"),

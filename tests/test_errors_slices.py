@@ -4,7 +4,7 @@ import pytest
 from errors_fakes import many
 
 from medr1kit.results.errors.kinds import describe
-from medr1kit.results.errors.slices import _against_rest, _correlation, slices_table, words_table
+from medr1kit.results.errors.slices import _against_rest, _correlation, _effective, slices_table, words_table
 from medr1kit.vqa import DataError
 
 
@@ -45,7 +45,7 @@ def test_answers_to_one_image_that_stand_and_fall_together_count_once():
     single, triple = (slices_table(data, ["task"]).set_index("slice").loc["a"] for data in (once, again))
     assert triple["p"] == pytest.approx(single["p"])
     assert (triple["n"], triple["images"]) == (24, 8)
-    naive = slices_table(again.assign(image_id=range(60)), ["task"]).set_index("slice").loc["a", "p"]
+    naive = slices_table(again.assign(unit=range(60)), ["task"]).set_index("slice").loc["a", "p"]
     assert naive < triple["p"] / 100
 
 
@@ -54,7 +54,7 @@ def test_slices_like_the_rest_are_seldom_called_worse():
     images, mask = np.repeat(np.arange(300), 3), np.repeat(np.arange(300) < 30, 3)
     for _ in range(200):  # three seeds, questions of unequal difficulty, nine of ten answers right
         right = (rng.random((300, 3)) < rng.beta(1.8, 0.2, 300)[:, None]).ravel().astype(float)
-        low.append(_against_rest(right, mask, images, _correlation(right, images)) < 0.05)
+        low.append(_against_rest(_effective(right, mask, images, _correlation(right, images))) < 0.05)
     assert 0 < np.mean(low) <= 0.08
 
 

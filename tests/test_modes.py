@@ -47,7 +47,7 @@ def test_rows_stand_in_canonical_order_and_the_base_is_untrained():
 def test_models_trained_on_a_task_are_no_part_of_the_map_by_modality():
     by_task = modes(train_modality=None, train_task="Lesion Grading", model="other")
     assert compare_modes(pd.concat([modes(), by_task]))["model"].tolist() == ["m"]
-    assert compare_modes(modes(train_modality=None))["train_modality"].tolist() == ["all"]
+    assert compare_modes(modes(train_modality=None))["train_modality"].tolist() == ["unknown"]
 
 
 def test_images_can_be_what_is_independent():

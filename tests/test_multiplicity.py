@@ -30,7 +30,7 @@ def cell(fixed, broken, same=0, first=0):
 @pytest.mark.parametrize(("fixed", "broken"), [(6, 2), (5, 0), (3, 3), (9, 1)])
 def test_a_single_cell_is_mcnemar_s_test(fixed, broken):
     changes, names = cell(fixed, broken, same=20)
-    p, corrected = max_t([changes], [names])
+    p, corrected, *_ = max_t([changes], [names])
     assert p == pytest.approx([mcnemar(fixed, broken)]) == corrected
 
 
@@ -55,11 +55,10 @@ def test_cells_about_other_questions_are_corrected_like_independent_tests():
     assert result.corrected == pytest.approx([1 - (1 - mcnemar(6, 0)) ** 2] * 2)
 
 
-def test_the_second_largest_cell_is_compared_with_the_rest_only():
+def test_every_cell_is_compared_with_the_largest_of_all():
     cells = [cell(7, 1), cell(5, 1, first=8)]
     result = max_t(*zip(*cells))
-    assert result.corrected[1] == pytest.approx(mcnemar(5, 1))
-    assert result.corrected[0] > mcnemar(7, 1)
+    assert (result.corrected > [mcnemar(7, 1), mcnemar(5, 1)]).all()
     turned = max_t(*zip(*cells[::-1]))
     assert turned.corrected[::-1] == pytest.approx(result.corrected)
 

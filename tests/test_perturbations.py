@@ -6,7 +6,7 @@ import pytest
 from datasets import Dataset
 
 from medr1kit.results.perturbations import against, position_table, rotate_options
-from medr1kit.results.stats import cluster_interval, clusters, paired_difference, share, wilson
+from medr1kit.results.stats import cluster_interval, paired_difference, share, wilson
 from medr1kit.vqa import DataError, parse_problem, parse_solution
 
 TEXTS = [["liver", "lung", "brain"], ["yes", "no"]]
@@ -109,26 +109,23 @@ def test_answers_that_cannot_be_read_are_shown_and_never_consistent():
     assert values(position_table(half))["consistent", "all"][1] == 0.5  # q2 was read once, which is not agreement
 
 
-def test_the_tables_intervals_count_images(rows):
+def test_the_tables_intervals_count_questions(rows):
     table = position_table(answers(lambda name, options: "A")).set_index(["measure", "letter"])
     verdicts = [True, False, False, True, False]
     assert tuple(table.loc[("accuracy", "all"), ["low", "high"]]) == cluster_interval(verdicts, [1, 1, 1, 2, 2])
     assert tuple(table.loc[("consistent", "all"), ["low", "high"]]) == wilson(0, 2)
 
 
-def test_a_question_asked_once_or_without_an_image_id_is_refused():
+def test_a_question_asked_once_is_refused():
     asked = answers(lambda name, options: "A")
     with pytest.raises(DataError, match="question 'q2' was asked once; ask it with rotated options"):
         position_table(asked.drop(index=4))
-    with pytest.raises(DataError, match="row 1 has no image_id"):
-        position_table(asked.assign(image_id=["i1", None, "i1", "i2", "i2"]))
-    with pytest.raises(DataError, match=r"column\(s\) image_id"):
-        position_table(asked.drop(columns="image_id"))
+    with pytest.raises(DataError, match=r"column\(s\) predicted"):
+        position_table(asked.drop(columns="predicted"))
 
 
 def test_a_share_is_clustered_only_where_images_repeat():
     verdicts = [True, True, False, True]
-    assert clusters(list("abcd")) is None and clusters(list("abca")) == list("abca")
     assert share(verdicts, list("abcd")) == (0.75, *wilson(3, 4))
     assert share(verdicts, list("aabc")) == (0.75, *cluster_interval(verdicts, list("aabc")))
     assert np.isnan(share([], [])).all()
@@ -144,7 +141,7 @@ def test_answers_are_held_against_those_to_the_questions_as_they_were():
     assert (row["flipped_low"], row["flipped_high"]) == wilson(2, 4)
     limits = (row["difference"], row["difference_low"], row["difference_high"])
     assert limits == tuple(paired_difference(before["correct"], after["correct"]))
-    shared = against(after.assign(image_id=list("aabb")), before)
+    shared = against(after.assign(patient_id=list("aabb")), before)
     assert (shared["low"], shared["high"]) == cluster_interval(after["correct"], list("aabb"))
     clustered = paired_difference(before["correct"], after["correct"], list("aabb"))
     assert (shared["difference_low"], shared["difference_high"]) == (clustered.low, clustered.high)

@@ -337,7 +337,7 @@ def test_what_is_no_run_and_no_study_is_refused_in_a_sentence(tmp_path, capsys):
         ([str(tmp_path / "predictions.parquet")], "predictions without the column(s)"),
         ([str(tmp_path / "torn")], "metrics.csv cannot be read"),
         ([str(tmp_path / "list")], "provenance.json holds a list; write the tables again"),
-        ([str(tmp_path / "blank")], "predictions row 0: the options are None; expected a list of texts"),
+        ([str(tmp_path / "blank")], "predictions row 0: options are None; expected a list of option texts"),
         ([run, "--questions", "0"], "at least one is needed"),
         ([run, "--output", str(tmp_path / "no/page.html")], "there is no such folder; make it first"),
         ([run, "--output", str(tmp_path)], "Is a directory"),

@@ -103,8 +103,8 @@ def test_form_that_is_not_known_is_not_malformed():
         (lambda f: pd.concat([f, f]), "'grpo' answers 'q0' more than once"),
         (lambda f: f.assign(answer=["C", *f["answer"][1:]]), "gold answer of 'q0' differs between 'base' and 'grpo'"),
         (lambda f: f.assign(id="z" + f["id"]), "no question is answered twice: 'base' has ids such as 'q0'"),
-        (lambda f: f.assign(id="z" + f["id"], answer="D"), "gold answer of 'zq0' is 'D', with 3 options"),
-        (lambda f: f.assign(id="z" + f["id"], options="liver"), "options of 'zq0' are 'liver'"),
+        (lambda f: f.assign(id="z" + f["id"], answer="D"), "row 0: the gold answer is 'D', but there are 3 options"),
+        (lambda f: f.assign(id="z" + f["id"], options="liver"), "row 0: options are 'liver'; expected a list"),
     ],
 )
 def test_what_cannot_stand_side_by_side_is_refused(spoil, message):

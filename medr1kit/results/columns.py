@@ -12,12 +12,14 @@ import ast
 import json
 import re
 from collections.abc import Callable, Sequence
+from itertools import chain
+from operator import is_
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from medr1kit.vqa import LETTERS, DataError, _squeeze
+from medr1kit.vqa import LETTERS, DataError
 
 _NOTHING = {"", "nan", "none", "null", "<na>", "nat"}  # what is missing, once it has been written as a text
 
@@ -44,7 +46,8 @@ def read_column(values: pd.Series, methods: Sequence[str] = ()) -> Any:
     if name == "patient_id":
         return _each(values, _name, "expected a name or a number")
     if name in ("id", "image_id", "question", "text", "think", "source"):
-        if pd.api.types.infer_dtype(values, skipna=name != "id") == "string":
+        texts = isinstance(values.dtype, pd.StringDtype) or pd.api.types.infer_dtype(values, skipna=True) == "string"
+        if texts and not (name == "id" and values.isna().any()):
             return values
         return _each(values, _text, "expected a text", needed=name == "id")
     if name in ("seed", "step") and pd.api.types.infer_dtype(values, skipna=True) == "string":
@@ -57,8 +60,8 @@ def read_column(values: pd.Series, methods: Sequence[str] = ()) -> Any:
     return values
 
 
-def _each(values: pd.Series, read: Callable[[Any], Any], expected: str, needed: bool = False) -> np.ndarray:
-    """Each different value read once; None where there is none."""
+def _each(values: pd.Series, read: Callable[[Any], Any], expected: str, needed: bool = False) -> Any:
+    """Each different value read once; None where there is none. The column itself where nothing changes."""
     objects = values.to_numpy(dtype=object)
     try:
         codes, found = pd.factorize(objects)
@@ -72,6 +75,9 @@ def _each(values: pd.Series, read: Callable[[Any], Any], expected: str, needed: 
         except (ValueError, OverflowError) as error:
             row = int((codes == code).argmax())
             raise DataError(f"predictions row {row}: {values.name} is {value!r:.60}; {expected}") from error
+    as_it_is = values.dtype == object or isinstance(values.dtype, pd.StringDtype)
+    if as_it_is and not (needed and (codes < 0).any()) and all(map(is_, found, said)):
+        return values
     read_values = said[codes]
     if needed and len(missing := np.flatnonzero([value is None for value in read_values])):
         raise DataError(f"predictions row {missing[0]}: {values.name} is {objects[missing[0]]!r:.60}; {expected}")
@@ -110,7 +116,8 @@ def _number(value: Any) -> float:
 
 def _check_method(word: Any, methods: Sequence[str]) -> None:
     """A word of one's own is welcome; "Base" would be taken for one, and then there is nothing to compare with."""
-    if word not in methods and (meant := [known for known in methods if _squeeze(known) == _squeeze(str(word))]):
+    alike = re.sub(r"[\s_-]", "", str(word).casefold())
+    if word not in methods and (meant := [known for known in methods if known.replace("-", "") == alike]):
         raise DataError(
             f"method is {word!r} in some predictions; write {meant[0]!r}, or another word for another thing"
         )
@@ -125,7 +132,7 @@ _WRITTEN_LIST = re.compile(rf"[\[(]\s*(?:{_QUOTED})(?:\s*,?\s*(?:{_QUOTED}))*\s*
 def _options_column(values: pd.Series) -> Any:
     """Lists of option texts; a text that is a list as Python, JSON or numpy print it is read back."""
     objects, known = values.to_numpy(dtype=object), {}
-    if {type(options) for options in objects} == {list} and all(_are_texts(options) for options in objects):
+    if set(map(type, objects)) == {list} and all(objects) and set(map(type, chain.from_iterable(objects))) == {str}:
         return values
     lists = np.empty(len(objects), dtype=object)
     for row, options in enumerate(objects):
@@ -141,7 +148,7 @@ def _options_column(values: pd.Series) -> Any:
 
 
 def _are_texts(options: Sequence[Any]) -> bool:
-    return bool(options) and all(type(text) is str or isinstance(text, str) for text in options)
+    return bool(options) and all(isinstance(text, str) for text in options)
 
 
 def _written_list(text: str) -> list[str] | None:

@@ -86,8 +86,9 @@ def slim(preds: pd.DataFrame) -> pd.DataFrame:
     Raises:
         DataError: if columns are missing, or a row does not say which question it answers, by which model and method.
     """
-    rows = check_predictions(preds, _NEEDED)[list(_NEEDED)].reset_index(drop=True)
-    for column in ("id", "model", "method"):
+    preds = check_predictions(preds, [*_NEEDED, "patient_id"])
+    rows = preds[[*_NEEDED, "patient_id"]]
+    for column in ("model", "method"):
         if (missing := rows[column].isna().to_numpy()).any():
             raise DataError(f"predictions row {int(missing.argmax())} has no {column}; every row needs one")
     return rows.astype(dict.fromkeys(_LABELS, "category"))
@@ -104,9 +105,9 @@ def map_table(preds: pd.DataFrame, chosen: Map) -> pd.DataFrame:
         A row a cell, with the numbers of :func:`medr1kit.results.compare.transfer_table` or
         :func:`medr1kit.results.compare.compare_modes` under the same names for both: ``train_<by>``, ``<by>``, ``n``
         (questions), ``seeds``, ``accuracy``, ``before`` (of the base, or in the second format), ``difference``,
-        ``low``, ``high``, ``low_seeds``, ``high_seeds``, ``p``, ``p_corrected`` (for the whole map, by max-T); gains
-        also ``accuracy_low``, ``accuracy_high`` and ``fault``, why a cell cannot be compared. ``sides`` has the rows of
-        ``preds`` behind the cell, those before and those after.
+        ``low``, ``high``, ``low_seeds``, ``high_seeds``, ``p``, ``cluster``; ``low_corrected``, ``high_corrected``,
+        ``p_corrected`` (for the whole map, by max-T); gains also ``accuracy_low``, ``accuracy_high`` and ``fault``, why
+        a cell cannot be compared. ``sides`` has the rows of ``preds`` behind the cell, those before and those after.
     """
     base, same = preds["method"].eq("base"), preds["model"].eq(chosen.model)
     rows = preds[(base | preds["method"].eq(chosen.method) & same) & preds["format"].isin(chosen.formats)]

@@ -27,7 +27,7 @@ from medr1kit.results.stats import share
 from medr1kit.results.tables import check_predictions, groups_by
 from medr1kit.vqa import LETTERS, DataError
 
-_COLUMNS = ("id", "image_id", "source", "think", "options", "answer", "predicted")
+_COLUMNS = ("image_id", "source", "think", "options", "answer", "predicted")
 _SHARES = (
     "names_finding", "concludes", "agrees", "off_options", "says_word", "word_right", "says_letter", "letter_right",
     "answer_right",

@@ -85,10 +85,10 @@ def check_predictions(
     cluster: str | bool | None = None,
     by: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Return predictions as every function of ours uses them; the frame that was given stays as it is.
+    """Return predictions as every function of ours uses them: the very frame where it is so already, else another one.
 
-    Rows are numbered from 0, options are lists, verdicts True or False, letters, patients and unread answers a text or
-    None, ids texts; each column by :func:`medr1kit.results.columns.read_column`. Columns that version 0.1 did not write
+    Rows are numbered from 0, options are lists, verdicts True or False, letters and patients texts or missing, ids
+    texts; each column by :func:`medr1kit.results.columns.read_column`. Columns that version 0.1 did not write
     are added, and missing in every row.
 
     Args:
@@ -118,10 +118,12 @@ def check_predictions(
                 raise DataError(f"{argument}={name!r}: the predictions have no such column{hint}")
     if frame.empty:
         raise DataError("predictions without rows; nothing was predicted, or a filter left nothing over")
-    frame = frame.reset_index(drop=True)
+    if not frame.index.equals(pd.RangeIndex(len(frame))):
+        frame = frame.reset_index(drop=True)
     columns = {name: frame[name] for name in PREDICTIONS if name in frame}
     read = {name: read_column(values, tuple(METHODS)) for name, values in columns.items()}
-    frame = frame.assign(**{name: values for name, values in read.items() if values is not columns[name]})
+    if changed := {name: values for name, values in read.items() if values is not columns[name]}:
+        frame = frame.assign(**changed)
     _check_letters(frame)
     if isinstance(cluster, str) and (missing := frame[cluster].isna().to_numpy()).any():
         raise DataError(
@@ -156,8 +158,8 @@ def _check_letters(frame: pd.DataFrame) -> None:
     """Refuse letters that name none of the options."""
     if "options" not in frame:
         return
-    lengths = frame["options"].map(len).to_numpy()
-    place = {letter: number for number, letter in enumerate(LETTERS)} | {None: -1}
+    lengths = np.fromiter(map(len, frame["options"]), int, len(frame))
+    place = {letter: number for number, letter in enumerate(LETTERS)}  # a missing letter is beyond nothing: nan
     for column in ("answer", "predicted", "lenient_predicted"):
         if column in frame and (beyond := frame[column].map(place).to_numpy(float) >= lengths).any():
             row, what = int(beyond.argmax()), "the gold answer" if column == "answer" else column

@@ -209,12 +209,12 @@ def study_source(preds: pd.DataFrame, known: Mapping[str, Any]) -> Source:
     every["hours of training and testing"] = round(every.get("seconds", 0) / 3600, 1)
     facts = {name: every[name] for name in _OF_STUDY if every.get(name)}
     details = {**known.get("settings", {}), "not finished": known.get("missing")}
-    return Source(f"study {known.get('study', '')}", facts, _plain(preds), details=details)
+    return Source(f"study {known.get('study', '')}", facts, check_predictions(preds), details=details)
 
 
 def _run(folder: Path) -> Source:
     run = load_run(folder)
-    preds = _plain(check_predictions(run.predictions)) if len(run.predictions) else None
+    preds = check_predictions(run.predictions) if len(run.predictions) else None
     if metrics_of(run).empty and preds is None:
         raise DataError(
             f"the run in {str(folder)!r} has logged nothing and answered nothing yet; wait for its first step"
@@ -243,17 +243,7 @@ def _read(file: Path) -> pd.DataFrame:
         preds = pd.read_parquet(file)
     except (OSError, ValueError) as error:
         raise DataError(f"{str(file)!r} cannot be read ({error}); it is no table of predictions") from error
-    return _plain(check_predictions(preds))
-
-
-def _plain(preds: pd.DataFrame) -> pd.DataFrame:
-    """Rows numbered from 0, options as lists."""
-    preds = preds.reset_index(drop=True)
-    for place, options in enumerate(preds["options"]):
-        if isinstance(options, str) or not hasattr(options, "__len__"):
-            raise DataError(f"predictions row {place}: the options are {options!r:.60}; expected a list of texts")
-    preds["options"] = [list(options) for options in preds["options"]]
-    return preds
+    return check_predictions(preds)
 
 
 def _counts(preds: pd.DataFrame) -> dict[str, str]:

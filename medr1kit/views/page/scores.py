@@ -14,7 +14,7 @@ import pandas as pd
 
 from medr1kit.progress import progress
 from medr1kit.results.answers import Answers
-from medr1kit.results.compare import compare_all
+from medr1kit.results.compare import UNKNOWN, compare_all
 from medr1kit.results.errors.kinds import describe
 from medr1kit.results.errors.letters import confusion_table
 from medr1kit.results.maps import Map, cell_answers, map_table, maps_of, slim
@@ -26,7 +26,7 @@ from medr1kit.views.widgets.heat import cell_html, map_html, published_html
 from medr1kit.vqa import DataError
 
 _SCORE_LEGEND = (
-    "All answers count. Intervals are of 95 %, over questions; seeds of one training are one row. Chance is what "
+    "All answers count. Intervals are of 95 %, and count {counted}; seeds of one training are one row. Chance is what "
     "guessing scores. A heading sorts, and sorts the other way round."
 )
 _SCORE_COLUMNS = ("accuracy", "95 %", "well-formed", "chance", "tokens", "answers", "seeds")
@@ -60,12 +60,20 @@ def scores_section(preds: pd.DataFrame) -> str:
         f'<div data-table="{name}"{" hidden" if number else ""}>{one}</div>'
         for number, (name, one) in enumerate(tables.items())
     )
+    legend = escape(_SCORE_LEGEND.format(counted=_counted(preds)))
     body = (
-        f'<p><small>{escape(_SCORE_LEGEND)}</small></p><div class="controls">{select("tested", "table", tables)}'
+        f'<p><small>{legend}</small></p><div class="controls">{select("tested", "table", tables)}'
         '<label>rows with <input type="search" data-mk="filter" placeholder="grpo think-before CT"></label>'
         f'<span data-mk="filtered" role="status"></span></div>{shown}'
     )
     return section("scores", "Scores", body)
+
+
+def _counted(preds: pd.DataFrame) -> str:
+    known = preds["patient_id"].notna()
+    return (
+        "questions" if not known.any() else "patients" if known.all() else "patients, and questions where none is named"
+    )
 
 
 def _table(preds: pd.DataFrame, by: str | None) -> str:
@@ -73,7 +81,7 @@ def _table(preds: pd.DataFrame, by: str | None) -> str:
     keys = [*who, "train_modality", "train_task", *tested]
     groups = preds.groupby(keys, dropna=False, observed=True)["seed"].nunique()
     seeds, rows = {tuple(map(str, names)): max(1, n) for names, n in groups.items()}, []
-    for row in score(preds, by=keys, cluster="id").to_dict("records"):
+    for row in score(preds, by=keys).to_dict("records"):
         names = [*(row[name] for name in who), _trained_on(row), *(row[name] for name in tested)]
         limits = interval(row["low"], row["high"]) or None
         shares = percent(row["accuracy"]), limits, percent(row["well_formed"]), percent(row["chance"])
@@ -85,11 +93,11 @@ def _table(preds: pd.DataFrame, by: str | None) -> str:
 
 
 def _trained_on(row: dict) -> str | None:
-    """What a model was trained on: a modality, a task, both, all; None for the base."""
+    """What a model was trained on: a modality, a task, both, all, unknown; None for the base."""
     if row["method"] == "base":
         return None
-    named = (row[name] for name in ("train_modality", "train_task"))
-    return ", ".join(str(name) for name in named if not pd.isna(name) and name != "all") or "all"
+    named = [str(row[name]) for name in ("train_modality", "train_task") if not pd.isna(row[name])]
+    return ", ".join(name for name in named if name != "all") or (named or [UNKNOWN])[0]
 
 
 def gains_table(preds: pd.DataFrame) -> str:
@@ -110,7 +118,8 @@ def gains_table(preds: pd.DataFrame) -> str:
         names = {by: name for by, name in zip(("modality", "task"), trained) if isinstance(name, str) and name != "all"}
         inside = np.logical_and.reduce([after[by].eq(name) for by, name in names.items()])
         places = {"the same": after[inside], "all others": after[~inside]} if names else {"all": after}
-        who = [*([model] if several else []), method, format, ", ".join(names.values()) or "all"]
+        on = _trained_on(dict(zip(("method", "train_modality", "train_task"), (method, *trained))))
+        who = [*([model] if several else []), method, format, on]
         for place, some in places.items():
             if len(some) and (model, format) in bases:
                 named.append([*who, place])

@@ -134,8 +134,10 @@ def cell_html(
     }
     if several:
         lines["… for other seeds, too"] = _difference(gain, numbers["low_seeds"], numbers["high_seeds"])
+    lines["p"] = number(numbers["p"])
+    lines["corrected for the map"] = _difference(gain, numbers["low_corrected"], numbers["high_corrected"])
     doubt = " (may be chance)" if numbers["p_corrected"] > _SURE else ""
-    lines["p; corrected for the map"] = f"{number(numbers['p'])}; {number(numbers['p_corrected'])}{doubt}"
+    lines["p, corrected for the map"] = f"{number(numbers['p_corrected'])}{doubt}"
     told = table([map(escape, line) for line in lines.items()], ["", "value [95 %]"], "numbers")
     return head + side_by_side([told, _confusion_html(confusion, whose)])
 
