@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medr1kit.audits import blind_floor
+from medr1kit.audits import audit, blind_floor
 from medr1kit.audits.floors import all_floors, curve_interval, interval, learning_curve, lookup
 from medr1kit.audits.leaks import shared_rows
 from medr1kit.audits.rows import encode, read_questions
@@ -211,3 +211,16 @@ def test_intervals_count_clusters_where_they_are_given():
     apart, together = interval(credits, list("abcdefgh")), interval(credits, list("aaabbbcc"))
     assert together[1] - together[0] > apart[1] - apart[0]
     assert interval(credits, ["one"] * 8) == interval(credits)
+
+
+def test_intervals_count_patients_where_the_test_names_them():
+    seen = [{"options": ["cyst", "stone"], "answer": "A"}]
+    asked = [{"options": ["cyst", "stone"], "answer": "AB"[k % 4 == 3], "patient_id": f"p{k // 4}"} for k in range(12)]
+    rows = [{name: row[name] for name in ("options", "answer")} for row in asked]
+    patients, questions = blind_floor(seen, asked), blind_floor(seen, rows)
+    assert (questions.low, questions.high) == wilson(9, 12)
+    assert (patients.low, patients.high) == wilson(2.25, 3), "three patients, each with the same share right"
+    assert blind_floor(seen, asked, cluster=False).frame.equals(questions.frame)
+    unknown = [row | {"patient_id": name} for row, name in zip(asked, (None, float("nan"), "nan", "") * 3)]
+    assert blind_floor(seen, unknown).frame.equals(questions.frame), "a patient who is not known is no patient"
+    assert audit(seen, asked).summary["cluster"] == "patient_id" and audit(seen, rows).summary["cluster"] is None

@@ -23,7 +23,7 @@ import pandas as pd
 from scipy.special import stdtrit  # the quantile of t; scipy.stats takes half a second to import
 
 from medr1kit.audits.measures import Found, Measure, interval
-from medr1kit.audits.rows import Questions, Wording, encode, read_questions
+from medr1kit.audits.rows import Questions, Wording, encode, read_questions, units_of
 from medr1kit.vqa import MODALITIES, TASKS, DataError
 
 _PRIOR, _WEIGHT, _STEM_WEIGHT = 0.25, 1.0, 3.0
@@ -147,7 +147,7 @@ class BlindFloor:
     frame: pd.DataFrame
 
 
-def blind_floor(train: Any, test: Any, *, by: str = "modality") -> BlindFloor:
+def blind_floor(train: Any, test: Any, *, by: str = "modality", cluster: str | bool | None = None) -> BlindFloor:
     """Return the accuracy one reaches on ``test`` by counting, in ``train``, which option texts were right.
 
     No image, no question, no language model: the lookup of this module, from the option texts alone. Texts are compared
@@ -157,6 +157,8 @@ def blind_floor(train: Any, test: Any, *, by: str = "modality") -> BlindFloor:
         train, test: Datasets, frames or lists of rows with ``options`` (list of texts in letter order) and ``answer``
             (gold letter); ``modality`` or ``task`` is used when the test has it. Images are never decoded.
         by: "modality" or "task": what makes the rows of ``frame``. The lookup itself is learned on all training rows.
+        cluster: what intervals count, as in :func:`medr1kit.score`: None is patients where ``test`` has a
+            ``patient_id``, else questions.
 
     Raises:
         DataError: if a column is missing, a table is empty, a gold letter names no option, or ``by`` is neither.
@@ -169,9 +171,11 @@ def blind_floor(train: Any, test: Any, *, by: str = "modality") -> BlindFloor:
     """
     if by not in ("modality", "task"):
         raise DataError(f"blind_floor(by={by!r}): use 'modality' or 'task'")
+    units, _ = units_of(test, "test", cluster)
     train, test = read_questions(train, "train"), read_questions(test, "test")
     seen, asked = encode(train, test)
     verdicts = pd.DataFrame({"chance": 1 / asked.counts, "accuracy": lookup(seen, asked)})
+    verdicts["unit"] = np.arange(len(verdicts)) if units is None else units
     values, names = (test.modalities, MODALITIES) if by == "modality" else (test.tasks, TASKS)
     values = pd.Series(values, dtype=object)
     rows = [{by: name, **_floor_row(verdicts[values == name])} for name in names if (values == name).any()]
@@ -182,7 +186,7 @@ def blind_floor(train: Any, test: Any, *, by: str = "modality") -> BlindFloor:
 
 
 def _floor_row(verdicts: pd.DataFrame) -> dict[str, float]:
-    low, high = interval(verdicts["accuracy"].to_numpy())
+    low, high = interval(verdicts["accuracy"].to_numpy(), verdicts["unit"].to_numpy())
     shares = {column: float(verdicts[column].mean()) for column in ("chance", "accuracy")}
     return {"n": len(verdicts), **shares, "low": low, "high": high}
 

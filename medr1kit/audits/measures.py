@@ -18,17 +18,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from medr1kit.results.stats import cluster_interval, wilson
+from medr1kit.results.stats import share
 
 NAN = float("nan")
 SIDES = {"train": "training", "test": "test"}  # how a sentence calls a side
 
 
 def interval(credits: np.ndarray, clusters: Sequence[Hashable] | None = None) -> tuple[float, float]:
-    """Return the 95 % interval of a mean credit: Wilson's, or that of clusters where there are at least two."""
-    if clusters is not None and len(set(clusters)) > 1:
-        return cluster_interval(credits, clusters)
-    return wilson(float(credits.sum()), len(credits))
+    """Return the 95 % interval of a mean credit as :func:`medr1kit.score` has it; of rows where all are one cluster."""
+    alone = clusters is None or len(set(clusters)) < 2
+    return share(credits, np.arange(len(credits)) if alone else clusters)[1:]
 
 
 @dataclass(frozen=True)

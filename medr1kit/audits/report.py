@@ -26,7 +26,7 @@ from medr1kit.audits.floors import find_floors
 from medr1kit.audits.hashes import hash_data
 from medr1kit.audits.leaks import image_leaks, shared_rows, text_leaks
 from medr1kit.audits.measures import Found, Measure, worst_first
-from medr1kit.audits.rows import Questions, column, read_questions
+from medr1kit.audits.rows import Questions, read_questions, units_of
 from medr1kit.progress import progress
 from medr1kit.results.stats import wilson
 from medr1kit.vqa import DataError
@@ -50,7 +50,7 @@ def audit(
     test: Any,
     *,
     images: str | os.PathLike | None = None,
-    cluster: str | None = None,
+    cluster: str | bool | None = None,
     distance: int = 2,
 ) -> AuditReport:
     """Measure how far one gets on ``test`` without looking, what leaks into it from ``train``, and what is wrong in it.
@@ -63,8 +63,8 @@ def audit(
         images: the folder that the image paths start from, to compare the images themselves. Default: the images that
             the Datasets hold, if they do. Hashes are kept in the user's cache folder; the first time takes minutes for
             80,000 images.
-        cluster: a column of ``test``, such as "image_id", "question" or "source": intervals then count these and not
-            questions. Default: Wilson intervals over questions.
+        cluster: what intervals count, as in :func:`medr1kit.score`. None: patients where ``test`` has a ``patient_id``,
+            else questions. A column of ``test``, such as "image_id", "question" or "source". False: questions.
         distance: how many of the 64 bits of two perceptual hashes may differ in pictures that count as lookalikes; why
             2, see :mod:`medr1kit.audits.hashes`.
 
@@ -85,16 +85,14 @@ def audit(
     if not 0 <= distance <= 16:
         raise DataError(f"distance is {distance}; it must be 0 to 16 of the 64 bits")
     rows = {"train": read_questions(train, "train"), "test": read_questions(test, "test")}
-    clusters = None if cluster is None else column(test, cluster, "test")
-    if clusters is not None and any(name is None for name in clusters):
-        raise DataError(f"test row {clusters.index(None)} has no {cluster}; cluster= needs it in every row")
+    units, counted = units_of(test, "test", cluster)
     for name, side in rows.items():
         if images is not None and side.images is None:
             raise DataError(f"{name} has neither image_id nor image paths; leave images= out")
     hashed = [hash_data(data, rows[name].images, images) for name, data in (("train", train), ("test", test))]
     total = 5 if None in hashed else 6
-    parts = list(progress(_parts(*rows.values(), clusters, hashed, distance), "audit", total=total, unit="part"))
-    about = {"cluster": cluster, "distance": distance, "train_letter_used": rows["train"].commonest_letter}
+    parts = list(progress(_parts(*rows.values(), units, hashed, distance), "audit", total=total, unit="part"))
+    about = {"cluster": counted, "distance": distance, "train_letter_used": rows["train"].commonest_letter}
     measures = tuple(measure for part in parts for measure in part)
     report = AuditReport(measures, worst_first(parts), about, rows["test"].ids)
     if len(report.rows.get("test_rows_in_train", ())) == len(rows["test"]):
@@ -102,10 +100,10 @@ def audit(
     return report
 
 
-def _parts(train: Questions, test: Questions, clusters: list | None, hashed: list, distance: int) -> Iterator[Found]:
+def _parts(train: Questions, test: Questions, units: np.ndarray | None, hashed: list, distance: int) -> Iterator[Found]:
     """The parts of an audit, in the order of the report."""
     yield _sizes(train, test)
-    floors = find_floors(train, test, shared_rows(train, test), clusters)
+    floors = find_floors(train, test, shared_rows(train, test), units)
     yield floors
     leaks = text_leaks(train, test)
     if None in hashed:

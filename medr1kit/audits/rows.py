@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medr1kit.results.clusters import clustering
+from medr1kit.results.columns import read_column
 from medr1kit.vqa import (
     LETTERS,
     DataError,
@@ -240,3 +242,27 @@ def seen_in(values: Sequence[Hashable], known: Iterable[Hashable]) -> np.ndarray
     """Return for each value whether it is among the known ones; None never is."""
     known = set(known) - {None}
     return np.array([value in known for value in values], dtype=bool)
+
+
+def units_of(data: Any, table: str, cluster: str | bool | None = None) -> tuple[np.ndarray | None, str | None]:
+    """Return what the rows of a side count as, and its name; None and None where each counts for itself.
+
+    Args:
+        data: Dataset, frame or list of rows.
+        table: what to call the data in an error.
+        cluster: as in :func:`medr1kit.score`.
+
+    Raises:
+        DataError: if the column is missing, or in some row.
+    """
+    if isinstance(cluster, str):
+        names = pd.Series(column(data, cluster, table), dtype=object)
+        if (missing := names.isna().to_numpy()).any():
+            raise DataError(f"{table} row {int(missing.argmax())} has no {cluster}; cluster= needs it in every row")
+        return pd.factorize(names)[0], cluster
+    patients = column(data, "patient_id", None) if cluster is None else None
+    if patients is None:
+        return None, None
+    frame = pd.DataFrame({"patient_id": read_column(pd.Series(patients, dtype=object, name="patient_id"))})
+    units, by_patient = clustering([frame])
+    return (units, "patient_id") if by_patient.any() else (None, None)
