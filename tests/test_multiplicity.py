@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from medr1kit.results.multiplicity import holm, max_t
+from medr1kit.results.multiplicity import holm, max_t, together
 from medr1kit.results.stats import mcnemar
 
 
@@ -92,3 +92,55 @@ def test_lengths_that_differ_are_refused():
         max_t([[1, 0]], [["a"]])
     with pytest.raises(ValueError, match="a cell has not as many clusters as changes"):
         max_t([[1, 0], [1]], [["a"], ["a", "b"]])
+
+
+# --- the intervals that go with the tests -----------------------------------------------------------------------------
+
+
+def test_an_interval_by_hand():
+    # Eight questions changed, so 256 patterns: |sum| is 8 in 2 of them and 6 in 16. More than 12 reach 6, so |t| has to
+    # be above 6 / sqrt(8): c² = 4.5. Six fixed, two broken of 20: 310 d² - 124 d - 20 <= 0.
+    changes, names = cell(6, 2, same=12)
+    result = max_t([changes], [names])
+    root = math.sqrt(62**2 + 310 * 20)
+    assert (result.low[0], result.high[0]) == pytest.approx(((62 - root) / 310, (62 + root) / 310))
+
+
+def test_cells_in_which_all_changed_alike_or_nothing_did_keep_their_width():
+    changes, names = cell(8, 0)
+    result = max_t([changes, [0] * 8], [names, names])
+    assert result.low == pytest.approx([1 - 4.5 / 12.5, -4.5 / 12.5]) and result.high == pytest.approx([1, 4.5 / 12.5])
+    few = max_t([[1, 1, 1]], [[0, 1, 2]])
+    assert few.corrected == 0.25 and (few.low[0], few.high[0]) == (-1, 1), "three questions show nothing"
+    assert np.isnan(max_t([[], [1]], [[], [0]]).low[0])
+
+
+def test_an_interval_leaves_zero_out_if_and_only_if_the_corrected_p_is_small():
+    rng, seen = np.random.default_rng(0), set()
+    for draw in range(40):
+        m, n = rng.integers(1, 8), rng.integers(3, 60)
+        changes = [rng.choice([-1, 0, 1], n, p=[0.1, 0.6 - gain, 0.3 + gain]) for gain in rng.uniform(0, 0.4, m)]
+        patients = [rng.integers(0, max(2, n // 3), n) for _ in range(m)]
+        result = max_t(changes, patients, draws=300, seed=draw)
+        sure = (result.low > 0) | (result.high < 0)
+        assert (sure == (result.corrected <= 0.05)).all()
+        mean = [np.mean(cell) for cell in changes]
+        assert (result.low <= mean).all() and (mean <= result.high).all()
+        seen |= set(sure.tolist())
+    assert seen == {True, False}
+
+
+def test_all_intervals_of_a_matrix_hold_at_once():
+    rng, hits = np.random.default_rng(1), 0
+    for draw in range(150):
+        asked = rng.random(80)
+        base = rng.random(80) < asked
+        gains = np.array([0.0, 0.1, 0.3, 0.0, 0.1, 0.3])
+        after = rng.random((6, 80)) < asked * (1 - gains[:, None]) + gains[:, None]
+        result = max_t(after.astype(float) - base, [range(80)] * 6, draws=400, seed=draw)
+        hits += ((result.low <= gains / 2) & (gains / 2 <= result.high)).all()
+    assert hits >= 136  # 142.5 promised; fewer than 136 has probability 0.01
+
+
+def test_bonferroni_s_level():
+    assert together(5) == pytest.approx(0.99) and together(0) == together(1) == 0.95

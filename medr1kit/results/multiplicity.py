@@ -141,8 +141,9 @@ def _limits(sums: np.ndarray, sizes: np.ndarray, critical: float) -> tuple[np.nd
     with np.errstate(divide="ignore", invalid="ignore"):
         root = np.sqrt(np.maximum(b**2 - a * e, 0))
         one, other = (b - root) / a, (b + root) / a
-    # Too few clusters for a limit on both sides: what is not rejected lies outside of the two roots, or is everything.
-    below, above = (a <= 0) & (root > 0) & (mean >= one), (a <= 0) & (root > 0) & (mean < one)
+    # Too few clusters for a limit on both sides: only what lies between the roots is rejected. That zero does (e > 0)
+    # is all that is told then, and on which side of it the mean is.
+    below, above = (a <= 0) & (e > 0) & (mean >= one), (a <= 0) & (e > 0) & (mean < one)
     low = np.select([a > 0, below], [one, one], -1.0)
     high = np.select([a > 0, above], [other, other], 1.0)
     alike = (a > 0) & (((sums - mean * sizes) ** 2).sum(axis=0) < _ROUNDING)
