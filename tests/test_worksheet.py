@@ -174,10 +174,15 @@ def test_a_file_that_is_no_annotated_sheet_is_refused(tmp_path, name, content, s
 
 
 def test_refusals_name_the_remedy(errors, tmp_path):
-    with pytest.raises(DataError, match=r"is a .csv or a .html file"):
+    with pytest.raises(DataError, match=r"sheet.xlsx' does not end in .csv or .html"):
         export_worksheet(errors, tmp_path / "sheet.xlsx")
+    (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
-        export_worksheet(errors, tmp_path / "no folder" / "sheet.csv")
+        export_worksheet(errors, tmp_path / "file" / "sheet.csv")
+    with pytest.raises(DataError, match=r"made from mk.errors.* not from the path"):
+        export_worksheet(tmp_path / "p.parquet", tmp_path / "sheet.csv")
+    with pytest.raises(DataError, match="is a workbook; save it as 'CSV UTF-8'"):
+        read_worksheet(tmp_path / "sheet.xlsx")
     with pytest.raises(DataError, match="no errors to write"):
         export_worksheet(errors.rows.head(0), tmp_path / "sheet.csv")
     with pytest.raises(DataError, match="no column 'kind'"):
@@ -212,3 +217,26 @@ def test_readers_are_compared_on_what_both_judged():
     assert same.agreed == 1 and pd.isna(same.kappa)
     with pytest.raises(DataError, match="no row in common"):
         reader_agreement(sheet(["x", ""]), sheet(["", "x"]))
+
+
+@pytest.mark.parametrize("name", ["sheet.csv", "sheet.html"])
+def test_no_patient_is_on_a_sheet(tmp_path, name):
+    rows = table(*(answer(n, says("B"), image_id=f"CT-test-0-{n}", patient_id="Doe, Jane") for n in range(3)))
+    path = export_worksheet(mk.errors(rows, by="modality"), tmp_path / name)
+    assert "Doe" not in path.read_text(encoding="utf-8-sig")
+    if name.endswith(".html"):
+        packed = re.findall(r"H4sI[\w+/=]+", path.read_text(encoding="utf-8"))
+        assert packed and all("Doe" not in str(unpack(piece)) for piece in packed)
+
+
+def test_errors_that_were_saved_as_csv_make_the_same_sheet(errors, tmp_path):
+    errors.rows.to_csv(tmp_path / "errors.csv", index=False)
+    one = export_worksheet(errors, tmp_path / "one.csv")
+    other = export_worksheet(pd.read_csv(tmp_path / "errors.csv"), tmp_path / "other.csv")
+    assert cells(one) == cells(other)
+
+
+def test_a_sheet_without_any_image_says_so(tmp_path):
+    rows = table(*(answer(n, says("B")) for n in range(3)))
+    with pytest.warns(UserWarning, match="no image is in the sheet; give data="):
+        export_worksheet(mk.errors(rows, by="modality"), tmp_path / "sheet.html")

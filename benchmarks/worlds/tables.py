@@ -59,7 +59,7 @@ def base(preds: pd.DataFrame) -> pd.DataFrame:
     rows = preds[preds["method"] == "base"]
     keys = ["asked", "images", "format"]
     whole = mk.score(rows, by=keys).query("asked != 'all'").assign(task="all")
-    return pd.concat([whole, mk.score(rows, by=[*keys, "task"])]).drop(columns="mean_tokens")
+    return pd.concat([whole, mk.score(rows, by=[*keys, "task"])]).drop(columns=["mean_tokens", "cluster"])
 
 
 def changes(preds: pd.DataFrame) -> pd.DataFrame:
@@ -196,7 +196,7 @@ def facts(preds: pd.DataFrame) -> pd.DataFrame:
     """Accuracy by the number of facts that a question combines."""
     rows = preds[(preds["images"] == "right") & preds["asked"].isin(["B own", "A own"])]
     rows = rows.assign(n_facts=rows["id"].map(_n_facts), train_modality=rows["train_modality"].fillna("none"))
-    return mk.score(rows, by=[*WHO, "asked", "n_facts"], cluster="id").drop(columns="mean_tokens")
+    return mk.score(rows, by=[*WHO, "asked", "n_facts"], cluster="id").drop(columns=["mean_tokens", "cluster"])
 
 
 def _n_facts(row_id: str) -> int:

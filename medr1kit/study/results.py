@@ -82,7 +82,7 @@ def write_tables(study: Study, root: Path, folder: Path | None = None) -> Path:
         if preds[f"train_{by}"].notna().any():
             _write_csv(transfer_table(preds, by=by), folder / f"transfer_{by}.csv")
         keys = ["method", "format", "train_modality", "train_task", by]
-        _write_csv(score(preds, by=keys, cluster="id"), folder / f"scores_{by}.csv")
+        _write_csv(score(preds, by=keys), folder / f"scores_{by}.csv")
     if (curves := _curves(study, root)) is not None:
         _write_csv(curves, folder / "curves.csv")
     _write_csv(_runs(study, root), folder / "runs.csv")

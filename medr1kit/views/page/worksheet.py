@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -24,9 +25,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from medr1kit.given import kind, output_file, path_given
 from medr1kit.results.answers import Answers
 from medr1kit.results.errors import Errors
-from medr1kit.results.tables import WHO
+from medr1kit.results.tables import WHO, check_predictions
 from medr1kit.views.csv import as_texts, as_written, options_cell, write_csv, write_new
 from medr1kit.views.page.page import page_of
 from medr1kit.views.page.reader import reader_section
@@ -59,33 +61,36 @@ def export_worksheet(errors: Errors | pd.DataFrame, path: str | os.PathLike, dat
         path: a new file. ".html": one self-contained page with images, to be filled in a browser and saved as CSV from
             there. ".csv": the same columns without images, UTF-8, every cell quoted.
         data: the questions, for their images; joined on ``id``. None: phantoms are redrawn from their image id, and
-            other images are not shown.
+            other images are not shown; a warning says so.
 
     Returns:
         The path. The sheet holds, a row an error: ``key`` (by which annotations find back), ``id``, ``modality``,
         ``task``, ``method``, ``format``, ``seed`` (those there are), ``question``, ``options``, ``gold``,
         ``predicted``, ``completion``, ``error`` (the kind), ``reason``; and, empty, ``reader``, ``verdict``,
-        ``comment``.
+        ``comment``. No ``patient_id``: a sheet is passed on, and who the patient is stays with the predictions. ``id``
+        and image are those of the data; where these name the patient, so does the sheet.
 
     Raises:
         DataError: if there are no errors, the file exists already (it may hold annotations), its name ends in neither,
             it cannot be written, or none of the ids is in ``data``.
     """
-    path, sheet, rows = Path(path), *_sheet(errors)
-    if path.suffix not in (".csv", ".html"):
-        raise DataError(f"{path.name!r}: a worksheet is a .csv or a .html file")
-    if path.suffix == ".csv":
+    path = output_file(path, "path", (".csv", ".html"))
+    sheet, rows = _sheet(errors)
+    if path.suffix.lower() == ".csv":
         return write_csv(sheet, path)
-    return write_new(_page(sheet, rows, Gallery(data)), path)
+    gallery = Gallery(data)
+    page = _page(sheet, rows, gallery)
+    if data is None and all("no-image" in shown for shown in gallery.images):
+        warnings.warn("no image is in the sheet; give data=, the questions with their images", stacklevel=2)
+    return write_new(page, path)
 
 
 def _sheet(errors: Errors | pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The sheet, all cells texts, and the rows of errors behind it."""
-    rows = errors.rows if isinstance(errors, Errors) else errors
-    if missing := [column for column in _NEEDED if column not in rows]:
-        raise DataError(f"a worksheet is made from mk.errors(…) or its rows; there is no column {missing[0]!r}")
+    rows = _rows(errors)
     if rows.empty:
         raise DataError("no errors to write: every answer is right and well formed, or a filter left nothing over")
+    rows = check_predictions(rows, ())
     columns = {"key": _keys(rows), **{name: rows[name] for name in ("id", *_LABELS, "question") if name in rows}}
     columns["options"] = rows["options"].map(options_cell)
     for name, column in (("gold", "answer"), ("predicted", "predicted")):
@@ -97,6 +102,15 @@ def _sheet(errors: Errors | pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         **dict.fromkeys(READER, ""),
     }
     return as_texts(pd.DataFrame(columns)), rows
+
+
+def _rows(errors: object) -> pd.DataFrame:
+    rows = errors.rows if isinstance(errors, Errors) else errors
+    if not isinstance(rows, pd.DataFrame):
+        raise DataError(f"a worksheet is made from mk.errors(…) or its rows, not from {kind(rows)}")
+    if missing := [column for column in _NEEDED if column not in rows]:
+        raise DataError(f"a worksheet is made from mk.errors(…) or its rows; there is no column {missing[0]!r}")
+    return rows
 
 
 def _keys(rows: pd.DataFrame) -> list[str]:
@@ -147,7 +161,9 @@ def read_worksheet(path: str | os.PathLike, errors: Errors | pd.DataFrame | None
     Raises:
         DataError: if the file is no worksheet, not UTF-8, repeats a row, or has one that is not among ``errors``.
     """
-    path = Path(path)
+    path = path_given(path, "path")
+    if path.suffix.lower() in (".xlsx", ".xls"):
+        raise DataError(f"{path.name!r} is a workbook; save it as 'CSV UTF-8' in the spreadsheet and read that")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -174,7 +190,7 @@ def read_worksheet(path: str | os.PathLike, errors: Errors | pd.DataFrame | None
 
 
 def _join(filled: pd.DataFrame, errors: Errors | pd.DataFrame, name: str) -> pd.DataFrame:
-    rows = errors.rows if isinstance(errors, Errors) else errors
+    rows = check_predictions(_rows(errors), ())
     rows = rows.assign(key=_keys(rows))
     if unknown := sorted(set(filled["key"]) - set(rows["key"])):
         raise DataError(
