@@ -43,6 +43,8 @@ def read_column(values: pd.Series, methods: Sequence[str] = ()) -> Any:
         return _each(values, _truth, "it must be True or False", needed=name == "correct")
     if name in ("answer", "predicted", "lenient_predicted"):
         return _each(values, _letter, "expected the capital letter of an option", needed=name == "answer")
+    if name in ("model", "modality", "task", "train_modality", "train_task"):
+        return _each(values, _text, "expected a name")
     if name == "patient_id":
         return _each(values, _name, "expected a name or a number")
     if name in ("id", "image_id", "question", "text", "think", "source"):
