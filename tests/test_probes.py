@@ -102,11 +102,14 @@ def test_a_model_that_sees_the_modality_alone_loses_only_by_the_picture_of_anoth
 
 
 @pytest.mark.filterwarnings("ignore:.*only image of their modality")
-def test_questions_about_one_picture_count_once(tiny, three_a_picture, says):
+def test_questions_about_one_patient_count_once(tiny, three_a_picture, says):
     says(lambda prompt, picture: f"<answer>{'ABCD'[sum(picture.tobytes()) % 4]}</answer>")
-    right = mk.predict(*tiny, three_a_picture, **TEXT)
-    row = mk.visual_reliance(*tiny, three_a_picture, right=right, **TEXT).iloc[0]
+    named = three_a_picture.add_column("patient_id", list(three_a_picture["image_id"]))
+    right = mk.predict(*tiny, named, **TEXT)
+    row = mk.visual_reliance(*tiny, named, right=right, **TEXT).iloc[0]
     assert (row["low"], row["high"]) == cluster_interval(right["correct"], right["image_id"])
+    score = mk.score(right, by=None).iloc[0]
+    assert (row["low"], row["high"]) == (score["low"], score["high"]) and score["cluster"] == "patient_id"
 
 
 def test_an_image_that_no_other_can_replace_is_said_aloud(tiny, val_phantoms, says):
