@@ -159,3 +159,5 @@ def test_a_misspelt_column_is_answered_with_the_one_that_was_meant():
             DataError, match="cluster='img': the predictions have no such column; did you mean 'image_id'"
         ):
             use(frame, cluster="img")
+        with pytest.raises(DataError, match=r"cluster=\['id'\]: the predictions have no such column"):
+            use(frame, cluster=["id"])

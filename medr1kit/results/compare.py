@@ -187,7 +187,8 @@ def transfer_table(preds: pd.DataFrame, by: str = "modality", cluster: str | boo
         empty = int((table["n_paired"] == 0).sum())
         warnings.warn(
             f"{int(unpaired.sum())} of {int(table['n'].sum())} predictions have no base to compare with (method "
-            f"'base', same format and question); {empty} of {len(table)} cells have no difference",
+            f"'base', same format and question); {empty} of {len(table)} cells have no difference. Give the base's "
+            "answers to the same questions, too: pandas.concat([base, trained])",
             stacklevel=2,
         )
     return in_canonical_order(table.drop(columns=["fault", "sides"]), keys)

@@ -112,7 +112,7 @@ def check_predictions(
         raise DataError(f"predictions without the column(s) {', '.join(missing)}; predict() writes all of them")
     for argument, names in (("by", by), ("cluster", [cluster] if cluster not in (None, False) else [])):
         for name in names:
-            if name not in frame:
+            if not isinstance(name, str) or name not in frame:
                 near = difflib.get_close_matches(str(name), map(str, frame), n=1, cutoff=0.5)
                 hint = f"; did you mean {near[0]!r}?" if near else f" (there are {', '.join(map(str, frame))})"
                 raise DataError(f"{argument}={name!r}: the predictions have no such column{hint}")
