@@ -207,6 +207,19 @@ def test_groups_are_spread_over_the_steps_where_not_all_fit(tmp_path):
     assert Page(write_report(run, questions=1)).held("run")["sampled"] == [11]
 
 
+def test_the_completions_of_a_long_run_are_read_in_a_few_passes_and_its_numbers_are_all_there(tmp_path, monkeypatch):
+    from pyarrow import parquet
+
+    run, opened, whole = write_run(tmp_path / "run", steps=400, texts=("A",)), [], parquet.ParquetFile
+    monkeypatch.setattr(parquet, "ParquetFile", lambda *one, **more: opened.append(1) or whole(*one, **more))
+    page = Page(write_report(run, questions=50))
+    assert len(page.held("run")["sampled"]) == 50 and len(opened) < 5, "once a step takes minutes for 20,000 steps"
+    numbers = unpack(page.held("run")["numbers"])
+    assert len(numbers) == 400 and all(f"all numbers of step {i}<" in one for i, one in enumerate(numbers, 1))
+    assert numbers[122].count("<td>reward</td><td>12.3</td>") == 1
+    assert "curves of more than 300 points show the lowest and the highest of each stretch" in page.section("run")
+
+
 def test_completions_that_cannot_be_read_are_not_said_to_be_none(tmp_path):
     run = write_run(tmp_path / "run", steps=3)
     (run / "rollouts.parquet").write_bytes((run / "rollouts.parquet").read_bytes()[:50])
