@@ -18,6 +18,7 @@ from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from pandas import DataFrame
 
 QUESTIONS = ("id", "image_id", "problem", "question", "options", "answer")
 """Columns without which rows are no questions (:mod:`medr1kit.vqa`)."""
@@ -149,4 +150,30 @@ def questions_given(
         raise DataError(f"{name} has no column {', '.join(map(repr, missing))}; pass it through load_vqa(…), unrenamed")
     if not len(value):
         raise DataError(f"{name} has no rows; a filter may have left nothing over")
+    return value
+
+
+def table_given(value: Any, name: str, columns: Sequence[str] = (), source: str = "what medr1kit returned") -> DataFrame:
+    """Return a pandas table that has rows and the columns that are needed.
+
+    Args:
+        value: what was given.
+        name: the argument's.
+        columns: those that are needed.
+        source: where such a table comes from: "run.metrics", "mk.score(…)".
+
+    Raises:
+        DataError: if it is no table (a run, a path, a data set, a report), has no rows, or lacks a column.
+    """
+    if not hasattr(value, "iloc") or not hasattr(value, "columns"):
+        remedy = f"pass {source}"
+        if hasattr(value, "metrics") and hasattr(value, "rollouts"):
+            remedy += "; the tables of a run are run.metrics, run.rollouts and run.predictions"
+        elif isinstance(value, (str, os.PathLike)):
+            remedy += "; load_run(…) opens the folder of a run, pandas.read_parquet(…) a table"
+        raise DataError(f"{name} is {kind(value)}, not a table; {remedy}")
+    if missing := [column for column in columns if column not in value.columns]:
+        raise DataError(f"{name} has no column {', '.join(map(repr, missing))}; pass {source}")
+    if not len(value):
+        raise DataError(f"{name} has no rows; nothing was written yet, or a filter left nothing over")
     return value

@@ -108,7 +108,7 @@ def test_other_reasons_are_named_and_escaped(data):
 
 
 def test_data_without_images_is_refused():
-    with pytest.raises(DataError, match="no column 'image'"):
+    with pytest.raises(DataError, match="data has no images"):
         Pictures(datasets.Dataset.from_dict({"id": ["q"]}))
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from io import BytesIO
 from typing import TYPE_CHECKING
 
+from medr1kit.given import questions_given
 from medr1kit.views.html import attribute, escape
 from medr1kit.vqa import DataError
 
@@ -40,11 +41,8 @@ class Pictures:
     """
 
     def __init__(self, data: Dataset | None = None, budget: int = 8_000_000) -> None:
-        if data is not None and (missing := [c for c in ("id", "image") if c not in data.column_names]):
-            raise DataError(
-                f"data= has no images that can be found: there is no column {missing[0]!r}; load it with images=, or "
-                "leave data= out"
-            )
+        if data is not None:
+            questions_given(data, "data", ("id",), images=True)
         self.data, self.budget = data, budget
         self.kept = 0
         """Bytes that are kept now."""
