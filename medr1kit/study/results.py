@@ -23,6 +23,7 @@ import pandas as pd
 
 from medr1kit.progress import progress
 from medr1kit.results.compare import transfer_table
+from medr1kit.results.formulas import harmless_table
 from medr1kit.results.runs import load_run, replace_file
 from medr1kit.results.tables import PREDICTIONS, score
 from medr1kit.study.folder import cell_folder, commands_so_far, now, state_of
@@ -98,7 +99,7 @@ def _packed(preds: pd.DataFrame) -> bytes:
 
 
 def _write_csv(table: pd.DataFrame, file: Path) -> None:
-    replace_file(file, table.round(4).to_csv(index=False))
+    replace_file(file, harmless_table(table.round(4)).to_csv(index=False))
 
 
 def _who(cell: Cell) -> dict[str, Any]:

@@ -24,10 +24,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from medr1kit.given import output_file, path_given, table_given, texts_given
 from medr1kit.results.answers import Answers
 from medr1kit.results.errors import Errors
+from medr1kit.results.formulas import as_written
 from medr1kit.results.tables import WHO
-from medr1kit.views.csv import as_texts, as_written, options_cell, write_csv, write_new
+from medr1kit.views.csv import as_texts, options_cell, write_csv, write_new
 from medr1kit.views.page.page import page_of
 from medr1kit.views.page.reader import reader_section
 from medr1kit.views.pictures import Gallery
@@ -59,7 +61,7 @@ def export_worksheet(errors: Errors | pd.DataFrame, path: str | os.PathLike, dat
         path: a new file. ".html": one self-contained page with images, to be filled in a browser and saved as CSV from
             there. ".csv": the same columns without images, UTF-8, every cell quoted.
         data: the questions, for their images; joined on ``id``. None: phantoms are redrawn from their image id, and
-            other images are not shown.
+            other images are not shown, with a warning that counts them.
 
     Returns:
         The path. The sheet holds, a row an error: ``key`` (by which annotations find back), ``id``, ``modality``,
@@ -71,21 +73,23 @@ def export_worksheet(errors: Errors | pd.DataFrame, path: str | os.PathLike, dat
         DataError: if there are no errors, the file exists already (it may hold annotations), its name ends in neither,
             it cannot be written, or none of the ids is in ``data``.
     """
-    path, sheet, rows = Path(path), *_sheet(errors)
-    if path.suffix not in (".csv", ".html"):
-        raise DataError(f"{path.name!r}: a worksheet is a .csv or a .html file")
-    if path.suffix == ".csv":
+    gallery, (sheet, rows) = Gallery(data), _sheet(errors)
+    path = output_file(path, "path", (".csv", ".html"), ours=())
+    if path.suffix.lower() == ".csv":
         return write_csv(sheet, path)
-    return write_new(_page(sheet, rows, Gallery(data)), path)
+    written = write_new(_page(sheet, rows, gallery), path, (".html",))
+    gallery.say_what_is_missing()
+    return written
 
 
 def _sheet(errors: Errors | pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The sheet, all cells texts, and the rows of errors behind it."""
     rows = errors.rows if isinstance(errors, Errors) else errors
-    if missing := [column for column in _NEEDED if column not in rows]:
-        raise DataError(f"a worksheet is made from mk.errors(…) or its rows; there is no column {missing[0]!r}")
-    if rows.empty:
+    if getattr(rows, "empty", False):
         raise DataError("no errors to write: every answer is right and well formed, or a filter left nothing over")
+    table_given(rows, "errors", _NEEDED, "what mk.errors(…) returned, or some of its rows")
+    for place, options in enumerate(rows["options"]):
+        texts_given(options, f"errors row {place}: the column options")
     columns = {"key": _keys(rows), **{name: rows[name] for name in ("id", *_LABELS, "question") if name in rows}}
     columns["options"] = rows["options"].map(options_cell)
     for name, column in (("gold", "answer"), ("predicted", "predicted")):
@@ -116,8 +120,7 @@ def _option(texts: list[str], letter: object) -> str:
 
 
 def _page(sheet: pd.DataFrame, rows: pd.DataFrame, gallery: Gallery) -> str:
-    if not gallery.has_any(rows):
-        raise DataError(f"no id of the errors is in data=; the first is {rows['id'].iloc[0]!r}")
+    gallery.refuse_others(rows, "errors")
     same = [name for name in _LABELS[2:] if name in sheet and sheet[name].nunique() == 1 and sheet[name].iloc[0]]
     whose = ", ".join(f"seed {sheet[name].iloc[0]}" if name == "seed" else sheet[name].iloc[0] for name in same)
     said = (
@@ -147,7 +150,7 @@ def read_worksheet(path: str | os.PathLike, errors: Errors | pd.DataFrame | None
     Raises:
         DataError: if the file is no worksheet, not UTF-8, repeats a row, or has one that is not among ``errors``.
     """
-    path = Path(path)
+    path = path_given(path, "path")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -174,7 +177,7 @@ def read_worksheet(path: str | os.PathLike, errors: Errors | pd.DataFrame | None
 
 
 def _join(filled: pd.DataFrame, errors: Errors | pd.DataFrame, name: str) -> pd.DataFrame:
-    rows = errors.rows if isinstance(errors, Errors) else errors
+    rows = table_given(errors.rows if isinstance(errors, Errors) else errors, "errors", ("id",), "mk.errors(…)")
     rows = rows.assign(key=_keys(rows))
     if unknown := sorted(set(filled["key"]) - set(rows["key"])):
         raise DataError(
@@ -223,7 +226,10 @@ def reader_agreement(one: pd.DataFrame, other: pd.DataFrame) -> Agreement:
     """
     from statsmodels.stats.inter_rater import cohens_kappa
 
-    sides = [frame.loc[frame["verdict"] != "", ["key", "verdict"]] for frame in (one, other)]
+    sides = [
+        table_given(frame, name, ("key", "verdict"), "mk.read_worksheet(…)")[["key", "verdict"]].query("verdict != ''")
+        for name, frame in (("one", one), ("other", other))
+    ]
     both = sides[0].merge(sides[1], on="key", suffixes=("_one", "_other"))
     if both.empty:
         raise DataError("the two readers judged no row in common; give them the same sheet")

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from medr1kit.given import path_given
 from medr1kit.results.numbers import number
 from medr1kit.results.rollouts import Rollouts
 from medr1kit.results.runs import Run, load_run
@@ -68,7 +69,7 @@ class RunPanel(Panel):
     every = 5.0
 
     def __init__(self, run: Run | str | Path, data: Dataset | None = None):
-        self._path = run.path if isinstance(run, Run) else Path(run)
+        self._path = run.path if isinstance(run, Run) else path_given(run, "run")
         self._pictures = Pictures(data)
         self._lock, self._stop, self._news = threading.RLock(), threading.Event(), 0.0
         self.following, self.trouble, self.extra = False, "", None
