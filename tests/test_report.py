@@ -395,7 +395,7 @@ def test_data_that_holds_none_of_the_questions_is_said(tmp_path):
     preds = write_preds(small_study(), tmp_path)
     other = Dataset.from_list([{"id": "other", "image": Image.new("RGB", (4, 4))}])
     for show in (lambda: write_report(preds, data=other), lambda: explore_transfer(small_study(), data=other)):
-        with pytest.raises(DataError, match="no id of the answers is in data=.* in data= it is 'other'"):
+        with pytest.raises(DataError, match=r"no id of the answers is in data=.* in data= it is 'other'"):
             show()
 
 

@@ -248,7 +248,7 @@ def test_what_is_no_split_and_no_audit_is_said(sides):
         with pytest.raises(DataError, match=said):
             explore_data(given)
     for report in ("report.json", sides[1], sides[1].remove_columns("image").to_pandas()):
-        with pytest.raises(DataError, match="pass what medr1kit.audit"):
+        with pytest.raises(DataError, match=r"pass what medr1kit.audit"):
             explore_data(sides[1], report)
 
 

@@ -222,7 +222,7 @@ def test_a_file_that_is_there_is_not_overwritten(inspector, tmp_path):
         inspector.export(path)
     with pytest.raises(DataError, match="cannot be written"):
         inspector.export(path / "s.csv")
-    with pytest.raises(DataError, match="does not end in .csv"):
+    with pytest.raises(DataError, match=r"does not end in .csv"):
         inspector.export(tmp_path / "s.xlsx")
     assert inspector.export(tmp_path / "new" / "s.csv").exists()
     inspector.search("nowhere")

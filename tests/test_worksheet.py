@@ -168,7 +168,7 @@ def test_a_file_that_is_no_annotated_sheet_is_refused(tmp_path, name, content, s
 
 
 def test_refusals_name_the_remedy(errors, tmp_path):
-    with pytest.raises(DataError, match="does not end in .csv or .html"):
+    with pytest.raises(DataError, match=r"does not end in .csv or .html"):
         export_worksheet(errors, tmp_path / "sheet.xlsx")
     with pytest.raises(DataError, match="cannot be written"):
         (tmp_path / "file").write_text("")
@@ -180,7 +180,7 @@ def test_refusals_name_the_remedy(errors, tmp_path):
     with pytest.raises(DataError, match="the column options is the text 'liver; lung'"):  # a table read back from CSV
         export_worksheet(errors.rows.assign(options="liver; lung"), tmp_path / "sheet.csv")
     for other in (None, "runs/ct", errors.rows["id"], [1]):
-        with pytest.raises(DataError, match="errors is .*, not a table; pass what mk.errors"):
+        with pytest.raises(DataError, match=r"errors is .*, not a table; pass what mk.errors"):
             export_worksheet(other, tmp_path / "sheet.csv")
     with pytest.raises(DataError, match="path is a list; give the path"):
         export_worksheet(errors, [1])
