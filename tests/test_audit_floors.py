@@ -211,3 +211,12 @@ def test_intervals_count_clusters_where_they_are_given():
     apart, together = interval(credits, list("abcdefgh")), interval(credits, list("aaabbbcc"))
     assert together[1] - together[0] > apart[1] - apart[0]
     assert interval(credits, ["one"] * 8) == interval(credits)
+
+
+def test_a_floor_is_printed_in_words_and_rounded():
+    seen = [{"options": ["cyst", "stone"], "answer": "A", "modality": "CT"}] * 3
+    floor = blind_floor(seen, [{"options": ["stone", "cyst", "wall"], "answer": "B", "modality": "CT"}] * 3)
+    first, head, *rows = str(floor).splitlines()
+    assert first.startswith("3 questions: 100.0 % [") and first.endswith("] without an image, 33.3 % by chance")
+    assert head.split() == ["modality", "n", "chance", "accuracy", "low", "high"]
+    assert [row.split()[:4] for row in rows] == [["CT", "3", "0.333", "1.000"], ["all", "3", "0.333", "1.000"]]

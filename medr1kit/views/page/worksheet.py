@@ -28,6 +28,7 @@ from medr1kit.given import output_file, path_given, table_given, texts_given
 from medr1kit.results.answers import Answers
 from medr1kit.results.errors import Errors
 from medr1kit.results.formulas import as_written
+from medr1kit.results.numbers import count, percent
 from medr1kit.results.tables import WHO
 from medr1kit.views.csv import as_texts, options_cell, write_csv, write_new
 from medr1kit.views.page.page import page_of
@@ -187,7 +188,7 @@ def _join(filled: pd.DataFrame, errors: Errors | pd.DataFrame, name: str) -> pd.
     return rows.merge(filled[["key", *READER]], on="key", validate="one_to_one")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Agreement:
     """How far two readers agree beyond chance.
 
@@ -205,6 +206,12 @@ class Agreement:
     low: float
     high: float
     table: pd.DataFrame
+
+    def __repr__(self) -> str:
+        kappa = f"kappa {self.kappa:.2f} [{self.low:.2f}, {self.high:.2f}]"
+        return (
+            f"{count(self.n, 'row')} that both judged, {percent(self.agreed)} alike; {kappa}\n{self.table.to_string()}"
+        )
 
 
 def reader_agreement(one: pd.DataFrame, other: pd.DataFrame) -> Agreement:
