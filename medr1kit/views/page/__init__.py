@@ -92,7 +92,7 @@ def write_report(
     path = path_given(path, "path")
     source = read_source(path) if source is None else source
     output = (path if path.is_dir() else path.parent) / "report.html" if output is None else output
-    output = output_file(output, "output", (".html",), (generator("report").encode(), _OLD_DEMO))
+    output = report_file(output)
     gallery, sections, embedded = Gallery(data), [facts_section(source)], {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of compare and score: what they say of n is seen in the tables
@@ -115,6 +115,15 @@ def write_report(
         raise DataError(f"{str(output)!r} cannot be written: {error.strerror or error}; give another file") from error
     gallery.say_what_is_missing()
     return output
+
+
+def report_file(output: object) -> Path:
+    """Return the path of a report that is to be written; only an earlier report is replaced by it.
+
+    Raises:
+        DataError: as :func:`medr1kit.given.output_file` does.
+    """
+    return output_file(output, "output", (".html",), (generator("report").encode(), _OLD_DEMO))
 
 
 # --- what a folder holds: a study, the tables of one, a run, or answers alone; and where they came from ---------------
