@@ -171,6 +171,12 @@ def test_a_filter_that_cannot_be_meant_is_refused(quick, only, message):
             r"test: seed=1e\+30 is not a whole number from 0 to 4294967295",
         ),
         ("[0, 1]", "[4294967296]", "seeds: a seed=4294967296 is not a whole number"),
+        (
+            "name: small",
+            "name: small\npredict: {images: blnk}",
+            "predict: images='blnk' is unknown; did you mean 'blank'",
+        ),
+        ("name: small", "name: small\npredict: {stop_at_answer: 'yes'}", "stop_at_answer: 'yes'; write true or false"),
         ("name: small", "name: small\npredict: {batch_size: 0}", "predict: batch_size=0 is not a whole number"),
     ],
 )
@@ -220,6 +226,23 @@ def test_a_missing_file_is_refused(tmp_path):
 def test_a_setting_that_the_trainer_does_not_know_is_refused_before_anything_runs(tmp_path, settings):
     study = changed(tmp_path, "[sft-answer, grpo]", f"{{sft-answer: , grpo: {settings}}}")
     with pytest.raises(DataError, match=r"methods: grpo: the setting .* is not allowed; use 'lora' and .* GRPOConfig"):
+        check_settings(study)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("{learning_rate: 1e-5}", "learning_rate: '1e-5' is not a number; YAML reads one as 0.001 or 1.0e-3"),
+        ("{max_steps: many}", "max_steps: 'many' is not a number"),
+        ("{max_steps: .inf}", "max_steps: inf is not a number"),
+        ("{max_steps: true}", "max_steps: True is not a number"),
+        ("{max_steps: [3]}", r"max_steps: \[3\] is not a number"),
+        ("{gradient_checkpointing: 'no'}", "gradient_checkpointing: 'no'; write true or false"),
+    ],
+)
+def test_a_setting_of_another_kind_is_refused_before_anything_runs(tmp_path, settings, message):
+    study = changed(tmp_path, "[sft-answer, grpo]", f"{{grpo: {settings}}}")
+    with pytest.raises(DataError, match=f"methods: grpo: {message}"):
         check_settings(study)
 
 

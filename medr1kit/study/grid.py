@@ -24,6 +24,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,7 +35,8 @@ from typing import Any
 
 from medr1kit.data.sources import own_arguments
 from medr1kit.formats import FORMATS, format_named
-from medr1kit.given import path_given, whole_number
+from medr1kit.given import choice, path_given, whole_number
+from medr1kit.models.predict import IMAGES
 from medr1kit.training.train import PRESETS
 from medr1kit.vqa import MODALITIES, TASKS, DataError, modality_name, task_name
 
@@ -167,6 +169,10 @@ def _check(values: Any) -> dict[str, Any]:
         _numbers(settings[key], key)
     settings["predict"] = _mapping(settings["predict"] or {}, "predict", _PREDICT)
     _numbers(settings["predict"], "predict")
+    if "images" in settings["predict"]:
+        choice(settings["predict"]["images"], "predict: images", IMAGES)
+    if not isinstance(settings["predict"].get("stop_at_answer", False), bool):
+        raise DataError(f"predict: stop_at_answer: {settings['predict']['stop_at_answer']!r}; write true or false")
     settings["train_by"] = _groups(settings["train_by"])
     settings["methods"] = _methods(settings["methods"])
     settings["formats"] = [format_named(name).name for name in _list(settings["formats"], "formats", str)]
@@ -220,10 +226,10 @@ def _methods(value: Any) -> dict[str, dict[str, Any]]:
 
 
 def check_settings(study: Study) -> None:
-    """Refuse settings that the trainers do not know; imports TRL if there are any settings to check.
+    """Refuse settings that the trainers do not know or that are of another kind; imports TRL if there are any.
 
     Raises:
-        DataError: naming the first unknown setting.
+        DataError: naming the first of them.
     """
     for label, settings in study.settings["methods"].items():
         if not settings:
@@ -239,6 +245,17 @@ def check_settings(study: Study) -> None:
                 f"methods: {label}: the setting {unknown[0]!r} is not allowed; use 'lora' and the arguments of TRL's "
                 f"{config.__name__} other than {', '.join(sorted(ours))}"
             )
+        for name in (name for name in settings if name in config.__dataclass_fields__):
+            _check_kind(f"methods: {label}: {name}", settings[name], config.__dataclass_fields__[name].default)
+
+
+def _check_kind(name: str, value: Any, default: Any) -> None:
+    """Refuse a text where a number is meant (YAML reads 1e-5 as one), and a number where true or false is."""
+    if isinstance(default, bool) and not isinstance(value, bool):
+        raise DataError(f"{name}: {value!r}; write true or false")
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(default, (int, float)) and not isinstance(default, bool) and not number:
+        raise DataError(f"{name}: {value!r} is not a number; YAML reads one as 0.001 or 1.0e-3")
 
 
 def check_data(study: Study) -> None:
