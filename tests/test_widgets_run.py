@@ -425,7 +425,7 @@ def test_one_step_of_a_long_run_is_read_without_holding_the_others(tmp_path):
 
 def test_what_is_no_run_and_no_folder_is_said(ended, monkeypatch):
     for given in (None, 3, load_run(ended).metrics, load_run(ended).rollouts, [ended]):
-        with pytest.raises(DataError, match=r"run is .*; give the path of a file or folder"):
+        with pytest.raises(DataError, match=r"run is .*; pass the run that a training returned, or its folder"):
             explore_run(given)
     with pytest.raises(DataError, match="data is a DataFrame; load it first"):
         explore_run(ended, data=load_run(ended).rollouts)

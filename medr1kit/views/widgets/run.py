@@ -11,6 +11,7 @@ Metrics are small and held; completions are read a step at a time (:mod:`medr1ki
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import weakref
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from medr1kit.given import path_given
+from medr1kit.given import kind, path_given
 from medr1kit.results.numbers import number
 from medr1kit.results.rollouts import Rollouts
 from medr1kit.results.runs import Run, load_run
@@ -69,6 +70,8 @@ class RunPanel(Panel):
     every = 5.0
 
     def __init__(self, run: Run | str | Path, data: Dataset | None = None):
+        if not isinstance(run, (Run, str, os.PathLike)):
+            raise DataError(f"run is {kind(run)}; pass the run that a training returned, or its folder")
         self._path = run.path if isinstance(run, Run) else path_given(run, "run")
         self._pictures = Pictures(data)
         self._lock, self._stop, self._news = threading.RLock(), threading.Event(), 0.0
