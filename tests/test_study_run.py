@@ -227,7 +227,7 @@ def test_a_clock_without_a_zone_or_set_back_does_no_harm(command, study, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "name", ["study.yaml", "predictions.parquet", "tables/scores_modality.csv", f"cells/{GRPO}/notes"]
+    "name", ["study.yaml", "predictions.parquet", "tables/scores_modality.csv", f"cells/{GRPO}/notes", f"cells/{GRPO}"]
 )
 def test_a_folder_with_files_of_somebody_else_is_refused(command, tmp_path, capsys, name):
     file = tmp_path / "out" / name
@@ -236,6 +236,17 @@ def test_a_folder_with_files_of_somebody_else_is_refused(command, tmp_path, caps
     status, fake = command()
     assert status == 2 and not fake.tested and file.read_text() == "mine"
     assert "is not of this study and would be replaced; choose another folder with --output" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_made_is_said(command, tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    status, fake = command("--output", str(tmp_path / "file" / "out"))
+    assert status == 2 and not fake.tested and "cannot be made (Not a directory)" in capsys.readouterr().err
+    command()
+    assert main(["study", "tables", str(tmp_path / "out"), "--to", str(tmp_path / "file" / "kept")]) == 2
+    assert "cannot be made (Not a directory)" in capsys.readouterr().err
+    status, fake = command("--output", str(tmp_path / "file"))
+    assert status == 2 and "file is not of this study" in capsys.readouterr().err
 
 
 def test_another_study_is_not_written_over(command, capsys):

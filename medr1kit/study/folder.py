@@ -75,17 +75,25 @@ def note_start(root: Path, study: Study) -> None:
         DataError: if the folder holds files of somebody else under the names of ours, or another study.
     """
     _refuse_foreign(root, study)
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root)
     replace_file(root / STUDY_FILE, study.text)
     with (root / _COMMANDS).open("a", encoding="utf-8") as file:
         file.write(f"{now()} {shlex.join(['medr1kit', *sys.argv[1:]])}\n")
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder that is to be written to; a DataError says why it cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be made ({error.strerror}); choose another folder") from error
+
+
 def _refuse_foreign(root: Path, study: Study) -> None:
     """A folder is a study's if one was started in it; a cell's, if a cell was."""
     file, cells = root / STUDY_FILE, root / "cells"
-    found = [path for path in (root, cells) if os.path.lexists(path) and not path.is_dir()]
     folders = [cell_folder(root, cell) for cell in study.cells]
+    found = [path for path in (root, cells, *folders) if os.path.lexists(path) and not path.is_dir()]
     found += [path for path in folders if path.is_dir() and not (path / _RECORD).exists() and _holds_more(path)]
     if (root / _COMMANDS).is_file():
         with suppress(DataError):  # its own file, damaged, is written anew
@@ -113,8 +121,12 @@ def read_record(folder: Path) -> dict[str, Any]:
     try:
         record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
         _check_record(record)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
+    except OSError as error:
+        raise DataError(
+            f"{folder / _RECORD} cannot be read ({error.strerror}); give yourself the right to it"
+        ) from error
     except (KeyError, TypeError, ValueError, OverflowError):
         return {"state": "damaged"}
     return record

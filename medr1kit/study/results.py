@@ -28,7 +28,7 @@ from medr1kit.results.compare import transfer_table
 from medr1kit.results.formulas import harmless_table
 from medr1kit.results.runs import load_run, read_parquet, replace_file
 from medr1kit.results.tables import PREDICTIONS, VERDICT, check_predictions, score
-from medr1kit.study.folder import PREDICTIONS_FILE, cell_folder, commands_so_far, now, state_of
+from medr1kit.study.folder import PREDICTIONS_FILE, cell_folder, commands_so_far, make_folder, now, state_of
 from medr1kit.study.grid import GROUPS, Cell, Study
 from medr1kit.views.widgets.run import metrics_of
 from medr1kit.vqa import DataError
@@ -91,7 +91,7 @@ def write_tables(study: Study, root: Path, folder: Path | None = None) -> Path:
     _refuse_foreign(folder)
     preds = read_predictions(study, root)
     replace_file(root / PREDICTIONS_FILE, preds.to_parquet(index=False))
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     text = json.dumps(provenance(study, root, preds), indent=2, ensure_ascii=False)
     replace_file(folder / _PROVENANCE, text + "\n")  # first: by it the folder is known as ours
     if apart:
