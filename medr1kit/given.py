@@ -18,6 +18,7 @@ from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from pandas import DataFrame
 
 QUESTIONS = ("id", "image_id", "problem", "question", "options", "answer")
 """Columns without which rows are no questions (:mod:`medr1kit.vqa`)."""
@@ -53,31 +54,42 @@ def path_given(value: object, name: str) -> Path:
         raise DataError(f"{name}: the home folder in {os.fspath(value)!r} is not known; write it out") from error
 
 
-def output_file(value: object, name: str, endings: Sequence[str]) -> Path:
+def output_file(value: object, name: str, endings: Sequence[str], ours: Sequence[bytes] | None = None) -> Path:
     """Return the path of a file that is to be written, its folder made.
 
     Args:
         value: what was given.
         name: the argument's.
         endings: what the file may be called, ``(".parquet", ".csv")``: its content is what its name says.
+        ours: one of these stands in the first kilobyte of a file of this kind that medr1kit wrote: only such a file is
+            replaced, and with ``()`` none; None asks nothing of a file that is there.
 
     Raises:
-        DataError: if it is a folder, lies under a file, ends otherwise, or its folder cannot be made.
+        DataError: if it is a folder, lies under a file, ends otherwise, would replace what is not ours, or its folder
+            cannot be made.
     """
     path = path_given(value, name)
-    if path.is_dir():
-        raise DataError(
-            f"{name}={os.fspath(path)!r} is a folder; name a file in it that ends in {' or '.join(endings)}"
-        )
-    if not path.name.lower().endswith(tuple(endings)):
-        raise DataError(f"{name}={os.fspath(path)!r} does not end in {' or '.join(endings)}, which is what is written")
+    given = f"{name}={os.fspath(path)!r}"
     try:
+        if path.is_dir():
+            raise DataError(f"{given} is a folder; name a file in it that ends in {' or '.join(endings)}")
+        if not path.name.lower().endswith(tuple(endings)):
+            raise DataError(f"{given} does not end in {' or '.join(endings)}, which is what is written")
         path.parent.mkdir(parents=True, exist_ok=True)
+        if ours is not None and os.path.lexists(path) and not any(mark in _begin(path) for mark in ours):
+            why = "is none that medr1kit wrote" if ours else "may hold notes"
+            raise DataError(f"{given} exists and {why}; give another name or remove it")
     except OSError as error:
-        raise DataError(
-            f"{name}={os.fspath(path)!r} cannot be written ({error.strerror}); choose another place"
-        ) from error
+        raise DataError(f"{given} cannot be written ({error.strerror}); choose another place") from error
     return path
+
+
+def _begin(path: Path) -> bytes:
+    """The first kilobyte of a file; of a pipe or a device nothing, because reading one may wait for ever."""
+    if not path.is_file():
+        return b""
+    with path.open("rb") as file:
+        return file.read(1024)
 
 
 def whole_number(value: object, name: str, low: int = 1, high: int | None = None) -> int:
@@ -150,3 +162,48 @@ def questions_given(
     if not len(value):
         raise DataError(f"{name} has no rows; a filter may have left nothing over")
     return value
+
+
+def table_given(
+    value: Any, name: str, columns: Sequence[str] = (), source: str = "what medr1kit returned"
+) -> DataFrame:
+    """Return a pandas table that has rows and the columns that are needed.
+
+    Args:
+        value: what was given.
+        name: the argument's.
+        columns: those that are needed.
+        source: where such a table comes from: "run.metrics", "mk.score(…)".
+
+    Raises:
+        DataError: if it is no table (a run, a path, a data set, a report), has no rows, or lacks a column.
+    """
+    if not hasattr(value, "iloc") or not hasattr(value, "columns"):
+        remedy = f"pass {source}"
+        if hasattr(value, "metrics") and hasattr(value, "rollouts"):
+            remedy += "; the tables of a run are run.metrics, run.rollouts and run.predictions"
+        elif isinstance(value, (str, os.PathLike)):
+            remedy += "; load_run(…) opens the folder of a run, pandas.read_parquet(…) a table"
+        raise DataError(f"{name} is {kind(value)}, not a table; {remedy}")
+    if missing := [column for column in columns if column not in value.columns]:
+        raise DataError(f"{name} has no column {', '.join(map(repr, missing))}; pass {source}")
+    if not len(value):
+        raise DataError(f"{name} has no rows; nothing was written yet, or a filter left nothing over")
+    return value
+
+
+def texts_given(value: Any, name: str, least: int = 1) -> list[str]:
+    """Return a list of texts, such as the options of a question in letter order.
+
+    Raises:
+        DataError: if it is one text (whose letters are no list), no list, holds something else, or is too short.
+
+    >>> texts_given(("mass", "cyst"), "options")
+    ['mass', 'cyst']
+    """
+    listed = list(value) if isinstance(value, (list, tuple)) or hasattr(value, "tolist") else None
+    if listed is None or not all(isinstance(text, str) for text in listed):
+        raise DataError(f"{name} is {kind(value)}; give a list of texts, such as ['mass', 'cyst']")
+    if len(listed) < least:
+        raise DataError(f"{name} has {len(listed)} of at least {least} texts; give a list such as ['mass', 'cyst']")
+    return listed

@@ -8,6 +8,7 @@ servers have it, there is none, and with ``MEDR1KIT_STATIC``, under which notebo
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -43,7 +44,8 @@ def progress(
     from tqdm.auto import tqdm
 
     name = ": ".join(filter(None, (what, _PART.get())))
-    silent = hidden or bool(os.environ.get("CI")) or os.environ.get("MEDR1KIT_STATIC", "") not in ("", "0")
+    nowhere = sys.stderr is None  # a program without a terminal, such as pythonw or a service
+    silent = hidden or nowhere or bool(os.environ.get("CI")) or os.environ.get("MEDR1KIT_STATIC", "") not in ("", "0")
     return tqdm(work, name, total, unit=unit, initial=initial, delay=delay, disable=silent)
 
 

@@ -80,10 +80,10 @@ def test_bad_input_ends_in_one_sentence(files, capsys):
     assert "the array has no rows" in capsys.readouterr().err
     assert run(files, test="missing.json") == 2
     assert "file not found" in capsys.readouterr().err
-    assert run(files, "--json", str(files / "no" / "out.json")) == 2
-    assert "no such folder" in capsys.readouterr().err
+    assert run(files, "--json", str(files / "empty.json" / "out.json")) == 2
+    assert "cannot be written" in capsys.readouterr().err
     for flag in ("--json", "--html"):
         assert run(files, flag, str(files)) == 2
-        assert "cannot be written" in capsys.readouterr().err
+        assert "is a folder" in capsys.readouterr().err
     assert run(files, "--image_folder", str(files / "no")) == 2
     assert "does not exist" in capsys.readouterr().err

@@ -224,3 +224,12 @@ def test_intervals_count_patients_where_the_test_names_them():
     unknown = [row | {"patient_id": name} for row, name in zip(asked, (None, float("nan"), "nan", "") * 3)]
     assert blind_floor(seen, unknown).frame.equals(questions.frame), "a patient who is not known is no patient"
     assert [audit(seen, some).about["cluster"] for some in (asked, rows)] == ["patient_id", None]
+
+
+def test_a_floor_is_printed_in_words_and_rounded():
+    seen = [{"options": ["cyst", "stone"], "answer": "A", "modality": "CT"}] * 3
+    floor = blind_floor(seen, [{"options": ["stone", "cyst", "wall"], "answer": "B", "modality": "CT"}] * 3)
+    first, head, *rows = str(floor).splitlines()
+    assert first.startswith("3 questions: 100.0 % [") and first.endswith("] without an image, 33.3 % by chance")
+    assert head.split() == ["modality", "n", "chance", "accuracy", "low", "high"]
+    assert [row.split()[:4] for row in rows] == [["CT", "3", "0.333", "1.000"], ["all", "3", "0.333", "1.000"]]

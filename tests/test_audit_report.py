@@ -205,8 +205,27 @@ def test_modalities_are_compared_without_tasks():
 def test_a_file_that_cannot_be_written_is_named(tmp_path):
     report = audit(*files())
     for write in (report.to_json, report.to_html):
-        with pytest.raises(DataError, match="cannot be written"):
+        with pytest.raises(DataError, match="is a folder; name a file in it"):
             write(tmp_path)
+
+
+def test_a_report_replaces_an_earlier_one_and_nothing_else(tmp_path, monkeypatch):
+    report = audit(*files())
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for write, name, theirs in (
+        (report.to_json, "package.json", '{"name": "mine", "n_train": 3}'),
+        (report.to_html, "index.html", "<!doctype html><title>mine</title>"),
+    ):
+        (tmp_path / name).write_text(theirs)
+        with pytest.raises(DataError, match="exists and is none that medr1kit wrote"):
+            write(tmp_path / name)
+        assert (tmp_path / name).read_text() == theirs
+        kind = name.partition(".")[2]
+        for _ in range(2):
+            write(f"~/new/a.{kind}")
+        assert (tmp_path / f"new/a.{kind}").stat().st_size > 1000
+        with pytest.raises(DataError, match=f"does not end in .{kind}"):
+            write(tmp_path / "audit.txt")
 
 
 def test_two_option_questions_are_one_sentence():

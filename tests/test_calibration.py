@@ -119,7 +119,14 @@ def test_one_patient_says_nothing_about_others():
 
 def test_the_seed_is_fixed_and_order_is_no_matter():
     rows = sampled(80, 0.5, 4)
-    assert repr(calibration(rows)) == repr(calibration(rows))
+    one, other = calibration(rows), calibration(rows)
+    assert (one.ece, one.ece_low, one.ece_high, one.ece_noise) == (
+        other.ece,
+        other.ece_low,
+        other.ece_high,
+        other.ece_noise,
+    )
+    assert f"calibration error {100 * one.ece:.1f} % [{100 * one.ece_low:.1f}" in str(one) and len(str(one)) < 300
     assert calibration(rows[::-1]).ece == pytest.approx(calibration(rows).ece)
 
 

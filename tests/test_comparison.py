@@ -25,6 +25,15 @@ def test_compare_splits_the_gain_into_format_and_answers():
     assert result.low < result.difference < result.high
 
 
+def test_a_comparison_is_printed_in_words_and_rounded():
+    result = compare(predictions("BBBBAAAA"), predictions("AAAABAAA"))  # 4 fixed, 1 broken of 8
+    assert str(result).splitlines() == [
+        f"8 questions, accuracy 50.0 % before, 87.5 % after: +37.5 points [{100 * result.low:+.1f}, "
+        f"{100 * result.high:+.1f}], p = 0.375",
+        "fixed 4, broken 1; of the difference +0.0 points are repaired format, +37.5 points changed answers",
+    ]
+
+
 def test_a_model_that_only_learns_its_tags_gains_format_alone():
     result = compare(predictions("aaaaab"), predictions("AAAAAB"))
     assert (result.fixed, result.broken) == (5, 0)

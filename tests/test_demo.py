@@ -87,6 +87,6 @@ def test_too_few_questions_for_eight_modalities_are_refused(tmp_path):
 
 def test_a_page_of_somebody_else_is_refused_before_anything_is_trained(tmp_path):
     (tmp_path / "report.html").write_text("<title>mine</title>")
-    with pytest.raises(DataError, match="is no report of this command"):
+    with pytest.raises(DataError, match="exists and is none that medr1kit wrote"):
         run_demo(tmp_path, max_steps=1, n=16)
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]

@@ -1,10 +1,22 @@
 """One check for each kind of argument."""
 
+import os
+
 import datasets
 import pandas as pd
 import pytest
 
-from medr1kit.given import choice, number, output_file, path_given, questions_given, whole_number
+from medr1kit.given import (
+    choice,
+    number,
+    output_file,
+    path_given,
+    questions_given,
+    table_given,
+    texts_given,
+    whole_number,
+)
+from medr1kit.results.runs import Run
 from medr1kit.vqa import DataError
 
 ROW = {"id": "1", "image_id": "a", "problem": "p", "question": "q", "options": ["x", "y"], "answer": "A"}
@@ -30,6 +42,47 @@ def test_an_output_file_is_what_its_name_says(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(DataError, match="cannot be written"):
         output_file(tmp_path / "file" / "p.parquet", "output", [".parquet"])
+
+
+def test_only_a_file_of_ours_is_replaced(tmp_path):
+    ours, theirs = tmp_path / "a.html", tmp_path / "b.html"
+    ours.write_text("<html><title>ours</title>")
+    theirs.write_text("<html>" + " " * 2000 + "<title>ours</title>")
+    assert output_file(ours, "output", [".html"], (b"<title>ours",)) == ours
+    for path, mark, said in ((theirs, (b"<title>ours",), "none that medr1kit wrote"), (ours, (), "may hold notes")):
+        with pytest.raises(DataError, match=said):
+            output_file(path, "output", [".html"], mark)
+    (tmp_path / "link.html").symlink_to(tmp_path / "nowhere.html")
+    os.mkfifo(tmp_path / "pipe.html")  # to read it would wait for ever
+    for name in ("link", "pipe"):
+        with pytest.raises(DataError, match="none that medr1kit wrote"):
+            output_file(tmp_path / f"{name}.html", "output", [".html"], (b"x",))
+    with pytest.raises(DataError, match="cannot be written"):
+        output_file(tmp_path / f"{'x' * 300}.html", "output", [".html"])
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (Run("runs/ct", {}), "a Run, not a table; pass run.metrics; the tables of a run are run.metrics, run.rollouts"),
+        ("runs/ct", "the text 'runs/ct', not a table; pass run.metrics; load_run"),
+        (datasets.Dataset.from_list([ROW]), "a Dataset, not a table"),
+        (pd.Series([1]), "a Series, not a table"),
+        (None, "None, not a table"),
+        ([{"step": 1}], "a list, not a table"),
+        (pd.DataFrame({"step": []}), "no rows"),
+        (pd.DataFrame({"loss": [1]}), "no column 'step'; pass run.metrics"),
+    ],
+)
+def test_what_is_no_table_is_named(value, words):
+    with pytest.raises(DataError, match=words):
+        table_given(value, "metrics", ["step"], "run.metrics")
+
+
+@pytest.mark.parametrize("value", ["mass,cyst", None, 3, {"A": "mass"}, ["mass", 3], ["mass", None]])
+def test_one_text_is_no_list_of_texts(value):
+    with pytest.raises(DataError, match=r"options is .*; give a list of texts"):
+        texts_given(value, "options")
 
 
 @pytest.mark.parametrize("value", ["10", 1.5, True, 0, None, 11])

@@ -267,7 +267,7 @@ def test_transfer_by_task_and_the_refusals():
     assert labels(ax.get_yticklabels()) == ["Anatomy Identification", "Lesion Grading"]
     with pytest.raises(DataError, match="select one format"):
         plot_transfer(pd.concat([transfer(), transfer(format="think-after")]))
-    with pytest.raises(DataError, match="'difference' or 'accuracy'"):
+    with pytest.raises(DataError, match="value='p' is unknown; use one of difference, accuracy"):
         plot_transfer(transfer(), value="p")
     with pytest.raises(DataError, match="no column 'p_corrected'"):
         plot_transfer(transfer().drop(columns="p_corrected"))

@@ -115,7 +115,7 @@ def test_slices_are_filled_where_they_survive_correction_and_named_with_their_n(
     rest = next(c for c in ax.collections if c.get_label() == "all other answers")
     assert [s[0, 0] for s in rest.get_segments()] == pytest.approx(e.slices["rest"].to_list())
     assert len(plot_slices(e.slices, 2).get_yticklabels()) == 2
-    with pytest.raises(DataError, match="no slices to draw"):
+    with pytest.raises(DataError, match="slices has no rows"):
         plot_slices(e.slices.head(0))
 
 

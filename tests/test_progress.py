@@ -41,6 +41,11 @@ def test_there_is_no_bar_in_ci_or_in_static_notebooks(at_a_terminal, monkeypatch
     assert capsys.readouterr().err == ""
 
 
+def test_a_program_without_a_terminal_goes_on(at_a_terminal, monkeypatch):
+    monkeypatch.setattr("sys.stderr", None)
+    assert list(progress(range(3), "count", unit="row", delay=0)) == [0, 1, 2]
+
+
 def test_a_part_of_the_work_gives_the_bar_its_second_name_until_it_ends(at_a_terminal, capsys):
     with part_of_work("blank images"):
         list(progress(range(3), "predict", unit="row", delay=0))

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from datasets import Dataset
 from PIL import Image
 from report_fakes import QUESTIONS, Page, check_page, hostile_answers, small_study, unpack, write_run
 from study_fakes import answers as fake_answers
@@ -207,6 +208,19 @@ def test_groups_are_spread_over_the_steps_where_not_all_fit(tmp_path):
     assert Page(write_report(run, questions=1)).held("run")["sampled"] == [11]
 
 
+def test_the_completions_of_a_long_run_are_read_in_a_few_passes_and_its_numbers_are_all_there(tmp_path, monkeypatch):
+    from pyarrow import parquet
+
+    run, opened, whole = write_run(tmp_path / "run", steps=400, texts=("A",)), [], parquet.ParquetFile
+    monkeypatch.setattr(parquet, "ParquetFile", lambda *one, **more: opened.append(1) or whole(*one, **more))
+    page = Page(write_report(run, questions=50))
+    assert len(page.held("run")["sampled"]) == 50 and len(opened) < 5, "once a step takes minutes for 20,000 steps"
+    numbers = unpack(page.held("run")["numbers"])
+    assert len(numbers) == 400 and all(f"all numbers of step {i}<" in one for i, one in enumerate(numbers, 1))
+    assert numbers[122].count("<td>reward</td><td>12.3</td>") == 1
+    assert "curves of more than 300 points show the lowest and the highest of each stretch" in page.section("run")
+
+
 def test_completions_that_cannot_be_read_are_not_said_to_be_none(tmp_path):
     run = write_run(tmp_path / "run", steps=3)
     (run / "rollouts.parquet").write_bytes((run / "rollouts.parquet").read_bytes()[:50])
@@ -307,7 +321,10 @@ def test_images_of_one_s_own_questions_are_found_by_the_loader(tmp_path, capsys)
     row = small_study().iloc[[0]].assign(**{name: asked[name] for name in ("id", "image_id", "question", "answer")})
     row["options"] = [asked["options"]]
     preds = write_preds(row, tmp_path)
-    assert "image not given" in Page(write_report(preds)).held("images")[0]
+    with pytest.warns(
+        UserWarning, match="1 of 1 images are not given; write the page with data=, or with --dataset_na"
+    ):
+        assert "image not given" in Page(write_report(preds)).held("images")[0]
     flags = ["--dataset_name", str(tmp_path / "questions.json"), "--image_folder", str(tmp_path)]
     assert main(["report", str(preds), *flags]) == 0
     assert "data:image/png" in Page(tmp_path / "report.html").held("images")[0]
@@ -318,7 +335,8 @@ def test_what_is_no_run_and_no_study_is_refused_in_a_sentence(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     (tmp_path / "begun").mkdir()
     (tmp_path / "begun/run.json").write_text("{}")
-    (tmp_path / "letter.txt").write_text("dear")
+    for name in ("letter.txt", "letter.html"):
+        (tmp_path / name).write_text("dear")
     write_preds(pd.DataFrame({"id": []}), tmp_path)
     write_run(tmp_path / "torn")
     with open(tmp_path / "torn/metrics.csv", "a") as metrics:
@@ -338,15 +356,16 @@ def test_what_is_no_run_and_no_study_is_refused_in_a_sentence(tmp_path, capsys):
         ([str(tmp_path / "torn")], "metrics.csv cannot be read"),
         ([str(tmp_path / "list")], "provenance.json holds a list; write the tables again"),
         ([str(tmp_path / "blank")], "predictions row 0: options are None; expected a list of option texts"),
-        ([run, "--questions", "0"], "at least one is needed"),
-        ([run, "--output", str(tmp_path / "no/page.html")], "there is no such folder; make it first"),
-        ([run, "--output", str(tmp_path)], "Is a directory"),
-        ([run, "--output", str(tmp_path / "letter.txt")], "is no report of this command"),
+        ([run, "--questions", "0"], "questions=0 is not a whole number of at least 1"),
+        ([run, "--output", str(tmp_path / "letter.txt/page.html")], "cannot be written"),
+        ([run, "--output", str(tmp_path)], "is a folder; name a file in it that ends in .html"),
+        ([run, "--output", str(tmp_path / "letter.txt")], "does not end in .html"),
+        ([run, "--output", str(tmp_path / "letter.html")], "exists and is none that medr1kit wrote"),
     ):
         assert main(["report", *words]) == 2
         error = capsys.readouterr().err
         assert error.startswith("medr1kit report: ") and said in error and error.count("\n") == 1, words
-    assert (tmp_path / "letter.txt").read_text() == "dear"
+    assert (tmp_path / "letter.txt").read_text() == (tmp_path / "letter.html").read_text() == "dear"
 
 
 def test_a_study_without_a_finished_cell_is_refused(tmp_path, capsys):
@@ -354,6 +373,30 @@ def test_a_study_without_a_finished_cell_is_refused(tmp_path, capsys):
     assert main(["report", str(tmp_path)]) == 2
     assert "is finished; run the study first" in capsys.readouterr().err
     assert not (tmp_path / "report.html").exists()
+
+
+def test_what_was_passed_instead_of_a_path_or_a_number_is_said(tmp_path, monkeypatch):
+    run = write_run(tmp_path / "run", steps=2)
+    for arguments, said in (
+        ({"path": None}, "path is None; give the path"),
+        ({"path": small_study()}, "path is a DataFrame; give the path"),
+        ({"output": 3}, "output is an int; give the path"),
+        ({"questions": "10"}, "questions='10' is not a whole number"),
+        ({"seed": -1}, "seed=-1 is not a whole number"),
+        ({"data": "questions.json"}, "data is the text 'questions.json'; load it first"),
+    ):
+        with pytest.raises(DataError, match=said):
+            write_report(**{"path": run, "output": tmp_path / "r.html"} | arguments)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert write_report("~/run", "~/new/r.html") == tmp_path / "new/r.html"
+
+
+def test_data_that_holds_none_of_the_questions_is_said(tmp_path):
+    preds = write_preds(small_study(), tmp_path)
+    other = Dataset.from_list([{"id": "other", "image": Image.new("RGB", (4, 4))}])
+    for show in (lambda: write_report(preds, data=other), lambda: explore_transfer(small_study(), data=other)):
+        with pytest.raises(DataError, match=r"no id of the answers is in data=.* in data= it is 'other'"):
+            show()
 
 
 def test_an_earlier_report_is_replaced_and_the_same_again_but_for_the_date(tmp_path):

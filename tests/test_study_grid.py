@@ -6,7 +6,7 @@ from study_fakes import STUDY, write_study
 
 from medr1kit.data.load import load_vqa
 from medr1kit.data.sources import own_arguments
-from medr1kit.study.grid import _DATA, _SOURCE, check_settings, read_study, select
+from medr1kit.study.grid import _DATA, _SOURCE, check_data, check_settings, read_study, select
 from medr1kit.vqa import MODALITIES, TASKS, DataError
 
 STUDIES = Path(__file__).resolve().parents[1] / "studies"
@@ -141,7 +141,7 @@ def test_a_filter_that_cannot_be_meant_is_refused(quick, only, message):
         ("name: small\n", "", "the key 'name' is missing"),
         ("[0, 1]", "[0, one]", "seeds: .* is not a list of whole numbers"),
         ("[0, 1]", "[0, 0]", "seeds: 0 stands twice"),
-        ("[0, 1]", "[-1]", "seeds: -1 is negative"),
+        ("[0, 1]", "[-1]", "seeds: a seed=-1 is not a whole number from 0"),
         ("[no-think]", "[nothink2]", "nothink2"),
         ("[no-think]", "no-think", "formats: 'no-think' is not a list of names"),
         ("[CT, OCT]", "[CT, PET]", "PET"),
@@ -155,12 +155,66 @@ def test_a_filter_that_cannot_be_meant_is_refused(quick, only, message):
         ("name: small", "name: small\npreset: huge", "preset: 'huge' is unknown; use one of tiny, gpu"),
         ("name: small", "name: small\npredict: {image: blank}", "predict: the key 'image' is unknown"),
         ("name: small", "name: [", "is not YAML"),
+        ("name: small", "name: small\nwhen: 2026-99-99", "is not YAML"),
+        ("name: small", "name: ../../small", r"name: '\.\./\.\./small' is no name of a folder"),
+        ("name: small", "name: /tmp/small", "is no name of a folder"),
+        ("name: small", "name: ..", "is no name of a folder"),
+        ("name: small", "name: 'C:\\small'", "is no name of a folder"),
+        ("name: small", "name: small\nname: large", "line 3: the key 'name' stands twice"),
+        ("n: 16}\ntrain_by", "n: 16, n: 32}\ntrain_by", "line 4: the key 'n' stands twice"),
+        ("n: 16}\ntrain_by", "n: -1}\ntrain_by", "test: n=-1 is not a whole number of at least 1"),
+        ("n: 16}\ntrain_by", "n: 1.5}\ntrain_by", "test: n=1.5 is not a whole number"),
+        ("n: 16}\ntrain_by", "seed: 1e30}\ntrain_by", "test: seed='1e30' is not a whole number"),
+        (
+            "n: 16}\ntrain_by",
+            "seed: 1.0e+30}\ntrain_by",
+            r"test: seed=1e\+30 is not a whole number from 0 to 4294967295",
+        ),
+        ("[0, 1]", "[4294967296]", "seeds: a seed=4294967296 is not a whole number"),
+        (
+            "name: small",
+            "name: small\npredict: {images: blnk}",
+            "predict: images='blnk' is unknown; did you mean 'blank'",
+        ),
+        ("name: small", "name: small\npredict: {stop_at_answer: 'yes'}", "stop_at_answer: 'yes'; write true or false"),
+        ("name: small", "name: small\npredict: {batch_size: 0}", "predict: batch_size=0 is not a whole number"),
     ],
 )
 def test_a_bad_file_is_refused_in_one_sentence_that_says_what_is_allowed(tmp_path, before, after, message):
     with pytest.raises(DataError, match=message) as refusal:
         changed(tmp_path, before, after)
     assert "small.yaml" in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("test: {name: phantoms,", "test: {name: phantoms, shortcut: 2,", "^test: "),
+        ("train: {name: phantoms,", "train: {name: phantoms, images: x,", "^train: "),
+        ("train: {name: phantoms,", "train: {name: nowhere.json,", "^train: .*nowhere.json"),
+    ],
+)
+def test_data_that_cannot_be_loaded_is_refused_before_anything_runs(tmp_path, before, after, message):
+    study = changed(tmp_path, before, after)
+    with pytest.raises(DataError, match=message):
+        check_data(study)
+
+
+def test_home_is_expanded_in_the_paths_of_the_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "questions.json").write_text("[]")
+    write_study(tmp_path, STUDY.replace("train: {name: phantoms", "train: {name: ~/questions.json"))
+    before = read_study("~/small.yaml").cells[-1].definition["train"]
+    assert list(before["digests"]) == ["~/questions.json"], "no folder of this machine in what is kept"
+    (tmp_path / "questions.json").write_text("[ ]")
+    assert read_study("~/small.yaml").cells[-1].definition["train"] != before
+
+
+def test_merged_keys_are_not_doubled_ones(tmp_path):
+    text = STUDY.replace("train: {name: phantoms, n: 16}", "train: &all {name: phantoms, n: 16}")
+    text = text.replace("test: {name: phantoms, n: 16}", "test: {<<: *all, n: 24}")
+    study = read_study(write_study(tmp_path, text))
+    assert (study.settings["train"]["n"], study.settings["test"]["n"]) == (16, 24)
 
 
 def test_a_missing_file_is_refused(tmp_path):
@@ -172,6 +226,23 @@ def test_a_missing_file_is_refused(tmp_path):
 def test_a_setting_that_the_trainer_does_not_know_is_refused_before_anything_runs(tmp_path, settings):
     study = changed(tmp_path, "[sft-answer, grpo]", f"{{sft-answer: , grpo: {settings}}}")
     with pytest.raises(DataError, match=r"methods: grpo: the setting .* is not allowed; use 'lora' and .* GRPOConfig"):
+        check_settings(study)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("{learning_rate: 1e-5}", "learning_rate: '1e-5' is not a number; YAML reads one as 0.001 or 1.0e-3"),
+        ("{max_steps: many}", "max_steps: 'many' is not a number"),
+        ("{max_steps: .inf}", "max_steps: inf is not a number"),
+        ("{max_steps: true}", "max_steps: True is not a number"),
+        ("{max_steps: [3]}", r"max_steps: \[3\] is not a number"),
+        ("{gradient_checkpointing: 'no'}", "gradient_checkpointing: 'no'; write true or false"),
+    ],
+)
+def test_a_setting_of_another_kind_is_refused_before_anything_runs(tmp_path, settings, message):
+    study = changed(tmp_path, "[sft-answer, grpo]", f"{{grpo: {settings}}}")
+    with pytest.raises(DataError, match=f"methods: grpo: {message}"):
         check_settings(study)
 
 

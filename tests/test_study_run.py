@@ -140,6 +140,149 @@ def test_a_changed_cell_starts_from_an_empty_folder(study, tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == [".lock", "cell.json"]
 
 
+def test_a_changed_cell_keeps_what_is_not_its_own(study, tmp_path):
+    fake, folder = Fake(), tmp_path / "cell"
+    run_cell(study.cells[1], folder, fake.train, fake.test)
+    (folder / "notes.txt").write_text("mine")
+    run_cell(study.cells[2], folder, fake.train, fake.test)
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+# --- damage -----------------------------------------------------------------------------------------------------------
+
+
+def record_of(folder, **changed):
+    record = json.loads((folder / "cell.json").read_text()) | changed
+    return json.dumps({name: value for name, value in record.items() if value != "gone"})
+
+
+DAMAGES = {
+    "predictions cut short": (
+        "predictions.parquet",
+        lambda folder: (folder / "predictions.parquet").read_bytes()[:700],
+    ),
+    "predictions empty": ("predictions.parquet", lambda folder: b""),
+    "another table": ("predictions.parquet", lambda folder: pd.DataFrame({"a": [1]}).to_parquet()),
+    "no rows": ("predictions.parquet", lambda folder: pd.read_parquet(folder / "predictions.parquet")[:0].to_parquet()),
+    "record empty": ("cell.json", lambda folder: b""),
+    "record cut short": ("cell.json", lambda folder: (folder / "cell.json").read_bytes()[:60]),
+    "record no object": ("cell.json", lambda folder: b"[]"),
+    "no text": ("cell.json", lambda folder: b"\xff\xfe\x00"),
+    "no state": ("cell.json", lambda folder: record_of(folder, state="gone").encode()),
+    "unknown state": ("cell.json", lambda folder: record_of(folder, state="finished").encode()),
+    "no fingerprint": ("cell.json", lambda folder: record_of(folder, fingerprint="gone").encode()),
+    "no versions": ("cell.json", lambda folder: record_of(folder, versions="gone").encode()),
+    "no seconds": ("cell.json", lambda folder: record_of(folder, seconds="gone").encode()),
+    "no time": ("cell.json", lambda folder: record_of(folder, ended="yesterday").encode()),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_finished_cell_is_said_and_run_again(command, study, tmp_path, capsys, damage):
+    command()
+    folder, (name, content) = tmp_path / "out" / "cells" / GRPO, DAMAGES[damage]
+    (folder / name).write_bytes(content(folder))
+    capsys.readouterr()
+    assert main(["study", "status", str(tmp_path / "out")]) == 0
+    assert f"{GRPO}: damaged: {name} is not whole" in capsys.readouterr().out
+    assert main(["study", "tables", str(tmp_path / "out")]) == 0
+    assert f"{GRPO} is left out, damaged: {name} is not whole; `medr1kit study run` runs it" in capsys.readouterr().out
+    status, fake = command()
+    assert status == 0 and fake.tested == [GRPO], "only this cell"
+    assert fake.trained == ([GRPO] if name == "cell.json" else []), "weights are kept where the record tells of them"
+    assert f"{GRPO} is run again: damaged: {name} is not whole" in capsys.readouterr().out
+    assert set(states(study, tmp_path / "out").values()) == {"done"}
+
+
+def test_a_table_that_is_damaged_in_its_middle_is_named_with_the_remedy(command, tmp_path, capsys):
+    command()
+    file = tmp_path / "out" / "cells" / GRPO / "predictions.parquet"
+    content = file.read_bytes()
+    file.write_bytes(content[:4] + bytes(300) + content[304:])
+    assert main(["study", "tables", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert str(file) in said and f"delete {file}, and `medr1kit study run` runs its cell again" in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        {"started": "2026-01-01T10:00:00", "ended": "2026-01-01T11:00:00"},  # no offset from UTC
+        {"started": "2027-01-01T10:00:00+00:00", "ended": "2026-01-01T10:00:00+00:00"},  # the clock was set back
+    ],
+)
+def test_a_clock_without_a_zone_or_set_back_does_no_harm(command, study, tmp_path, times):
+    command()
+    folder = tmp_path / "out" / "cells" / GRPO
+    (folder / "cell.json").write_text(record_of(folder, **times))
+    table = status_table(tmp_path / "out", study.cells)
+    assert (table["state"] == "done").all() and (table["seconds"] >= 0).all() and (table["seconds"] < 5).all()
+    describe("small", table)
+    (folder / "cell.json").write_text(record_of(folder, state="failed", **times))
+    assert (status_table(tmp_path / "out", study.cells)["seconds"] >= 0).all()
+
+
+# --- what is not ours -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["study.yaml", "predictions.parquet", "tables/scores_modality.csv", f"cells/{GRPO}/notes", f"cells/{GRPO}"]
+)
+def test_a_folder_with_files_of_somebody_else_is_refused(command, tmp_path, capsys, name):
+    file = tmp_path / "out" / name
+    file.parent.mkdir(parents=True)
+    file.write_text("mine")
+    status, fake = command()
+    assert status == 2 and not fake.tested and file.read_text() == "mine"
+    assert "is not of this study and would be replaced; choose another folder with --output" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_made_is_said(command, tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    status, fake = command("--output", str(tmp_path / "file" / "out"))
+    assert status == 2 and not fake.tested and "cannot be made (Not a directory)" in capsys.readouterr().err
+    command()
+    assert main(["study", "tables", str(tmp_path / "out"), "--to", str(tmp_path / "file" / "kept")]) == 2
+    assert "cannot be made (Not a directory)" in capsys.readouterr().err
+    status, fake = command("--output", str(tmp_path / "file"))
+    assert status == 2 and "file is not of this study" in capsys.readouterr().err
+
+
+def test_another_study_is_not_written_over(command, capsys):
+    command()
+    status, fake = command(text=STUDY.replace("name: small", "name: large"))
+    assert status == 2 and not fake.tested and "study.yaml is not of this study" in capsys.readouterr().err
+
+
+def test_the_study_s_own_file_may_lie_in_its_folder(tmp_path, command):
+    (tmp_path / "out").mkdir()
+    write_study(tmp_path / "out", name="study.yaml")
+    assert command()[0] == 0
+
+
+@pytest.mark.parametrize("name", ["provenance.json", "runs.csv", "predictions.parquet"])
+def test_tables_replace_tables_and_nothing_else(command, tmp_path, capsys, name):
+    command()
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / name).write_text('{"mine": 1}')
+    words = ["study", "tables", str(tmp_path / "out"), "--to", str(tmp_path / "kept")]
+    assert main(words) == 2 and (tmp_path / "kept" / name).read_text() == '{"mine": 1}'
+    assert f"{name} is no table of a study and would be replaced; give another folder" in capsys.readouterr().err
+    (tmp_path / "kept" / name).unlink()
+    assert main(words) == 0 and main(words) == 0
+
+
+def test_home_is_expanded_by_every_command(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    fake, real = Fake(), run_cells
+    monkeypatch.setattr(commands, "run_cells", lambda *a, **k: real(*a, **k, start=fake))
+    write_study(tmp_path)
+    assert main(["study", "run", "~/small.yaml", "--output=~/out", "--workers=1"]) == 0
+    assert main(["study", "status", "~/out"]) == main(["study", "tables", "~/out", "--to=~/kept"]) == 0
+    assert (tmp_path / "kept" / "runs.csv").is_file()
+
+
 def test_two_workers_run_every_cell_once(study, tmp_path):
     fake = Fake()
     run_cells(study.cells, tmp_path, 2, start=fake)

@@ -177,7 +177,7 @@ def test_notes_stay_with_their_question_and_go_to_the_file(sides, report, tmp_pa
     assert row["id"] == sides[1]["id"][7] and row["row"] == "7" and row["note"] == "'=two equal options"
     assert row["options"].startswith("A) left | B) Left") and "near-duplicate options" in row["flags"]
     control(panel, "save").click()
-    assert "exists, and may hold notes" in control(panel, "said").value
+    assert "exists and may hold notes" in control(panel, "said").value
     control(panel, "note").value = " "
     assert panel.notes == {}
 
@@ -229,20 +229,27 @@ def test_twenty_thousand_questions_take_little_memory(decoded):
     assert panel.rows.tolist() == [19_999] and peak < 40e6
 
 
-def test_no_rows_and_no_options_are_no_reason_to_fail(sides):
-    nothing = explore_data(sides[1].select([]))
-    assert nothing.root and "No question" in check_safe(nothing.static()).all
+def test_no_rows_are_said_and_no_options_are_no_reason_to_fail(sides):
+    with pytest.raises(DataError, match="ds has no rows; a filter may have left nothing over"):
+        explore_data(sides[1].select([]))
     bare = sides[1].select(range(2)).remove_columns(["options", "image"]).add_column("options", [None, None])
     panel = explore_data(bare)
     panel.search("what")
     assert panel.root and check_safe(panel.static())
 
 
-@pytest.mark.parametrize("given", ["frame", "splits"])
-def test_what_is_no_split_is_said(sides, given):
-    data = sides[1].remove_columns("image").to_pandas() if given == "frame" else datasets.DatasetDict(test=sides[1])
-    with pytest.raises(DataError, match="one split"):
-        explore_data(data)
+def test_what_is_no_split_and_no_audit_is_said(sides):
+    for given, said in (
+        (sides[1].remove_columns("image").to_pandas(), "a DataFrame; load it first"),
+        (datasets.DatasetDict(test=sides[1]), "choose a split"),
+        ("phantoms", "the text 'phantoms'; load it first"),
+        (None, "expected the data set that load_vqa"),
+    ):
+        with pytest.raises(DataError, match=said):
+            explore_data(given)
+    for report in ("report.json", sides[1], sides[1].remove_columns("image").to_pandas()):
+        with pytest.raises(DataError, match=r"pass what medr1kit.audit"):
+            explore_data(sides[1], report)
 
 
 def test_the_open_question_is_marked_without_a_style_too(sides):

@@ -1,6 +1,7 @@
 """The inspector: filters, steps, notes and the selection as CSV, with a browser's messages and without a browser."""
 
 import io
+import re
 import tracemalloc
 
 import datasets
@@ -185,16 +186,34 @@ def test_the_selection_is_saved_with_its_notes(inspector, tmp_path):
 
 
 def test_no_cell_is_a_formula_and_no_character_breaks_the_file(tmp_path):
-    formulas = ["=cmd()", "+1", "-1", "@x", "\t=1", "'=1", 'a"\r\n=b', *TEXTS]
+    formulas = ["=cmd()", "+1", "-1", "@x", "\t=1", "'=1", 'a"\r\n=b', ";=1", "  =1", "\u3000\uff1d1", "b; @1", *TEXTS]
     inspector = mk.inspect_outputs(predictions(formulas, "=HYPERLINK()"), predictions(formulas, "sft"))
     inspector.note("=1+1")
     path = inspector.export(tmp_path / "s.csv")
     sheet = pd.read_csv(path, dtype=str, keep_default_na=False)
     assert len(sheet) == len(formulas)
     cells = [*sheet.columns, *sheet.to_numpy().ravel()]
-    assert not [cell for cell in cells if cell[:1] in ("=", "+", "-", "@", "\t", "\r")]
+    assert not [cell for cell in cells if re.match(r"[\s;]*[=+@\uff1d\uff0b\uff20-]|[\t\r]|[^\r\n]*; *[=+@]", cell)]
     assert sheet["note"][0] == "'=1+1" and sheet["sft completion"][0] == "'=cmd()"
     assert "\0" not in path.read_text(encoding="utf-8-sig")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (
+            {"data": datasets.Dataset.from_list([{"id": "x", "image": PIL.Image.new("RGB", (4, 4))}])},
+            "no id of the answers",
+        ),
+        ({"data": "exam.json"}, "data is the text 'exam.json'; load it first"),
+        ({"data": datasets.Dataset.from_list([{"id": "q0"}])}, "data has no images"),
+        ({"names": "ab"}, "names is the text 'ab'; give a list of texts"),
+        ({"names": ["a", 1]}, "give a list of texts"),
+    ],
+)
+def test_what_cannot_be_joined_or_named_is_said(more, said):
+    with pytest.raises(DataError, match=said):
+        mk.inspect_outputs(predictions(["A"]), predictions(["B"], "sft"), **more)
 
 
 def test_a_file_that_is_there_is_not_overwritten(inspector, tmp_path):
@@ -202,7 +221,10 @@ def test_a_file_that_is_there_is_not_overwritten(inspector, tmp_path):
     with pytest.raises(DataError, match="may hold notes"):
         inspector.export(path)
     with pytest.raises(DataError, match="cannot be written"):
-        inspector.export(tmp_path / "no" / "s.csv")
+        inspector.export(path / "s.csv")
+    with pytest.raises(DataError, match=r"does not end in .csv"):
+        inspector.export(tmp_path / "s.xlsx")
+    assert inspector.export(tmp_path / "new" / "s.csv").exists()
     inspector.search("nowhere")
     with pytest.raises(DataError, match="no question is left"):
         inspector.export(tmp_path / "t.csv")

@@ -143,7 +143,10 @@ def test_the_summary_is_the_explanation():
     ("given", "message"),
     [
         ({"solution": "D", "options": ["a", "b"]}, "the gold is 'D', but there are 2 options"),
-        ({"solution": "A", "options": ["a"]}, "there are 1 options"),
+        ({"solution": "A", "options": ["a"]}, "options has 1 of at least 2 texts"),
+        ({"options": "mass,cyst"}, "options is the text 'mass,cyst'; give a list of texts"),
+        ({"options": None}, "options is None; give a list of texts"),
+        ({"options": [1, 2]}, "give a list of texts"),
         ({"format": "think-never"}, "unknown format 'think-never'"),
     ],
 )

@@ -92,7 +92,8 @@ def test_phantoms_are_drawn_again_from_their_id():
 
 @pytest.mark.parametrize("image_id", ["a/b.png", "CT-test-0-1+scanner=Z", "<img src=x>", "nan"])
 def test_an_image_that_is_not_given_is_said_so(image_id):
-    assert check_safe(Pictures().html({"id": "<b>", "image_id": image_id})).texts == {"no-image": ["image not given"]}
+    said = check_safe(Pictures().html({"id": "<b>", "image_id": image_id})).texts
+    assert said == {"no-image": ["image not given; pass data=, the questions with their images"]}
 
 
 def test_other_reasons_are_named_and_escaped(data):
@@ -108,7 +109,7 @@ def test_other_reasons_are_named_and_escaped(data):
 
 
 def test_data_without_images_is_refused():
-    with pytest.raises(DataError, match="no column 'image'"):
+    with pytest.raises(DataError, match="data has no images"):
         Pictures(datasets.Dataset.from_dict({"id": ["q"]}))
 
 

@@ -421,3 +421,13 @@ def test_one_step_of_a_long_run_is_read_without_holding_the_others(tmp_path):
     rows = rollouts.at(200)
     assert len(rows) == 6 and set(rows["step"]) == {200} and isinstance(rows["options"].iloc[0], list)
     assert pa.total_allocated_bytes() - before < 1_000_000
+
+
+def test_what_is_no_run_and_no_folder_is_said(ended, monkeypatch):
+    for given in (None, 3, load_run(ended).metrics, load_run(ended).rollouts, [ended]):
+        with pytest.raises(DataError, match=r"run is .*; pass the run that a training returned, or its folder"):
+            explore_run(given)
+    with pytest.raises(DataError, match="data is a DataFrame; load it first"):
+        explore_run(ended, data=load_run(ended).rollouts)
+    monkeypatch.setenv("HOME", str(ended.parent))
+    assert explore_run(f"~/{ended.name}").steps

@@ -88,29 +88,23 @@ def test_the_page_shows_phantoms_redrawn_and_asks_nothing_of_the_network(errors,
 
 
 def test_the_page_takes_images_from_data_by_id_and_says_where_there_is_none(tmp_path):
+    from datasets import Dataset
     from PIL import Image
 
-    data = [{"id": "q1", "image": Image.new("RGB", (500, 250), "red")}]
+    data = [{"id": "q1", "image": Image.new("RGB", (500, 250), "red")}, {"id": "q9", "image": None}]
     e = mk.errors(table(answer(0, says("B")), answer(1, says("B"))))
-    page = export_worksheet(e, tmp_path / "a.html", data=FakeDataset(data)).read_text(encoding="utf-8")
+    page = export_worksheet(e, tmp_path / "a.html", data=Dataset.from_list(data)).read_text(encoding="utf-8")
     assert page.count("image not in data=") == 1 and page.count("data:image/png") == 1
-    assert export_worksheet(e, tmp_path / "b.html").read_text(encoding="utf-8").count("image not given") == 2
+    with pytest.warns(
+        UserWarning, match="2 of 2 images are not given; write the page with data=, or with --dataset_name"
+    ):
+        bare = export_worksheet(e, tmp_path / "b.html")
+    assert bare.read_text(encoding="utf-8").count("image not given") == 2
     with pytest.raises(DataError, match=r"no id of the errors is in data=; the first is 'q0'"):
-        export_worksheet(e, tmp_path / "c.html", data=FakeDataset([data[0] | {"id": "other"}]))
+        export_worksheet(e, tmp_path / "c.html", data=Dataset.from_list([data[0] | {"id": "other"}]))
     with pytest.raises(DataError, match="has no images"):
-        export_worksheet(e, tmp_path / "d.html", data=FakeDataset([{"id": "q0"}]))
+        export_worksheet(e, tmp_path / "d.html", data=Dataset.from_list([{"id": "q0"}]))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "b.html"]
-
-
-class FakeDataset(list):
-    """The part of a Dataset that a worksheet reads."""
-
-    @property
-    def column_names(self):
-        return list(super().__getitem__(0))
-
-    def __getitem__(self, key):
-        return [row[key] for row in self] if isinstance(key, str) else super().__getitem__(key)
 
 
 def test_a_page_cannot_be_broken_by_what_a_model_writes(tmp_path):
@@ -154,7 +148,7 @@ def test_a_report_does_not_replace_a_worksheet(tmp_path):
     rows = table(answer(0, says("B")))
     rows.to_parquet(tmp_path / "predictions.parquet")
     sheet = export_worksheet(mk.errors(rows), tmp_path / "sheet.html")
-    with pytest.raises(DataError, match="is no report of this command"):
+    with pytest.raises(DataError, match="exists and is none that medr1kit wrote"):
         write_report(tmp_path / "predictions.parquet", sheet)
 
 
@@ -179,14 +173,22 @@ def test_refusals_name_the_remedy(errors, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
         export_worksheet(errors, tmp_path / "file" / "sheet.csv")
-    with pytest.raises(DataError, match=r"made from mk.errors.* not from the path"):
-        export_worksheet(tmp_path / "p.parquet", tmp_path / "sheet.csv")
+    (tmp_path / "book.xlsx").write_text("")
     with pytest.raises(DataError, match="is a workbook; save it as 'CSV UTF-8'"):
-        read_worksheet(tmp_path / "sheet.xlsx")
+        read_worksheet(tmp_path / "book.xlsx")
     with pytest.raises(DataError, match="no errors to write"):
         export_worksheet(errors.rows.head(0), tmp_path / "sheet.csv")
     with pytest.raises(DataError, match="no column 'kind'"):
         export_worksheet(table(answer(0, says("B"))), tmp_path / "sheet.csv")
+    with pytest.raises(DataError, match="options"):  # a table read back from CSV
+        export_worksheet(errors.rows.assign(options="liver; lung"), tmp_path / "sheet.csv")
+    for other in (None, "runs/ct", errors.rows["id"], [1]):
+        with pytest.raises(DataError, match=r"errors is .*, not a table; pass what mk.errors"):
+            export_worksheet(other, tmp_path / "sheet.csv")
+    with pytest.raises(DataError, match="path is a list; give the path"):
+        export_worksheet(errors, [1])
+    with pytest.raises(DataError, match="one has no column 'key'"):
+        reader_agreement(errors.rows, errors.rows)
     with pytest.raises(DataError, match="cannot be read"):
         read_worksheet(tmp_path / "none.csv")
     path = export_worksheet(errors, tmp_path / "sheet.csv")
@@ -238,5 +240,5 @@ def test_errors_that_were_saved_as_csv_make_the_same_sheet(errors, tmp_path):
 
 def test_a_sheet_without_any_image_says_so(tmp_path):
     rows = table(*(answer(n, says("B")) for n in range(3)))
-    with pytest.warns(UserWarning, match="no image is in the sheet; give data="):
+    with pytest.warns(UserWarning, match="3 of 3 images are not given; write the page with data="):
         export_worksheet(mk.errors(rows, by="modality"), tmp_path / "sheet.html")

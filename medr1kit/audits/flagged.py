@@ -16,6 +16,7 @@ import pandas as pd
 
 from medr1kit.audits.floors import HARD
 from medr1kit.audits.rows import column
+from medr1kit.given import choice, kind, questions_given
 from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
@@ -43,12 +44,10 @@ class Flagged:
     """
 
     def __init__(self, ds: Dataset, report: AuditReport | None = None, side: str = "test"):
-        if not hasattr(ds, "column_names") or isinstance(ds.column_names, dict):
-            raise DataError(f"the data is a {type(ds).__name__}; pass one split of what load_vqa returned")
-        if missing := [name for name in ("id", "question", "options", "answer") if name not in ds.column_names]:
-            raise DataError(f"the data has no column {missing[0]!r}; load it with load_vqa")
-        if side not in ("test", "train"):
-            raise DataError(f"side={side!r}: the questions were the 'test' or the 'train' side of the audit")
+        questions_given(ds, "ds", ("id", "question", "options", "answer"))
+        choice(side, "side", ("test", "train"))
+        if report is not None and not hasattr(report, "measures"):
+            raise DataError(f"report is {kind(report)}; pass what medr1kit.audit(train, test) returned")
         self.ds = ds
         self._ids = column(ds, "id", None)
         if report is not None:

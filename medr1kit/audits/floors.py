@@ -24,6 +24,7 @@ from scipy.special import stdtrit  # the quantile of t; scipy.stats takes half a
 
 from medr1kit.audits.measures import Found, Measure, interval
 from medr1kit.audits.rows import Questions, Wording, encode, read_questions, units_of
+from medr1kit.results.numbers import count, percent
 from medr1kit.vqa import MODALITIES, TASKS, DataError
 
 _PRIOR, _WEIGHT, _STEM_WEIGHT = 0.25, 1.0, 3.0
@@ -127,7 +128,7 @@ def curve_interval(draws: np.ndarray, clusters: Sequence[Hashable] | None = None
     return max(0.0, mean - math.hypot(mean - low, reach)), min(1.0, mean + math.hypot(high - mean, reach))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BlindFloor:
     """Accuracy of answering from the option texts alone; all shares in 0..1.
 
@@ -145,6 +146,15 @@ class BlindFloor:
     low: float
     high: float
     frame: pd.DataFrame
+
+    def __repr__(self) -> str:
+        reached = f"{percent(self.accuracy, self.low, self.high)} without an image, {percent(self.chance)} by chance"
+        return f"{count(self.n, 'question')}: {reached}\n{_shown(self.frame)}"
+
+
+def _shown(frame: pd.DataFrame) -> str:
+    shares = {name: frame[name].map("{:.3f}".format) for name in ("chance", "accuracy", "low", "high")}
+    return frame.assign(**shares).to_string(index=False)
 
 
 def blind_floor(train: Any, test: Any, *, by: str = "modality", cluster: str | bool | None = None) -> BlindFloor:

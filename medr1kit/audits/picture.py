@@ -39,7 +39,7 @@ def plot_audit(report: pd.DataFrame | Any, *, ax: Axes | None = None) -> Axes:
         DataError: if it is neither.
     """
     frame = report if isinstance(report, pd.DataFrame) else getattr(report, "frame", None)
-    if frame is None or "measure" not in frame:
+    if not isinstance(frame, pd.DataFrame) or "measure" not in frame:
         raise DataError("plot_audit draws the report of medr1kit.audit, or its frame; this is neither")
     floors = frame[frame["section"] == "floors"].set_index("measure")
     curve = frame[frame["section"] == "curve"].set_index("measure").rename("lookup, {} training rows".format)

@@ -27,7 +27,9 @@ from medr1kit.audits.hashes import hash_data
 from medr1kit.audits.leaks import image_leaks, shared_rows, text_leaks
 from medr1kit.audits.measures import Found, Measure, worst_first
 from medr1kit.audits.rows import Questions, read_questions, units_of
+from medr1kit.given import output_file
 from medr1kit.progress import progress
+from medr1kit.results.runs import replace_file
 from medr1kit.results.stats import wilson
 from medr1kit.vqa import DataError
 
@@ -176,7 +178,7 @@ class AuditReport:
         return content | {"about": self.about, "findings": self.findings}
 
     def to_json(self, path: str | os.PathLike | None = None) -> str:
-        """Return the report as JSON, and write it to ``path`` if one is given.
+        """Return the report as JSON, and write it to ``path`` (.json) if one is given; only an earlier one is replaced.
 
         Shares are in percent, counts in rows; a key is absent if the data lacks the column it needs. "Lookup" is that
         of :mod:`medr1kit.audits.floors`, learned on all training rows, ties split evenly. {side} is train or test.
@@ -230,8 +232,9 @@ class AuditReport:
 
         And: about, the settings (cluster, distance, …); findings, the sentences.
         """
+        file = None if path is None else output_of("json", path)
         text = json.dumps(self.summary, indent=1, ensure_ascii=False, allow_nan=False)
-        _write(path, text + "\n")
+        _write(file, text + "\n")
         return text
 
     def plot(self, ax: Axes | None = None) -> Axes:
@@ -241,10 +244,14 @@ class AuditReport:
         return plot_audit(self.frame, ax=ax)
 
     def to_html(self, path: str | os.PathLike | None = None) -> str:
-        """Return the report as one HTML page (findings, figure, table), and write it to ``path`` if one is given."""
+        """Return the report as one HTML page (findings, figure, table), and write it to ``path`` (.html) if given.
+
+        Only an earlier page of an audit is replaced.
+        """
+        file = None if path is None else output_of("html", path)
         title = "<!doctype html><html lang='en'><meta charset='utf-8'><title>medr1kit audit</title>"
         page = f"{title}<style>{_STYLE}</style><h1>Audit</h1>{self._repr_html_()}</html>"
-        _write(path, page)
+        _write(file, page)
         return page
 
     def _repr_html_(self) -> str:
@@ -277,14 +284,23 @@ def _table(frame: pd.DataFrame) -> str:
     return shown.to_html(index=False, na_rep="", float_format="{:.1f}".format, border=0)
 
 
-def _write(path: str | os.PathLike | None, text: str) -> None:
-    if path is None:
+def output_of(kind: str, path: str | os.PathLike) -> Path:
+    """Return the path of a report that is to be written, "json" or "html"; no other file is replaced by it.
+
+    Raises:
+        DataError: as :func:`medr1kit.given.output_file` does.
+    """
+    ours = {"json": b'{\n "n_train":', "html": b"<title>medr1kit audit</title>"}[kind]
+    return output_file(path, "path", (f".{kind}",), (ours,))
+
+
+def _write(file: Path | None, text: str) -> None:
+    if file is None:
         return
     try:
-        Path(path).write_text(text, encoding="utf-8")
+        replace_file(file, text)
     except OSError as error:
-        reason = error.strerror or error
-        raise DataError(f"{os.fspath(path)!r} cannot be written: {reason}; give another file") from error
+        raise DataError(f"{str(file)!r} cannot be written: {error.strerror or error}; give another file") from error
 
 
 def _number(value: float) -> float | int | None:

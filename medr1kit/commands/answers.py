@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from medr1kit.commands.loading import format_for, has_splits, hold_out, load_data, load_model_of, refuse_unused
+from medr1kit.given import path_given
 from medr1kit.study.folder import STUDY_FILE
 from medr1kit.study.grid import read_study
 
@@ -56,12 +57,13 @@ def report(argv: list[str]) -> None:
     parser.add_argument("--dataset_name", help="the questions, for their images; drawn images need none")
     parser.add_argument("--image_folder", help="folder that the image paths start from")
     flags = parser.parse_args(argv)
+    path = path_given(flags.path, "path")
     named = {name: value for name in ("dataset_name", "image_folder") if (value := getattr(flags, name)) is not None}
     if list(named) == ["image_folder"]:
         parser.error("--image_folder needs --dataset_name, the questions that name the images")
     data = load_data(named, "test" if has_splits(flags.dataset_name) else None) if named else None
-    source = _so_far(flags.path) if (flags.path / STUDY_FILE).is_file() else None  # of cells; its tables may be old
-    page = write_report(flags.path, flags.output, questions=flags.questions, seed=flags.seed, data=data, source=source)
+    source = _so_far(path) if (path / STUDY_FILE).is_file() else None  # of cells; its tables may be old
+    page = write_report(path, flags.output, questions=flags.questions, seed=flags.seed, data=data, source=source)
     print(f"written to {page} ({page.stat().st_size / 1e6:.1f} MB)")
 
 

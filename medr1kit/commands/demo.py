@@ -22,6 +22,7 @@ from medr1kit.audits import blind_floor
 from medr1kit.data.load import load_vqa
 from medr1kit.data.phantoms.scanner import undo_scanner
 from medr1kit.formats import ResponseFormat, format_named
+from medr1kit.given import path_given
 from medr1kit.models.load import load_model
 from medr1kit.models.predict import predict
 from medr1kit.progress import no_bars_of_datasets
@@ -29,7 +30,7 @@ from medr1kit.results.compare import transfer_table
 from medr1kit.results.runs import Run, replace_file
 from medr1kit.results.tables import score
 from medr1kit.training.train import train_grpo, train_sft
-from medr1kit.views.page import check_output, write_report
+from medr1kit.views.page import report_file, write_report
 from medr1kit.views.plots.bars import plot_accuracy
 from medr1kit.views.plots.curves import plot_lengths, plot_rewards
 from medr1kit.views.plots.heatmaps import plot_transfer
@@ -69,9 +70,9 @@ def run_demo(
     """
     if n < 16:
         raise DataError(f"n={n}: too few test questions for eight modalities; ask 16 or more")
-    folder, format, modality = Path(output_dir), format_named(format), modality_name(modality)
+    folder, format, modality = path_given(output_dir, "output_dir"), format_named(format), modality_name(modality)
     folder.mkdir(parents=True, exist_ok=True)
-    check_output(folder / "report.html")  # not after minutes of training
+    report_file(folder / "report.html")  # not after minutes of training
     started = time.perf_counter()
     questions = METHODS["grpo"][1] * max_steps
     train = load_vqa("phantoms", split="train", modality=modality, n=questions, seed=seed, scanner=SCANNER)

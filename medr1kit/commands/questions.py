@@ -59,18 +59,16 @@ def audit(argv: list[str]) -> None:
 
 def _audit_files(flags: argparse.Namespace) -> None:
     from medr1kit.audits import audit
+    from medr1kit.audits.report import output_of
 
-    for path in (flags.json, flags.html):
-        if path is not None and not path.resolve().parent.is_dir():
-            raise DataError(f"{str(path)!r} cannot be written: there is no such folder; make it first")
+    outputs = {kind: output_of(kind, path) for kind in ("json", "html") if (path := getattr(flags, kind)) is not None}
     train = _load_side(flags.train, "train", flags, flags.train_meta)
     test = _load_side(flags.test, "test", flags, flags.test_meta)
     report = audit(train, test, images=flags.image_folder, cluster=flags.cluster)
     print(report)
-    for path, write in ((flags.json, report.to_json), (flags.html, report.to_html)):
-        if path is not None:
-            write(path)
-            print(f"written to {path}")
+    for kind, path in outputs.items():
+        getattr(report, f"to_{kind}")(path)
+        print(f"written to {path}")
 
 
 def _check_card(card: str, data: str) -> None:

@@ -14,20 +14,21 @@ calibrated, 100 questions show some .09. :attr:`Calibration.ece_noise` says how 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from medr1kit.given import whole_number
 from medr1kit.results.clusters import clustering
+from medr1kit.results.numbers import count, percent
 from medr1kit.results.stats import cluster_codes, share
 from medr1kit.vqa import LETTERS, DataError
 
 _DRAWS, _BLOCK = 2000, 100  # resamples; how many of them are in memory at a time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Calibration:
     """How far stated probabilities can be believed.
 
@@ -54,7 +55,14 @@ class Calibration:
     brier: float
     brier_low: float
     brier_high: float
-    frame: pd.DataFrame = field(repr=False)
+    frame: pd.DataFrame
+
+    def __repr__(self) -> str:
+        return (
+            f"{count(self.n, 'question')}: {percent(self.accuracy)} right, {percent(self.confidence)} sure on average\n"
+            f"calibration error {percent(self.ece, self.ece_low, self.ece_high)}; a perfect one stays below "
+            f"{percent(self.ece_noise)}; Brier {self.brier:.3f} [{self.brier_low:.3f}, {self.brier_high:.3f}]"
+        )
 
 
 def calibration(frame: pd.DataFrame, bins: int = 10, cluster: str | bool | None = None) -> Calibration:

@@ -31,6 +31,15 @@ def interval(low: float | None, high: float | None, sign: str = "") -> str:
     return "" if pd.isna(low) else f"[{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]"
 
 
+def p_value(p: float) -> str:
+    """Return a p-value as it is told; a dash where there is none.
+
+    >>> p_value(0.0421), p_value(4.9e-32), p_value(float("nan"))
+    ('p = 0.042', 'p < 0.001', 'p –')
+    """
+    return "p –" if pd.isna(p) else "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
 def count(n: int, what: str) -> str:
     """Return how many of something there are.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,11 +71,16 @@ class Rollouts:
         Raises:
             DataError: if the file is not whole.
         """
+        return self.at_each([step])[step]
+
+    def at_each(self, steps: Sequence[int]) -> dict[int, pd.DataFrame]:
+        """Return the completions of some steps, as :meth:`at` does; the file of a finished run is read once for all."""
         try:
-            return self._of_lines(step) if step in self._places else _of_table(self._table, step)
+            found = {step: self._of_lines(step) for step in steps if step in self._places}
+            return found | _of_table(self._table, [step for step in steps if step not in found])
         except FileNotFoundError:  # the run ended between two looks
             self.look()
-            return _of_table(self._table, step)
+            return _of_table(self._table, steps)
 
     def _read_on(self) -> None:
         """Note where each step's lines stand, from where the last look ended to the last whole line."""
@@ -109,13 +114,16 @@ class Rollouts:
         return pd.DataFrame(rows)
 
 
-def _of_table(table: Path, step: int) -> pd.DataFrame:
-    if not table.exists():
-        return pd.DataFrame()
-    from pyarrow import compute
+def _of_table(table: Path, steps: Sequence[int]) -> dict[int, pd.DataFrame]:
+    found: dict[int, list[dict]] = {step: [] for step in steps}
+    if found and table.exists():
+        from pyarrow import array, compute
 
-    batches = (batch.filter(compute.equal(batch["step"], step)) for batch in _batches(table))
-    return pd.DataFrame([row for batch in batches for row in batch.to_pylist()])  # options as lists, as everywhere
+        for batch in _batches(table):
+            wanted = compute.is_in(batch["step"], value_set=array(list(found), batch["step"].type))
+            for row in batch.filter(wanted).to_pylist():  # options as lists, as everywhere
+                found[row["step"]].append(row)
+    return {step: pd.DataFrame(rows) for step, rows in found.items()}
 
 
 def _batches(table: Path, columns: list[str] | None = None) -> Iterator[RecordBatch]:

@@ -32,7 +32,16 @@ from typing import Any
 from filelock import Timeout
 from tqdm import tqdm
 
-from medr1kit.study.folder import cell_folder, cell_lock, clear, now, read_record, state_in, write_record
+from medr1kit.study.folder import (
+    PREDICTIONS_FILE,
+    cell_folder,
+    cell_lock,
+    clear,
+    now,
+    read_record,
+    state_in,
+    write_record,
+)
 from medr1kit.study.grid import Cell
 
 _PACKAGES = ("medr1kit", "torch", "transformers", "trl", "peft", "datasets", "numpy")
@@ -67,7 +76,8 @@ def _run(cell: Cell, folder: Path, train: Callable, predict: Callable) -> bool:
     if earlier.get("fingerprint") != cell.fingerprint:
         clear(folder)
         earlier = {}
-    (folder / "error.txt").unlink(missing_ok=True)
+    for name in ("error.txt", PREDICTIONS_FILE):  # answers are there and the cell is not done: they are damaged
+        (folder / name).unlink(missing_ok=True)
     record = {"name": cell.name, "fingerprint": cell.fingerprint, "definition": cell.definition}
     record |= {"state": "running", "started": now(), "seconds": {}, "cpu_seconds": {}, "trained": False}
     if earlier.get("trained"):
@@ -118,7 +128,7 @@ def predict_cell(cell: Cell, folder: Path) -> None:
     definition = cell.definition
     model, processor = load_model(folder if cell.train_by is not None else definition["model"])
     dataset = _questions(json.dumps(definition["test"]))
-    output = folder / "predictions.parquet"
+    output = folder / PREDICTIONS_FILE
     predict(model, processor, dataset, format=cell.format, labels=cell.labels, output=output, **definition["predict"])
 
 

@@ -16,11 +16,12 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
+from medr1kit.given import path_given, whole_number
 from medr1kit.progress import progress
 from medr1kit.results.runs import load_run
 from medr1kit.study.cell import run_cells
-from medr1kit.study.folder import STATES, STUDY_FILE, cell_folder, note_start, state_of
-from medr1kit.study.grid import Cell, Study, check_settings, read_study, select
+from medr1kit.study.folder import STATES, STUDY_FILE, State, cell_folder, note_start, state_of, time_of
+from medr1kit.study.grid import Cell, Study, check_data, check_settings, read_study, select
 from medr1kit.study.results import write_tables
 from medr1kit.vqa import DataError
 
@@ -52,18 +53,19 @@ def command(argv: list[str]) -> None:
 
 def _run(flags: argparse.Namespace) -> None:
     grid = read_study(flags.file)
-    root = flags.output or Path("runs") / grid.name
+    root = Path("runs") / grid.name if flags.output is None else path_given(flags.output, "--output")
     workers = flags.workers
     if workers is None:  # a model that is not built in needs the whole machine
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         workers = cores if grid.settings["model"] == "tiny" else 1
-    if workers < 1:
-        raise DataError(f"--workers {workers}: at least one is needed")
+    whole_number(workers, "--workers")
     shard = read_shard(flags.shard)
     cells = [cell for cell in select(grid.cells, flags.only) if cell.in_shard(*shard)]
     check_settings(grid)
-    note_start(root, grid)
     table = status_table(root, cells)
+    if (table["state"] != "done").any():
+        check_data(grid)
+    note_start(root, grid)
     _say_what_is_due(table, root, grid)
     due = [cell for cell, state in zip(cells, table["state"]) if state != "done"]
     try:
@@ -101,8 +103,9 @@ def _say_what_is_due(table: pd.DataFrame, root: Path, grid: Study) -> None:
     """How many cells will be run, and why any is run again."""
     done = int((table["state"] == "done").sum())
     print(f"{grid.name}: {len(table)} cells, {done} finished, {len(table) - done} to run, in {root}")
-    for why, what in (("changed", "changed since it was run, and is run again"), ("interrupted", "goes on")):
-        names = table.loc[table["why"] == why, "name"].tolist()
+    known = {"changed": "changed since it was run, and is run again", "interrupted": "goes on"}
+    for why in table["why"][table["why"] != ""].unique():
+        names, what = table.loc[table["why"] == why, "name"].tolist(), known.get(why, f"is run again: {why}")
         print("".join(f"  {name} {what}\n" for name in names[:5]), end="")
         if len(names) > 5:
             print(f"  ... and {len(names) - 5} more {why}")
@@ -147,18 +150,19 @@ def _finish(grid: Study, root: Path, cells: Sequence[Cell], flags: argparse.Name
     raise DataError(f"{len(failed)} of {len(cells)} cells failed; see above")
 
 
-def _study_of(root: Path) -> Study:
+def _study_of(given: Path) -> tuple[Study, Path]:
+    root = path_given(given, "output")
     if not (root / STUDY_FILE).is_file():
         raise DataError(f"no study in {root}: it has no {STUDY_FILE}; pass the folder that `study run` wrote to")
-    return read_study(root / STUDY_FILE)
+    return read_study(root / STUDY_FILE), root
 
 
 def _status(flags: argparse.Namespace) -> None:
-    grid = _study_of(flags.output)
+    grid, root = _study_of(flags.output)
     over = "\033[H\033[J" if flags.watch and sys.stdout.isatty() else ""  # the one before it
     with suppress(KeyboardInterrupt):
         while True:
-            table = status_table(flags.output, grid.cells)
+            table = status_table(root, grid.cells)
             print(over + describe(grid.name, table), flush=True)
             if not flags.watch or not table["state"].isin(("running", "waiting")).any():
                 return
@@ -166,9 +170,12 @@ def _status(flags: argparse.Namespace) -> None:
 
 
 def _tables(flags: argparse.Namespace) -> None:
-    grid = _study_of(flags.output)
-    print(headline(grid.name, status_table(flags.output, grid.cells)))
-    print(f"tables in {write_tables(grid, flags.output, flags.to)}")
+    grid, root = _study_of(flags.output)
+    table = status_table(root, grid.cells)
+    print(headline(grid.name, table))
+    for cell in table[table["why"].str.startswith("damaged")].itertuples():
+        print(f"  {cell.name} is left out, {cell.why}; `medr1kit study run` runs it again")
+    print(f"tables in {write_tables(grid, root, None if flags.to is None else path_given(flags.to, '--to'))}")
 
 
 # --- how far it is ----------------------------------------------------------------------------------------------------
@@ -182,9 +189,9 @@ def status_table(root: Path, cells: Sequence[Cell]) -> pd.DataFrame:
         cells: the study's cells.
 
     Returns:
-        ``name, train_by, trained_on, method, format, seed, state, why`` ("changed", "interrupted"), ``seconds`` (from
-        start to end, or so far), ``step``, ``steps``, ``reward`` (last logged) and ``answered`` (test questions) of
-        running cells, and ``error``.
+        ``name, train_by, trained_on, method, format, seed, state, why`` ("changed", "interrupted", "damaged: …"),
+        ``seconds`` (of its training and test, or since its start), ``step``, ``steps``, ``reward`` (last logged) and
+        ``answered`` (test questions) of running cells, and ``error``.
     """
     now, rows = datetime.now().astimezone(), []
     for cell in cells:
@@ -193,13 +200,19 @@ def status_table(root: Path, cells: Sequence[Cell]) -> pd.DataFrame:
         row |= {"state": state.state, "why": state.why}
         row |= dict.fromkeys(("seconds", "error", "step", "steps", "reward", "answered"))
         if state.state != "waiting":
-            ended = now if state.state == "running" else datetime.fromisoformat(state.record.get("ended", str(now)))
-            started = datetime.fromisoformat(state.record.get("started", str(ended)))
-            row |= {"seconds": (ended - started).total_seconds(), "error": state.record.get("error")}
+            row |= {"seconds": _seconds(state, now), "error": state.record.get("error")}
         if state.state == "running":
             row |= _progress(cell_folder(root, cell), cell)
         rows.append(row)
     return pd.DataFrame(rows).astype({"seed": "Int64", "seconds": float})
+
+
+def _seconds(state: State, now: datetime) -> float:
+    """How long a cell took, or has been running; no clock that was set back makes it negative."""
+    if state.state == "done":
+        return float(sum(state.record["seconds"].values()))
+    ended = now if state.state == "running" else time_of(state.record.get("ended", str(now)))
+    return max(0.0, (ended - time_of(state.record.get("started", str(ended)))).total_seconds())
 
 
 def _progress(folder: Path, cell: Cell) -> dict[str, float | None]:

@@ -7,6 +7,9 @@
       cells/<name>/error.txt   the traceback of a failed cell; cells/<name>.log what was ever printed
       cells/<name>/...         the run (run.json, metrics.csv, adapter/) and predictions.parquet
 
+A cell is trusted by what it holds, not by being there: a record that is not whole, or answers that cannot be read, are
+*damaged*, and such a cell is run again. Durations are those of a monotonic clock, so one that is set back does no harm.
+
 Locks (:mod:`filelock`) are those of the operating system: they end with the process that holds them, however it ends,
 so none is ever left behind. A cell that is locked is being run; one that says "running" and is not was interrupted.
 """
@@ -14,10 +17,12 @@ so none is ever left behind. A cell that is locked is being run; one that says "
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -26,17 +31,22 @@ from typing import Any
 from filelock import FileLock, lock_descriptor
 
 from medr1kit.results.runs import replace_file
-from medr1kit.study.grid import Cell, Study
+from medr1kit.results.tables import VERDICT
+from medr1kit.study.grid import Cell, Study, read_study
 from medr1kit.vqa import DataError
 
 _RECORD, _LOCK = "cell.json", ".lock"
-STUDY_FILE, _COMMANDS = "study.yaml", "commands.txt"
+STUDY_FILE, _COMMANDS, PREDICTIONS_FILE = "study.yaml", "commands.txt", "predictions.parquet"
+_OF_A_STUDY = (STUDY_FILE, PREDICTIONS_FILE, "tables")
+# What a cell leaves behind; whatever else lies in its folder is somebody's own and stays.
+_OF_A_CELL = ("run.json", "metrics.csv", "rollouts.*", f"{PREDICTIONS_FILE}*", "README.md", "error.txt", "*.part")
+_FOLDERS_OF_A_CELL = ("adapter", "model", "checkpoint-*")
 STATES = ("done", "running", "failed", "waiting")
 
 
 @dataclass(frozen=True)
 class State:
-    """Where a cell stands: one of STATES, why it waits ("changed", "interrupted" or ""), and its record (cell.json)."""
+    """Where a cell stands: one of STATES, why it waits ("changed", "interrupted", "damaged: …"), and its record."""
 
     state: str
     why: str
@@ -53,29 +63,86 @@ def now() -> str:
     return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
+def time_of(text: str) -> datetime:
+    """Return a time that was written to disk; one without an offset is taken for local time."""
+    return datetime.fromisoformat(text).astimezone()
+
+
 def note_start(root: Path, study: Study) -> None:
-    """Keep the study's file, and the command line that it is started with."""
-    root.mkdir(parents=True, exist_ok=True)
+    """Keep the study's file, and the command line that it is started with.
+
+    Raises:
+        DataError: if the folder holds files of somebody else under the names of ours, or another study.
+    """
+    _refuse_foreign(root, study)
+    make_folder(root)
     replace_file(root / STUDY_FILE, study.text)
     with (root / _COMMANDS).open("a", encoding="utf-8") as file:
         file.write(f"{now()} {shlex.join(['medr1kit', *sys.argv[1:]])}\n")
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder that is to be written to; a DataError says why it cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be made ({error.strerror}); choose another folder") from error
+
+
+def _refuse_foreign(root: Path, study: Study) -> None:
+    """A folder is a study's if one was started in it; a cell's, if a cell was."""
+    file, cells = root / STUDY_FILE, root / "cells"
+    folders = [cell_folder(root, cell) for cell in study.cells]
+    found = [path for path in (root, cells, *folders) if os.path.lexists(path) and not path.is_dir()]
+    found += [path for path in folders if path.is_dir() and not (path / _RECORD).exists() and _holds_more(path)]
+    if (root / _COMMANDS).is_file():
+        with suppress(DataError):  # its own file, damaged, is written anew
+            found += [file] if read_study(file).name != study.name else []
+    else:
+        same = file.is_file() and file.read_text(encoding="utf-8", errors="replace") == study.text
+        found += [path for name in _OF_A_STUDY if os.path.lexists(path := root / name) and not (path == file and same)]
+    if found:
+        raise DataError(f"{found[0]} is not of this study and would be replaced; choose another folder with --output")
+
+
+def _holds_more(folder: Path) -> bool:
+    return any(path.name != _LOCK for path in folder.iterdir())
+
+
 def commands_so_far(root: Path) -> list[str]:
     """Return the command lines that the study was started with, each once, oldest first."""
     file = root / _COMMANDS
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else []
     return list(dict.fromkeys(line.partition(" ")[2] for line in lines))
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """Return what cell.json holds, or nothing if the cell was never begun."""
+    """Return what cell.json holds; nothing if the cell was never begun; its state is "damaged" if it is not whole."""
     try:
-        return json.loads((folder / _RECORD).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+        _check_record(record)
+    except (FileNotFoundError, NotADirectoryError):
         return {}
-    except ValueError as error:
-        raise DataError(f"{folder / _RECORD} is not JSON ({error}); delete it to run the cell again") from error
+    except OSError as error:
+        raise DataError(
+            f"{folder / _RECORD} cannot be read ({error.strerror}); give yourself the right to it"
+        ) from error
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return {"state": "damaged"}
+    return record
+
+
+def _check_record(record: dict[str, Any]) -> None:
+    """Raise one of the exceptions above where a record cannot be relied on."""
+    if record["state"] not in STATES or not isinstance(record["fingerprint"], str):
+        raise ValueError
+    for name in {"started", "ended"} & record.keys():
+        time_of(record[name])
+    if record.get("trained"):
+        float(record["seconds"]["train"]), float(record["cpu_seconds"]["train"])
+    if record["state"] == "done":
+        float(record["seconds"]["predict"]), time_of(record["started"]), time_of(record["ended"])
+        dict(record["versions"])
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
@@ -93,23 +160,39 @@ def state_in(folder: Path, cell: Cell) -> State:
     record = read_record(folder)
     if not record:
         return State("waiting", "", record)
+    if record["state"] == "damaged":
+        return State("waiting", f"damaged: {_RECORD} is not whole", {})
     if record["state"] == "running" and is_locked(folder):
         return State("running", "", record)
     if record["fingerprint"] != cell.fingerprint:
         return State("waiting", "changed", record)
     if record["state"] == "running":
         return State("waiting", "interrupted", record)
-    if record["state"] == "done" and not (folder / "predictions.parquet").is_file():
-        return State("waiting", "predictions.parquet is gone", record)
+    if record["state"] == "done" and (why := damage_of(folder / PREDICTIONS_FILE)):
+        return State("waiting", why, record)
     return State(record["state"], "", record)
 
 
+def damage_of(file: Path) -> str:
+    """Return what is wrong with a cell's predictions, as far as their end tells, in a few words; "" if nothing is."""
+    from pyarrow import ArrowException, parquet
+
+    try:
+        with parquet.ParquetFile(file) as table:
+            whole = {"id", *VERDICT} <= {*table.schema_arrow.names} and table.metadata.num_rows > 0
+    except FileNotFoundError:
+        return f"{file.name} is gone"
+    except (ArrowException, OSError):
+        whole = False
+    return "" if whole else f"damaged: {file.name} is not whole"
+
+
 def clear(folder: Path) -> None:
-    """Empty a cell's folder, apart from its lock."""
-    for path in folder.iterdir():
-        if path.name == _LOCK:
-            continue
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    """Remove what a cell left behind; its record stays, by which the folder is known as a cell's."""
+    for path in [path for pattern in _OF_A_CELL for path in folder.glob(pattern)]:
+        path.unlink(missing_ok=True)
+    for path in [path for pattern in _FOLDERS_OF_A_CELL for path in folder.glob(pattern)]:
+        shutil.rmtree(path)
 
 
 # --- locks ------------------------------------------------------------------------------------------------------------

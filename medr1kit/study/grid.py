@@ -24,6 +24,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,6 +35,8 @@ from typing import Any
 
 from medr1kit.data.sources import own_arguments
 from medr1kit.formats import FORMATS, format_named
+from medr1kit.given import choice, path_given, whole_number
+from medr1kit.models.predict import IMAGES
 from medr1kit.training.train import PRESETS
 from medr1kit.vqa import MODALITIES, TASKS, DataError, modality_name, task_name
 
@@ -49,7 +53,9 @@ _DEFAULTS = {"model": "tiny", "preset": "tiny", "formats": list(FORMATS), "seeds
 _SOURCE = ("name", "n", "size", "check", *dict.fromkeys(name for own in own_arguments().values() for name in own))
 _DATA = {"train": _SOURCE, "test": (*_SOURCE, "modality", "task", "seed")}  # arguments of load_vqa; name: its source
 _PREDICT = ("images", "batch_size", "max_new_tokens", "stop_at_answer")
-_GROUPS = {"modality": (MODALITIES, modality_name), "task": (TASKS, task_name)}
+_WHOLE = {"n": 1, "size": 1, "seed": 0, "batch_size": 1, "max_new_tokens": 1}  # the smallest value of each
+_LARGEST_SEED = 2**32 - 1
+GROUPS = {"modality": (MODALITIES, modality_name), "task": (TASKS, task_name)}
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,7 @@ class Cell:
     @property
     def labels(self) -> dict[str, Any]:
         """The labels of its predictions; a model trained by task has no train_modality, and the reverse."""
-        trained = {f"train_{by}": self.trained_on if by == self.train_by else None for by in _GROUPS}
+        trained = {f"train_{by}": self.trained_on if by == self.train_by else None for by in GROUPS}
         return {"method": self.method, "seed": self.seed, **trained}
 
     @cached_property
@@ -109,21 +115,39 @@ def read_study(path: str | Path) -> Study:
     Raises:
         DataError: if the file cannot be read, or a key or value is not allowed; it says which are.
     """
-    import yaml
-
-    path = Path(path)
+    path = path_given(path, "file")
     try:
         text = path.read_text(encoding="utf-8")
-        values = yaml.safe_load(text)
     except OSError as error:
         raise DataError(f"the study {path} cannot be read ({error.strerror}); pass a YAML file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not YAML ({' '.join(str(error).split())})") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not YAML ({error}); save it as UTF-8") from error
     try:
-        settings = _check(values)
+        settings = _check(_read_yaml(text))
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     return Study(settings["name"], settings, tuple(_cells(settings)), text)
+
+
+def _read_yaml(text: str) -> Any:
+    """What YAML says, and that a key stands twice: of these it would silently take the last."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+            seen = set()
+            for key, _ in node.value:
+                if key.tag != "tag:yaml.org,2002:merge" and key.value in seen:
+                    raise DataError(f"line {key.start_mark.line + 1}: the key {key.value!r} stands twice; keep one")
+                seen |= {key.value} if isinstance(key.value, str) else set()
+            return super().construct_mapping(node, deep)
+
+    try:
+        return yaml.load(text, Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date such as 2026-99-99, a thousand brackets
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"this is not YAML ({' '.join(str(error).split())[:300]})") from error
 
 
 def _check(values: Any) -> dict[str, Any]:
@@ -134,20 +158,34 @@ def _check(values: Any) -> dict[str, Any]:
     for key in ("name", "model"):
         if not isinstance(settings[key], str) or not settings[key]:
             raise DataError(f"{key}: {settings[key]!r} is no name; write a text")
+    if not re.fullmatch(r"\w[\w .+-]{0,99}", settings["name"]):  # it names a folder in runs/
+        raise DataError(f"name: {settings['name'][:200]!r} is no name of a folder; write letters, digits, '-' and '_'")
     if settings["preset"] not in PRESETS:
         raise DataError(f"preset: {settings['preset']!r} is unknown; use one of {', '.join(PRESETS)}")
     for key, allowed in _DATA.items():
         _mapping(settings[key], key, allowed)
         if "name" not in settings[key]:
             raise DataError(f"{key}: 'name' is missing; write 'phantoms', a file, a folder or a hub name")
+        _numbers(settings[key], key)
     settings["predict"] = _mapping(settings["predict"] or {}, "predict", _PREDICT)
+    _numbers(settings["predict"], "predict")
+    if "images" in settings["predict"]:
+        choice(settings["predict"]["images"], "predict: images", IMAGES)
+    if not isinstance(settings["predict"].get("stop_at_answer", False), bool):
+        raise DataError(f"predict: stop_at_answer: {settings['predict']['stop_at_answer']!r}; write true or false")
     settings["train_by"] = _groups(settings["train_by"])
     settings["methods"] = _methods(settings["methods"])
     settings["formats"] = [format_named(name).name for name in _list(settings["formats"], "formats", str)]
     settings["seeds"] = _list(settings["seeds"], "seeds", int)
-    if min(settings["seeds"]) < 0:
-        raise DataError(f"seeds: {min(settings['seeds'])} is negative; use 0 or more")
+    for seed in settings["seeds"]:
+        whole_number(seed, "seeds: a seed", 0, _LARGEST_SEED)
     return settings
+
+
+def _numbers(values: Mapping[str, Any], key: str) -> None:
+    for name, low in _WHOLE.items():
+        if values.get(name) is not None:
+            whole_number(values[name], f"{key}: {name}", low, _LARGEST_SEED if name == "seed" else None)
 
 
 def _mapping(value: Any, key: str, allowed: tuple[str, ...]) -> Mapping[str, Any]:
@@ -171,8 +209,8 @@ def _list(value: Any, key: str, kind: type) -> list:
 
 def _groups(value: Any) -> dict[str, list[str]]:
     groups = {}
-    for by, chosen in _mapping(value, "train_by", tuple(_GROUPS)).items():
-        everything, named = _GROUPS[by]
+    for by, chosen in _mapping(value, "train_by", tuple(GROUPS)).items():
+        everything, named = GROUPS[by]
         chosen = list(everything) if chosen == "all" else _list(chosen, f"train_by: {by}", str)
         groups[by] = [named(name) for name in chosen]
     return groups
@@ -188,10 +226,10 @@ def _methods(value: Any) -> dict[str, dict[str, Any]]:
 
 
 def check_settings(study: Study) -> None:
-    """Refuse settings that the trainers do not know; imports TRL if there are any settings to check.
+    """Refuse settings that the trainers do not know or that are of another kind; imports TRL if there are any.
 
     Raises:
-        DataError: naming the first unknown setting.
+        DataError: naming the first of them.
     """
     for label, settings in study.settings["methods"].items():
         if not settings:
@@ -207,6 +245,33 @@ def check_settings(study: Study) -> None:
                 f"methods: {label}: the setting {unknown[0]!r} is not allowed; use 'lora' and the arguments of TRL's "
                 f"{config.__name__} other than {', '.join(sorted(ours))}"
             )
+        for name in (name for name in settings if name in config.__dataclass_fields__):
+            _check_kind(f"methods: {label}: {name}", settings[name], config.__dataclass_fields__[name].default)
+
+
+def _check_kind(name: str, value: Any, default: Any) -> None:
+    """Refuse a text where a number is meant (YAML reads 1e-5 as one), and a number where true or false is."""
+    if isinstance(default, bool) and not isinstance(value, bool):
+        raise DataError(f"{name}: {value!r}; write true or false")
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(default, (int, float)) and not isinstance(default, bool) and not number:
+        raise DataError(f"{name}: {value!r} is not a number; YAML reads one as 0.001 or 1.0e-3")
+
+
+def check_data(study: Study) -> None:
+    """Load one question of each side, so that what the loader would refuse is refused before the first cell.
+
+    Raises:
+        DataError: what the loader says, after "train:" or "test:".
+    """
+    from medr1kit.data.load import load_vqa
+
+    for split in ("train", "test"):
+        arguments = {"split": split} | study.settings[split] | {"n": 1}
+        try:
+            load_vqa(arguments.pop("name"), **arguments)
+        except DataError as error:
+            raise DataError(f"{split}: {error}") from error
 
 
 def _cells(settings: Mapping[str, Any]) -> list[Cell]:
@@ -232,8 +297,9 @@ def _cells(settings: Mapping[str, Any]) -> list[Cell]:
 
 def _with_digest(data: dict[str, Any]) -> dict[str, Any]:
     """The arguments, and a digest of each file among them, so that a changed file counts as a changed definition."""
-    files = [Path(data[name]) for name in ("name", "meta") if isinstance(data.get(name), str)]
-    found = {str(file): hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in files if file.is_file()}
+    files = [data[name] for name in ("name", "meta") if isinstance(data.get(name), str)]
+    paths = {file: path_given(file, "file") for file in files if file}
+    found = {file: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for file, path in paths.items() if path.is_file()}
     return data | ({"digests": found} if found else {})
 
 
@@ -255,8 +321,8 @@ def select(cells: tuple[Cell, ...], only: str) -> list[Cell]:
         if key not in keys or not values:
             raise DataError(f"--only {word!r} is not understood; write key=value with keys among {', '.join(keys)}")
         wanted = set(values.split(","))
-        if key in _GROUPS:
-            wanted = {_GROUPS[key][1](value) for value in wanted}
+        if key in GROUPS:
+            wanted = {GROUPS[key][1](value) for value in wanted}
             chosen = [cell for cell in chosen if cell.train_by == key and cell.trained_on in wanted]
         else:
             chosen = [cell for cell in chosen if str(getattr(cell, key)) in wanted]

@@ -16,6 +16,8 @@ answers of 25 tokens take 1.5 MB.
 from __future__ import annotations
 
 import json
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +25,18 @@ import pandas as pd
 
 from medr1kit.progress import progress
 from medr1kit.results.compare import transfer_table
-from medr1kit.results.runs import load_run, replace_file
-from medr1kit.results.tables import PREDICTIONS, check_predictions, score
-from medr1kit.study.folder import cell_folder, commands_so_far, now, state_of
-from medr1kit.study.grid import Cell, Study
+from medr1kit.results.formulas import harmless_table
+from medr1kit.results.runs import load_run, read_parquet, replace_file
+from medr1kit.results.tables import PREDICTIONS, VERDICT, check_predictions, score
+from medr1kit.study.folder import PREDICTIONS_FILE, cell_folder, commands_so_far, make_folder, now, state_of
+from medr1kit.study.grid import GROUPS, Cell, Study
+from medr1kit.views.widgets.run import metrics_of
 from medr1kit.vqa import DataError
 
 _CURVES = ("step", "reward", "reward_std", "frac_reward_zero_std", "completions/mean_length", "entropy")
 _PARTS, _CLOCKS = ("train", "predict"), ("seconds", "cpu_seconds")
 _WHO = ("train_modality", "train_task", "method", "format", "seed")
+_PROVENANCE, _BY_GROUP = "provenance.json", [f"{what}_{by}.csv" for what in ("transfer", "scores") for by in GROUPS]
 
 
 def finished(study: Study, root: Path) -> list[Cell]:
@@ -46,15 +51,24 @@ def read_predictions(study: Study, root: Path) -> pd.DataFrame:
         DataError: if no cell is finished.
     """
     cells = progress(finished(study, root), "reading predictions", unit="cell")
-    frames = [check_predictions(pd.read_parquet(cell_folder(root, cell) / "predictions.parquet")) for cell in cells]
+    frames = [_answers(cell_folder(root, cell) / PREDICTIONS_FILE) for cell in cells]
     if not frames:
         raise DataError(f"no cell of {study.name} in {root} is finished; run the study first")
     # Columns of nothing but missing values (the base has no seed) would decide the type of the whole column.
-    columns = {name: [value for frame in frames for value in frame[name]] for name in PREDICTIONS}
+    columns = {
+        name: [value for frame in frames for value in frame.get(name, [None] * len(frame))] for name in PREDICTIONS
+    }
     preds = pd.DataFrame(columns, columns=list(PREDICTIONS))
     preds["seed"] = preds["seed"].astype("Int64")
-    preds["options"] = preds["options"].map(list)
     return preds
+
+
+def _answers(file: Path) -> pd.DataFrame:
+    try:
+        return check_predictions(read_parquet(file), ["id", *VERDICT])
+    except DataError as error:
+        why = " ".join(str(error).split())
+        raise DataError(f"{why}; delete {file}, and `medr1kit study run` runs its cell again") from error
 
 
 def write_tables(study: Study, root: Path, folder: Path | None = None) -> Path:
@@ -64,20 +78,24 @@ def write_tables(study: Study, root: Path, folder: Path | None = None) -> Path:
         study: the study.
         root: its folder.
         folder: for the tables, and for predictions.parquet once more, packed; ``root/tables``, and no such copy, if
-            None. Made if missing; files of the same name are replaced.
+            None. Made if missing; earlier tables of a study are replaced.
 
     Returns:
         The folder of the tables.
 
     Raises:
-        DataError: if no cell is finished.
+        DataError: if no cell is finished or one cannot be read, or the folder holds files of the same names that are
+            not of a study.
     """
-    preds = read_predictions(study, root)
-    replace_file(root / "predictions.parquet", preds.to_parquet(index=False))
     apart, folder = folder is not None, Path(folder or root / "tables")
-    folder.mkdir(parents=True, exist_ok=True)
+    _refuse_foreign(folder)
+    preds = read_predictions(study, root)
+    replace_file(root / PREDICTIONS_FILE, preds.to_parquet(index=False))
+    make_folder(folder)
+    text = json.dumps(provenance(study, root, preds), indent=2, ensure_ascii=False)
+    replace_file(folder / _PROVENANCE, text + "\n")  # first: by it the folder is known as ours
     if apart:
-        replace_file(folder / "predictions.parquet", _packed(preds))
+        replace_file(folder / PREDICTIONS_FILE, _packed(preds))
     for by in study.settings["train_by"]:
         if preds[f"train_{by}"].notna().any():
             _write_csv(transfer_table(preds, by=by), folder / f"transfer_{by}.csv")
@@ -86,9 +104,19 @@ def write_tables(study: Study, root: Path, folder: Path | None = None) -> Path:
     if (curves := _curves(study, root)) is not None:
         _write_csv(curves, folder / "curves.csv")
     _write_csv(_runs(study, root), folder / "runs.csv")
-    text = json.dumps(provenance(study, root, preds), indent=2, ensure_ascii=False)
-    replace_file(folder / "provenance.json", text + "\n")
     return folder
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Tables replace tables: a folder with files of their names holds the provenance of a study, or is not ours."""
+    with suppress(OSError, ValueError, TypeError):
+        if "study" in dict(json.loads((folder / _PROVENANCE).read_text(encoding="utf-8"))):
+            return
+    names = (PREDICTIONS_FILE, _PROVENANCE, "curves.csv", "runs.csv", *_BY_GROUP)
+    if found := [name for name in names if os.path.lexists(folder / name)]:
+        raise DataError(
+            f"{folder / found[0]} is no table of a study and would be replaced; give another folder with --to"
+        )
 
 
 def _packed(preds: pd.DataFrame) -> bytes:
@@ -98,7 +126,7 @@ def _packed(preds: pd.DataFrame) -> bytes:
 
 
 def _write_csv(table: pd.DataFrame, file: Path) -> None:
-    replace_file(file, table.round(4).to_csv(index=False))
+    replace_file(file, harmless_table(table.round(4)).to_csv(index=False))
 
 
 def _who(cell: Cell) -> dict[str, Any]:
@@ -111,7 +139,7 @@ def _curves(study: Study, root: Path) -> pd.DataFrame | None:
     for cell in finished(study, root):
         if cell.definition["method"] != "grpo":
             continue
-        metrics = load_run(cell_folder(root, cell)).metrics
+        metrics = metrics_of(load_run(cell_folder(root, cell)))
         rewards = [name for name in metrics if name.startswith("rewards/") and name.endswith("/mean")]
         chosen = metrics[[name for name in _CURVES if name in metrics] + rewards]
         frames.append(chosen.assign(**_who(cell))[[*_WHO, *chosen.columns]])

@@ -1,23 +1,18 @@
-"""Tables of texts as CSV files in which a spreadsheet runs nothing.
-
-What a model writes is not to be trusted with a spreadsheet: a cell that begins with ``=``, ``+``, ``-`` or ``@`` would
-be run as a formula. Such cells get an apostrophe in front, and lose it when they are read back (:func:`as_written`).
-``page/script/common.js`` does the same in a browser; a test compares the two, byte by byte.
-"""
+"""Tables of texts as CSV files in which a spreadsheet runs nothing, and new files that replace none."""
 
 from __future__ import annotations
 
 import csv
 import os
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from medr1kit.given import output_file
+from medr1kit.results.formulas import harmless
+from medr1kit.results.runs import replace_file
 from medr1kit.vqa import LETTERS, DataError
-
-_FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
 
 
 def write_csv(sheet: pd.DataFrame, path: str | os.PathLike) -> Path:
@@ -26,16 +21,17 @@ def write_csv(sheet: pd.DataFrame, path: str | os.PathLike) -> Path:
     Args:
         sheet: all cells texts. What looks like a formula, headings too, gets an apostrophe in front; a null byte is
             written [U+0000], and half of a pair of characters, which no file takes, by its number.
-        path: a file that does not exist yet: it may hold what a reader wrote.
+        path: a file that does not exist yet, because it might hold what a reader wrote; it ends in .csv.
 
     Returns:
         The path.
 
     Raises:
-        DataError: if the file exists or cannot be written.
+        DataError: if the file exists, ends otherwise or cannot be written.
     """
     safe = sheet.map(_harmless).rename(columns=_harmless)
-    return write_new(safe.to_csv(index=False, quoting=csv.QUOTE_ALL, lineterminator="\r\n"), path, "utf-8-sig")
+    content = safe.to_csv(index=False, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
+    return write_new("\ufeff" + content, path, (".csv",))  # the mark by which a spreadsheet knows UTF-8
 
 
 def as_texts(table: pd.DataFrame) -> pd.DataFrame:
@@ -45,33 +41,21 @@ def as_texts(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _harmless(text: str) -> str:
-    text = text.replace("\0", "[U+0000]").encode("utf-8", "backslashreplace").decode("utf-8")
-    return f"'{text}" if _FORMULA.match(text) else text
+    return harmless(text.replace("\0", "[U+0000]").encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
-def as_written(cell: str) -> str:
-    """Return a cell without the apostrophe that :func:`write_csv` put in front.
-
-    >>> as_written("'=1+1"), as_written("'tis")
-    ('=1+1', "'tis")
-    """
-    return cell[1:] if cell[:1] == "'" and _FORMULA.match(cell) else cell
-
-
-def write_new(content: str, path: str | os.PathLike, encoding: str = "utf-8") -> Path:
+def write_new(content: str, path: str | os.PathLike, endings: Sequence[str]) -> Path:
     """Write a file that does not exist yet, and return its path.
 
     Raises:
-        DataError: if the file exists or cannot be written.
+        DataError: if the file exists, is called otherwise than ``endings`` allow, or cannot be written.
     """
+    file = output_file(path, "path", endings, ours=())
     try:
-        with open(path, "x", encoding=encoding, newline="") as file:
-            file.write(content)
-    except FileExistsError as error:
-        raise DataError(f"{str(path)!r} exists, and may hold notes; give a new name or remove it") from error
+        replace_file(file, content)
     except (OSError, ValueError) as error:
-        raise DataError(f"{str(path)!r} cannot be written: {error}; give another file") from error
-    return Path(path)
+        raise DataError(f"{str(file)!r} cannot be written: {error}; give another file") from error
+    return file
 
 
 def options_cell(options: Iterable[str]) -> str:

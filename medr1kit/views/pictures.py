@@ -8,11 +8,13 @@ few megabytes: forty students on one server hold forty lists of thumbnails, not 
 from __future__ import annotations
 
 import base64
+import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from io import BytesIO
 from typing import TYPE_CHECKING
 
+from medr1kit.given import questions_given
 from medr1kit.views.html import attribute, escape
 from medr1kit.vqa import DataError
 
@@ -28,24 +30,27 @@ class Pictures:
     Args:
         data: a data set with ``id`` and ``image``; joined on ``id``, or else on ``image_id``. None: phantoms are drawn
             again from their ``image_id``, and of other rows it is said that the image is not given.
+        remedy: what to do where an image is not given.
         budget: bytes of encoded thumbnails that are kept; the one not used for longest goes first.
 
     Raises:
-        DataError: if ``data`` has no images or no ids.
+        DataError: if ``data`` is no data set, or has no images or no ids.
 
     >>> Pictures().html({"id": "CT-test-0-0", "image_id": "CT-test-0-0"}, size=56)[:10]
     '<img class'
     >>> Pictures().html({"id": "7", "image_id": "a.png"})
-    '<div class="mk-none" data-mk="no-image">image not given</div>'
+    '<div class="mk-none" data-mk="no-image">image not given; pass data=, the questions with their images</div>'
     """
 
-    def __init__(self, data: Dataset | None = None, budget: int = 8_000_000) -> None:
-        if data is not None and (missing := [c for c in ("id", "image") if c not in data.column_names]):
-            raise DataError(
-                f"data= has no images that can be found: there is no column {missing[0]!r}; load it with images=, or "
-                "leave data= out"
-            )
-        self.data, self.budget = data, budget
+    def __init__(
+        self,
+        data: Dataset | None = None,
+        remedy: str = "pass data=, the questions with their images",
+        budget: int = 8_000_000,
+    ) -> None:
+        if data is not None:
+            questions_given(data, "data", ("id",), images=True)
+        self.data, self.budget, self.remedy = data, budget, remedy
         self.kept = 0
         """Bytes that are kept now."""
         self._thumbnails: OrderedDict[tuple[str, int], str] = OrderedDict()
@@ -77,7 +82,7 @@ class Pictures:
 
     def _image(self, row_id: str, image_id: str) -> Image.Image:
         if self.data is None:
-            return _phantom(image_id)
+            return self._phantom(image_id)
         if (found := self._find(row_id, image_id)) is None:
             raise DataError("image not in data=")
         try:
@@ -88,10 +93,24 @@ class Pictures:
             raise DataError("image not given")
         return image
 
-    def has_any(self, rows: pd.DataFrame) -> bool:
-        """Return whether ``data`` holds one of some rows (``id``, ``image_id``) at least; True without ``data``."""
+    def _phantom(self, image_id: str) -> Image.Image:
+        from medr1kit.data.phantoms import redraw
+
+        try:
+            return redraw(image_id)
+        except (DataError, KeyError) as error:  # no phantom, or one by a scanner that is not there
+            raise DataError(f"image not given; {self.remedy}") from error
+
+    def refuse_others(self, rows: pd.DataFrame, what: str) -> None:
+        """Raise a DataError if ``data`` holds none of some rows (``id``, ``image_id``), which are called ``what``."""
+        if self.data is None:
+            return
         pairs = zip(rows["id"].astype(str), rows["image_id"].astype(str))
-        return self.data is None or any(self._find(*pair) is not None for pair in pairs)
+        if all(self._find(*pair) is None for pair in pairs):
+            raise DataError(
+                f"no id of the {what} is in data=; the first is {rows['id'].iloc[0]!r}, in data= it is "
+                f"{self.data['id'][0]!r}; pass the questions that were asked"
+            )
 
     def _find(self, row_id: str, image_id: str) -> int | None:
         """Where a row stands in the data; its two text columns are read at the first look-up."""
@@ -105,7 +124,7 @@ class Gallery(Pictures):
     """Pictures that are kept once each, in ``images``; where one belongs, a page has its number."""
 
     def __init__(self, data: Dataset | None = None) -> None:
-        super().__init__(data)
+        super().__init__(data, "write the page with data=, or with --dataset_name and --image_folder")
         self.images: list[str] = []
         self._numbers: dict[str, int] = {}
 
@@ -117,6 +136,11 @@ class Gallery(Pictures):
             self.images.append(super().html(row, size))
         return f'<span data-image="{self._numbers[key]}"></span>'
 
+    def say_what_is_missing(self) -> None:
+        """Warn of images that are not in the page."""
+        if missing := sum("no-image" in image for image in self.images):
+            warnings.warn(f"{missing:,} of {len(self.images):,} images are not given; {self.remedy}", stacklevel=3)
+
 
 def encode(image: Image.Image, size: int) -> str:
     """Return an image as a data address: a PNG whose longer side is at most ``size`` pixels."""
@@ -127,12 +151,3 @@ def encode(image: Image.Image, size: int) -> str:
     grey = red.tobytes() == green.tobytes() == blue.tobytes()
     (red if grey else small).save(file, "PNG")  # most modalities are grey: half the bytes
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-
-
-def _phantom(image_id: str) -> Image.Image:
-    from medr1kit.data.phantoms import redraw
-
-    try:
-        return redraw(image_id)
-    except (DataError, KeyError) as error:  # no phantom, or one by a scanner that is not there
-        raise DataError("image not given") from error

@@ -14,6 +14,7 @@ from medr1kit.views.page.worksheet import VERDICTS, export_worksheet, read_works
 
 CELLS = [
     *("=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "\nx", "'=x", "''=x", "'plain", " =1", "plain", ""),
+    *(";=1+1", "\uff1d1", "\u3000\uff0b1", "\x85=1", "; -x", "a;=b", "a; '=b", ";;=1", "\ufeff=1"),
     *(
         'a "quoted" cell',
         "a,b;c\td",

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from medr1kit.given import output_file, path_given, whole_number
 from medr1kit.results.answers import Answers
 from medr1kit.results.runs import Run, load_run, replace_file
 from medr1kit.results.tables import check_predictions
@@ -76,7 +77,7 @@ def write_report(
             most how many groups of completions of a run, spread evenly over its steps.
         seed: decides which questions.
         data: the questions with their images. None: phantoms are redrawn from their image id, and of other images it is
-            said that they are not given.
+            said that they are not given, with a warning that counts them.
         source: what ``path`` holds, where the caller has read it; the command does so for a study that is not finished.
 
     Returns:
@@ -86,12 +87,12 @@ def write_report(
         DataError: if there is no run and no study, nothing in it is finished, ``questions`` is below 1, or the page
             cannot be written or would replace a file of another kind.
     """
-    if questions < 1:
-        raise DataError(f"--questions {questions}: at least one is needed")
-    path = Path(path)
-    output = Path(output) if output is not None else (path if path.is_dir() else path.parent) / "report.html"
-    check_output(output)
+    whole_number(questions, "questions")
+    whole_number(seed, "seed", 0)
+    path = path_given(path, "path")
     source = read_source(path) if source is None else source
+    output = (path if path.is_dir() else path.parent) / "report.html" if output is None else output
+    output = report_file(output)
     gallery, sections, embedded = Gallery(data), [facts_section(source)], {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of compare and score: what they say of n is seen in the tables
@@ -100,6 +101,8 @@ def write_report(
             sections.append(steps)
         if source.preds is not None:
             preds = source.preds
+            if source.run is None:  # of a run the data may be what it was trained on
+                gallery.refuse_others(preds, "answers")
             ids = sample_ids(preds, questions, seed)
             answers = Answers([preds[preds["id"].isin(ids)].reset_index(drop=True)])
             maps, embedded["maps"] = maps_section(preds, answers)
@@ -110,21 +113,17 @@ def write_report(
         replace_file(output, page_of(source.title, source.identity, sections, embedded))
     except OSError as error:
         raise DataError(f"{str(output)!r} cannot be written: {error.strerror or error}; give another file") from error
+    gallery.say_what_is_missing()
     return output
 
 
-def check_output(output: Path) -> None:
-    """Refuse before the work what would be refused after it; a page of another kind is not replaced."""
-    if not output.resolve().parent.is_dir():
-        raise DataError(f"{str(output)!r} cannot be written: there is no such folder; make it first")
-    try:
-        begins = output.read_bytes()[:1000]
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise DataError(f"{str(output)!r} cannot be written: {error.strerror}; give another file") from error
-    if generator("report").encode() not in begins and _OLD_DEMO not in begins:
-        raise DataError(f"{str(output)!r} exists and is no report of this command; give another name with --output")
+def report_file(output: object) -> Path:
+    """Return the path of a report that is to be written; only an earlier report is replaced by it.
+
+    Raises:
+        DataError: as :func:`medr1kit.given.output_file` does.
+    """
+    return output_file(output, "output", (".html",), (generator("report").encode(), _OLD_DEMO))
 
 
 # --- what a folder holds: a study, the tables of one, a run, or answers alone; and where they came from ---------------

@@ -13,9 +13,9 @@ from medr1kit.results.runs import Run
 from medr1kit.views.html import escape
 from medr1kit.views.page.page import button, pack, section
 from medr1kit.views.pictures import Gallery
-from medr1kit.views.widgets.curves import LEFT, RIGHT, WIDTH
+from medr1kit.views.widgets.curves import LEFT, MOST, RIGHT, WIDTH
 from medr1kit.views.widgets.question import group_html, groups_of, label_of
-from medr1kit.views.widgets.run import curves_html, metrics_of, step_html
+from medr1kit.views.widgets.run import curves_html, metrics_of, steps_html
 
 
 def steps_section(run: Run, gallery: Gallery, n: int) -> tuple[str, dict[str, Any]]:
@@ -41,12 +41,14 @@ def steps_section(run: Run, gallery: Gallery, n: int) -> tuple[str, dict[str, An
     along = np.clip((np.array(steps) - first) / max(1, last - first), 0, 1)
     across = 100 * (LEFT + along * (WIDTH - LEFT - RIGHT)) / WIDTH  # a step on a curve, in percent of its width
     ready = {"steps": steps, "places": across.round(2).tolist(), "sampled": sampled, "groups": packed}
-    ready["numbers"] = pack([step_html(metrics, step) for step in steps])
+    ready["numbers"] = pack(steps_html(metrics, steps))
     said = f"completions of {len(sampled):,} of {len(rollouts.steps):,} steps are in this page"
     if rollouts.trouble:
         said += f"; {rollouts.trouble}"
     elif not rollouts.steps:
         said = "no completions: supervised training samples none, and a run killed in its first step has none"
+    if len(metrics) > MOST:
+        said += f"; curves of more than {MOST} points show the lowest and the highest of each stretch"
     more = next((column for column in ("entropy", "grad_norm") if column in metrics), None)
     place = f'<input type="range" data-mk="step" min="0" max="{len(steps) - 1}" value="{len(steps) - 1}">'
     chooser = '<label>group <select data-mk="group"></select></label>'
@@ -71,4 +73,4 @@ def _groups(rollouts: Rollouts, n: int) -> dict[int, list[pd.DataFrame]]:
         return {}
     fit = min(len(steps), n // max(1, len(groups_of(rollouts.at(steps[0])))))
     places = np.linspace(0, len(steps) - 1, fit).round().astype(int) if fit > 1 else [-1]
-    return {steps[place]: groups_of(rollouts.at(steps[place])) for place in places}
+    return {step: groups_of(rows) for step, rows in rollouts.at_each([steps[place] for place in places]).items()}

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import warnings
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -25,11 +24,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from medr1kit.given import kind, output_file, path_given
+from medr1kit.given import output_file, path_given, table_given
 from medr1kit.results.answers import Answers
 from medr1kit.results.errors import Errors
+from medr1kit.results.formulas import as_written
+from medr1kit.results.numbers import count, percent
 from medr1kit.results.tables import WHO, check_predictions
-from medr1kit.views.csv import as_texts, as_written, options_cell, write_csv, write_new
+from medr1kit.views.csv import as_texts, options_cell, write_csv, write_new
 from medr1kit.views.page.page import page_of
 from medr1kit.views.page.reader import reader_section
 from medr1kit.views.pictures import Gallery
@@ -61,7 +62,7 @@ def export_worksheet(errors: Errors | pd.DataFrame, path: str | os.PathLike, dat
         path: a new file. ".html": one self-contained page with images, to be filled in a browser and saved as CSV from
             there. ".csv": the same columns without images, UTF-8, every cell quoted.
         data: the questions, for their images; joined on ``id``. None: phantoms are redrawn from their image id, and
-            other images are not shown; a warning says so.
+            other images are not shown, with a warning that counts them.
 
     Returns:
         The path. The sheet holds, a row an error: ``key`` (by which annotations find back), ``id``, ``modality``,
@@ -74,23 +75,18 @@ def export_worksheet(errors: Errors | pd.DataFrame, path: str | os.PathLike, dat
         DataError: if there are no errors, the file exists already (it may hold annotations), its name ends in neither,
             it cannot be written, or none of the ids is in ``data``.
     """
-    path = output_file(path, "path", (".csv", ".html"))
-    sheet, rows = _sheet(errors)
+    gallery, (sheet, rows) = Gallery(data), _sheet(errors)
+    path = output_file(path, "path", (".csv", ".html"), ours=())
     if path.suffix.lower() == ".csv":
         return write_csv(sheet, path)
-    gallery = Gallery(data)
-    page = _page(sheet, rows, gallery)
-    if data is None and all("no-image" in shown for shown in gallery.images):
-        warnings.warn("no image is in the sheet; give data=, the questions with their images", stacklevel=2)
-    return write_new(page, path)
+    written = write_new(_page(sheet, rows, gallery), path, (".html",))
+    gallery.say_what_is_missing()
+    return written
 
 
 def _sheet(errors: Errors | pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The sheet, all cells texts, and the rows of errors behind it."""
     rows = _rows(errors)
-    if rows.empty:
-        raise DataError("no errors to write: every answer is right and well formed, or a filter left nothing over")
-    rows = check_predictions(rows, ())
     columns = {"key": _keys(rows), **{name: rows[name] for name in ("id", *_LABELS, "question") if name in rows}}
     columns["options"] = rows["options"].map(options_cell)
     for name, column in (("gold", "answer"), ("predicted", "predicted")):
@@ -106,11 +102,10 @@ def _sheet(errors: Errors | pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def _rows(errors: object) -> pd.DataFrame:
     rows = errors.rows if isinstance(errors, Errors) else errors
-    if not isinstance(rows, pd.DataFrame):
-        raise DataError(f"a worksheet is made from mk.errors(…) or its rows, not from {kind(rows)}")
-    if missing := [column for column in _NEEDED if column not in rows]:
-        raise DataError(f"a worksheet is made from mk.errors(…) or its rows; there is no column {missing[0]!r}")
-    return rows
+    if getattr(rows, "empty", False):
+        raise DataError("no errors to write: every answer is right and well formed, or a filter left nothing over")
+    rows = table_given(rows, "errors", _NEEDED, "what mk.errors(…) returned, or some of its rows")
+    return check_predictions(rows, ())
 
 
 def _keys(rows: pd.DataFrame) -> list[str]:
@@ -130,8 +125,7 @@ def _option(texts: list[str], letter: object) -> str:
 
 
 def _page(sheet: pd.DataFrame, rows: pd.DataFrame, gallery: Gallery) -> str:
-    if not gallery.has_any(rows):
-        raise DataError(f"no id of the errors is in data=; the first is {rows['id'].iloc[0]!r}")
+    gallery.refuse_others(rows, "errors")
     same = [name for name in _LABELS[2:] if name in sheet and sheet[name].nunique() == 1 and sheet[name].iloc[0]]
     whose = ", ".join(f"seed {sheet[name].iloc[0]}" if name == "seed" else sheet[name].iloc[0] for name in same)
     said = (
@@ -190,7 +184,7 @@ def read_worksheet(path: str | os.PathLike, errors: Errors | pd.DataFrame | None
 
 
 def _join(filled: pd.DataFrame, errors: Errors | pd.DataFrame, name: str) -> pd.DataFrame:
-    rows = check_predictions(_rows(errors), ())
+    rows = _rows(errors)
     rows = rows.assign(key=_keys(rows))
     if unknown := sorted(set(filled["key"]) - set(rows["key"])):
         raise DataError(
@@ -200,7 +194,7 @@ def _join(filled: pd.DataFrame, errors: Errors | pd.DataFrame, name: str) -> pd.
     return rows.merge(filled[["key", *READER]], on="key", validate="one_to_one")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Agreement:
     """How far two readers agree beyond chance.
 
@@ -218,6 +212,12 @@ class Agreement:
     low: float
     high: float
     table: pd.DataFrame
+
+    def __repr__(self) -> str:
+        kappa = f"kappa {self.kappa:.2f} [{self.low:.2f}, {self.high:.2f}]"
+        return (
+            f"{count(self.n, 'row')} that both judged, {percent(self.agreed)} alike; {kappa}\n{self.table.to_string()}"
+        )
 
 
 def reader_agreement(one: pd.DataFrame, other: pd.DataFrame) -> Agreement:
@@ -239,7 +239,10 @@ def reader_agreement(one: pd.DataFrame, other: pd.DataFrame) -> Agreement:
     """
     from statsmodels.stats.inter_rater import cohens_kappa
 
-    sides = [frame.loc[frame["verdict"] != "", ["key", "verdict"]] for frame in (one, other)]
+    sides = [
+        table_given(frame, name, ("key", "verdict"), "mk.read_worksheet(…)")[["key", "verdict"]].query("verdict != ''")
+        for name, frame in (("one", one), ("other", other))
+    ]
     both = sides[0].merge(sides[1], on="key", suffixes=("_one", "_other"))
     if both.empty:
         raise DataError("the two readers judged no row in common; give them the same sheet")

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from medr1kit.audits import BlindFloor
+from medr1kit.given import number, table_given, whole_number
 from medr1kit.views.look import COLOURS
 from medr1kit.views.plots.canvas import INK, PALE, axes, fit_lines, legend_above, named, need, scaled, texts
 from medr1kit.vqa import DataError
@@ -49,7 +50,7 @@ def plot_accuracy(scores: pd.DataFrame, floor: Floor = None, *, ax: Axes | None 
     Raises:
         DataError: if a column is missing or two rows of ``scores`` would be the same point.
     """
-    need(scores.columns, ["accuracy", "low", "high", "chance"], "the scores")
+    need(scores, ["accuracy", "low", "high", "chance"], "scores", "mk.score(…)")
     keys = [column for column in scores if column not in _SCORES]
     category = next((key for key in ("modality", "task", *keys[::-1]) if key in keys), None)
     frame = scores.assign(_line="accuracy" if category is None else texts(scores[category]))
@@ -117,12 +118,12 @@ def _with_lines(
 def _draw_floor(floor: Floor, category: str | None, lines: list[str], ax: Axes) -> None:
     frame = floor.frame if isinstance(floor, BlindFloor) else floor
     if isinstance(frame, pd.DataFrame):
-        need(frame.columns, [category or "accuracy", "accuracy"], "the blind floor")
+        need(frame, list({category or "accuracy", "accuracy"}), "floor", "mk.blind_floor(…)")
         values = pd.Series(frame["accuracy"].to_numpy(), index=texts(frame[category]) if category else ["accuracy"])
         values = values[values.index.isin(lines)]
         _draw_ticks(values, lines, ax, colors=COLOURS[3], linestyles="--", label="blind floor")
     elif frame is not None:
-        ax.axvline(float(frame), color=COLOURS[3], ls="--", lw=scaled(1.8), label="blind floor")
+        ax.axvline(number(frame, "floor", 0, 1), color=COLOURS[3], ls="--", lw=scaled(1.8), label="blind floor")
 
 
 def plot_probe(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
@@ -140,12 +141,13 @@ def plot_probe(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     Raises:
         DataError: if it is none of these frames.
     """
+    table_given(frame, "frame", source="what visual_reliance, prompt_sensitivity or position_bias return")
     what = next((column for column in ("images", "wording", "measure") if column in frame), None)
     if what is None:
         raise DataError("plot_probe draws what visual_reliance, prompt_sensitivity or position_bias return")
     if what == "measure":
         return _draw_positions(frame, axes(ax))
-    need(frame.columns, ["accuracy", "low", "high", "flipped", "flipped_low", "flipped_high"], "the probe")
+    need(frame, ["accuracy", "low", "high", "flipped", "flipped_low", "flipped_high"], "frame", "a probe's table")
     flipped = frame[[what, "flipped", "flipped_low", "flipped_high"]].iloc[1:]  # the first is what they differ from
     flipped.columns = [what, "accuracy", "low", "high"]
     both = pd.concat([frame.assign(_model="accuracy"), flipped.assign(_model="answers that changed")])
@@ -155,7 +157,7 @@ def plot_probe(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 
 
 def _draw_positions(frame: pd.DataFrame, ax: Axes) -> Axes:
-    need(frame.columns, ["letter", "value", "low", "high", "chance"], "the probe")
+    need(frame, ["letter", "value", "low", "high", "chance"], "frame", "what position_bias returns")
     phrases = {"chosen": "chose {}", "accuracy": "right, gold at {}", "consistent": "same text always"}
     phrases |= {"right in all": "always right"}
     lines = [phrases.get(m, f"{m} always").format(letter) for m, letter in zip(frame["measure"], frame["letter"])]
@@ -183,8 +185,7 @@ def plot_calibration(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     Raises:
         DataError: if columns are missing or all bins are empty.
     """
-    if not isinstance(frame, pd.DataFrame) or not {"n", "confidence", "accuracy", "low", "high"} <= set(frame.columns):
-        raise DataError("plot_calibration draws calibration(…).frame, the reliability table; this is something else")
+    need(frame, ["n", "confidence", "accuracy", "low", "high"], "frame", "calibration(…).frame, the reliability table")
     rows = frame[frame["n"] > 0]
     if rows.empty:
         raise DataError("a reliability table without questions; there is nothing to draw")
@@ -215,7 +216,7 @@ def plot_kinds(kinds: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     Raises:
         DataError: if a column is missing.
     """
-    need(kinds.columns, ["kind", "share", "of"], "the kinds")
+    need(kinds, ["kind", "share", "of"], "kinds", "mk.errors(…).kinds")
     frame = _with_names(kinds, ("kind", "n", "of", "share", "low", "high"))
     lines, left = list(dict.fromkeys(frame["_model"])), {}
     ax = axes(ax)
@@ -252,7 +253,7 @@ def plot_letters(letters: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     Raises:
         DataError: if a column is missing.
     """
-    need(letters.columns, ["letter", "predicted", "low", "high", "gold"], "the letters")
+    need(letters, ["letter", "predicted", "low", "high", "gold"], "letters", "mk.errors(…).letters")
     numbers = ("letter", "n", "predicted", "low", "high", "gold", "bias", "bias_low", "bias_high")
     frame = _with_names(letters, (*numbers, "p_corrected", "accuracy"))
     frame = frame.assign(_line=frame["letter"], accuracy=frame["predicted"])
@@ -280,11 +281,12 @@ def plot_slices(slices: pd.DataFrame, n: int = 12, *, ax: Axes | None = None) ->
     Raises:
         DataError: if a column is missing or there are no slices.
     """
-    need(slices.columns, ["n", "accuracy", "low", "high", "rest", "chance", "p_holm"], "the slices")
+    source = "mk.errors(…).slices or .words"
+    need(slices, ["n", "accuracy", "low", "high", "rest", "chance", "p_holm"], "slices", source)
     name = next((column for column in ("slice", "word") if column in slices), None)
-    if name is None or slices.empty:
-        raise DataError("no slices to draw; give the frame `slices` or `words` of mk.errors(…)")
-    frame = slices.head(n)
+    if name is None:
+        raise DataError(f"slices has no column 'slice' and no 'word'; pass {source}")
+    frame = slices.head(whole_number(n, "n"))
     lines = [f"{label} (n={count})" for label, count in zip(texts(frame[name]), frame["n"])]
     ax = axes(ax)
     sure = (frame["p_holm"] < 0.05).to_numpy()

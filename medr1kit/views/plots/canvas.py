@@ -11,10 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 
+from medr1kit.given import kind, table_given
 from medr1kit.vqa import DataError
 
 INK, PALE = "0.15", "0.55"
 SMALLEST = 5.0  # points; what is smaller cannot be read in print
+_NAMES = {*(f"{part}{by}" for part in ("", "train_") for by in ("modality", "task")), "kind", "letter"}
+_NAMES |= {"gold_text", "predicted_text"}  # columns whose texts are names
 
 PAPER = {
     "font.size": 8,
@@ -77,19 +80,31 @@ def scaled(points: float) -> float:
 
 
 def axes(ax: Axes | None) -> Axes:
-    """Return the axes to draw into: those given, or those of a new figure."""
+    """Return the axes to draw into: those given, or those of a new figure.
+
+    Raises:
+        DataError: if it is something else, such as the array of them that ``plt.subplots(1, 2)`` returns.
+    """
+    if ax is not None and not isinstance(ax, Axes):
+        raise DataError(f"ax is {kind(ax)}; pass one of the axes of a figure, such as plt.subplots(1, 2)[1][0]")
     return plt.subplots(layout="constrained")[1] if ax is None else ax
 
 
-def need(there: object, columns: list[str], what: str) -> None:
-    """Refuse a frame without a column.
+def need(table: object, columns: Sequence[str], name: str, source: str) -> None:
+    """Refuse what is no table to draw: without rows, without a column, or with texts for numbers.
+
+    Args:
+        table: what was given.
+        columns: those that are drawn.
+        name: the argument's.
+        source: what makes such a table.
 
     Raises:
-        DataError: naming those missing.
+        DataError: saying what is wrong.
     """
-    missing = [column for column in columns if column not in set(there)]
-    if missing:
-        raise DataError(f"{what} to plot have no column {', '.join(map(repr, missing))}")
+    for column in table_given(table, name, columns, source)[list(columns)].select_dtypes(exclude="number"):
+        if column not in _NAMES and (odd := [cell for cell in table[column] if isinstance(cell, str)]):
+            raise DataError(f"{name}: the column {column!r} holds texts, such as {odd[0]!r:.60}; numbers are drawn")
 
 
 def texts(column: pd.Series) -> list[str]:

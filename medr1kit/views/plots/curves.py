@@ -36,16 +36,17 @@ def plot_rewards(metrics: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     Raises:
         DataError: if there is no step or no reward column, or rows of several runs are not told apart.
     """
+    need(metrics, ["step"], "metrics", "run.metrics")
     parts = [column for column in metrics if column.startswith("rewards/") and column.endswith("/mean")]
     curves = {column: column.split("/")[1].replace("_", " ") for column in parts}
     if "reward" in metrics:
         curves = {"reward": "reward (sum)" if len(parts) > 1 else "reward"} | curves
-    need(metrics.columns, ["step"], "the metrics")
     if not curves:
         raise DataError("the metrics have no column 'reward' or 'rewards/…/mean'; only GRPO logs rewards")
+    need(metrics, list(curves), "metrics", "run.metrics")
     models = _runs(metrics)
     if len(models) > 1:
-        need(metrics.columns, ["reward"], "the metrics of several models")
+        need(metrics, ["reward"], "metrics of several models", "run.metrics of each, below each other")
         return _draw([(runs, "reward", label) for label, runs in models.items()], len(models), axes(ax), "mean reward")
     drawn = [(runs, column, label) for runs in models.values() for column, label in curves.items()]
     return _draw(drawn, 1, axes(ax), "mean reward", [INK] if "reward" in curves else [])
@@ -62,7 +63,7 @@ def plot_lengths(metrics: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     Raises:
         DataError: if a column is missing, or rows of several runs are not told apart.
     """
-    need(metrics.columns, ["step", "completions/mean_length"], "the metrics")
+    need(metrics, ["step", "completions/mean_length"], "metrics", "run.metrics")
     models, ax = _runs(metrics), axes(ax)
     limits = ["completions/min_length", "completions/max_length"]
     if [len(runs) for runs in models.values()] == [1] and all(limit in metrics for limit in limits):

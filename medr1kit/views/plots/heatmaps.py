@@ -14,6 +14,7 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
+from medr1kit.given import choice, number, questions_given, table_given, whole_number
 from medr1kit.views.look import EMPTY, LIMIT, SCALES, in_order, ink_on
 from medr1kit.views.plots.canvas import INK, SMALLEST, axes, fit_lines, need, points_of, room, scaled, text_width, wrap
 from medr1kit.vqa import DataError
@@ -36,10 +37,11 @@ def plot_counts(data: Dataset | pd.DataFrame, *, ax: Axes | None = None) -> Axes
     Raises:
         DataError: if a column is missing or there are no rows.
     """
-    need(getattr(data, "column_names", data), ["modality", "task"], "the data")
+    if hasattr(data, "column_names"):
+        questions_given(data, "data", ("modality", "task"))
+    else:
+        need(data, ["modality", "task"], "data", "a data set of load_vqa(…), or a table of questions or predictions")
     frame = pd.DataFrame({column: list(data[column]) for column in ("modality", "task")}, dtype=object)
-    if frame.empty:
-        raise DataError("no questions to count; the data has no rows")
     frame = frame.where(frame.notna(), "unknown")
     counts = pd.crosstab(frame["modality"], frame["task"])
     counts = counts.loc[in_order("modality", counts.index), in_order("task", counts.columns)]
@@ -64,7 +66,8 @@ def plot_images(data: Dataset, *, by: str = "modality", n: int = 8, ax: Axes | N
     Raises:
         DataError: if there are no images or no such column.
     """
-    need(data.column_names, ["image", "image_id", by], "the data")
+    questions_given(data, "data", ("image_id", by), images=True)
+    whole_number(n, "n")
     names, first = pd.Series(data[by], dtype=object).fillna("unknown").astype(str), {}
     for i, (name, image_id) in enumerate(zip(names, data["image_id"])):
         row = first.setdefault(name, {})
@@ -108,11 +111,12 @@ def plot_transfer(
     Raises:
         DataError: if ``value`` is neither, a column is missing, or several rows of the table belong to one cell.
     """
-    if value not in ("difference", "accuracy"):
-        raise DataError(f"plot_transfer(value={value!r}): use 'difference' or 'accuracy'")
-    by = "task" if "train_task" in table else "modality"
+    choice(value, "value", ("difference", "accuracy"))
+    source = "mk.transfer_table(predictions), one method, format and model of it"
+    by = "task" if "train_task" in table_given(table, "table", source=source) else "modality"
     train = f"train_{by}"
-    need(table.columns, [train, by, value, "p_corrected"], "the transfer table")
+    need(table, [train, by, value, "p_corrected"], "table", source)
+    number(limit, "limit", 1e-9, 100)
     if "published" in table and not table["published"].eq(True).all():
         raise DataError("own and published rows in one map; draw two maps side by side")
     if table.duplicated([train, by]).any():
@@ -157,7 +161,9 @@ def plot_confusion(confusion: pd.DataFrame, n: int = 8, *, ax: Axes | None = Non
     Raises:
         DataError: if a column is missing, there are several modalities, or no option was taken for another.
     """
-    need(confusion.columns, ["gold_text", "predicted_text", "taken", "offered", "share", "accuracy"], "the confusion")
+    columns = ["gold_text", "predicted_text", "taken", "offered", "share", "accuracy"]
+    need(confusion, columns, "confusion", "mk.errors(…).confusion")
+    whole_number(n, "n", 2)
     if "modality" in confusion and confusion["modality"].nunique(dropna=False) > 1:
         raise DataError("confusions of several modalities; select one: confusion[confusion.modality == 'CT']")
     if not confusion["taken"].sum():

@@ -21,7 +21,8 @@ from medr1kit.views.look import INKS, smoothed
 WIDTH, HEIGHT = 340, 180
 LEFT, RIGHT, _BOTTOM = 46, 10, 24
 _SMOOTHED = 20  # a line of more points is smoothed, over a pale one as it was logged
-_MOST = 300  # points a line; more cannot be told apart at this width
+MOST = 300
+"""Points a line; more cannot be told apart at this width, and of each stretch the lowest and the highest are drawn."""
 _DASHES = ("", "6 2", "2 2", "8 2 2 2", "4 1 1 1", "1 2")  # they tell lines apart without colour
 
 
@@ -106,10 +107,10 @@ def _path(x: np.ndarray, line: np.ndarray, place: Callable[..., tuple], stroke: 
 def _thinned(x: np.ndarray, line: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The lowest and the highest point of each stretch, so that no peak is lost."""
     known = np.flatnonzero(np.isfinite(line))
-    if len(line) <= _MOST or not len(known):
+    if len(line) <= MOST or not len(known):
         return x, line
     kept = {known[0], known[-1]}
-    for part in np.array_split(known, min(len(known), _MOST // 2)):
+    for part in np.array_split(known, min(len(known), MOST // 2)):
         kept |= {part[line[part].argmin()], part[line[part].argmax()]}
     order = sorted(kept)
     return x[order], line[order]

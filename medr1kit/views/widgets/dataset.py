@@ -67,7 +67,7 @@ class DataPanel(NotesPanel):
     def __init__(self, ds: Dataset, report: AuditReport | None = None, *, side: str = "test"):
         super().__init__()
         self.questions = Flagged(ds, report, side)
-        self._pictures = Pictures(ds if "image" in ds.column_names else None)
+        self._pictures = Pictures(ds if "image" in ds.column_names else None, "load the questions with images=FOLDER")
         self.flag, self.page = ALL, 0
         self.rows, self.row = np.arange(len(ds)), 0 if len(ds) else None
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from medr1kit.given import texts_given
 from medr1kit.results.answers import PAIRED, SINGLE, Answers
 from medr1kit.views.csv import options_cell
 from medr1kit.views.html import page
@@ -57,10 +58,14 @@ def inspect_outputs(
         An :class:`Inspector`. The last expression of a cell shows it; everything its controls do is a method.
 
     Raises:
-        DataError: if a column is missing, an answerer answers a question twice, or gold answers differ.
+        DataError: if a column is missing, an answerer answers a question twice, gold answers differ, or ``data`` holds
+            none of the questions.
     """
     frames = [frame for frame in (before, after, *others) if frame is not None]
-    return Inspector(Answers(frames, names), Pictures(data))
+    answers, pictures = Answers(frames, None if names is None else texts_given(names, "names")), Pictures(data)
+    for frame in frames if data is not None else ():
+        pictures.refuse_others(frame, "answers")
+    return Inspector(answers, pictures)
 
 
 class Inspector(NotesPanel):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from medr1kit.formats import FORMATS, THINK_BEFORE, Parsed, ResponseFormat, format_named
+from medr1kit.given import texts_given
 from medr1kit.rewards import Explanation, concluded_option, explain_reward
 from medr1kit.views.html import escape, page, table
 from medr1kit.views.widgets.base import Panel, choose, row, shows, stack, write
@@ -61,8 +62,8 @@ class RewardLab(Panel):
     """
 
     def __init__(self, format: ResponseFormat, solution: str, options: Sequence[str]) -> None:
-        self.format, self.gold, self.options = format, parse_solution(solution), [str(text) for text in options]
-        if len(self.options) < 2 or self.gold not in LETTERS[: len(self.options)]:
+        self.format, self.gold, self.options = format, parse_solution(solution), texts_given(options, "options", 2)
+        if self.gold not in LETTERS[: len(self.options)]:
             raise DataError(f"the gold is {self.gold!r}, but there are {len(self.options)} options")
         self.text = self.examples()[WRITTEN]
 

@@ -11,9 +11,11 @@ Metrics are small and held; completions are read a step at a time (:mod:`medr1ki
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import weakref
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from medr1kit.given import kind, path_given
 from medr1kit.results.numbers import number
 from medr1kit.results.rollouts import Rollouts
 from medr1kit.results.runs import Run, load_run
@@ -67,7 +70,9 @@ class RunPanel(Panel):
     every = 5.0
 
     def __init__(self, run: Run | str | Path, data: Dataset | None = None):
-        self._path = run.path if isinstance(run, Run) else Path(run)
+        if not isinstance(run, (Run, str, os.PathLike)):
+            raise DataError(f"run is {kind(run)}; pass the run that a training returned, or its folder")
+        self._path = run.path if isinstance(run, Run) else path_given(run, "run")
         self._pictures = Pictures(data)
         self._lock, self._stop, self._news = threading.RLock(), threading.Event(), 0.0
         self.following, self.trouble, self.extra = False, "", None
@@ -302,9 +307,20 @@ def metrics_of(run: Run) -> pd.DataFrame:
 
 def step_html(metrics: pd.DataFrame, step: int) -> str:
     """Return all numbers that were logged at a step, folded."""
-    logged = metrics[metrics["step"] == step] if "step" in metrics else metrics
-    if logged.empty:
+    return steps_html(metrics, [step])[0]
+
+
+def steps_html(metrics: pd.DataFrame, steps: Sequence[int]) -> list[str]:
+    """Return :func:`step_html` of each of some steps; of 20,000 it takes two seconds."""
+    places = {step: place for place, step in enumerate(metrics["step"])} if "step" in metrics else {}
+    columns = [(escape(name), metrics[name].tolist()) for name in metrics]
+    return [_numbers_html(step, columns, places.get(step)) for step in steps]
+
+
+def _numbers_html(step: int, columns: Sequence[tuple[str, list]], place: int | None) -> str:
+    if place is None:
         return f"<p>Nothing was logged at step {step}.</p>"
-    cells = [(escape(name), escape(number(value))) for name, value in logged.iloc[-1].items() if not pd.isna(value)]
+    logged = ((name, values[place]) for name, values in columns)
+    cells = [(name, escape(number(value))) for name, value in logged if not pd.isna(value)]
     numbers = table(cells, ["column", "value"], "step")
     return f"<details><summary>all numbers of step {step}</summary>{numbers}</details>"

@@ -65,6 +65,7 @@ class TransferPanel(Panel):
     def __init__(self, preds: pd.DataFrame, data: Dataset | None = None):
         self._preds, self._pictures = preds, Pictures(data)
         self._slim = slim(preds)
+        self._pictures.refuse_others(preds, "answers")
         self.maps = maps_of(self._slim)
         self._table = cache(partial(map_table, self._slim))
         self.value, self.train, self.test = "difference", "", ""

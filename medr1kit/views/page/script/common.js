@@ -24,10 +24,14 @@ function unpack(packed) {
 }
 
 // A table as CSV, written as medr1kit/views/csv.py writes it: no cell is a formula to a spreadsheet.
+const blank = '\\x00-\\x20\\x7f-\\xa0\\u1680\\u180e\\u2000-\\u200f\\u2028\\u2029\\u202f\\u205f\\u2060\\u3000\\ufeff';
+const sign = '[=+\\-@\\ufe62\\ufe63\\ufe66\\ufe6b\\uff0b\\uff0d\\uff1d\\uff20]';
+const begins = new RegExp(`^(?='*[\\t\\r\\n]|[${blank};']*${sign})`);
+const follows = new RegExp(`;(?=[ \\t\\xa0;']*${sign})`, 'g');
 function csv(lines) {
   const cell = text => {
     const safe = text.replaceAll('\0', '[U+0000]').replace(/\p{Surrogate}/gu, half => '\\u' + half.charCodeAt().toString(16));
-    return '"' + (/^'*[=+\-@\t\r\n]/.test(safe) ? "'" + safe : safe).replaceAll('"', '""') + '"';
+    return '"' + safe.replace(follows, ";'").replace(begins, "'").replaceAll('"', '""') + '"';
   };
   return '\ufeff' + lines.map(line => line.map(cell).join(',') + '\r\n').join('');
 }
