@@ -30,6 +30,7 @@ _WHERE = {
     "results.compare": ("compare", "compare_modes", "transfer_table"),
     "results.power": ("questions_needed", "smallest_difference"),
     "results.kept": ("published", "recorded"),
+    "results.imports": ("import_predictions",),
     "audits.cards": ("check_card", "read_card"),
     "results.runs": ("load_run",),
     "results.watch": ("RewardWatch", "watch_rollouts"),
