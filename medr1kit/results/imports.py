@@ -92,11 +92,11 @@ def import_predictions(
 def _join(rows: Sequence[Answered], data: Dataset, name: str) -> None:
     """Give each row what the data says of its question."""
     questions = data.select_columns([column for column in data.column_names if column != "image"]).to_list()
+    ids = {one["id"]: place for place, one in enumerate(questions)}
     fits = _fitting(rows, questions)
+    fits = [[place] if (place := ids.get(str(row.known.get("own")))) in some else some for row, some in zip(rows, fits)]
     if all(place in some for place, some in enumerate(fits)):  # the file is in the order of the data
         fits = [[place] for place in range(len(rows))]
-    ids = {one["id"]: place for place, one in enumerate(questions)}
-    fits = [[place] if (place := ids.get(str(row.known.get("own")))) in some else some for row, some in zip(rows, fits)]
     for fit, few in (("no question", True), ("several questions", False)):
         if lost := [row for row, some in zip(rows, fits) if len(some) != 1 and few == (not some)]:
             listed = ", ".join(str(row.where) for row in lost[:10]) + (", …" if len(lost) > 10 else "")
