@@ -49,6 +49,7 @@ _WHERE = {
     "views.page.worksheet": ("export_worksheet", "read_worksheet", "reader_agreement"),
     "results.calibration": ("calibration",),
     "results.rationales": ("check_rationale", "rationale_truth"),
+    "views.inspect_log": ("export_inspect",),
     "views.widgets.inspector": ("inspect_outputs",),
     "views.widgets.lab": ("reward_lab",),
     "views.widgets.run": ("explore_run",),

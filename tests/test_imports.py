@@ -387,3 +387,8 @@ def test_an_accuracy_that_its_rows_do_not_give_is_told(tmp_path):
     path = med_r1(tmp_path / "r.json", ["<answer>B</answer>"] * 4, extracted=list("BBBB"), accuracy=81.2)
     with pytest.warns(UserWarning, match=r"says accuracy 81.2, but its 4 rows give 50.00"):
         mk.import_predictions(path)
+
+
+def test_half_an_emoji_at_the_end_of_a_text_is_replaced(tmp_path):
+    path = med_r1(tmp_path / "r.json", ["<answer>B</answer>\ud83e"] * 4)
+    assert mk.import_predictions(path)["text"].tolist() == ["<answer>B</answer>?"] * 4

@@ -77,7 +77,7 @@ def read_rows(path: Path) -> list[Answered]:
         try:
             if not isinstance(item, dict):
                 raise DataError(f"expected an object, found {str(item)[:60]!r}")
-            rows.append(Answered(where, *read(item)))
+            rows.append(Answered(where, *read(_readable(item))))
         except DataError as error:
             raise DataError(f"{name}, row {where}: {error}") from error
     right = [row.known.get("their_correct") for row in rows]
@@ -186,6 +186,15 @@ READERS = {
     "response": _of_medevalkit,
 }
 """The key that marks a layout, and what reads a row of it."""
+
+
+def _readable(value: Any) -> Any:
+    """The same with half surrogate pairs replaced: no table can hold them, and a model may stop within an emoji."""
+    if isinstance(value, dict):
+        return {key: _readable(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return list(map(_readable, value))
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def _text(item: dict, key: str) -> str:
