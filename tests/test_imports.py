@@ -166,6 +166,24 @@ def test_the_layout_is_known_by_content_not_by_name(tmp_path):
     assert mk.import_predictions(path)["predicted"].tolist() == ["B"] * 4
 
 
+def test_numbers_and_gaps_of_json_tables_are_read_as_a_reader_sees_them(tmp_path):
+    row = {"index": 7, "question": "How many?", "A": 1, "B": 2.5, "C": float("nan"), "answer": "B"}
+    path = written(tmp_path / "m.json", [row | {"prediction": 2.5, "hit": 1}])
+    preds = mk.import_predictions(path)
+    assert preds["options"].tolist() == [["1", "2.5"]]
+    assert letters(preds["predicted"]) == ["B"]
+    pd.DataFrame([row | {"prediction": 2.5, "hit": 1}]).to_excel(tmp_path / "m.xlsx", index=False)
+    assert mk.import_predictions(tmp_path / "m.xlsx")["options"].tolist() == [["1", "2.5"]]
+
+
+def test_older_logs_of_lmms_eval_hold_documents(tmp_path):
+    doc = {"question": "Is there a mass?", "options": ["yes", "no"], "category": "closed"}
+    log = {"doc_id": 0, "doc": doc, "target": "no", "resps": [["No."]], "filtered_resps": ["No."]}
+    preds = mk.import_predictions(written(tmp_path / "s.json", {"args": {}, "logs": [log]}))
+    assert (letters(preds["predicted"]), preds["answer"].tolist()) == (["B"], ["B"])
+    assert preds["category"].tolist() == ["closed"] and preds["n_tokens"].isna().all()
+
+
 # --- formats ----------------------------------------------------------------------------------------------------------
 
 
@@ -319,7 +337,7 @@ def test_without_data_two_models_in_one_layout_are_compared(tmp_path):
 def test_errors_of_imported_answers_are_sorted(two):
     found = mk.errors(two[0], before=two[1])
     assert len(found.rows) == 2
-    assert set(found.rows["kind"]) <= {"wrong", "unread", "neither a letter"} | set(found.kinds["kind"])
+    assert sorted(found.rows["question"]) == ["Is there a mass?", "What is the imaging modality?"]
 
 
 def test_imported_answers_are_read_in_the_inspector(two):
@@ -345,6 +363,9 @@ def test_imported_answers_are_read_in_the_inspector(two):
         (b'{"results": {"pmc_vqa": {"acc": 0.5}}, "configs": {}}', "no result file of Med-R1.*it has configs, results"),
         (b'[{"question": "q", "answer": "A"}]', "and none of model_output, filtered_resps, prediction, response"),
         (b'[{"response": "A", ', "not valid JSON"),
+        (b"[" * 100_000, "not valid JSON"),
+        (b"\t\t\n", "the file is empty"),
+        (b"a plain text", "there are no rows in it"),
         (b'{"response": "A"}\n{"resp', "a line is not valid JSON"),
         (b"index\tquestion\tA\tB\tanswer\n0\tq\ta\tb\tA\n", "it has A, B, answer, index, question"),
         (b'[{"response": "A", "answer": "A", "choices": ["x", "y"]}, 7]', "row 1: expected an object, found '7'"),

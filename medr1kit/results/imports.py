@@ -83,7 +83,7 @@ def import_predictions(
     asked = format_named(format) if format is not None else _looks(rows) if tagged else None
     known = dict.fromkeys(_LABELS) | known
     frame = pd.DataFrame([_record(row, asked) | known for row in rows], columns=[*PREDICTIONS, *BESIDE])
-    return check_predictions(frame.astype({"n_tokens": float}))
+    return check_predictions(frame.assign(n_tokens=pd.to_numeric(frame["n_tokens"], errors="coerce")))
 
 
 # --- the questions ----------------------------------------------------------------------------------------------------

@@ -58,11 +58,9 @@ def read_rows(path: Path) -> list[Answered]:
     """
     name = os.fspath(path)
     items, first = _items(path, name)
-    if isinstance(items, dict) and isinstance(items.get("results"), list):
-        said, items = items.get("accuracy"), items["results"]
-    else:
-        said = None
-        items = items if isinstance(items, list) else [items]
+    whole = items if isinstance(items, dict) else {}
+    held = [whole[key] for key in ("results", "logs") if isinstance(whole.get(key), list)]  # logs: lmms-eval before 0.3
+    items = held[0] if held else items if isinstance(items, list) else [items]
     if not items:
         raise DataError(f"{name}: there are no rows in it; it may be of a run that did not finish")
     keys = set().union(*(item for item in items if isinstance(item, dict)))
@@ -80,10 +78,9 @@ def read_rows(path: Path) -> list[Answered]:
             rows.append(Answered(where, *read(_readable(item))))
         except DataError as error:
             raise DataError(f"{name}, row {where}: {error}") from error
-    right = [row.known.get("their_correct") for row in rows]
-    if said is not None and abs(float(said) - 100 * sum(map(bool, right)) / len(rows)) > 0.01:
-        found = f"{100 * sum(map(bool, right)) / len(rows):.2f}"
-        warnings.warn(f"{name}: says accuracy {said}, but its {len(rows)} rows give {found}", stacklevel=3)
+    said, found = whole.get("accuracy"), 100 * sum(row.known.get("their_correct") is True for row in rows) / len(rows)
+    if isinstance(said, (int, float)) and abs(said - found) > 0.01:
+        warnings.warn(f"{name}: says accuracy {said}, but its {len(rows)} rows give {found:.2f}", stacklevel=3)
     return rows
 
 
@@ -108,23 +105,25 @@ def _items(path: Path, name: str) -> tuple[Any, int]:
     if not text.strip():
         raise DataError(f"{name}: the file is empty; fetch it again")
     if text.lstrip()[0] not in "[{":
-        return _table(text), 2
+        return _table(text, name), 2
     try:
         return json.loads(text), 0
-    except json.JSONDecodeError as error:
-        if error.msg != "Extra data":
-            raise DataError(f"{name}: not valid JSON, {error.msg} in line {error.lineno}; fetch it again") from error
+    except (ValueError, RecursionError) as error:
+        if getattr(error, "msg", "") != "Extra data":
+            raise DataError(f"{name}: not valid JSON ({error}); fetch it again") from error
     try:
         return [json.loads(line) for line in text.split("\n") if line.strip()], 0
-    except json.JSONDecodeError as error:
-        raise DataError(f"{name}: a line is not valid JSON ({error.msg}: {error.doc[:60]!r}); correct it") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{name}: a line is not valid JSON ({error}); correct it") from error
 
 
-def _table(text: str) -> list[dict]:
+def _table(text: str, name: str) -> list[dict]:
     limit = csv.field_size_limit(2**31 - 1)  # VLMEvalKit's question files hold images in cells
     try:
         lines = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if "\t" in text.split("\n")[0] else ",")
-        header, *body = [line for line in lines if any(line)]
+        header, *body = [line for line in lines if line]
+    except csv.Error as error:
+        raise DataError(f"{name}: neither JSON nor a table ({error}); fetch it again") from error
     finally:
         csv.field_size_limit(limit)
     return [dict(zip(header, line)) for line in body]
@@ -161,21 +160,29 @@ def _of_lmms_eval(item: dict) -> tuple:
         several = isinstance(raw, list) and all(isinstance(one, str) for one in raw)
         raise DataError(f"{len(raw)} responses, not one" if several else f"no text in the response {str(raw)[:60]!r}")
     doc = item.get("doc") if isinstance(item.get("doc"), dict) else {}
-    stems, options = _of_prompt(doc.get("question") or item.get("input") or "")
-    counts, media = item.get("token_counts") or [{}], item.get("input_media") or [None]
-    known = {"own": item.get("doc_id"), "image_id": media[0], "n_tokens": (counts[0] or {}).get("output_tokens")}
+    stems, options = _of_prompt(item.get("input"))
+    if isinstance(doc.get("question"), str):
+        stems = [doc["question"]]
+    count, image = (_first(item.get(key)) for key in ("token_counts", "input_media"))
+    known = {"own": item.get("doc_id"), "image_id": image if isinstance(image, str) else None}
+    known["n_tokens"] = count.get("output_tokens") if isinstance(count, dict) else None
     known |= {"modality": doc.get("modality"), "category": doc.get("category")}
     return raw, stems, _text(item, "target"), _options(doc) or options, known
+
+
+def _first(value: Any) -> Any:
+    return value[0] if isinstance(value, list) and value else value
 
 
 def _of_medevalkit(item: dict) -> tuple:
     if "response" not in item:
         raise DataError("the key 'response' is missing; this question was not answered")
-    stems, options = _of_prompt(item.get("question") or item.get("prompt") or "")
+    stems, options = _of_prompt(item.get("question") or item.get("prompt"))
     path = item.get("image_path") or item.get("image") or None
     known = {"own": item.get("question_id", item.get("id")), "image_id": path if isinstance(path, str) else None}
     known |= {"modality": item.get("modality_type", item.get("modality")), "task": item.get("question_type")}
-    known |= {"source": item.get("dataset"), "their_correct": item.get("correct")}
+    correct = item.get("correct")
+    known |= {"source": item.get("dataset"), "their_correct": correct if isinstance(correct, bool) else None}
     return str(item["response"] or ""), stems, _text(item, "answer"), _options(item) or options, known
 
 
@@ -200,7 +207,12 @@ def _readable(value: Any) -> Any:
 def _text(item: dict, key: str) -> str:
     if not isinstance(item.get(key), (str, int, float)):
         raise DataError(f"{key} is {str(item.get(key))[:60]!r}; expected a text")
-    return str(item[key])
+    return _cell(item[key])
+
+
+def _cell(value: object) -> str:
+    """What a cell says; nan is pandas' word for nothing."""
+    return "" if value is None or value != value else str(value)
 
 
 def _options(item: Mapping[str, Any]) -> list[str] | None:
@@ -209,9 +221,9 @@ def _options(item: Mapping[str, Any]) -> list[str] | None:
     if isinstance(texts, Mapping):
         texts = list(texts.values())
     if not isinstance(texts, list):
-        cells = [str(item.get(letter, item.get(f"option_{letter}")) or "").strip() for letter in LETTERS]
+        cells = [_cell(item.get(letter, item.get(f"option_{letter}"))).strip() for letter in LETTERS]
         texts = cells[: max((k + 1 for k, cell in enumerate(cells) if cell), default=0)]
-    texts = [str(text).strip() for text in texts]
+    texts = [_cell(text).strip() for text in texts]
     if all(re.match(rf"\(?{letter}[.):]", text) for letter, text in zip(LETTERS, texts)):
         texts = [re.sub(r"^\(?[A-Z][.):]\s*", "", text) for text in texts]
     if texts and not all(texts):
@@ -219,11 +231,11 @@ def _options(item: Mapping[str, Any]) -> list[str] | None:
     return texts or None
 
 
-def _of_prompt(prompt: str) -> tuple[list[str], list[str] | None]:
+def _of_prompt(prompt: object) -> tuple[list[str], list[str] | None]:
     """What a prompt may ask, and its options where they stand below each other, a line a letter."""
-    lines = [
-        line.strip() for line in re.sub(r"^\s*Question:|<image>|\bOptions:\s*$", "", prompt, flags=re.M).split("\n")
-    ]
+    text = prompt if isinstance(prompt, str) else ""
+    bare = re.sub(r"^\s*Question:|<image>|\bOptions:\s*$", "", text, flags=re.MULTILINE)
+    lines = [line.strip() for line in bare.split("\n")]
     for start in range(len(lines)):
         run = lines[start : start + len(LETTERS)]
         n = next((k for k, line in enumerate(run) if not re.match(rf"\(?{LETTERS[k]}[.):]\s*\S", line)), len(run))
