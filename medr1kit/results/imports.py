@@ -18,6 +18,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from hashlib import sha1
+from itertools import product
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -114,24 +115,23 @@ def _join(rows: Sequence[Answered], data: Dataset, name: str) -> None:
 
 def _fitting(rows: Sequence[Answered], questions: Sequence[dict]) -> list[list[int]]:
     """For each row the places of the questions that it may answer: by stem, gold, image and options."""
-    options = [list(map(fold, one["options"])) for one in questions]
-    places: dict[tuple[str, str, str], list[int]] = {}
+    places: dict[tuple, list[int]] = {}
     for place, one in enumerate(questions):
-        for gold in {one["answer"], options[place][LETTERS.index(one["answer"])]}:  # letters are upper case, texts not
-            for image in {"", _file(one["image_id"])}:
-                places.setdefault((lowered(one["question"]), gold, image), []).append(place)
+        texts = tuple(map(fold, one["options"]))
+        golds = {one["answer"], texts[LETTERS.index(one["answer"])]}  # letters are upper case, texts are not
+        for key in product([lowered(one["question"])], golds, {"", _file(one["image_id"])}, [(), texts]):
+            places.setdefault(key, []).append(place)
     images = {_file(one["image_id"]) for one in questions} & {_file(row.known.get("image_id")) for row in rows} - {""}
     fits = []
     for row in rows:
         letter, path = _letter(row.gold, row.options), row.known.get("image_id") if images else None
-        gold = fold(row.options[LETTERS.index(letter)] if row.options and letter else row.gold)
-        gold = gold if row.options or not letter else letter
-        keys = [(lowered(stem), gold, _file(path)) for stem in row.stems]
+        texts = tuple(map(fold, row.options or ()))
+        gold = texts[LETTERS.index(letter)] if texts and letter else letter or fold(row.gold)
+        keys = product(map(lowered, row.stems), [gold], [_file(path)], dict.fromkeys([texts, ()]))
         some = next((places[key] for key in keys if key in places), [])
         if path:
             some = [place for place in some if _same_image(questions[place]["image_id"], path)]
-        texts = list(map(fold, row.options or ()))
-        fits.append([place for place in some if options[place] == texts] or list(some))
+        fits.append(some)
     return fits
 
 
