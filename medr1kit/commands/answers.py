@@ -15,7 +15,7 @@ def predict(argv: list[str]) -> None:
     from trl import ModelConfig
 
     from medr1kit.commands.flags import DataFlags, PredictFlags, fit_to_machine, parse_flags
-    from medr1kit.models.load import choose_device
+    from medr1kit.models.machine import choose_device
     from medr1kit.models.predict import predict
 
     flags = parse_flags(argv, "medr1kit predict", DataFlags, PredictFlags, ModelConfig)
