@@ -1,8 +1,7 @@
-"""Loading models: the built-in one, the three architectures, runs and adapters, and the choices for this machine."""
+"""Loading models: the built-in one, the three architectures, runs and adapters, and what their answers are called."""
 
 import json
 import shutil
-import sys
 
 import pytest
 import torch
@@ -11,6 +10,7 @@ from PIL import Image
 import medr1kit as mk
 from medr1kit.data.phantoms import PAINTERS
 from medr1kit.models import load as models
+from medr1kit.models.processor import SUPPORTED
 from medr1kit.vqa import DataError
 from scripts.make_tiny.tokenizer import phantom_words, word_forms
 
@@ -178,7 +178,7 @@ def test_a_blinded_model_is_told_apart(fresh_tiny, looking_rows):
 
 def test_the_other_architectures_load_and_see(micro, micro_folder):
     model, processor = micro
-    assert model.config.model_type in models.SUPPORTED and model.config.model_type != "qwen2_vl"
+    assert model.config.model_type in SUPPORTED and model.config.model_type != "qwen2_vl"
     own, swapped = (question(processor, image=Image.new("RGB", (64, 64), colour)) for colour in ("black", "white"))
     with torch.inference_mode():
         assert torch.isfinite(model(**own).logits).all()
@@ -352,79 +352,12 @@ def test_an_adapter_of_another_name_goes_before_the_runs_own(trained, tmp_path):
         mk.load_model(trained[2].path, adapter=tmp_path)
 
 
-# ---- choices for this machine ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("device", "dtype", "capability", "installed", "value", "reason"),
-    [
-        ("cpu", "float32", 9, True, "sdpa", "needs a GPU"),
-        ("cuda", "float32", 9, True, "sdpa", "half precision"),
-        ("cuda:1", "float16", 7, True, "sdpa", "compute capability 8"),
-        ("cuda", "bfloat16", 8, False, "sdpa", "not installed"),
-        ("cuda", "bfloat16", 8, True, "flash_attention_2", "installed and the GPU can run it"),
-    ],
-)
-def test_attention_is_chosen_with_its_reason(monkeypatch, device, dtype, capability, installed, value, reason):
-    monkeypatch.setattr("torch.cuda.get_device_capability", lambda *_: (capability, 0))
-    monkeypatch.setattr("transformers.utils.is_flash_attn_2_available", lambda: installed)
-    choice = models.choose_attention(device, dtype)
-    assert choice.value == value and reason in choice.reason
-
-
-@pytest.mark.parametrize(
-    ("device", "bf16", "value"), [("cpu", True, "float32"), ("cuda", True, "bfloat16"), ("cuda:1", False, "float16")]
-)
-def test_the_number_format_is_chosen_with_its_reason(monkeypatch, device, bf16, value):
-    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda **_: bf16)
-    choice = models.choose_dtype(device)
-    assert choice.value == value and choice.reason
-
-
-def test_the_device_is_a_gpu_where_there_is_one(monkeypatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert models.choose_device().value == "cpu"
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    monkeypatch.setattr("torch.cuda.get_device_name", lambda *_: "Some GPU")
-    assert models.choose_device() == models.Choice("cuda", "2 GPU(s), first: Some GPU")
-
-
-@pytest.mark.parametrize("torchvision", [None, "0.28.0"])
-def test_doctor_prints_every_line(monkeypatch, capsys, torchvision):
-    import importlib.metadata
-
-    real = importlib.metadata.version
-
-    def version(package):
-        if package != "torchvision":
-            return real(package)
-        if torchvision is None:
-            raise importlib.metadata.PackageNotFoundError(package)
-        return torchvision
-
-    monkeypatch.setattr(importlib.metadata, "version", version)
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    mk.doctor()
-    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
-    packages = ["medr1kit", "torch", "transformers", "trl", "peft", "datasets"]
-    assert list(lines)[:7] == ["python", *packages]
-    assert {"device", "dtype", "attention", "threads", "torchvision"} <= set(lines)
-    assert all(lines[package] == real(package) for package in packages)
-    assert lines["python"].startswith(".".join(map(str, sys.version_info[:2])))
-    assert lines["device"].startswith("cpu (") and lines["dtype"].startswith("float32 (")
-    assert lines["attention"].startswith("sdpa (flash-attn needs a GPU")
-    assert lines["threads"] == str(torch.get_num_threads())
-    assert ("WARNING" in lines["torchvision"]) == (torchvision is not None)
-    assert lines["torchvision"].startswith(torchvision or "absent")
-
-
 def test_an_adapter_without_its_run_does_not_pass_for_the_untrained_base(trained, tmp_path, val_phantoms):
     _, _, run = trained
     shutil.copytree(run.path / "adapter", tmp_path / "copied")
     model, processor = mk.load_model("tiny", adapter=tmp_path / "copied")
     preds = mk.predict(model, processor, val_phantoms.select(range(2)), format="no-think")
-    assert set(preds["method"]) == {"adapter"} and "copied" in preds["model"][0]
+    assert set(preds["method"]) == {"given"} and "copied" in preds["model"][0]
 
 
 def test_the_shipped_model_was_made_by_the_script_as_it_stands():

@@ -16,16 +16,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from medr1kit.given import path_given
 from medr1kit.models.processor import SUPPORTED
-from medr1kit.models.weights import one_sentence, refuse_pointers
+from medr1kit.models.weights import one_sentence, refuse_damaged
 from medr1kit.results.runs import Run, load_run
 from medr1kit.vqa import DataError
-
-if TYPE_CHECKING:
-    from transformers import PretrainedConfig
 
 TINY = Path(__file__).parent / "tiny" / "checkpoint"
 
@@ -49,34 +46,37 @@ def find(name: Any, adapter: Any) -> tuple[str | Path, Path | None, Run | None]:
     return base, adapter, _run_of(adapter)
 
 
-def read_config(path: str | Path) -> PretrainedConfig:
-    """Return the configuration of a checkpoint, from a folder or from the hub.
+def architecture(path: str | Path) -> str:
+    """Return which of SUPPORTED a checkpoint is, a folder or one of the hub.
 
     Raises:
-        DataError: if there is none, or its architecture is not in SUPPORTED.
+        DataError: if it is none, or is not there.
     """
-    from transformers import AutoConfig
+    from transformers import PretrainedConfig
 
-    if (folder := Path(path)).is_dir():
-        refuse_pointers(folder)
+    folder = Path(path)
+    if folder.is_dir():
+        refuse_damaged(folder)
     try:
-        if not folder.is_dir():
-            _reach_the_hub(str(path))
-        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
-    except Exception as error:  # no such place, no network, no JSON, an unknown architecture that brings its own code
+        if not (folder / "config.json").is_file():
+            _reach_the_hub(folder, str(path))
+        found = PretrainedConfig.get_config_dict(path)[0].get("model_type")
+    except Exception as error:  # nothing there, no network, no access
         raise DataError(
             f"no model at {str(path)!r}: give 'tiny', a folder with config.json, or a hub id that this machine can "
             f"reach ({' '.join(str(error).split())[:200]})"
         ) from error
-    if config.model_type not in SUPPORTED:
-        raise DataError(f"{str(path)!r} is a {config.model_type} model; medr1kit supports {', '.join(SUPPORTED)}")
-    return config
+    if found not in SUPPORTED:
+        raise DataError(f"{str(path)!r} is a {found or 'nameless'} model; medr1kit supports {', '.join(SUPPORTED)}")
+    return found
 
 
-def _reach_the_hub(name: str) -> None:
+def _reach_the_hub(folder: Path, name: str) -> None:
     """One quick look for a model that is not on this machine; transformers would go on trying for half a minute."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 
+    if folder.exists():
+        raise DataError("there is none in it")
     if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
         raise DataError("there is no such folder, and a hub id has the form owner/name")
     if not isinstance(try_to_load_from_cache(name, "config.json"), str):

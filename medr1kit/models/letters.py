@@ -61,8 +61,8 @@ def letter_probabilities(
         ``confidence`` (its probability) and ``correct``.
 
     Raises:
-        DataError: if an argument is not what :func:`medr1kit.predict` takes, or the processor writes ``<answer>`` otherwise than its
-            tokenizer.
+        DataError: if an argument is not what :func:`medr1kit.predict` takes, or the processor writes ``<answer>``
+            otherwise than its tokenizer.
     """
     format = format_named(format)
     dataset, batch_size = questions_given(dataset, images=True), whole_number(batch_size, "batch_size")

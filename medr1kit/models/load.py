@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medr1kit.given import kind
-from medr1kit.models.found import TINY, find, read_config
+from medr1kit.models.found import TINY, architecture, find
 from medr1kit.models.machine import attention_given, device_given, dtype_given
 from medr1kit.models.processor import load_processor
 from medr1kit.models.weights import load_adapter, load_base, one_sentence, refuse_not_finite
@@ -76,15 +76,17 @@ def load_model(
     attn = attention_given(attn, device, dtype)
     name, adapter, run = find(name, adapter)
     path = TINY if str(name) == "tiny" else name
-    config = read_config(path)
+    kind_of_model = architecture(path)
     with one_sentence(f"the model at {name}"), _quiet_if(path == TINY or bool(os.environ.get("CI"))):
         model = load_base(path, dtype, attn)
-        processor = load_processor(path, config.model_type, max_pixels)
+        processor = load_processor(path, kind_of_model, max_pixels)
     model.medr1kit = Origin(str(name))
     if adapter is not None:
         wrapped = load_adapter(model, adapter)
         labels = {"model": f"{name} + {adapter}", "method": "given"}  # trained somewhere else, nobody knows how
         record_training(wrapped, run.labels if run else labels, run and str(run.path))
+        if not _acting(model, changed=True):
+            warnings.warn(f"the adapter at {adapter} changes nothing: its last factors are all zero", stacklevel=3)
         model = wrapped
     elif run is not None:
         model.medr1kit = Origin(str(name), run.labels, str(run.path))

@@ -101,6 +101,8 @@ def device_given(device: object) -> str:
         asked = torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise DataError(f"device={device!r} is unknown; use 'cpu', 'cuda', or 'cuda:1' for the second GPU") from error
+    if asked.type not in ("cpu", "cuda", "mps"):
+        raise DataError(f"device={device!r} can hold no model; use 'cpu' or 'cuda'")
     found = choose_device()
     if asked.type == "cuda" and (not found.value.startswith("cuda") or (asked.index or 0) >= torch.cuda.device_count()):
         raise DataError(
@@ -123,6 +125,11 @@ def attention_given(attn: object, device: str, dtype: str) -> str:
     """Return the name of an attention implementation, :func:`choose_attention` if None.
 
     Raises:
-        DataError: if it is none of ATTENTIONS.
+        DataError: if it is none of ATTENTIONS, or cannot run on this machine.
     """
-    return choose_attention(device, dtype).value if attn is None else choice(attn, "attn", ATTENTIONS)
+    chosen = choose_attention(device, dtype)
+    if attn is None:
+        return chosen.value
+    if choice(attn, "attn", ATTENTIONS) == "flash_attention_2" != chosen.value:
+        raise DataError(f"attn='flash_attention_2' cannot run here: {chosen.reason}; leave attn= out")
+    return attn

@@ -68,7 +68,7 @@ def predict(
         images: "right", "blank" (grey pictures), "shuffled" (another image of the same modality) or "shuffled-all"
             (another image of the data set, whatever its modality).
         batch_size: questions a batch, 1 or more.
-        max_new_tokens: limit on completion tokens, 1 or more; None takes the checkpoint's, or 256 as the reference does.
+        max_new_tokens: limit on completion tokens, 1 or more; None: the checkpoint's, or 256 as the reference has it.
         output: a .parquet file to write. If it is interrupted, calling again goes on where it stopped. What is there is
             replaced if it holds predictions.
         seed: for shuffling the images.

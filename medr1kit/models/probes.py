@@ -24,7 +24,7 @@ from medr1kit.given import kind, questions_given, whole_number
 from medr1kit.models.predict import IMAGES, predict
 from medr1kit.progress import part_of_work
 from medr1kit.results.perturbations import against, position_table, rotate_options
-from medr1kit.results.tables import PREDICTIONS, check_predictions
+from medr1kit.results.tables import check_predictions
 from medr1kit.vqa import LETTERS, DataError
 
 if TYPE_CHECKING:

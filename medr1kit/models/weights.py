@@ -14,6 +14,7 @@ base's by transformers, an adapter's here. Only safetensors are read, no pickles
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,12 +43,17 @@ def one_sentence(what: str, remedy: str = "copy or download it again") -> Iterat
         raise DataError(f"{what} cannot be loaded ({type(error).__name__}: {reason}); {remedy}") from error
 
 
-def refuse_pointers(folder: Path) -> None:
-    """Refuse a folder in which Git LFS has left a pointer where a file should be."""
-    for file in sorted(folder.iterdir()) if folder.is_dir() else ():
-        small = file.suffix in _READ and file.is_file() and file.stat().st_size < 1024
-        if small and file.read_bytes().startswith(b"version https://git-lfs"):
+def refuse_damaged(folder: Path) -> None:
+    """Refuse a folder in which Git LFS has left a pointer where a file should be, or a settings file is cut short."""
+    for file in sorted(folder.iterdir()):
+        if file.suffix not in _READ or not file.is_file() or file.stat().st_size > 1_000_000:
+            continue
+        content = file.read_bytes()
+        if content.startswith(b"version https://git-lfs"):
             raise DataError(f"{file} is a Git LFS pointer, not the file itself; run `git lfs pull` where it is from")
+        if file.suffix == ".json":
+            with one_sentence(str(file)):
+                json.loads(content)
 
 
 def load_base(path: str | Path, dtype: str, attn: str) -> PreTrainedModel:
@@ -65,13 +71,15 @@ def load_base(path: str | Path, dtype: str, attn: str) -> PreTrainedModel:
         )
     if differ := sorted(found["mismatched_keys"]):
         name, there, wanted = differ[0]
-        sizes = f"{name} is {tuple(there)} there and {tuple(wanted)} by config.json"
-        raise DataError(f"{path}: {len(differ)} tensors have another size ({sizes}); its files do not belong together")
+        sizes = f"{name} is {tuple(there)}, not {tuple(wanted)}"
+        raise DataError(
+            f"{path}: {_tensors(differ)} of another size than config.json says ({sizes}); do they belong together?"
+        )
     missing, stray = sorted(found["missing_keys"]), sorted(found["unexpected_keys"])
-    beside = f"{len(stray)} tensors that fit no layer ({stray[0]}, …)" if stray else ""
+    beside = f"{_tensors(stray)} that fit no layer ({stray[0]}, …)" if stray else ""
     if missing:
         raise DataError(
-            f"{path} lacks {len(missing)} tensors ({missing[0]}, …), whose layers would be random"
+            f"{path} lacks {_tensors(missing)} ({missing[0]}, …), whose layers would be random"
             + (f", and holds {beside}" if stray else "")
             + "; copy or download all of its files again"
         )
@@ -86,11 +94,12 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
     Raises:
         DataError: if the folder holds none, or other tensors than the model has places for.
     """
-    from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, PeftConfig, PeftModel
+    from peft import PeftConfig, PeftModel, PeftModelForCausalLM
+    from safetensors import safe_open
 
     if not (folder / "adapter_config.json").is_file():
         raise DataError(f"no LoRA adapter at {folder}: the folder needs adapter_config.json and its weights")
-    refuse_pointers(folder)
+    refuse_damaged(folder)
     if not (folder / "adapter_model.safetensors").is_file():
         raise DataError(
             f"{folder} has no adapter_model.safetensors; pickles (.bin) are not read: save it anew with peft"
@@ -98,12 +107,18 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
     with one_sentence(f"the adapter at {folder}", "is it of this base? If so, copy or download it again"):
         config = PeftConfig.from_pretrained(str(folder))
         config.inference_mode = True
-        wrapped = MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(config.task_type, PeftModel)(model, config)
+        with safe_open(folder / "adapter_model.safetensors", "pt") as tensors:
+            if strange := [name for name in tensors.keys() if not name.startswith("base_model.")]:  # noqa: SIM118
+                raise DataError(
+                    f"{folder} holds no adapter of peft's: {_tensors(strange)} named otherwise ({strange[0]})"
+                )
+        wrapped = (PeftModelForCausalLM if config.task_type == "CAUSAL_LM" else PeftModel)(model, config)
         found = wrapped.load_adapter(str(folder), "default", key_mapping=_TODAY)
-    if wrong := [*found.unexpected_keys, *found.missing_keys]:
+    strays, places = found.unexpected_keys, found.missing_keys
+    if wrong := [*strays, *places]:
         raise DataError(
-            f"the adapter at {folder} does not fit this base: {len(found.unexpected_keys)} of its tensors have no "
-            f"place in the model and {len(found.missing_keys)} places no tensor ({wrong[0]}, …); load it on the base "
+            f"the adapter at {folder} does not fit this base: {len(strays)} of its tensors have no place "
+            f"in the model and {len(places)} places no tensor ({wrong[0]}, …); load it on the base "
             "that it was trained on, or save it anew there"
         )
     return wrapped
@@ -117,9 +132,13 @@ def refuse_not_finite(model: PreTrainedModel | PeftModel, what: str) -> None:
     bad = [name for name, (low, high) in ends if not (low.isfinite() & high.isfinite())]
     if bad:
         raise DataError(
-            f"{what}: {len(bad)} tensors hold NaN or infinite values ({bad[0]}, …); its training diverged, the files "
+            f"{what} has {_tensors(bad)} with NaN or infinite values ({bad[0]}, …); its training diverged, the files "
             f"are damaged, or they do not fit into {model.dtype}"
         )
+
+
+def _tensors(names: list[str]) -> str:
+    return f"{len(names)} tensor{'s' if len(names) > 1 else ''}"
 
 
 @contextmanager
