@@ -174,6 +174,7 @@ class Origin:
         wrapper: its LoRA wrapper if it was trained in this process, so that the next training goes on with it.
         below: what the model is without the adapters that ``labels`` tell of, or None if they tell of none.
         adapters: the names of those.
+        layer: one of their layers; it is there as long as they are.
         kept: some values of each weight under an adapter, by layer; they tell whether it was merged.
     """
 
@@ -183,6 +184,7 @@ class Origin:
     wrapper: PeftModel | None = field(default=None, repr=False)
     below: Origin | None = field(default=None, repr=False)
     adapters: frozenset[str] = frozenset()
+    layer: torch.nn.Module | None = field(default=None, repr=False)
     kept: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
 
     def __post_init__(self):
@@ -201,16 +203,29 @@ def origin_of(model: PreTrainedModel | PeftModel) -> Origin:
     on is ``given``: nobody here knows how it was trained.
     """
     base = base_of(model)
-    if not hasattr(base, "medr1kit"):
-        base.medr1kit = Origin(base.config._name_or_path)
-    origin, acting = base.medr1kit, _acting(base, base.medr1kit.below is None)
-    if acting == origin.adapters and (acting or origin.below is None):
+    origin = _settled(base)
+    acting = _acting(base, changed=origin.below is None)
+    if acting == origin.adapters:
         return origin
     below = origin.below or origin
-    if acting:
-        labels = {"model": f"{below.labels['model']} + {', '.join(sorted(acting))}", "method": "given"}
-        return Origin(below.name, labels, wrapper=origin.wrapper)
-    return below if _as_kept(base, origin.kept) else origin
+    if not acting:
+        return below
+    labels = {"model": f"{below.labels['model']} + {', '.join(sorted(acting))}", "method": "given"}
+    return Origin(below.name, labels, wrapper=origin.wrapper)
+
+
+def _settled(base: PreTrainedModel) -> Origin:
+    """The origin that stands on the model, after a look whether the adapter that it tells of is still there."""
+    if not hasattr(base, "medr1kit"):
+        base.medr1kit = Origin(base.config._name_or_path)
+    origin = base.medr1kit
+    adapted = [part for part in base.modules() if _is_adapted(part)]
+    if origin.below is not None and not any(part is origin.layer for part in adapted):
+        merged = Origin(f"{origin.name} merged with {origin.run or origin.labels['model']}", origin.labels, origin.run)
+        base.medr1kit = origin = origin.below if _as_kept(base, origin.kept) else merged
+    if not adapted:
+        origin.wrapper = None
+    return origin
 
 
 def record_training(model: PreTrainedModel | PeftModel, labels: Mapping[str, Any], run: str | None) -> None:
@@ -225,11 +240,12 @@ def record_training(model: PreTrainedModel | PeftModel, labels: Mapping[str, Any
     if base is model:  # all weights: what an adapter trained from here on stands on is this run's
         base.medr1kit = Origin(f"{run}/model", dict(labels), run)
         return
-    before = origin_of(model)
-    below = base.medr1kit.below or base.medr1kit
-    kept = {name: _some(part.get_base_layer().weight) for name, part in base.named_modules() if _is_adapted(part)}
-    names = frozenset(_acting(base, changed=False))
-    base.medr1kit = Origin(before.name, dict(labels), run, model, replace(below, wrapper=None), names, kept)
+    origin = _settled(base)
+    below = replace(origin.below or origin, wrapper=None)
+    layers = {name: part for name, part in base.named_modules() if _is_adapted(part)}
+    kept = {name: _some(part.get_base_layer().weight) for name, part in layers.items()}
+    base.medr1kit = Origin(below.name, dict(labels), run, model, below, _acting(base, changed=False))
+    base.medr1kit.layer, base.medr1kit.kept = next(iter(layers.values())), kept
 
 
 def _acting(base: PreTrainedModel, changed: bool) -> frozenset[str]:
