@@ -2,11 +2,12 @@
 
 The processors of transformers cannot be built without torchvision, because each insists on a video processor; and the
 CPU environment must not hold torchvision. :func:`image_processor_only` therefore derives, from each stock processor, a
-class that takes images and text and has no video part. It writes and reads the stock file layout.
+class that takes images and text and has no video part. What it saves the stock processor reads, video part and all.
 """
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 # Architectures whose language model, merger and image tokens medr1kit knows by name.
 SUPPORTED = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+_IMAGES, _VIDEOS = "Qwen2VLImageProcessor", {"Qwen3VLProcessor": "Qwen3VLVideoProcessor"}  # Qwen2.5-VL's are Qwen2-VL's
 
 
 def image_processor_only(stock: type[ProcessorMixin]) -> type[ProcessorMixin]:
@@ -36,7 +38,29 @@ def image_processor_only(stock: type[ProcessorMixin]) -> type[ProcessorMixin]:
             raise DataError("medr1kit works on images; videos= is not supported")
         return stock.__call__(self, images=images, text=text, **kwargs)
 
-    return type(stock.__name__, (stock,), {"__init__": __init__, "__call__": __call__, "__doc__": stock.__doc__})
+    def save_pretrained(self, save_directory, **kwargs):
+        written = stock.save_pretrained(self, save_directory, **kwargs)
+        write_parts(self, Path(save_directory))
+        return written
+
+    methods = {"__init__": __init__, "__call__": __call__, "save_pretrained": save_pretrained}
+    return type(stock.__name__, (stock,), {**methods, "__doc__": stock.__doc__})
+
+
+def write_parts(processor: ProcessorMixin, folder: Path) -> None:
+    """Write the settings of image and video processor each in a file of its own.
+
+    Earlier releases of transformers, and what is built on them, read only these; and no release builds a processor from
+    a folder that says nothing of videos. Sizes of videos are left to the stock class: nothing here ever used them.
+    """
+    name = type(processor).__name__
+    images = processor.image_processor.to_dict() | {"processor_class": name, "image_processor_type": _IMAGES}
+    shared = ("patch_size", "temporal_patch_size", "merge_size", "image_mean", "image_std")
+    videos = {"processor_class": name, "video_processor_type": _VIDEOS.get(name, "Qwen2VLVideoProcessor")}
+    videos |= {key: images[key] for key in shared}
+    for file, settings in (("preprocessor_config.json", images), ("video_preprocessor_config.json", videos)):
+        text = json.dumps(settings, indent=2, sort_keys=True, default=int)  # how to resample is an enum
+        (folder / file).write_text(text + "\n", encoding="utf-8")
 
 
 def _stock_processor(model_type: str) -> type[ProcessorMixin]:
