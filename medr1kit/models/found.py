@@ -116,6 +116,8 @@ def _base_below(adapter: Path) -> str | Path:
 
 def _run_of(weights: str | Path) -> Run | None:
     """The run in whose folder these weights are, or None."""
+    if all((Path(weights) / name).is_file() for name in ("run.json", "config.json")):  # merged: it has its own record
+        return load_run(weights)
     part = re.fullmatch(r"adapter|model|checkpoint-(\d+)", Path(weights).name)
     if part is None or not (Path(weights).parent / "run.json").is_file():
         return None
