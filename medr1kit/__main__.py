@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 
 from medr1kit.commands.answers import predict, report
+from medr1kit.commands.merge import merge
 from medr1kit.commands.questions import audit, convert
 from medr1kit.commands.training import grpo, sft
 from medr1kit.study import study
@@ -16,7 +17,7 @@ from medr1kit.vqa import DataError
 
 def doctor(argv: list[str]) -> None:
     """Print versions, device, number format and attention, each with its reason."""
-    from medr1kit.models.load import doctor
+    from medr1kit.models.machine import doctor
 
     argparse.ArgumentParser(prog="medr1kit doctor", description=doctor.__doc__).parse_args(argv)
     doctor()
@@ -36,7 +37,7 @@ def demo(argv: list[str]) -> None:
     run_demo(**vars(parser.parse_args(argv)))
 
 
-COMMANDS = {run.__name__: run for run in (doctor, demo, convert, audit, grpo, sft, predict, study, report)}
+COMMANDS = {run.__name__: run for run in (doctor, demo, convert, audit, grpo, sft, predict, merge, study, report)}
 
 
 def main(argv: list[str] | None = None) -> int:

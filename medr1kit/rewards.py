@@ -75,13 +75,20 @@ def reference_accuracy_reward() -> RewardFunction:
     """
 
     def reference_accuracy_reward(completions, solution, **columns) -> list[float | None]:
-        def first(text: str) -> str:
-            match = re.search(r"<answer>(.*?)</answer>", text)
-            return (match.group(1) if match else text).strip()
-
-        return [float(first(text_of(c)) == first(gold)) for c, gold in zip(completions, solution, strict=True)]
+        pairs = zip(completions, solution, strict=True)
+        return [float(reference_answer(text_of(said)) == reference_answer(gold)) for said, gold in pairs]
 
     return reference_accuracy_reward
+
+
+def reference_answer(text: str) -> str:
+    """Return what Med-R1's reward takes for the answer: the first ``<answer>`` on one line, or else the whole text.
+
+    >>> reference_answer("<answer> C) </answer><answer>D</answer>"), reference_answer("C")
+    ('C)', 'C')
+    """
+    match = re.search(r"<answer>(.*?)</answer>", text)
+    return (match.group(1) if match else text).strip()
 
 
 # The patterns of the two reference scripts (Med-R1 facts, section 3); think-after is in neither repository.

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medr1kit.formats import ResponseFormat, format_named
-from medr1kit.models.load import base_of, image_token_ids, lora, origin_of, without_known_warnings
+from medr1kit.models.load import base_of, image_token_ids, lora, origin_of, record_training, without_known_warnings
 from medr1kit.progress import no_bars_of_datasets
 from medr1kit.results.runs import Run, RunWriter, load_run, refuse_earlier_run
 from medr1kit.rewards import accuracy_reward, format_reward
@@ -305,17 +305,16 @@ def _run(kind: Callable, made: Mapping[str, Any], recorder: Recorder, config: di
         recorder.writer = RunWriter(folder, config, overwrite=overwrite)
         for name in ("adapter", "model"):  # an earlier run's weights must not pass for this one's
             shutil.rmtree(folder / name, ignore_errors=True)
-    origin = origin_of(trainer.model)
     if base_of(trainer.model) is not trainer.model:
-        origin.wrapper = trainer.model  # before training, so that it holds after an interruption
+        base_of(
+            trainer.model
+        ).medr1kit.wrapper = trainer.model  # before training, so that it holds after an interruption
     try:
         result = trainer.train()
     finally:
         recorder.close()
     trainer.model.eval()
-    origin.labels, origin.run = config["labels"], str(folder)
-    if origin.wrapper is None:
-        origin.name = str(folder / "model")  # what an adapter trained from here on stands on
+    record_training(trainer.model, config["labels"], str(folder))
     if accelerator.is_main_process:
         _save(trainer, folder)
         recorder.writer.update_config(summary={"steps": trainer.state.global_step, **result.metrics})
