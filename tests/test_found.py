@@ -85,6 +85,14 @@ def test_home_is_written_with_a_tilde(run, monkeypatch):
     assert find("~/r", None)[1] == run.path / "adapter" == find("tiny", "~/r")[1]
 
 
+def test_a_base_is_found_also_where_its_record_begins_with_a_tilde(run, monkeypatch):
+    monkeypatch.setenv("HOME", str(run.path.parent))
+    base = shutil.copytree(TINY, run.path.parent / "base")
+    (run.path / "run.json").write_text(json.dumps({"model": "~/base", "labels": LABELS}))
+    assert find(run.path, None)[:2] == (base, run.path / "adapter")
+    assert find(adapter_at(run.path.parent / "alone", "~/base"), None)[0] == base
+
+
 def test_a_run_that_was_killed_names_its_last_checkpoint(run):
     shutil.rmtree(run.path / "adapter")
     adapter_at(run.path / "checkpoint-100")

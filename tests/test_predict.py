@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageChops
 
 import medr1kit as mk
-from medr1kit.models.load import image_token_ids
+from medr1kit.models.load import base_of, image_token_ids
 from medr1kit.results.tables import PREDICTIONS, check_predictions
 from medr1kit.vqa import DataError
 
@@ -342,6 +342,12 @@ def test_what_is_no_data_set_of_questions_is_refused_by_all_that_ask(tiny, val_p
 def test_labels_are_a_dict_or_a_run(tiny, val_phantoms, labels, sentence):
     with pytest.raises(DataError, match=sentence):
         ask(*tiny, val_phantoms, labels=labels)
+
+
+def test_weights_that_went_to_pieces_in_memory_are_refused(fresh_tiny, val_phantoms):
+    base_of(fresh_tiny[0]).lm_head.weight.data[3, 3] = float("nan")
+    with pytest.raises(DataError, match=r"weights hold NaN or infinite values \(lm_head.weight\)"):
+        ask(*fresh_tiny, val_phantoms)
 
 
 def test_modality_task_and_source_may_be_unknown_columns(tiny, val_phantoms, right):

@@ -126,7 +126,7 @@ def test_a_damaged_file_ends_in_one_sentence_that_names_the_folder(base, file, d
 def test_pickles_are_not_read(base):
     torch.save(load_file(base / WEIGHTS), base / "pytorch_model.bin")
     (base / WEIGHTS).unlink()
-    with pytest.raises(DataError, match=r"model\.safetensors"):
+    with pytest.raises(DataError, match=r"base holds pickles \(.bin\), which are not read"):
         mk.load_model(base)
 
 
@@ -138,6 +138,19 @@ def test_code_that_a_folder_brings_is_neither_run_nor_asked_for(base, monkeypatc
     )
     (base / "mine.py").write_text("raise SystemExit('ran')")
     with pytest.raises(DataError, match="is a mine model; medr1kit supports"):
+        mk.load_model(base)
+
+
+@pytest.mark.parametrize("how", ["another image token", "a longer vocabulary"])
+def test_a_tokenizer_of_another_model_is_refused(base, how):
+    if how == "another image token":
+        config = json.loads((base / "config.json").read_text())
+        (base / "config.json").write_text(json.dumps(config | {"image_token_id": 3}))
+    else:
+        tokenizer = mk.load_model("tiny")[1].tokenizer
+        tokenizer.add_tokens(["one more"])
+        tokenizer.save_pretrained(base)
+    with pytest.raises(DataError, match=r"the tokenizer of .*base is not that of its config\.json"):
         mk.load_model(base)
 
 

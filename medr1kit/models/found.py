@@ -39,7 +39,7 @@ def find(name: Any, adapter: Any) -> tuple[str | Path, Path | None, Run | None]:
     """
     weights = _weights_of(name, "name")
     alone = _is_adapter(weights)
-    base = _base_below(weights) if alone else weights
+    base = _weights_of(_base_below(weights), "name") if alone else weights
     if adapter is None:
         return base, weights if alone else None, _run_of(weights)
     adapter = Path(_weights_of(adapter, "adapter"))

@@ -80,6 +80,8 @@ def load_model(
     with one_sentence(f"the model at {name}"), _quiet_if(path == TINY or bool(os.environ.get("CI"))):
         model = load_base(path, dtype, attn)
         processor = load_processor(path, kind_of_model, max_pixels)
+    if processor.image_token_id != model.config.image_token_id or len(processor.tokenizer) > _vocabulary(model):
+        raise DataError(f"the tokenizer of {name} is not that of its config.json; copy or download the folder again")
     model.medr1kit = Origin(str(name))
     if adapter is not None:
         wrapped = load_adapter(model, adapter)
@@ -109,6 +111,10 @@ def _quiet_if(quiet: bool) -> Iterator[None]:
     finally:
         if quiet and shown:
             logging.enable_progress_bar()
+
+
+def _vocabulary(model: PreTrainedModel) -> int:
+    return model.get_input_embeddings().num_embeddings
 
 
 def lora(

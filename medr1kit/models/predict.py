@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
@@ -135,7 +136,12 @@ def _weights_digest(model: PreTrainedModel) -> str:
     """A digest of a few numbers of every weight, and of the adapters that act: two models, or one changed, differ."""
     digest = hashlib.sha256("".join(map(str, acting_adapters(model))).encode())
     for name, weight in model.named_parameters():
-        digest.update(f"{name} {weight.detach().float().sum().item():.6e}".encode())
+        total = weight.detach().float().sum().item()
+        if not math.isfinite(total):
+            raise DataError(
+                f"the weights hold NaN or infinite values ({name}), and so would say nothing; load them anew"
+            )
+        digest.update(f"{name} {total:.6e}".encode())
     return digest.hexdigest()[:16]
 
 

@@ -64,6 +64,8 @@ def load_base(path: str | Path, dtype: str, attn: str) -> PreTrainedModel:
     """
     from transformers import AutoModelForImageTextToText
 
+    if any(Path(path).glob("*.bin")) and not any(Path(path).glob("*.safetensors")):
+        raise DataError(f"{path} holds pickles (.bin), which are not read; save it anew with save_pretrained()")
     chosen = {"dtype": dtype, "attn_implementation": attn, "trust_remote_code": False, "use_safetensors": True}
     with _report_left_to_us():  # sizes that differ are let through, to be named here
         model, found = AutoModelForImageTextToText.from_pretrained(
