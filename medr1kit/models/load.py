@@ -333,6 +333,20 @@ def origin_of(model: PreTrainedModel | PeftModel) -> Origin:
     return base.medr1kit
 
 
+def record_training(model: PreTrainedModel | PeftModel, labels: dict[str, Any], run: str) -> None:
+    """Note that a model was trained.
+
+    Args:
+        model: as the trainer has it, with or without its LoRA wrapper.
+        labels: of its predictions from now on.
+        run: folder of the run.
+    """
+    origin, base = origin_of(model), base_of(model)
+    origin.labels, origin.run = labels, run
+    if base is model:
+        origin.name = str(Path(run) / "model")  # what an adapter trained from here on stands on
+
+
 def image_token_ids(model: PreTrainedModel) -> list[int]:
     """Return the ids of image and video placeholder tokens, which a completion must never hold."""
     config = model.config
