@@ -147,7 +147,7 @@ def test_weights_alone_are_an_earlier_run_too(tmp_path):
 # ---- what is not ours ------------------------------------------------------------------------------------------------
 
 NAMES = ("adapter/a", "model/weights.safetensors", "README.md", "metrics.csv", "predictions.parquet", "run.json")
-NAMES += ("checkpoint-100/trainer_state.json", "rollouts.jsonl", "completions/1.parquet", "visual_reliance.csv")
+NAMES += ("checkpoint-100/trainer_state.json", "rollouts.jsonl", "visual_reliance.csv")
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

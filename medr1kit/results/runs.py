@@ -42,7 +42,7 @@ _CONFIG, _METRICS, _LINES = "run.json", "metrics.csv", "rollouts.jsonl"
 _ROLLOUTS, _PREDICTIONS = "rollouts.parquet", "predictions.parquet"
 _TABLES = (_METRICS, _LINES, _ROLLOUTS, _PREDICTIONS, f"{_PREDICTIONS}.partial.jsonl")
 _WEIGHTS, _CHECKPOINTS, _CARD = ("adapter", "model"), "checkpoint-*", "README.md"
-_OURS = (_CONFIG, *_TABLES, *_WEIGHTS, _CHECKPOINTS, _CARD, "completions", "visual_reliance.csv")  # what a run writes
+_OURS = (_CONFIG, *_TABLES, *_WEIGHTS, _CHECKPOINTS, _CARD, "visual_reliance.csv")  # what a run writes
 _LOCK = ".run.lock"
 
 

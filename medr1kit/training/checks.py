@@ -56,7 +56,8 @@ def run_folder(model: Any, output_dir: str | Path, overwrite: bool) -> Path:
             run = load_run(run).config.get("continued_from")
         except DataError:  # it is gone, and with it whatever it went on from
             break
-    return check_folder(folder, overwrite)
+    alone = int(os.environ.get("RANK", 0)) == 0  # of several processes the first writes, perhaps already
+    return check_folder(folder, overwrite) if alone else folder
 
 
 def prompts_of(dataset: Dataset, format: ResponseFormat) -> list[list[dict[str, str]]]:

@@ -17,7 +17,6 @@ import inspect
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial, update_wrapper
 from pathlib import Path
 from typing import Any
@@ -280,34 +279,43 @@ def rewards_given(rewards: Any, format: ResponseFormat, columns: Iterable[str]) 
     """
     if rewards is None:
         return [accuracy_reward(format), format_reward(format)]
-    example = "rewards=[mk.accuracy_reward(format), mk.format_reward(format)]"
     if not isinstance(rewards, (list, tuple)) or not rewards:
         what = "an empty list" if isinstance(rewards, (list, tuple)) else kind(rewards)
-        raise DataError(f"rewards is {what}; pass a list of functions, {example}")
+        raise DataError(f"rewards is {what}; pass a list of functions, {_EXAMPLE}")
     handed = ["prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric"]
     handed = dict.fromkeys([*handed, *(name for name in columns if name not in ("prompt", "completion"))])
     names: list[str] = []
     for reward in rewards:
+        _check_function(reward, handed)
         name = _name(reward)
-        if isinstance(reward, torch.nn.Module):
-            raise DataError(f"reward {name!r} is a model; pass a function that asks it")
-        if not callable(reward):  # TRL would look for a model of that name, on the Hub as well
-            raise DataError(f"rewards holds {kind(reward)}, which is no function; pass functions, {example}")
-        with suppress(ValueError):  # some that are written in C have no signature
-            try:
-                signature = inspect.signature(reward)
-                signature.bind(**handed)
-            except TypeError as error:
-                raise DataError(
-                    f"reward {name!r} takes {signature}, and is called with completions, completion_ids, solution and "
-                    f"other columns by name: add **columns; what makes a reward is called first, {example}"
-                ) from error
         if name in names:
             raise DataError(f"two rewards are called {name!r}; give each its own __name__, the tables go by it")
         if name in ROLLOUTS or name == "used":
             raise DataError(f"a reward is called {name!r}, as another column of the rollouts; give it another __name__")
         names.append(name)
     return list(rewards)
+
+
+_EXAMPLE = "rewards=[mk.accuracy_reward(format), mk.format_reward(format)]"
+
+
+def _check_function(reward: Any, handed: Mapping[str, Any]) -> None:
+    """Refuse what TRL could not call with the columns by name."""
+    if isinstance(reward, torch.nn.Module):
+        raise DataError(f"reward {_name(reward)!r} is a model; pass a function that asks it")
+    if not callable(reward):  # TRL would look for a model of that name, on the Hub as well
+        raise DataError(f"rewards holds {kind(reward)}, which is no function; pass functions, {_EXAMPLE}")
+    try:
+        signature = inspect.signature(reward)
+    except (TypeError, ValueError):  # some that are written in C have none
+        return
+    try:
+        signature.bind(**handed)
+    except TypeError as error:
+        raise DataError(
+            f"reward {_name(reward)!r} takes {signature}, and is called with completions, completion_ids, solution and "
+            f"other columns by name: add **columns; what makes a reward is called first, {_EXAMPLE}"
+        ) from error
 
 
 def _name(reward: Any) -> str:
