@@ -6,8 +6,6 @@ import argparse
 from pathlib import Path
 
 from medr1kit.commands.loading import format_for, has_splits, hold_out, load_data, load_model_of, refuse_unused
-from medr1kit.study.folder import STUDY_FILE
-from medr1kit.study.grid import read_study
 
 
 def predict(argv: list[str]) -> None:
@@ -44,6 +42,7 @@ def print_scores(preds) -> None:
 
 def report(argv: list[str]) -> None:
     """Write a run or a study as one HTML page: tables, maps and the reader, without Python and network."""
+    from medr1kit.study.folder import STUDY_FILE
     from medr1kit.views.page import QUESTIONS, write_report
 
     parser = argparse.ArgumentParser(prog="medr1kit report", description=report.__doc__)
@@ -67,6 +66,8 @@ def report(argv: list[str]) -> None:
 
 def _so_far(root: Path):
     """What a study has finished, read from its cells."""
+    from medr1kit.study.folder import STUDY_FILE
+    from medr1kit.study.grid import read_study
     from medr1kit.study.results import provenance, read_predictions
     from medr1kit.views.page import study_source
 

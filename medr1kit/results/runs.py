@@ -127,6 +127,7 @@ def hold_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
             f"{foreign} was not written by a run in this folder, and a run would replace it; nothing was touched: "
             "choose another output_dir, or move it away"
         )
+    made = not folder.exists()
     lock = FileLock(folder / _LOCK, timeout=0.5, thread_local=False)  # a look at it, as by check_folder, holds it, too
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -149,6 +150,9 @@ def hold_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
         with suppress(OSError):  # the folder may be gone; on Windows an open file stays
             (folder / _LOCK).unlink()
         lock.release()
+        with suppress(OSError):  # nothing was written
+            if made:
+                folder.rmdir()
 
 
 def check_folder(path: str | Path, overwrite: bool = False) -> Path:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from datasets import Dataset
     from huggingface_hub import ModelCard
-    from transformers import PreTrainedModel
 
 
 def run_config(method, model, dataset, format, args, adapter) -> dict[str, Any]:
@@ -68,12 +67,15 @@ def without_home(value: Any) -> Any:
     return re.sub(rf"(?<![^\s=:,'\"]){home}(?=$|[/\\\s])", "~", os.fspath(value)) if home else os.fspath(value)
 
 
-def name_base(adapter: Path, model: PreTrainedModel) -> None:
-    """Write the name of the model that an adapter stands on into its configuration, where PEFT writes a full path."""
+def name_base(adapter: Path, name: str) -> None:
+    """Name the model that an adapter stands on in its configuration, where PEFT writes the full path of a folder.
+
+    Args:
+        adapter: the adapter's folder.
+        name: of the model, as run.json has it.
+    """
     file = adapter / "adapter_config.json"
-    config = json.loads(file.read_text(encoding="utf-8")) | {
-        "base_model_name_or_path": without_home(origin_of(model).name)
-    }
+    config = json.loads(file.read_text(encoding="utf-8")) | {"base_model_name_or_path": name}
     replace_file(file, json.dumps(config, indent=2, sort_keys=True))
 
 

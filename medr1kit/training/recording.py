@@ -45,13 +45,14 @@ class Recorder(TrainerCallback):
 
     Attributes:
         writer: the run; None in all processes but the main one.
+        base: the name of the model that an adapter stands on.
         stepped: whether the weights have been changed.
     """
 
     def __init__(self, title: str):
         self.title = title
         self.writer: RunWriter | None = None
-        self.stepped = False
+        self.base, self.stepped = "", False
         self.bar: Any = None
 
     def on_train_begin(self, args, state, control, **kwargs):
@@ -78,10 +79,10 @@ class Recorder(TrainerCallback):
                 "the rewards pay"
             )
 
-    def on_save(self, args, state, control, model=None, **kwargs):
+    def on_save(self, args, state, control, **kwargs):
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if self.writer is not None and (checkpoint / "adapter_config.json").is_file():
-            name_base(checkpoint, model)
+            name_base(checkpoint, self.base)
 
     def close(self) -> None:
         """End the table of rollouts and the bar, which would push the next one down a line."""

@@ -276,12 +276,13 @@ def _run(kind: Callable, made: Mapping[str, Any], recorder: Recorder, config: di
         base = base_of(trainer.model)
         base.medr1kit.wrapper = trainer.model  # before training: it holds after an interruption
         trainer.model.peft_config["default"].base_model_name_or_path = base.config._name_or_path  # PEFT looks there
+    recorder.base = config["model"]
     if accelerator.is_main_process:
         recorder.writer = RunWriter(folder, config, overwrite=overwrite)
     try:  # the folder is held until all is written
         result = _train(trainer, recorder, config["labels"])
         if accelerator.is_main_process:
-            _save(trainer, folder)
+            _save(trainer, folder, config["model"])
             recorder.writer.update_config(summary={"steps": trainer.state.global_step, **result.metrics})
             model_card(config, result.metrics).save(folder / "README.md")
     finally:
@@ -322,7 +323,7 @@ def _check_tower_learns(trainer: Any) -> None:
         )
 
 
-def _save(trainer: Any, folder: Path) -> None:
+def _save(trainer: Any, folder: Path, name: str) -> None:
     from safetensors import SafetensorError
 
     model = trainer.model
@@ -333,6 +334,6 @@ def _save(trainer: Any, folder: Path) -> None:
         else:
             model.save_pretrained(folder / "adapter", selected_adapters=["default"])
             (folder / "adapter" / "README.md").unlink(missing_ok=True)  # the run's own card stands one level up
-            name_base(folder / "adapter", model)
+            name_base(folder / "adapter", name)
     except SafetensorError as error:
         raise OSError(f"the weights could not be written to {folder}: {error}") from error
