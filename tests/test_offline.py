@@ -49,14 +49,14 @@ import huggingface_hub.constants, trl  # before medr1kit, as in many a notebook
 import torch, medr1kit as mk
 torch.set_num_threads(1)
 rows = mk.load_vqa("phantoms", modality="CT", n=8)
-small = {"format": "no-think", "max_steps": 1, "per_device_train_batch_size": 8}
+small = {"format": "no-think", "max_steps": 1, "per_device_train_batch_size": 8, "save_strategy": "epoch"}
 run = mk.train_sft(*mk.load_model("tiny"), rows, output_dir="sft", **small)
 model, processor = mk.load_model("sft")
 mk.train_grpo(model, processor, rows, output_dir="grpo", num_generations=4, max_completion_length=8, **small)
 preds = mk.predict(model, processor, rows, format="no-think", output="preds.parquet")
 assert len(preds) == 8
 for panel in (mk.explore_data(rows), mk.inspect_outputs(preds), mk.explore_run("grpo"), mk.reward_lab()):
-    assert panel.to_html()
+    assert panel.root and panel._repr_mimebundle_()["text/html"]
 import time; time.sleep(1.0)  # telemetry goes out by a thread of its own
 """
 

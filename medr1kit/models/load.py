@@ -334,13 +334,7 @@ def origin_of(model: PreTrainedModel | PeftModel) -> Origin:
 
 
 def record_training(model: PreTrainedModel | PeftModel, labels: dict[str, Any], run: str) -> None:
-    """Note that a model was trained.
-
-    Args:
-        model: as the trainer has it, with or without its LoRA wrapper.
-        labels: of its predictions from now on.
-        run: folder of the run.
-    """
+    """Note that a model was trained: the labels of its predictions from now on, and the folder of the run."""
     origin, base = origin_of(model), base_of(model)
     origin.labels, origin.run = labels, run
     if base is model:

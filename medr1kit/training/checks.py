@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 COLUMNS = (*QUESTIONS, "solution", "modality", "task", "source")
 _WHOLE = ("per_device_train_batch_size", "gradient_accumulation_steps", "steps_per_generation", "num_iterations")
-_WHOLE += ("max_completion_length", "save_steps", "save_total_limit")
+_WHOLE = (*_WHOLE, "max_completion_length")
 _RANGES = {"learning_rate": (0, 1), "beta": (0, 1000), "temperature": (0.01, 100), "num_train_epochs": (1e-6, 1e6)}
 
 
