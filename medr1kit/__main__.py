@@ -17,7 +17,7 @@ from medr1kit.vqa import DataError
 
 def doctor(argv: list[str]) -> None:
     """Print versions, device, number format and attention, each with its reason."""
-    from medr1kit.models.load import doctor
+    from medr1kit.models.machine import doctor
 
     argparse.ArgumentParser(prog="medr1kit doctor", description=doctor.__doc__).parse_args(argv)
     doctor()

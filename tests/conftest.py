@@ -81,7 +81,7 @@ def _save_micro(architecture: str, tiny_processor, folder) -> None:
     from transformers import AutoConfig, AutoModelForImageTextToText
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-    from medr1kit.models.load import _stock_processor, image_processor_only
+    from medr1kit.models.processor import _stock_processor, image_processor_only
 
     tokenizer = tiny_processor.tokenizer
     names = ("image_pad", "video_pad", "vision_start", "vision_end")

@@ -121,7 +121,17 @@ def test_flags_say_which_parts_of_the_model_are_adapted(files, command, merger, 
             "multiple",
         ),
         (
-            ["predict", "--dataset_name", "phantoms", "--num_rows", "8", "--output", "x", "--model_name_or_path", "no"],
+            [
+                "predict",
+                "--dataset_name",
+                "phantoms",
+                "--num_rows",
+                "8",
+                "--output",
+                "x.parquet",
+                "--model_name_or_path",
+                "no",
+            ],
             "no model",
         ),
         (
@@ -181,7 +191,7 @@ def test_predict_takes_the_test_split_of_a_saved_data_set_dict(files):
 
 
 def test_an_unsupported_or_unknown_flag_is_refused_before_anything_is_loaded(capsys):
-    base = ["predict", "--dataset_name", "phantoms", "--output", "x"]
+    base = ["predict", "--dataset_name", "phantoms", "--output", "x.parquet"]
     for extra, message in ((["--model_revision", "main"], "--model_revision is not"), (["--luck", "7"], "--luck")):
         assert main([*base, *extra]) == 2
         assert message in capsys.readouterr().err
@@ -277,3 +287,19 @@ def test_a_folder_that_cannot_take_a_run_is_refused_before_anything_is_loaded(
     assert main(["grpo", *SMALL, "--output_dir", "run", *flags]) == 2
     assert sentence in capsys.readouterr().err
     assert (tmp_path / "run" / "metrics.csv").read_text() == "step\n1\n"
+
+
+def test_predict_refuses_its_output_before_a_model_is_loaded(files, capsys, monkeypatch):
+    monkeypatch.setattr("medr1kit.models.load.load_model", lambda *_, **__: pytest.fail("loaded in vain"))
+    asked = ["predict", *data_flags(files), "--output"]
+    assert main([*asked, str(files / "p.csv")]) == 2
+    assert "does not end in .parquet" in capsys.readouterr().err
+    assert main([*asked, str(files)]) == 2
+    assert "is a folder" in capsys.readouterr().err
+
+
+def test_predict_and_report_expand_the_home_folder(files, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(files))
+    asked = ["predict", *data_flags(files), "--num_rows", "4", "--max_new_tokens", "4", "--output=~/out/p.parquet"]
+    assert main(asked) == 0 and (files / "out/p.parquet").is_file()
+    assert main(["report", "~/out/p.parquet"]) == 0 and (files / "out/report.html").is_file()

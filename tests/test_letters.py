@@ -93,9 +93,9 @@ def test_adapters_and_the_other_architectures_are_read_too(micro, val_phantoms):
 
 
 def test_no_images_and_no_questions_are_refused(tiny, val_phantoms):
-    with pytest.raises(DataError, match="no questions to ask"):
+    with pytest.raises(DataError, match="dataset has no rows"):
         mk.letter_probabilities(*tiny, val_phantoms.select([]), format="no-think")
-    with pytest.raises(DataError, match="letter probabilities need images"):
+    with pytest.raises(DataError, match="dataset has no images"):
         mk.letter_probabilities(*tiny, val_phantoms.remove_columns("image"), format="no-think")
 
 
@@ -121,15 +121,18 @@ def test_a_completion_is_kept_up_to_its_letter(text, prefix, forced):
 # ---- tokenizers that write tag and letter otherwise ------------------------------------------------------------------
 
 
-class Table:
+class Table(torch.nn.Module):
     """Tokenizer, processor and model in one: longest match, and the next token depends on the last one alone."""
 
+    generate = None  # it is never asked to
+
     def __init__(self, vocabulary, chances):
+        super().__init__()
         self.vocabulary = ["", "Q", *vocabulary]
         self.logs = torch.full((len(self.vocabulary),) * 2, -30.0)
         for (before, after), chance in chances.items():
             self.logs[self.vocabulary.index(before), self.vocabulary.index(after)] = np.log(chance)
-        self.tokenizer, self.training, self.device = self.read, False, "cpu"
+        self.tokenizer, self.device = self.read, "cpu"
         self.config = SimpleNamespace(_name_or_path="table")
 
     def read(self, text, add_special_tokens=False):
@@ -149,21 +152,15 @@ class Table:
         ids = torch.tensor([[0] * (width - len(row)) + row for row in rows])
         return {"input_ids": ids, "attention_mask": (ids > 0).long()}
 
-    def __call__(self, input_ids, attention_mask, use_cache, logits_to_keep):
+    def forward(self, input_ids, attention_mask, use_cache, logits_to_keep):
         assert attention_mask.shape == input_ids.shape
         return SimpleNamespace(logits=self.logs[input_ids[:, -logits_to_keep:]])
-
-    def eval(self):
-        return self
-
-    def train(self, mode):
-        self.training = mode
 
 
 def ask(table):
     processor = table.processor
     processor = type("Processor", (), {"__call__": staticmethod(processor), "tokenizer": staticmethod(table.read)})()
-    processor.apply_chat_template = table.apply_chat_template
+    processor.apply_chat_template, processor.image_processor = table.apply_chat_template, None
     rows = {"id": ["1", "2"], "problem": ["Is it? A)x, B)y", "Is it so? A)x, B)y"], "options": [["x", "y"]] * 2}
     rows |= {"question": ["Is it?", "Is it so?"], "answer": ["B", "A"], "image_id": ["i", "j"], "image": ["p", "q"]}
     return mk.letter_probabilities(table, processor, Dataset.from_dict(rows), format="no-think")

@@ -1,8 +1,7 @@
-"""Loading models: the built-in one, the three architectures, runs and adapters, and the choices for this machine."""
+"""Loading models: the built-in one, the three architectures, runs and adapters, and what their answers are called."""
 
 import json
 import shutil
-import sys
 
 import pytest
 import torch
@@ -11,6 +10,7 @@ from PIL import Image
 import medr1kit as mk
 from medr1kit.data.phantoms import PAINTERS
 from medr1kit.models import load as models
+from medr1kit.models.processor import SUPPORTED
 from medr1kit.vqa import DataError
 from scripts.make_tiny.tokenizer import phantom_words, word_forms
 
@@ -178,7 +178,7 @@ def test_a_blinded_model_is_told_apart(fresh_tiny, looking_rows):
 
 def test_the_other_architectures_load_and_see(micro, micro_folder):
     model, processor = micro
-    assert model.config.model_type in models.SUPPORTED and model.config.model_type != "qwen2_vl"
+    assert model.config.model_type in SUPPORTED and model.config.model_type != "qwen2_vl"
     own, swapped = (question(processor, image=Image.new("RGB", (64, 64), colour)) for colour in ("black", "white"))
     with torch.inference_mode():
         assert torch.isfinite(model(**own).logits).all()
@@ -352,79 +352,12 @@ def test_an_adapter_of_another_name_goes_before_the_runs_own(trained, tmp_path):
         mk.load_model(trained[2].path, adapter=tmp_path)
 
 
-# ---- choices for this machine ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("device", "dtype", "capability", "installed", "value", "reason"),
-    [
-        ("cpu", "float32", 9, True, "sdpa", "needs a GPU"),
-        ("cuda", "float32", 9, True, "sdpa", "half precision"),
-        ("cuda:1", "float16", 7, True, "sdpa", "compute capability 8"),
-        ("cuda", "bfloat16", 8, False, "sdpa", "not installed"),
-        ("cuda", "bfloat16", 8, True, "flash_attention_2", "installed and the GPU can run it"),
-    ],
-)
-def test_attention_is_chosen_with_its_reason(monkeypatch, device, dtype, capability, installed, value, reason):
-    monkeypatch.setattr("torch.cuda.get_device_capability", lambda *_: (capability, 0))
-    monkeypatch.setattr("transformers.utils.is_flash_attn_2_available", lambda: installed)
-    choice = models.choose_attention(device, dtype)
-    assert choice.value == value and reason in choice.reason
-
-
-@pytest.mark.parametrize(
-    ("device", "bf16", "value"), [("cpu", True, "float32"), ("cuda", True, "bfloat16"), ("cuda:1", False, "float16")]
-)
-def test_the_number_format_is_chosen_with_its_reason(monkeypatch, device, bf16, value):
-    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda **_: bf16)
-    choice = models.choose_dtype(device)
-    assert choice.value == value and choice.reason
-
-
-def test_the_device_is_a_gpu_where_there_is_one(monkeypatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert models.choose_device().value == "cpu"
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    monkeypatch.setattr("torch.cuda.get_device_name", lambda *_: "Some GPU")
-    assert models.choose_device() == models.Choice("cuda", "2 GPU(s), first: Some GPU")
-
-
-@pytest.mark.parametrize("torchvision", [None, "0.28.0"])
-def test_doctor_prints_every_line(monkeypatch, capsys, torchvision):
-    import importlib.metadata
-
-    real = importlib.metadata.version
-
-    def version(package):
-        if package != "torchvision":
-            return real(package)
-        if torchvision is None:
-            raise importlib.metadata.PackageNotFoundError(package)
-        return torchvision
-
-    monkeypatch.setattr(importlib.metadata, "version", version)
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    mk.doctor()
-    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
-    packages = ["medr1kit", "torch", "transformers", "trl", "peft", "datasets"]
-    assert list(lines)[:7] == ["python", *packages]
-    assert {"device", "dtype", "attention", "threads", "torchvision"} <= set(lines)
-    assert all(lines[package] == real(package) for package in packages)
-    assert lines["python"].startswith(".".join(map(str, sys.version_info[:2])))
-    assert lines["device"].startswith("cpu (") and lines["dtype"].startswith("float32 (")
-    assert lines["attention"].startswith("sdpa (flash-attn needs a GPU")
-    assert lines["threads"] == str(torch.get_num_threads())
-    assert ("WARNING" in lines["torchvision"]) == (torchvision is not None)
-    assert lines["torchvision"].startswith(torchvision or "absent")
-
-
 def test_an_adapter_without_its_run_does_not_pass_for_the_untrained_base(trained, tmp_path, val_phantoms):
     _, _, run = trained
     shutil.copytree(run.path / "adapter", tmp_path / "copied")
     model, processor = mk.load_model("tiny", adapter=tmp_path / "copied")
     preds = mk.predict(model, processor, val_phantoms.select(range(2)), format="no-think")
-    assert set(preds["method"]) == {"adapter"} and "copied" in preds["model"][0]
+    assert set(preds["method"]) == {"given"} and "copied" in preds["model"][0]
 
 
 def test_the_shipped_model_was_made_by_the_script_as_it_stands():
@@ -437,3 +370,143 @@ def test_the_shipped_model_was_made_by_the_script_as_it_stands():
     log = json.loads((TINY / "build_log.json").read_text())
     assert log["recipe"] == asdict(Recipe())
     assert f"{log['parameters']:,} parameters" in (TINY / "README.md").read_text()
+
+
+# ---- what its answers are called -------------------------------------------------------------------------------------
+
+
+SFT = {"model": "tiny", "method": "sft", "seed": 0, "train_modality": "CT", "train_task": None}
+BASE = {"model": "tiny", "method": "base"}
+
+
+def with_adapter(model, label=None):
+    """The model in a LoRA wrapper whose adapter changes it, recorded as trained if it has a label."""
+    wrapper = wrapped(model, rank=2)
+    for name, weight in wrapper.named_parameters():
+        if "lora_B" in name:
+            weight.data.fill_(0.5)
+    if label is not None:
+        models.record_training(wrapper, label, "runs/a")
+    return wrapper
+
+
+def labels_of(model):
+    return models.origin_of(model).labels
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [("tiny", "base"), (str(models.TINY), "base"), ("Qwen/Qwen2-VL-2B-Instruct", "base"), ("someone/tuned", "given")],
+)
+def test_base_is_said_only_of_a_base(name, method):
+    assert models.Origin(name).labels == {"model": name, "method": method}
+
+
+def test_a_folder_whose_training_is_not_known_is_given(micro, micro_folder):
+    assert labels_of(micro[0]) == {"model": str(micro_folder), "method": "given"}
+
+
+def test_an_adapter_counts_while_it_acts(fresh_tiny):
+    model = with_adapter(fresh_tiny[0], SFT)
+    assert labels_of(model) == labels_of(fresh_tiny[0]) == SFT and models.origin_of(model).run == "runs/a"
+    with model.disable_adapter():
+        assert labels_of(model) == BASE and models.origin_of(model).run is None
+    assert labels_of(model) == SFT
+    model.merge_adapter()
+    assert labels_of(model) == SFT
+    model.unmerge_adapter()
+    assert labels_of(model) == SFT
+
+
+@pytest.mark.parametrize(("off", "label"), [("unload", BASE), ("merge_and_unload", SFT)])
+@pytest.mark.parametrize("half", [False, True])
+def test_an_adapter_taken_off_leaves_the_base_and_a_merged_one_does_not(fresh_tiny, off, label, half):
+    model = getattr(with_adapter(fresh_tiny[0], SFT), off)()
+    model = model.bfloat16() if half else model
+    assert labels_of(model) == label
+    assert models.origin_of(model).wrapper is None
+    assert models.origin_of(model).name == ("tiny" if off == "unload" else "tiny merged with runs/a")
+
+
+@pytest.mark.parametrize(("off", "below"), [("unload", BASE), ("merge_and_unload", SFT)])
+def test_a_new_adapter_after_that_stands_on_what_was_left(fresh_tiny, off, below):
+    getattr(with_adapter(fresh_tiny[0], SFT), off)()
+    again = with_adapter(fresh_tiny[0])
+    assert labels_of(again) == {"model": "tiny + default", "method": "given"}
+    models.record_training(again, SFT | {"method": "grpo"}, "runs/b")
+    assert labels_of(again)["method"] == "grpo"
+    with again.disable_adapter():
+        assert labels_of(again) == below
+    assert models.origin_of(again).name == ("tiny" if off == "unload" else "tiny merged with runs/a")
+
+
+def test_an_adapter_that_others_put_on_is_given(fresh_tiny):
+    model = with_adapter(fresh_tiny[0])
+    assert labels_of(model) == {"model": "tiny + default", "method": "given"}
+    assert labels_of(model.unload()) == BASE
+    assert labels_of(wrapped(fresh_tiny[0], rank=2)) == BASE  # as it begins it changes nothing
+
+
+def test_a_second_adapter_beside_the_trained_one_is_given(fresh_tiny):
+    model = with_adapter(fresh_tiny[0], SFT)
+    model.add_adapter("mine", mk.lora(rank=2))
+    assert labels_of(model) == SFT
+    model.set_adapter("mine")
+    assert labels_of(model) == {"model": "tiny + mine", "method": "given"}
+
+
+def test_training_goes_on_from_what_is_there(fresh_tiny):
+    model = with_adapter(fresh_tiny[0], SFT)
+    models.record_training(model, SFT | {"method": "grpo"}, "runs/b")
+    assert labels_of(model)["method"] == "grpo" and models.origin_of(model).run == "runs/b"
+    assert labels_of(model.unload()) == BASE
+
+
+def test_all_weights_trained_leave_no_base(fresh_tiny):
+    model = fresh_tiny[0]
+    models.record_training(model, SFT, "runs/full")
+    origin = models.origin_of(model)
+    assert (origin.labels, origin.name, origin.run) == (SFT, "runs/full/model", "runs/full")
+    later = with_adapter(model, SFT | {"method": "grpo"})
+    assert models.origin_of(later).name == "runs/full/model"
+    assert labels_of(later.unload()) == SFT
+
+
+def test_an_interrupted_training_is_recorded_by_its_word(fresh_tiny, val_phantoms):
+    model = with_adapter(fresh_tiny[0])
+    models.record_training(model, SFT | {"method": "interrupted"}, "runs/a")
+    rows = val_phantoms.select(range(2))
+    assert set(mk.predict(model, fresh_tiny[1], rows, format="no-think", max_new_tokens=2)["method"]) == {"interrupted"}
+
+
+def test_a_run_loaded_and_unloaded_is_its_base(trained, val_phantoms):
+    loaded, processor = mk.load_model(trained[2])  # a Run works as its folder does
+    assert labels_of(loaded)["method"] == "sft"
+    rows = val_phantoms.select(range(2))
+    preds = mk.predict(loaded.unload(), processor, rows, format="no-think", max_new_tokens=2)
+    assert set(preds["method"]) == {"base"} and preds["train_modality"].isna().all()
+
+
+@pytest.mark.parametrize("part", ["checkpoint-7", "checkpoint-7 as adapter="])
+def test_a_checkpoint_carries_its_step(trained, tmp_path, val_phantoms, part):
+    shutil.copytree(trained[2].path, tmp_path / "run")
+    folder = (tmp_path / "run/adapter").rename(tmp_path / "run/checkpoint-7")
+    model, processor = mk.load_model(folder) if part == "checkpoint-7" else mk.load_model("tiny", adapter=folder)
+    preds = mk.predict(model, processor, val_phantoms.select(range(2)), format="no-think", max_new_tokens=2)
+    assert set(preds["step"]) == {7} and set(preds["method"]) == {"sft"}
+
+
+def swapped_pairs(model, processor):
+    yield (processor, model), "model and processor are swapped"
+    yield ((model, processor), processor), r"model is a tuple; load it first: model, processor = load_model"
+    yield ("tiny", processor), "model is the text 'tiny'; load it first"
+    yield (None, processor), "model is None; expected what load_model"
+    yield (model, None), "processor is None; pass the second"
+    yield (model, processor.tokenizer), "processor is .*; pass the second of what load_model"
+
+
+def test_what_is_no_model_with_its_processor_is_refused(tiny):
+    models.pair_given(*tiny)
+    for pair, sentence in swapped_pairs(*tiny):
+        with pytest.raises(DataError, match=sentence):
+            models.pair_given(*pair)

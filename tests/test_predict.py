@@ -293,10 +293,115 @@ def test_bad_requests_are_refused_before_anything_is_generated(tiny, val_phantom
         ask(*tiny, val_phantoms, labels={"modle": "x"})
     with pytest.raises(DataError, match=r"images='left' is unknown; use one of right, blank, shuffled"):
         ask(*tiny, val_phantoms, images="left")
-    with pytest.raises(DataError, match=r"needs images.*images=FOLDER"):
+    with pytest.raises(DataError, match=r"has no images.*images=FOLDER"):
         ask(*tiny, val_phantoms.remove_columns("image"))
     with pytest.raises(DataError, match="unknown format 'haiku'"):
         ask(*tiny, val_phantoms, format="haiku")
+
+
+def what_is_no_data_set(rows):
+    import datasets
+
+    yield "phantoms", "dataset is the text 'phantoms'; load it first: load_vqa"
+    yield rows.to_list(), "dataset is a list; load it first"
+    yield rows.to_pandas(), "dataset is a DataFrame; load it first"
+    yield datasets.DatasetDict({"test": rows}), r"dataset is a DatasetDict with the splits test; choose a split"
+    yield rows.to_iterable_dataset(), "dataset is a streamed data set; load it whole"
+    yield rows.remove_columns("image"), r"dataset has no images.*images=FOLDER"
+    yield rows.select([]), "dataset has no rows"
+    yield None, "dataset is None"
+    for column in ("id", "image_id", "problem", "question", "options", "answer"):
+        yield rows.remove_columns(column), f"dataset has no column '{column}'"
+
+
+@pytest.mark.parametrize(
+    "probe", [mk.predict, mk.letter_probabilities, mk.visual_reliance, mk.position_bias, mk.prompt_sensitivity]
+)
+def test_what_is_no_data_set_of_questions_is_refused_by_all_that_ask(tiny, val_phantoms, probe):
+    for dataset, sentence in what_is_no_data_set(val_phantoms.select(range(2))):
+        with pytest.raises(DataError, match=sentence):
+            probe(*tiny, dataset, format="no-think")
+    rows = val_phantoms.select(range(2))
+    for settings in ({"batch_size": 0}, {"batch_size": "8"}, {"max_new_tokens": 0}, {"max_new_tokens": -1}):
+        with pytest.raises(DataError, match=rf"{next(iter(settings))}=.* is not a whole number of at least 1"):
+            probe(*tiny, rows, format="no-think", **settings)
+    with pytest.raises(DataError, match="model and processor are swapped"):
+        probe(*tiny[::-1], rows, format="no-think")
+    with pytest.raises(DataError, match="a format has a name, not None"):
+        probe(*tiny, rows, format=None)
+
+
+@pytest.mark.parametrize(
+    ("labels", "sentence"),
+    [
+        ("grpo", r"labels is the text 'grpo'; give a dict of model, .*step, or a run"),
+        (["grpo"], "labels is a list"),
+        ({1: "x"}, r"unknown labels \['1'\]"),
+    ],
+)
+def test_labels_are_a_dict_or_a_run(tiny, val_phantoms, labels, sentence):
+    with pytest.raises(DataError, match=sentence):
+        ask(*tiny, val_phantoms, labels=labels)
+
+
+def test_modality_task_and_source_may_be_unknown_columns(tiny, val_phantoms, right):
+    rows = val_phantoms.select(range(4))
+    preds = ask(*tiny, rows.remove_columns(["modality", "task", "source"]))
+    assert preds["text"].tolist() == right["text"].head(4).tolist() and preds["modality"].isna().all()
+
+
+def test_patients_and_steps_stand_in_the_table(tiny, val_phantoms, right):
+    assert right["patient_id"].isna().all() and right["step"].isna().all()
+    rows = val_phantoms.select(range(3)).add_column("patient_id", ["P1", None, "P2"])
+    preds = ask(*tiny, rows, labels={"step": 40})
+    assert preds["patient_id"].dropna().to_dict() == {0: "P1", 2: "P2"} and set(preds["step"]) == {40}
+
+
+def test_a_template_that_opens_the_thinking_is_said(tiny, val_phantoms, monkeypatch):
+    opened = tiny[1].chat_template.replace("<|im_start|>assistant\n", "<|im_start|>assistant\n<think>\n")
+    monkeypatch.setattr(tiny[1], "chat_template", opened)
+    with pytest.warns(UserWarning, match="opens the thinking itself"):
+        ask(*tiny, val_phantoms.select(range(1)), max_new_tokens=1)
+
+
+# ---- the file --------------------------------------------------------------------------------------------------------
+
+
+def test_the_file_is_named_as_what_it_holds(tiny, val_phantoms, tmp_path, monkeypatch):
+    rows = val_phantoms.select(range(2))
+    for name, sentence in (("p.csv", r"does not end in .parquet"), ("", "is a folder; name a file in it")):
+        with pytest.raises(DataError, match=sentence):
+            ask(*tiny, rows, output=tmp_path / name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    ask(*tiny, rows, output="~/deep/p.parquet")
+    assert [file.name for file in (tmp_path / "home/deep").iterdir()] == ["p.parquet"]
+
+
+def test_only_predictions_are_replaced(tiny, val_phantoms, tmp_path):
+    rows, file = val_phantoms.select(range(2)), tmp_path / "p.parquet"
+    pd.DataFrame({"question": ["mine"]}).to_parquet(file)
+    with pytest.raises(DataError, match=r"p.parquet is there and holds no predictions; choose another name"):
+        ask(*tiny, rows, output=file)
+    assert pd.read_parquet(file)["question"].tolist() == ["mine"]
+    for there in (b"PAR1 left half-written", None):
+        if there is not None:
+            file.write_bytes(there)
+        assert ask(*tiny, rows, output=file)["id"].tolist() == pd.read_parquet(file)["id"].tolist()
+
+
+def test_two_predictions_do_not_write_one_file(tiny, val_phantoms, tmp_path, monkeypatch):
+    rows, file = val_phantoms.select(range(2)), tmp_path / "p.parquet"
+    real, second = predict_module._answerer, []
+
+    def while_it_answers(*model):
+        if not second:
+            second.append(1)
+            with pytest.raises(DataError, match=r"p.parquet.partial.jsonl is being written by another prediction"):
+                ask(*tiny, rows, output=file)
+        return real(*model)
+
+    monkeypatch.setattr(predict_module, "_answerer", while_it_answers)
+    assert len(ask(*tiny, rows, output=file)) == 2 and second and file.exists()
 
 
 # ---- interruption ----------------------------------------------------------------------------------------------------
@@ -331,24 +436,52 @@ def killed_after(monkeypatch):
     return arrange
 
 
-@pytest.mark.parametrize("torn", [False, True])
-def test_an_interrupted_prediction_goes_on_where_it_stopped(tiny, val_phantoms, right, tmp_path, killed_after, torn):
+@pytest.mark.parametrize(("torn", "asked_again"), [(None, 8), ("cut", 9), ("zeros", 9), ("zeros inside", 12)])
+def test_an_interrupted_prediction_goes_on_where_it_stopped(
+    tiny, val_phantoms, right, tmp_path, killed_after, torn, asked_again
+):
     rows, output = val_phantoms.select(range(20)), tmp_path / "deep" / "preds.parquet"
     partial = tmp_path / "deep" / "preds.parquet.partial.jsonl"
     killed_after(3)
     with pytest.raises(Killed):
         ask(*tiny, rows, output=output, batch_size=4)
     assert not output.exists() and partial.exists()
-    if torn:  # killed in the middle of a line
-        partial.write_text(partial.read_text(encoding="utf-8")[:-5], encoding="utf-8")
+    content = partial.read_bytes()
+    lines = content.split(b"\n")  # the header, twelve answers, nothing
+    if torn == "cut":  # killed in the middle of a line
+        partial.write_bytes(content[:-5])
+    elif torn == "zeros":  # after a crash of the machine
+        partial.write_bytes(b"\n".join([*lines[:12], b"\0" * len(lines[12]), b""]))
+    elif torn == "zeros inside":
+        partial.write_bytes(b"\n".join([*lines[:9], b"\0" * 30, *lines[10:]]))
     answered = killed_after(None)
     preds = ask(*tiny, rows, output=output, batch_size=4)
-    assert sum(answered) == (9 if torn else 8)  # of 20, 12 were done
+    assert sum(answered) == asked_again  # of 20, 12 were done
     pd.testing.assert_frame_equal(preds, right.head(20))
     assert [file.name for file in output.parent.iterdir()] == ["preds.parquet"]
     saved = pd.read_parquet(output)
     saved["options"] = saved["options"].map(list)
     assert saved.astype(object).where(saved.notna(), None).equals(preds.astype(object).where(preds.notna(), None))
+
+
+@pytest.mark.parametrize("left", [b"", b'{"rows": 2', b"\0" * 40 + b"\n"], ids=["nothing", "half a line", "zeros"])
+def test_one_that_was_killed_in_its_first_line_starts_anew(tiny, val_phantoms, tmp_path, left):
+    (tmp_path / "p.parquet.partial.jsonl").write_bytes(left)
+    assert len(ask(*tiny, val_phantoms.select(range(2)), output=tmp_path / "p.parquet")) == 2
+    assert [file.name for file in tmp_path.iterdir()] == ["p.parquet"]
+
+
+def test_no_moment_of_going_on_loses_an_answer(tiny, val_phantoms, right, tmp_path, killed_after):
+    """A kill right after the file was opened again, before anything new was said."""
+    rows, output = val_phantoms.select(range(12)), tmp_path / "p.parquet"
+    killed_after(2)
+    with pytest.raises(Killed):
+        ask(*tiny, rows, output=output, batch_size=4)
+    before = (tmp_path / "p.parquet.partial.jsonl").read_bytes()
+    killed_after(0)
+    with pytest.raises(Killed):
+        ask(*tiny, rows, output=output, batch_size=4)
+    assert (tmp_path / "p.parquet.partial.jsonl").read_bytes() == before
 
 
 def test_it_can_be_interrupted_more_than_once(tiny, val_phantoms, right, tmp_path, killed_after):

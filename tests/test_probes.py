@@ -164,7 +164,7 @@ def test_fewer_rotations_ask_less(tiny, val_phantoms, says):
     frame = mk.position_bias(*tiny, val_phantoms.select(range(3)), rotations=2, **TEXT)
     assert len(asked) == 6 and cell(frame, "chosen", "B")["n"] == 6
     assert cell(frame, "consistent")["chance"] == 0.25
-    with pytest.raises(DataError, match="rotations=1; rotate the options at least once"):
+    with pytest.raises(DataError, match="rotations=1 is not a whole number of at least 2"):
         mk.position_bias(*tiny, val_phantoms, rotations=1, **TEXT)
 
 
@@ -232,9 +232,9 @@ def test_wordings_without_a_name_of_their_own_are_refused(tiny, val_phantoms):
 
 @pytest.mark.parametrize("name", ["visual_reliance", "position_bias", "prompt_sensitivity"])
 def test_no_questions_and_no_images_are_refused(tiny, val_phantoms, name):
-    with pytest.raises(DataError, match="without rows"):
+    with pytest.raises(DataError, match="dataset has no rows"):
         getattr(mk, name)(*tiny, val_phantoms.select([]), **TEXT)
-    with pytest.raises(DataError, match="needs images"):
+    with pytest.raises(DataError, match="dataset has no images"):
         getattr(mk, name)(*tiny, val_phantoms.remove_columns("image"), **TEXT)
 
 

@@ -121,7 +121,8 @@ def random_model(change: Callable[[Any], None]) -> tuple[Any, Any]:
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
 
-    from medr1kit.models.load import TINY, load_processor
+    from medr1kit.models.load import TINY
+    from medr1kit.models.processor import load_processor
 
     config = AutoConfig.from_pretrained(TINY)
     change(config)

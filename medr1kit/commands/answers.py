@@ -13,12 +13,14 @@ def predict(argv: list[str]) -> None:
     from trl import ModelConfig
 
     from medr1kit.commands.flags import DataFlags, PredictFlags, fit_to_machine, parse_flags
-    from medr1kit.models.load import choose_device
+    from medr1kit.given import output_file
+    from medr1kit.models.machine import choose_device
     from medr1kit.models.predict import predict
 
     flags = parse_flags(argv, "medr1kit predict", DataFlags, PredictFlags, ModelConfig)
     flags = fit_to_machine(flags, choose_device().value)
     refuse_unused(flags, ("reward_funcs", "preset", "overwrite", "use_peft", "lora_r", "lora_alpha", "lora_dropout"))
+    output_file(flags["output"], "--output", (".parquet",))  # a large model is not loaded in vain
     model, processor = load_model_of(flags)
     format = format_for(model, flags)
     held_out = flags.get("test_size", 0.0) > 0
@@ -47,7 +49,7 @@ def report(argv: list[str]) -> None:
 
     parser = argparse.ArgumentParser(prog="medr1kit report", description=report.__doc__)
     what = "folder of a run or a study, or predictions.parquet"
-    parser.add_argument("path", type=Path, metavar="RUN_OR_STUDY", help=what)
+    parser.add_argument("path", type=lambda text: Path(text).expanduser(), metavar="RUN_OR_STUDY", help=what)
     parser.add_argument("--output", type=Path, help="the page (default: report.html in the folder)")
     held = f"questions, and groups of completions, in the page (default: {QUESTIONS})"
     parser.add_argument("--questions", type=int, default=QUESTIONS, help=held)

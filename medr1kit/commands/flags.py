@@ -135,7 +135,7 @@ def fit_to_machine(flags: dict[str, Any], device: str) -> dict[str, Any]:
 
     Args:
         flags: from :func:`parse_flags`.
-        device: what :func:`medr1kit.models.load.choose_device` chose.
+        device: what :func:`medr1kit.models.machine.choose_device` chose.
     """
     fitted = dict(flags)
     if fitted.get("fp16"):
@@ -149,7 +149,7 @@ def fit_to_machine(flags: dict[str, Any], device: str) -> dict[str, Any]:
         warnings.warn(f"--report_to {reporter} is ignored: not installed; see metrics.csv", stacklevel=2)
         fitted["report_to"] = "none"
     if str(fitted.get("attn_implementation", "")).startswith("flash"):
-        from medr1kit.models.load import choose_attention, choose_dtype
+        from medr1kit.models.machine import choose_attention, choose_dtype
 
         chosen = choose_attention(device, choose_dtype(device).value)
         if chosen.value != fitted["attn_implementation"]:

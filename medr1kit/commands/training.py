@@ -33,7 +33,7 @@ def sft(argv: list[str]) -> None:
 def _train(argv: list[str], command: str, train: Any, *arguments_of: type) -> None:
     from trl import ModelConfig
 
-    from medr1kit.models.load import choose_device
+    from medr1kit.models.machine import choose_device
     from medr1kit.results.runs import check_folder
 
     flags = parse_flags(argv, f"medr1kit {command}", DataFlags, ModelConfig, LoraFlags, *arguments_of)

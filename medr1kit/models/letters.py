@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 
 from medr1kit.formats import ResponseFormat, format_named
-from medr1kit.models.load import base_of, image_token_ids
+from medr1kit.given import questions_given, whole_number
+from medr1kit.models.load import base_of, image_token_ids, pair_given
 from medr1kit.models.predict import chat_prompt, evaluating, model_labels, predict
 from medr1kit.progress import part_of_work, progress
 from medr1kit.results.tables import PREDICTIONS
@@ -60,14 +61,14 @@ def letter_probabilities(
         ``confidence`` (its probability) and ``correct``.
 
     Raises:
-        DataError: if the data set has no images or no rows, or the processor writes ``<answer>`` otherwise than its
-            tokenizer.
+        DataError: if an argument is not what :func:`medr1kit.predict` takes, or the processor writes ``<answer>``
+            otherwise than its tokenizer.
     """
     format = format_named(format)
-    if "image" not in dataset.column_names:
-        raise DataError("letter probabilities need images, and this data set has none; load it with images=FOLDER")
-    if not len(dataset):
-        raise DataError("no questions to ask; a filter left nothing over")
+    dataset, batch_size = questions_given(dataset, images=True), whole_number(batch_size, "batch_size")
+    pair_given(model, processor)
+    if max_new_tokens is not None:
+        whole_number(max_new_tokens, "max_new_tokens")
     known = model_labels(model, labels)
     if format.blocks[0] == "answer":
         prefixes = [("<answer>", True)] * len(dataset)

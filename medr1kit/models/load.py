@@ -1,23 +1,25 @@
-"""Models: the built-in tiny Qwen2-VL, any local or hub Qwen-VL, and what this machine can run.
+"""Models: the built-in tiny Qwen2-VL, any local or hub Qwen-VL, a run, a checkpoint or an adapter on its base.
 
-The processors of transformers cannot be built without torchvision, because each insists on a video processor; and the
-CPU environment must not hold torchvision. :func:`image_processor_only` therefore derives, from each stock processor, a
-class that takes images and text and has no video part. It writes and reads the stock file layout.
+What is loaded is what its name says: :mod:`medr1kit.models.weights` refuses layers that stayed random. And what a model
+*is*, its answers say: :func:`origin_of` tells a base from a trained one, also after training, merging or unloading.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
-import platform
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medr1kit.results.runs import load_run
+from medr1kit.given import kind
+from medr1kit.models.found import TINY, architecture, find
+from medr1kit.models.machine import attention_given, device_given, dtype_given
+from medr1kit.models.processor import load_processor
+from medr1kit.models.weights import load_adapter, load_base, one_sentence, refuse_not_finite
+from medr1kit.results.runs import Run
 from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
@@ -25,126 +27,12 @@ if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
     from transformers import PreTrainedModel, ProcessorMixin
 
-TINY = Path(__file__).parent / "tiny" / "checkpoint"
-# Architectures whose language model, merger and image tokens medr1kit knows by name.
-SUPPORTED = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 # The seven linear maps of a Qwen decoder layer; the vision tower has other paths.
 LANGUAGE_MODEL = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 MERGER = r".*visual\.merger\.(mlp\.[02]|linear_fc[12])"
 # Attention and feed-forward maps of the tower's blocks, by the names of the three architectures. The convolution that
 # cuts patches is called proj, too; it is no block.
 TOWER = r".*visual\.blocks\.\d+\.(attn\.(qkv|proj)|mlp\.(fc[12]|gate_proj|up_proj|down_proj|linear_fc[12]))"
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A setting picked for this machine, and why."""
-
-    value: str
-    reason: str
-
-
-def choose_device() -> Choice:
-    """Return "cuda" (under torchrun this process's GPU) if PyTorch sees one, else "cpu"."""
-    import torch
-
-    if torch.cuda.is_available():
-        rank = os.environ.get("LOCAL_RANK")  # set by torchrun: one process a GPU
-        found = f"{torch.cuda.device_count()} GPU(s), first: {torch.cuda.get_device_name(0)}"
-        return Choice("cuda" if rank is None else f"cuda:{rank}", found)
-    return Choice("cpu", "PyTorch sees no CUDA device" if torch.version.cuda else "this PyTorch is a CPU build")
-
-
-def choose_dtype(device: str) -> Choice:
-    """Return the number format for weights on a device: float32, bfloat16 or float16."""
-    import torch
-
-    if not device.startswith("cuda"):
-        return Choice("float32", "half precision on a CPU would not be exact")
-    if torch.cuda.is_bf16_supported(including_emulation=False):
-        return Choice("bfloat16", "the GPU computes in bfloat16")
-    return Choice("float16", "the GPU has no bfloat16")
-
-
-def choose_attention(device: str, dtype: str) -> Choice:
-    """Return "flash_attention_2" where it can run, else "sdpa"."""
-    import torch
-    from transformers.utils import is_flash_attn_2_available
-
-    if not device.startswith("cuda"):
-        return Choice("sdpa", "flash-attn needs a GPU")
-    if dtype == "float32":
-        return Choice("sdpa", "flash-attn needs half precision")
-    if torch.cuda.get_device_capability()[0] < 8:
-        return Choice("sdpa", "flash-attn needs compute capability 8 or more")
-    if not is_flash_attn_2_available():
-        return Choice("sdpa", "flash-attn is not installed; sdpa needs nothing")
-    return Choice("flash_attention_2", "flash-attn is installed and the GPU can run it")
-
-
-def doctor() -> None:
-    """Print versions, device, number format and attention, each with its reason."""
-    import torch
-
-    device = choose_device()
-    dtype = choose_dtype(device.value)
-    attention = choose_attention(device.value, dtype.value)
-    print(f"python        {platform.python_version()} on {platform.system()} {platform.machine()}")
-    for package in ("medr1kit", "torch", "transformers", "trl", "peft", "datasets"):
-        print(f"{package:<13} {importlib.metadata.version(package)}")
-    for name, choice in (("device", device), ("dtype", dtype), ("attention", attention)):
-        print(f"{name:<13} {choice.value} ({choice.reason})")
-    print(f"threads       {torch.get_num_threads()}")
-    try:
-        vision = importlib.metadata.version("torchvision")
-    except importlib.metadata.PackageNotFoundError:
-        print("torchvision   absent (as it should be on a CPU; images go through Pillow)")
-        return
-    note = "it breaks transformers next to a CPU build of torch: pip uninstall torchvision"
-    print(f"torchvision   {vision}" + (f" WARNING: {note}" if device.value == "cpu" else ""))
-
-
-def image_processor_only(stock: type[ProcessorMixin]) -> type[ProcessorMixin]:
-    """Derive from a stock Qwen-VL processor a class without its video part.
-
-    ``ProcessorMixin`` reads from the signature of ``__init__`` which parts a processor has, so leaving out
-    ``video_processor`` is enough. The stock name is kept, so that a saved folder names a class that transformers knows.
-    """
-
-    def __init__(self, image_processor=None, tokenizer=None, chat_template=None, **kwargs):
-        stock.__init__(self, image_processor, tokenizer, None, chat_template=chat_template, **kwargs)
-
-    def __call__(self, images=None, text=None, videos=None, **kwargs):
-        if videos is not None:
-            raise DataError("medr1kit works on images; videos= is not supported")
-        return stock.__call__(self, images=images, text=text, **kwargs)
-
-    return type(stock.__name__, (stock,), {"__init__": __init__, "__call__": __call__, "__doc__": stock.__doc__})
-
-
-def _stock_processor(model_type: str) -> type[ProcessorMixin]:
-    from transformers import Qwen2_5_VLProcessor, Qwen2VLProcessor, Qwen3VLProcessor
-
-    return dict(zip(SUPPORTED, (Qwen2VLProcessor, Qwen2_5_VLProcessor, Qwen3VLProcessor)))[model_type]
-
-
-def load_processor(path: str | Path, model_type: str, max_pixels: int | None = None) -> ProcessorMixin:
-    """Load tokenizer, chat template and image processor of a Qwen-VL checkpoint, without torchvision.
-
-    Args:
-        path: folder or hub id.
-        model_type: one of SUPPORTED.
-        max_pixels: images are shrunk until width times height is at most this; None keeps the checkpoint's setting.
-    """
-    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-
-    processor = image_processor_only(_stock_processor(model_type)).from_pretrained(path, padding_side="left")
-    # Pillow also where torchvision is installed, so that pixels do not depend on the machine.
-    images = processor.image_processor = Qwen2VLImageProcessorPil.from_pretrained(path)
-    if max_pixels is not None:  # a floor above the cap would enlarge small images past it
-        floor = min(images.size["shortest_edge"], max_pixels)
-        images.size = type(images.size)(**{**dict(images.size), "shortest_edge": floor, "longest_edge": max_pixels})
-    return processor
 
 
 @contextmanager
@@ -157,9 +45,9 @@ def without_known_warnings() -> Iterator[None]:
 
 @without_known_warnings()
 def load_model(
-    name: str | Path = "tiny",
+    name: str | Path | Run = "tiny",
     *,
-    adapter: str | Path | None = None,
+    adapter: str | Path | Run | None = None,
     device: str | None = None,
     dtype: str | None = None,
     attn: str | None = None,
@@ -168,51 +56,46 @@ def load_model(
     """Load a vision-language model and its processor.
 
     Args:
-        name: "tiny" for the built-in model, a folder, or a hub id of Qwen2-VL, Qwen2.5-VL or Qwen3-VL. A run's folder
-            loads the run's base model with its adapter.
-        adapter: folder of a LoRA adapter to put on top, for example ``runs/ct/adapter``.
-        device: "cpu", "cuda" or "cuda:1"; chosen by :func:`choose_device` if None.
-        dtype: "float32", "bfloat16" or "float16"; chosen by :func:`choose_dtype` if None.
-        attn: "sdpa", "eager" or "flash_attention_2"; chosen by :func:`choose_attention` if None.
+        name: "tiny" for the built-in model, a folder, or a hub id of Qwen2-VL, Qwen2.5-VL or Qwen3-VL. A run, its
+            folder, a checkpoint in it or the folder of an adapter loads the base that it was trained on, too.
+        adapter: folder of a LoRA adapter to put on top, for example ``runs/ct/adapter``, or a run.
+        device: "cpu", "cuda" or "cuda:1"; chosen by :func:`medr1kit.models.machine.choose_device` if None.
+        dtype: "float32", "bfloat16", "float16" or "auto" (the checkpoint's); chosen by ``choose_dtype`` if None.
+        attn: "sdpa", "eager" or "flash_attention_2"; chosen by ``choose_attention`` if None.
         max_pixels: cap on width times height of an image; None keeps the checkpoint's.
 
     Returns:
         The model in evaluation mode and its processor.
 
     Raises:
-        DataError: if the folder or model is not there, or its architecture is not supported.
+        DataError: if the folder or model is not there, its architecture is not supported, weights are missing, fit no
+            layer or are not finite, a file is damaged, or the machine has not the device.
     """
-    from transformers import AutoConfig, AutoModelForImageTextToText
-
-    name, adapter, run = _resolve(name, adapter)
+    device = device_given(device)
+    dtype = dtype_given(dtype, device)
+    attn = attention_given(attn, device, dtype)
+    name, adapter, run = find(name, adapter)
     path = TINY if str(name) == "tiny" else name
-    try:
-        config = AutoConfig.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"no model at {name!r}: give 'tiny', a folder with config.json, or a hub id that this machine can reach "
-            f"({str(error).splitlines()[0][:160]})"
-        ) from error
-    if config.model_type not in SUPPORTED:
-        raise DataError(f"{name!r} is a {config.model_type} model; medr1kit supports {', '.join(SUPPORTED)}")
-    device = device or choose_device().value
-    dtype = dtype or choose_dtype(device).value
-    attn = attn or choose_attention(device, dtype).value
-    try:
-        with _quiet_if(path == TINY or bool(os.environ.get("CI"))):
-            model = AutoModelForImageTextToText.from_pretrained(path, dtype=dtype, attn_implementation=attn)
-        processor = load_processor(path, config.model_type, max_pixels)
-    except OSError as error:
-        reason = str(error).splitlines()[0][:200]
-        raise DataError(f"the model at {name} lacks weights, tokenizer or image processor ({reason})") from error
+    kind_of_model = architecture(path)
+    with one_sentence(f"the model at {name}"), _quiet_if(path == TINY or bool(os.environ.get("CI"))):
+        model = load_base(path, dtype, attn)
+        processor = load_processor(path, kind_of_model, max_pixels)
+    if processor.image_token_id != model.config.image_token_id or len(processor.tokenizer) > _vocabulary(model):
+        raise DataError(f"the tokenizer of {name} is not that of its config.json; copy or download the folder again")
     model.medr1kit = Origin(str(name))
-    if run is not None:  # predictions of this model are labelled as the run's
-        model.medr1kit = Origin(str(name), load_run(run).labels, str(run))
-    elif adapter is not None:  # trained somewhere else, by a method this toolkit does not know
-        model.medr1kit = Origin(str(name), {"model": f"{name} + {adapter}", "method": "adapter"})
     if adapter is not None:
-        model = _with_adapter(model, adapter)
-    return model.to(device).eval(), processor
+        wrapped = load_adapter(model, adapter)
+        labels = {"model": f"{name} + {adapter}", "method": "given"}  # trained somewhere else, nobody knows how
+        record_training(wrapped, run.labels if run else labels, run and str(run.path))
+        if not _acting(model, changed=True):
+            warnings.warn(f"the adapter at {adapter} changes nothing: its last factors are all zero", stacklevel=3)
+        model = wrapped
+    elif run is not None:
+        model.medr1kit = Origin(str(name), run.labels, str(run.path))
+    with one_sentence(f"the model at {name}", f"choose another device than {device}"):
+        model = model.to(device).eval()
+    refuse_not_finite(model, f"the model at {name}" + (f" with {adapter}" if adapter is not None else ""))
+    return model, processor
 
 
 @contextmanager
@@ -230,27 +113,8 @@ def _quiet_if(quiet: bool) -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _resolve(name: str | Path, adapter: str | Path | None) -> tuple[str | Path, str | Path | None, Path | None]:
-    """Turn a run's folder into its base model and adapter; also find the run that an adapter belongs to."""
-    folder = Path(name)
-    own = Path(adapter).parent if adapter is not None else None  # the run that a given adapter belongs to
-    run = own if own is not None and (own / "run.json").is_file() else None
-    if not (folder / "run.json").is_file():
-        return name, adapter, run
-    if (folder / "model").is_dir():
-        return folder / "model", adapter, folder if adapter is None else run
-    if (folder / "adapter").is_dir():
-        base = load_run(folder).config["model"]
-        return (base, folder / "adapter", folder) if adapter is None else (base, adapter, run)
-    raise DataError(f"the run {name} has neither adapter/ nor model/; it did not finish: train it again")
-
-
-def _with_adapter(model: PreTrainedModel, adapter: str | Path) -> PreTrainedModel:
-    from peft import PeftModel
-
-    if not (Path(adapter) / "adapter_config.json").is_file():
-        raise DataError(f"no LoRA adapter at {adapter}: the folder needs adapter_config.json and its weights")
-    return PeftModel.from_pretrained(model, str(adapter))
+def _vocabulary(model: PreTrainedModel) -> int:
+    return model.get_input_embeddings().num_embeddings
 
 
 def lora(
@@ -307,38 +171,126 @@ class Origin:
 
     A model is trained in place and asked afterwards by its variable alone, so what its answers are labelled with has to
     go with it. A run's folder holds the same (:attr:`medr1kit.results.runs.Run.labels`), and ``predict(labels=run)``
-    reads it there.
+    reads it there. Ask :func:`origin_of` for it: adapters come and go.
 
     Attributes:
         name: what to load to have the weights below an adapter: "tiny", a folder or a hub id.
-        labels: of its predictions; ``model`` and ``method`` at least.
+        labels: of its predictions; ``model`` and ``method`` at least. Only what is known to be one is a "base".
         run: folder of the run that trained it, or None.
         wrapper: its LoRA wrapper if it was trained in this process, so that the next training goes on with it.
+        below: what the model is without the adapters that ``labels`` tell of, or None if they tell of none.
+        adapters: the names of those.
+        layer: one of their layers; it is there as long as they are.
+        kept: some values of each weight under an adapter, by layer; they tell whether it was merged.
     """
 
     name: str
     labels: dict[str, Any] = field(default_factory=dict)
     run: str | None = None
     wrapper: PeftModel | None = field(default=None, repr=False)
+    below: Origin | None = field(default=None, repr=False)
+    adapters: frozenset[str] = frozenset()
+    layer: torch.nn.Module | None = field(default=None, repr=False)
+    kept: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
 
     def __post_init__(self):
-        self.labels = self.labels or {"model": self.name, "method": "base"}
+        self.labels = self.labels or {"model": self.name, "method": "base" if _is_base(self.name) else "given"}
+
+
+def _is_base(name: str) -> bool:
+    """Whether a name is one of untrained weights: the built-in ones, and those of the makers of the architectures."""
+    return name == "tiny" or Path(name) == TINY or (name.startswith("Qwen/") and not Path(name).exists())
 
 
 def origin_of(model: PreTrainedModel | PeftModel) -> Origin:
-    """Return where a model came from, with or without its LoRA wrapper; it may have been loaded by others."""
+    """Return what a model is at this moment, with or without its LoRA wrapper; it may have been loaded by others.
+
+    An adapter that was taken off or turned off no longer counts, one that was merged does, and one that others have put
+    on is ``given``: nobody here knows how it was trained.
+    """
     base = base_of(model)
+    origin = _settled(base)
+    acting = _acting(base, changed=origin.below is None)
+    if acting == origin.adapters:
+        return origin
+    below = origin.below or origin
+    if not acting:
+        return below
+    labels = {"model": f"{below.labels['model']} + {', '.join(sorted(acting))}", "method": "given"}
+    return Origin(below.name, labels, wrapper=origin.wrapper)
+
+
+def _settled(base: PreTrainedModel) -> Origin:
+    """The origin that stands on the model, after a look whether the adapter that it tells of is still there."""
     if not hasattr(base, "medr1kit"):
         base.medr1kit = Origin(base.config._name_or_path)
-    return base.medr1kit
+    origin = base.medr1kit
+    adapted = [part for part in base.modules() if _is_adapted(part)]
+    if origin.below is not None and not any(part is origin.layer for part in adapted):
+        merged = Origin(f"{origin.name} merged with {origin.run or origin.labels['model']}", origin.labels, origin.run)
+        base.medr1kit = origin = origin.below if _as_kept(base, origin.kept) else merged
+    if not adapted:
+        origin.wrapper = None
+    return origin
 
 
-def record_training(model: PreTrainedModel | PeftModel, labels: dict[str, Any], run: str) -> None:
-    """Note that a model was trained: the labels of its predictions from now on, and the folder of the run."""
-    origin, base = origin_of(model), base_of(model)
-    origin.labels, origin.run = labels, run
-    if base is model:
-        origin.name = str(Path(run) / "model")  # what an adapter trained from here on stands on
+def record_training(model: PreTrainedModel | PeftModel, labels: Mapping[str, Any], run: str | None) -> None:
+    """Note on a model that it was trained, also if the training was interrupted after it had changed the weights.
+
+    Args:
+        model: the model, in its LoRA wrapper if that is what was trained.
+        labels: of its predictions from now on.
+        run: the run's folder, or None if it has none.
+    """
+    base = base_of(model)
+    if base is model:  # all weights: what an adapter trained from here on stands on is this run's
+        base.medr1kit = Origin(f"{run}/model", dict(labels), run)
+        return
+    origin = _settled(base)
+    below = replace(origin.below or origin, wrapper=None)
+    layers = {name: part for name, part in base.named_modules() if _is_adapted(part)}
+    kept = {name: _some(part.get_base_layer().weight) for name, part in layers.items()}
+    base.medr1kit = Origin(below.name, dict(labels), run, model, below, _acting(base, changed=False))
+    base.medr1kit.layer, base.medr1kit.kept = next(iter(layers.values())), kept
+
+
+def _acting(base: PreTrainedModel, changed: bool) -> frozenset[str]:
+    """Names of the adapters that act; with ``changed`` only of those that are no longer what they begin as, zero."""
+    found = set()
+    for _, part in base.named_modules():
+        if _is_adapted(part) and not part.disable_adapters:
+            ups = getattr(part, "lora_B", {})
+            found |= {a for a in part.active_adapters if not changed or a not in ups or ups[a].weight.any()}
+    return frozenset(found)
+
+
+def _some(weight: torch.Tensor) -> torch.Tensor:
+    return weight.detach().flatten()[:: max(1, weight.numel() // 16)].clone().cpu()
+
+
+def _as_kept(base: PreTrainedModel, kept: Mapping[str, torch.Tensor]) -> bool:
+    """Whether the weights that had adapters are what they were; a cast to another number format changes nothing."""
+    parts = dict(base.named_modules())
+    now = {name: _some(getattr(parts[name], "base_layer", parts[name]).weight) for name in kept}
+    return all((values == kept[name].to(values.dtype)).all() for name, values in now.items())
+
+
+def pair_given(model: Any, processor: Any) -> None:
+    """Refuse what is no model with its processor: swapped, a name, the tuple of both.
+
+    Raises:
+        DataError: saying what was given in the place of which.
+    """
+    if isinstance(model, (tuple, Run, str, Path)):
+        raise DataError(f"model is {kind(model)}; load it first: model, processor = load_model(…)")
+    if not hasattr(model, "generate") or not hasattr(model, "named_parameters"):
+        swapped = hasattr(processor, "generate")
+        raise DataError(
+            f"model is {kind(model)}; "
+            + ("model and processor are swapped" if swapped else "expected what load_model(…) returns")
+        )
+    if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
+        raise DataError(f"processor is {kind(processor)}; pass the second of what load_model(…) returns")
 
 
 def image_token_ids(model: PreTrainedModel) -> list[int]:

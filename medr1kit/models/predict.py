@@ -22,11 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from filelock import lock_descriptor
 
 from medr1kit.formats import ResponseFormat, format_named
-from medr1kit.models.load import acting_adapters, base_of, image_token_ids, origin_of
+from medr1kit.given import choice, kind, output_file, questions_given, whole_number
+from medr1kit.models.load import acting_adapters, base_of, image_token_ids, origin_of, pair_given
+from medr1kit.models.processor import user_turn, warn_of_open_thinking
 from medr1kit.progress import progress
-from medr1kit.results.runs import Run
+from medr1kit.results.runs import Run, replace_file
 from medr1kit.results.tables import PREDICTIONS
 from medr1kit.vqa import DataError
 
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
 
 IMAGES = ("right", "blank", "shuffled", "shuffled-all")
-_LABELS = ("model", "train_modality", "train_task", "method", "seed")
+_LABELS = ("model", "train_modality", "train_task", "method", "seed", "step")
 
 
 def predict(
@@ -59,13 +62,15 @@ def predict(
         processor: the model's.
         dataset: rows of :mod:`medr1kit.vqa` with images.
         format: the response format, or its name.
-        labels: model, method, seed, train_modality, train_task, or the run that trained the model; those not given are
-            what :class:`medr1kit.models.load.Origin` remembers, or say that it is the untrained base.
+        labels: model, method, seed, step, train_modality, train_task, or the run that trained the model; those not
+            given are what :func:`medr1kit.models.load.origin_of` knows of the model. ``method`` is "base" only for a
+            base; weights whose training is not known are "given".
         images: "right", "blank" (grey pictures), "shuffled" (another image of the same modality) or "shuffled-all"
             (another image of the data set, whatever its modality).
         batch_size: questions a batch, 1 or more.
-        max_new_tokens: limit on completion tokens; None takes the checkpoint's, or 256 as the reference does.
-        output: a .parquet file to write. If it is interrupted, calling again goes on where it stopped.
+        max_new_tokens: limit on completion tokens, 1 or more; None: the checkpoint's, or 256 as the reference has it.
+        output: a .parquet file to write. If it is interrupted, calling again goes on where it stopped. What is there is
+            replaced if it holds predictions.
         seed: for shuffling the images.
         stop_at_answer: where the format begins with the answer, end each text where its first answer block closes;
             enough for accuracies. What would have followed is not known: ``think`` and ``well_formed`` of these rows
@@ -78,17 +83,21 @@ def predict(
         The predictions table, in the order of the data set.
 
     Raises:
-        DataError: if the data set has no images, or ``images`` is unknown.
+        DataError: before the first question is asked, if it is no data set of questions with images, model and
+            processor are none, another argument is out of its range, or ``output`` is something else, or being written.
     """
     from medr1kit.models.shared_prefix.vision import Pictures
 
     format = format_named(format)
-    if "image" not in dataset.column_names:
-        raise DataError("prediction needs images, and this data set has none; load it with images=FOLDER")
-    if images not in IMAGES:
-        raise DataError(f"images={images!r} is unknown; use one of {', '.join(IMAGES)}")
+    dataset = questions_given(dataset, images=True)
+    pair_given(model, processor)
+    choice(images, "images", IMAGES)
+    batch_size, seed = whole_number(batch_size, "batch_size"), whole_number(seed, "seed", 0)
+    if max_new_tokens is not None:
+        whole_number(max_new_tokens, "max_new_tokens")
     questions = dataset.remove_columns("image").to_list()
     prompts = [chat_prompt(processor, format, row["problem"]) for row in questions]
+    warn_of_open_thinking(prompts[0])
     picture_of = _image_rows(questions, images, seed)
     known = model_labels(model, labels)
     limit = max_new_tokens or getattr(model.generation_config, "max_new_tokens", None) or 256
@@ -98,6 +107,7 @@ def predict(
     stopped = answer_closed if stop_at_answer and format.blocks[0] == "answer" else None
     settings |= {"stop_at_answer": True} if stopped else {}
     what = "predict" if images == "right" else f"predict: {images} images"
+    output = None if output is None else _predictions_file(output)
     done = _Progress(output, settings | known, len(questions), what)
     order = _reading_order([i for i in range(len(questions)) if i not in done], prompts, questions, picture_of)
     shown = Pictures(dataset)
@@ -111,16 +121,14 @@ def predict(
     rows = [_row(questions[i], format, known, *done[i], stopped) for i in range(len(questions))]
     frame = pd.DataFrame(rows, columns=list(PREDICTIONS))
     if output is not None:
-        frame.to_parquet(output, index=False)
-        done.partial.unlink()
+        replace_file(output, frame.to_parquet(index=False))
+        done.partial.unlink(missing_ok=True)
     return frame
 
 
 def chat_prompt(processor: ProcessorMixin, format: ResponseFormat, problem: str) -> str:
     """Return the text that a model reads: the user turn, image first, in its chat template, up to its own turn."""
-    content = [{"type": "image"}, {"type": "text", "text": format.prompt(problem)}]
-    turn = [{"role": "user", "content": content}]
-    return processor.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+    return user_turn(processor, format.prompt(problem))
 
 
 def _weights_digest(model: PreTrainedModel) -> str:
@@ -133,10 +141,12 @@ def _weights_digest(model: PreTrainedModel) -> str:
 
 def model_labels(model: PreTrainedModel, labels: Mapping[str, Any] | Run | None) -> dict[str, Any]:
     """Return who answers, as in :func:`predict`: from the run that trained the model, overridden by ``labels``."""
-    given = labels.labels if isinstance(labels, Run) else dict(labels or {})
-    known = dict.fromkeys(_LABELS) | origin_of(model).labels | given
+    given = labels.labels if isinstance(labels, Run) else labels or {}
+    if not isinstance(given, Mapping):
+        raise DataError(f"labels is {kind(labels)}; give a dict of {', '.join(_LABELS)}, or a run")
+    known = dict.fromkeys(_LABELS) | origin_of(model).labels | dict(given)
     if extra := set(known) - set(_LABELS):
-        raise DataError(f"unknown labels {sorted(extra)}; use {', '.join(_LABELS)}")
+        raise DataError(f"unknown labels {sorted(map(str, extra))}; use {', '.join(_LABELS)}")
     return known
 
 
@@ -151,7 +161,7 @@ def _image_rows(questions: list[dict], images: str, seed: int) -> list[int | Non
     if images == "blank":
         return [None] * len(questions)
     rng = np.random.default_rng(seed)
-    circles = [(row["modality"] or "") if images == "shuffled" else "" for row in questions]
+    circles = [(row.get("modality") or "") if images == "shuffled" else "" for row in questions]
     first_row: dict[str, dict[str, int]] = {}
     for i, (circle, row) in enumerate(zip(circles, questions)):
         first_row.setdefault(circle, {}).setdefault(row["image_id"], i)
@@ -266,30 +276,60 @@ def _row(question: dict, format: ResponseFormat, labels: dict, text: str, n_toke
     return {**{name: question.get(name) for name in PREDICTIONS}, **labels, **read}
 
 
-class _Progress(dict[int, tuple[str, int]]):
-    """Text and length of each answer so far, by row number; where a file was asked for, in FILE.partial.jsonl, too."""
+def _predictions_file(output: object) -> Path:
+    """The file to write; one that is there and holds something else than predictions is not ours to replace."""
+    import pyarrow.parquet
 
-    def __init__(self, output: str | Path | None, settings: dict[str, Any], total: int, what: str):
+    path = output_file(output, "output", (".parquet",))
+    try:
+        columns = pyarrow.parquet.read_schema(path).names
+    except (OSError, ValueError):  # not there, or no table, left half-written by an earlier version
+        return path
+    if not {"id", "text", "predicted"} <= set(columns):
+        raise DataError(f"{path} is there and holds no predictions; choose another name for output")
+    return path
+
+
+class _Progress(dict[int, tuple[str, int]]):
+    """Text and length of each answer so far, by row number; where a file was asked for, in FILE.partial.jsonl, too.
+
+    The file is only ever appended to. It is locked while it is written; the lock ends with the process.
+    """
+
+    def __init__(self, output: Path | None, settings: dict[str, Any], total: int, what: str):
         self.partial = self.handle = None
         if output is not None:
-            self.partial = Path(f"{output}.partial.jsonl")
+            self.partial = output.with_name(f"{output.name}.partial.jsonl")
             self._go_on(json.dumps({"rows": total, **settings}, default=str))
         self.bar = progress(None, what, total=total, initial=len(self), unit="question", delay=0)
 
     def _go_on(self, header: str) -> None:
-        if self.partial.exists():
-            found, *lines = self.partial.read_text(encoding="utf-8").split("\n")
-            if found != header:
-                raise DataError(f"{self.partial} was left by another prediction; delete it to start anew")
-            for line in lines[:-1]:  # what follows the last line end was being written when it was interrupted
+        self.handle = self.partial.open("a+b")
+        if not lock_descriptor(self.handle.fileno(), blocking=False):
+            self.handle.close()
+            raise DataError(
+                f"{self.partial} is being written by another prediction; wait for it, or name another output"
+            )
+        self.handle.seek(0)
+        found, *lines = self.handle.read().split(b"\n")
+        if not lines or not found.strip(b"\0"):  # interrupted in its first line, or zeros after a crash of the machine
+            self.handle.truncate(0)
+            return self._write(header)
+        if found.decode(errors="replace") != header:
+            self.handle.close()
+            raise DataError(f"{self.partial} was left by another prediction; delete it to start anew")
+        whole = len(found) + 1
+        for line in lines[:-1]:
+            try:
                 i, text, n_tokens = json.loads(line)
-                self[i] = (text, n_tokens)
-        self.partial.parent.mkdir(parents=True, exist_ok=True)
-        self.handle = self.partial.open("w", encoding="utf-8")
-        self._write(header, *(json.dumps([i, *said]) for i, said in self.items()))
+            except (ValueError, TypeError):
+                break
+            self[i] = (text, n_tokens)
+            whole += len(line) + 1
+        self.handle.truncate(whole)  # what follows was being written when it was interrupted; it is asked again
 
-    def _write(self, *lines: str) -> None:
-        self.handle.writelines(f"{line}\n" for line in lines)
+    def _write(self, line: str) -> None:
+        self.handle.write(f"{line}\n".encode())
         self.handle.flush()
 
     def add(self, i: int, text: str, n_tokens: int) -> None:

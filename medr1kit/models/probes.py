@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from medr1kit.formats import ResponseFormat, format_named
+from medr1kit.given import kind, questions_given, whole_number
 from medr1kit.models.predict import IMAGES, predict
 from medr1kit.progress import part_of_work
 from medr1kit.results.perturbations import against, position_table, rotate_options
-from medr1kit.results.tables import PREDICTIONS, check_predictions
+from medr1kit.results.tables import check_predictions
 from medr1kit.vqa import LETTERS, DataError
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def visual_reliance(
     Raises:
         DataError: if the data set has no images or no rows, or ``right`` answers other questions.
     """
+    dataset = questions_given(dataset, images=True)
     settings = {"format": format, "batch_size": batch_size, "max_new_tokens": max_new_tokens, "seed": seed}
     if right is None:
         right = predict(model, processor, dataset, **settings)
@@ -133,15 +135,16 @@ def position_bias(
     Raises:
         DataError: if the data set has no images or no rows, or ``rotations`` is below 2.
     """
-    if rotations is not None and rotations < 2:
-        raise DataError(f"rotations={rotations}; rotate the options at least once: 2 or more, or None for all")
-    times = min(max(map(len, dataset["options"]), default=0), rotations or len(LETTERS))
+    if rotations is not None:
+        whole_number(rotations, "rotations", 2)
+    dataset = questions_given(dataset, images=True)
+    times = min(max(map(len, dataset["options"])), rotations or len(LETTERS))
     settings = {"format": format, "batch_size": batch_size, "max_new_tokens": max_new_tokens}
     asked = []
     for by in range(times):
         with part_of_work(f"rotation {by + 1} of {times}"):
             asked.append(predict(model, processor, rotate_options(dataset, by), **settings))
-    return position_table(pd.concat(asked, ignore_index=True) if asked else pd.DataFrame(columns=PREDICTIONS))
+    return position_table(pd.concat(asked, ignore_index=True))
 
 
 def prompt_sensitivity(
@@ -182,6 +185,8 @@ def prompt_sensitivity(
     wordings = WORDINGS.get(format.name, {}) if wordings is None else wordings
     if not isinstance(wordings, Mapping) or not wordings or "training" in wordings:
         raise DataError("give wordings as name -> instruction, one or more; 'training' is the format's own")
+    if other := next((text for text in wordings.values() if not isinstance(text, str) or not text.strip()), None):
+        raise DataError(f"an instruction in wordings is {kind(other)}; give its text")
     settings = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
     own, rows = None, []
     for name, instruction in {"training": format.instruction, **wordings}.items():

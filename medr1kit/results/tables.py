@@ -26,8 +26,8 @@ from medr1kit.results.stats import cluster_interval, wilson
 from medr1kit.vqa import MODALITIES, TASKS, DataError
 
 PREDICTIONS = (
-    "id", "image_id", "source", "modality", "task", "question", "options", "answer",  # the question
-    "model", "train_modality", "train_task", "method", "format", "seed",  # who answered
+    "id", "image_id", "patient_id", "source", "modality", "task", "question", "options", "answer",  # the question
+    "model", "train_modality", "train_task", "method", "format", "seed", "step",  # who answered
     "text", "think", "predicted", "lenient_predicted", "correct", "well_formed", "n_tokens",  # what
 )  # fmt: skip
 """Columns of predictions. ``method`` is "base" for the untrained model; ``options`` holds lists in letter order.

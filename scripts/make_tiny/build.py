@@ -34,7 +34,8 @@ from transformers.models.qwen2_vl.processing_qwen2_vl import Qwen2VLProcessor
 
 from medr1kit.data.phantoms import phantom_rows
 from medr1kit.formats import FORMATS
-from medr1kit.models.load import TINY, image_processor_only
+from medr1kit.models.load import TINY
+from medr1kit.models.processor import image_processor_only
 from medr1kit.vqa import LETTERS, MODALITIES
 from scripts.make_tiny.examples import FACTS, annotated, encode
 from scripts.make_tiny.model import initialise, make_model

@@ -20,7 +20,8 @@ from typing import Any
 
 import torch
 
-from medr1kit.models.load import SUPPORTED, base_of, image_token_ids
+from medr1kit.models.load import base_of, image_token_ids
+from medr1kit.models.processor import SUPPORTED
 from medr1kit.models.shared_prefix.decoder import Decoder
 from medr1kit.models.shared_prefix.prompts import Prefix, cut_up, follow, numbered, place, prefill, tokens_of
 from medr1kit.models.shared_prefix.sampling import sample

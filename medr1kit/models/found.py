@@ -1,0 +1,130 @@
+"""What a name stands for: base, adapter, and the run that trained them.
+
+======================================  ========================  ======================  =============
+given                                   base                      adapter                 labels
+======================================  ========================  ======================  =============
+``"tiny"``, ``"Qwen/…"``                itself                                            base
+a folder, another hub id                itself                                            given
+a run, or its folder                    its ``model/``, or below  its ``adapter/``        the run's
+``runs/x/checkpoint-100``               itself, or below          itself                  and the step
+the folder of an adapter                recorded in its config    itself                  given
+======================================  ========================  ======================  =============
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from medr1kit.given import path_given
+from medr1kit.models.processor import SUPPORTED
+from medr1kit.models.weights import one_sentence, refuse_damaged
+from medr1kit.results.runs import Run, load_run
+from medr1kit.vqa import DataError
+
+TINY = Path(__file__).parent / "tiny" / "checkpoint"
+
+
+def find(name: Any, adapter: Any) -> tuple[str | Path, Path | None, Run | None]:
+    """Return base, adapter and run of what :func:`medr1kit.load_model` was asked for.
+
+    Returns:
+        "tiny", a hub id or a folder; the adapter's folder, or None; the run that trained the weights on top, with the
+        step among its labels where they are a checkpoint's, or None.
+
+    Raises:
+        DataError: if a run has no weights, or nobody recorded what an adapter stands on.
+    """
+    weights = _weights_of(name, "name")
+    alone = _is_adapter(weights)
+    base = _base_below(weights) if alone else weights
+    if adapter is None:
+        return base, weights if alone else None, _run_of(weights)
+    adapter = Path(_weights_of(adapter, "adapter"))
+    return base, adapter, _run_of(adapter)
+
+
+def architecture(path: str | Path) -> str:
+    """Return which of SUPPORTED a checkpoint is, a folder or one of the hub.
+
+    Raises:
+        DataError: if it is none, or is not there.
+    """
+    from transformers import PretrainedConfig
+
+    folder = Path(path)
+    if folder.is_dir():
+        refuse_damaged(folder)
+    try:
+        if not (folder / "config.json").is_file():
+            _reach_the_hub(folder, str(path))
+        found = PretrainedConfig.get_config_dict(path)[0].get("model_type")
+    except Exception as error:  # nothing there, no network, no access
+        raise DataError(
+            f"no model at {str(path)!r}: give 'tiny', a folder with config.json, or a hub id that this machine can "
+            f"reach ({' '.join(str(error).split())[:200]})"
+        ) from error
+    if found not in SUPPORTED:
+        raise DataError(f"{str(path)!r} is a {found or 'nameless'} model; medr1kit supports {', '.join(SUPPORTED)}")
+    return found
+
+
+def _reach_the_hub(folder: Path, name: str) -> None:
+    """One quick look for a model that is not on this machine; transformers would go on trying for half a minute."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+
+    if folder.exists():
+        raise DataError("there is none in it")
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
+        raise DataError("there is no such folder, and a hub id has the form owner/name")
+    if not isinstance(try_to_load_from_cache(name, "config.json"), str):
+        get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=10)
+
+
+def _weights_of(given: Any, argument: str) -> str | Path:
+    """A run's trained weights, or the folder that was given; what names no folder ("tiny", a hub id) as it is."""
+    given = given.path if isinstance(given, Run) else given
+    folder = path_given(given, argument)
+    if str(given) == "tiny" or not folder.is_dir():
+        return given if isinstance(given, str) else folder
+    if not (folder / "run.json").is_file() or (folder / "config.json").is_file():
+        return folder
+    for part in ("model", "adapter"):
+        if (folder / part).is_dir():
+            return folder / part
+    steps = [int(path.name[11:]) for path in folder.glob("checkpoint-*") if path.name[11:].isdigit()]
+    last = f", or load its last checkpoint, {folder / f'checkpoint-{max(steps)}'}" if steps else ""
+    raise DataError(f"the run {folder} has neither adapter/ nor model/; it did not finish: train it again{last}")
+
+
+def _is_adapter(place: str | Path) -> bool:
+    return (Path(place) / "adapter_config.json").is_file() and not (Path(place) / "config.json").is_file()
+
+
+def _base_below(adapter: Path) -> str | Path:
+    """What an adapter stands on: by its run, else by its own record."""
+    if run := _run_of(adapter):
+        return _recorded(run, "model", str)
+    with one_sentence(f"the adapter at {adapter}"):
+        base = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
+    if not base:
+        raise DataError(f"{adapter} is a LoRA adapter that names no base; give both: load_model(BASE, adapter=FOLDER)")
+    return "tiny" if Path(base) == TINY else base
+
+
+def _run_of(weights: str | Path) -> Run | None:
+    """The run in whose folder these weights are, or None."""
+    part = re.fullmatch(r"adapter|model|checkpoint-(\d+)", Path(weights).name)
+    if part is None or not (Path(weights).parent / "run.json").is_file():
+        return None
+    run = load_run(Path(weights).parent)
+    step = {} if part[1] is None else {"step": int(part[1])}
+    return Run(run.path, run.config | {"labels": _recorded(run, "labels", dict) | step})
+
+
+def _recorded(run: Run, what: str, kind: type) -> Any:
+    if not isinstance(run.config.get(what), kind):
+        raise DataError(f"{run.path / 'run.json'} does not hold the run's {what}; restore it or train again")
+    return run.config[what]

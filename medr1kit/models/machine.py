@@ -1,0 +1,135 @@
+"""This machine: on which device a model runs, in which number format and with which attention, and why.
+
+Each choice comes with its reason, which :func:`doctor` prints; each can be made by the user instead, in words that are
+checked before anything is loaded.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from dataclasses import dataclass
+
+from medr1kit.given import choice
+from medr1kit.vqa import DataError
+
+ATTENTIONS = ("sdpa", "eager", "flash_attention_2")
+DTYPES = ("float32", "bfloat16", "float16", "auto")
+_SHORT = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "half": "float16", "float": "float32"}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A setting picked for this machine, and why."""
+
+    value: str
+    reason: str
+
+
+def choose_device() -> Choice:
+    """Return "cuda" (under torchrun this process's GPU) if PyTorch sees one, else "cpu"."""
+    import torch
+
+    if torch.cuda.is_available():
+        rank = os.environ.get("LOCAL_RANK")  # set by torchrun: one process a GPU
+        found = f"{torch.cuda.device_count()} GPU(s), first: {torch.cuda.get_device_name(0)}"
+        return Choice("cuda" if rank is None else f"cuda:{rank}", found)
+    return Choice("cpu", "PyTorch sees no CUDA device" if torch.version.cuda else "this PyTorch is a CPU build")
+
+
+def choose_dtype(device: str) -> Choice:
+    """Return the number format for weights on a device: float32, bfloat16 or float16."""
+    import torch
+
+    if not device.startswith("cuda"):
+        return Choice("float32", "half precision on a CPU would not be exact")
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return Choice("bfloat16", "the GPU computes in bfloat16")
+    return Choice("float16", "the GPU has no bfloat16")
+
+
+def choose_attention(device: str, dtype: str) -> Choice:
+    """Return "flash_attention_2" where it can run, else "sdpa"."""
+    import torch
+    from transformers.utils import is_flash_attn_2_available
+
+    if not device.startswith("cuda"):
+        return Choice("sdpa", "flash-attn needs a GPU")
+    if dtype == "float32":
+        return Choice("sdpa", "flash-attn needs half precision")
+    if torch.cuda.get_device_capability()[0] < 8:
+        return Choice("sdpa", "flash-attn needs compute capability 8 or more")
+    if not is_flash_attn_2_available():
+        return Choice("sdpa", "flash-attn is not installed; sdpa needs nothing")
+    return Choice("flash_attention_2", "flash-attn is installed and the GPU can run it")
+
+
+def doctor() -> None:
+    """Print versions, device, number format and attention, each with its reason."""
+    import torch
+
+    device = choose_device()
+    dtype = choose_dtype(device.value)
+    attention = choose_attention(device.value, dtype.value)
+    print(f"python        {platform.python_version()} on {platform.system()} {platform.machine()}")
+    for package in ("medr1kit", "torch", "transformers", "trl", "peft", "datasets"):
+        print(f"{package:<13} {importlib.metadata.version(package)}")
+    for name, chosen in (("device", device), ("dtype", dtype), ("attention", attention)):
+        print(f"{name:<13} {chosen.value} ({chosen.reason})")
+    print(f"threads       {torch.get_num_threads()}")
+    try:
+        vision = importlib.metadata.version("torchvision")
+    except importlib.metadata.PackageNotFoundError:
+        print("torchvision   absent (as it should be on a CPU; images go through Pillow)")
+        return
+    note = "it breaks transformers next to a CPU build of torch: pip uninstall torchvision"
+    print(f"torchvision   {vision}" + (f" WARNING: {note}" if device.value == "cpu" else ""))
+
+
+def device_given(device: object) -> str:
+    """Return where a model goes: what was asked for if this machine has it, or :func:`choose_device` if None.
+
+    Raises:
+        DataError: if it is no device, or one that is not here.
+    """
+    import torch
+
+    if device is None:
+        return choose_device().value
+    try:
+        asked = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise DataError(f"device={device!r} is unknown; use 'cpu', 'cuda', or 'cuda:1' for the second GPU") from error
+    if asked.type not in ("cpu", "cuda", "mps"):
+        raise DataError(f"device={device!r} can hold no model; use 'cpu' or 'cuda'")
+    found = choose_device()
+    if asked.type == "cuda" and (not found.value.startswith("cuda") or (asked.index or 0) >= torch.cuda.device_count()):
+        raise DataError(
+            f"device={str(asked)!r} is not here ({found.reason}); leave device= out to take {found.value!r}"
+        )
+    return str(asked)
+
+
+def dtype_given(dtype: object, device: str) -> str:
+    """Return a number format's name, also for its short name ("fp16") or torch's own, :func:`choose_dtype` if None.
+
+    Raises:
+        DataError: if it is no number format.
+    """
+    word = choose_dtype(device).value if dtype is None else str(dtype).removeprefix("torch.")
+    return choice(_SHORT.get(word, word), "dtype", DTYPES)
+
+
+def attention_given(attn: object, device: str, dtype: str) -> str:
+    """Return the name of an attention implementation, :func:`choose_attention` if None.
+
+    Raises:
+        DataError: if it is none of ATTENTIONS, or cannot run on this machine.
+    """
+    chosen = choose_attention(device, dtype)
+    if attn is None:
+        return chosen.value
+    if choice(attn, "attn", ATTENTIONS) == "flash_attention_2" != chosen.value:
+        raise DataError(f"attn='flash_attention_2' cannot run here: {chosen.reason}; leave attn= out")
+    return attn
