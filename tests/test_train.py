@@ -610,7 +610,7 @@ def test_a_model_whose_training_was_interrupted_says_so(fresh_tiny, train_phanto
         grpo(model, processor, train_phantoms, tmp_path / "1", rewards=[stopping(3, error)], max_steps=4)
     rows = val_phantoms.select(range(2))
     preds = mk.predict(model, processor, rows, format="no-think", max_new_tokens=4)
-    assert set(preds["method"]) == {"interrupted"} and set(preds["model"]) == {"tiny"}
+    assert set(preds["method"]) == {"interrupted"} and set(preds["model"]) == {"tiny"} and set(preds["step"]) == {2}
     run = mk.load_run(tmp_path / "1")
     assert run.config["stopped"] == {"steps": 2, "reason": error.__name__} and run.labels["method"] == "interrupted"
     assert run.config["method"] == "grpo" and len(run.metrics) == 2 and not (tmp_path / "1" / "adapter").exists()

@@ -299,7 +299,7 @@ def _train(trainer: Any, recorder: Recorder, labels: dict[str, Any]) -> Any:
     except BaseException as error:
         stopped = {"steps": trainer.state.global_step, "reason": type(error).__name__}
         if recorder.stepped:  # before the first step the weights are what they were
-            labels = labels | {"method": "interrupted"}
+            labels = labels | {"method": "interrupted", "step": stopped["steps"]}
             record_training(trainer.model, labels, folder)
         with suppress(OSError):  # a full disk, say, which is what stopped it
             if recorder.writer is not None:
