@@ -6,6 +6,7 @@ Names are imported when first used, so ``import medr1kit as mk`` takes no time a
 from __future__ import annotations
 
 import os
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -14,6 +15,11 @@ from medr1kit.moved import forward
 # Before torch is imported: threads that wait by spinning make two busy cores several times slower than one.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
+# Nothing leaves the machine: TRL tells the Hub of every training (model type, GPU, kind of data) unless this is said
+# before huggingface_hub is imported, or to the module itself if it was. HF_HUB_DISABLE_TELEMETRY=0 allows it.
+_no_telemetry = os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1").upper() in ("1", "ON", "YES", "TRUE")
+if _no_telemetry and "huggingface_hub.constants" in sys.modules:
+    sys.modules["huggingface_hub.constants"].HF_HUB_DISABLE_TELEMETRY = True
 
 _WHERE = {
     "vqa": ("MODALITIES", "TASKS", "DataError"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -40,9 +41,27 @@ def demo(argv: list[str]) -> None:
 COMMANDS = {run.__name__: run for run in (doctor, demo, convert, audit, grpo, sft, predict, merge, study, report)}
 
 
+_AGAIN = "the same command starts anew"
+_LEFT = {  # what a command that was stopped has left behind, and how to go on
+    **dict.fromkeys(
+        ("grpo", "sft"),
+        "metrics and completions of the steps so far are in output_dir, weights only if training had ended (or as "
+        "--save_steps said); the same command with --overwrite trains anew",
+    ),
+    "predict": "answers so far are kept beside the output; the same command goes on",
+    "study": "what was finished is kept; the same command goes on",
+    "convert": "what is in the output folder is not whole: delete it, and give the same command",
+}
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; bad input ends with one sentence and exit status 2."""
-    argv = sys.argv[1:] if argv is None else argv
+    """Run a command.
+
+    Returns:
+        The exit status: 2 for bad input, 1 if a file cannot be written or read, 130 for Ctrl-C, each after one line
+        that says why, and what is left.
+    """
+    argv = [_with_home(word) for word in (sys.argv[1:] if argv is None else argv)]
     if not argv or argv[0] not in COMMANDS:
         print("usage: medr1kit COMMAND [--flags]; COMMAND --help lists the flags\n")
         for name, command in COMMANDS.items():
@@ -58,7 +77,20 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
         sys.stdout = None
+    except KeyboardInterrupt:
+        print(f"\nmedr1kit {argv[0]}: stopped; {_LEFT.get(argv[0], _AGAIN)}", file=sys.stderr)
+        return 130
+    except OSError as error:  # a full disk, a folder that is gone or may not be written
+        why = ": ".join(str(part) for part in (error.filename, error.strerror) if part) or str(error).split("\n")[0]
+        print(f"medr1kit {argv[0]}: {why}; {_LEFT.get(argv[0], _AGAIN)}", file=sys.stderr)
+        return 1
     return 0
+
+
+def _with_home(word: str) -> str:
+    """Expand a leading ``~``, also after ``--flag=``, where a shell leaves it alone."""
+    flag, equals, value = word.rpartition("=") if word.startswith("--") else ("", "", word)
+    return flag + equals + os.path.expanduser(value)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,18 @@
 """The command line, as a user types it."""
 
+import errno
 import json
+import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from PIL import Image
 
-from medr1kit.__main__ import main
+from medr1kit.__main__ import COMMANDS, main
 from medr1kit.commands.flags import DataFlags, PredictFlags, fit_to_machine, modernise, parse_flags
 from medr1kit.commands.loading import refuse_unused
 from medr1kit.vqa import DataError
@@ -206,3 +211,95 @@ def test_an_unsupported_or_unknown_flag_is_refused_before_anything_is_loaded(cap
     for extra, message in ((["--model_revision", "main"], "--model_revision is not"), (["--luck", "7"], "--luck")):
         assert main([*base, *extra]) == 2
         assert message in capsys.readouterr().err
+
+
+# --- stopped, and files that cannot be written ------------------------------------------------------------------------
+
+SMALL = ["--dataset_name", "phantoms", "--num_rows", "8", "--max_steps", "1", "--per_device_train_batch_size", "8"]
+
+
+@pytest.mark.parametrize(
+    ("command", "left"),
+    [
+        ("grpo", "the same command with --overwrite trains anew"),
+        ("sft", "weights only if training had ended"),
+        ("predict", "answers so far are kept beside the output; the same command goes on"),
+        ("demo", "the same command starts anew"),
+        ("convert", "delete it, and give the same command"),
+        ("audit", "the same command starts anew"),
+    ],
+)
+def test_ctrl_c_and_a_full_disk_end_in_one_line_that_says_what_is_left(command, left, monkeypatch, capsys):
+    def stopping(error):
+        def run(argv):
+            raise error
+
+        return run
+
+    monkeypatch.setitem(COMMANDS, command, stopping(KeyboardInterrupt()))
+    assert main([command]) == 130
+    said = capsys.readouterr().err.strip()
+    assert said.startswith(f"medr1kit {command}: stopped; ") and left in said and "\n" not in said
+    monkeypatch.setitem(COMMANDS, command, stopping(OSError(errno.ENOSPC, "No space left on device", "x/metrics.csv")))
+    assert main([command]) == 1
+    said = capsys.readouterr().err.strip()
+    assert said.startswith(f"medr1kit {command}: x/metrics.csv: No space left on device; ") and "\n" not in said
+
+
+def test_ctrl_c_while_libraries_are_imported_is_no_traceback_either(tmp_path):
+    (tmp_path / "trl.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).resolve().parents[1])])
+    done = subprocess.run(
+        [sys.executable, "-m", "medr1kit", "grpo", "--output_dir", str(tmp_path / "x"), *SMALL],
+        env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 130 and done.stderr.strip().startswith("medr1kit grpo: stopped; ")
+    assert "Traceback" not in done.stderr
+
+
+def test_importing_the_command_line_loads_no_library():
+    heavy = "{'pandas', 'numpy', 'datasets', 'torch', 'matplotlib'}"
+    code = f"import sys, medr1kit.__main__; print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "set()\n"
+
+
+def test_a_run_whose_folder_is_lost_ends_in_one_line(tmp_path, monkeypatch, capsys):
+    def full(file, text):
+        raise OSError(errno.ENOSPC, "No space left on device", str(file))
+
+    monkeypatch.setattr("medr1kit.results.runs._append", full)
+    assert main(["sft", *SMALL, "--output_dir", str(tmp_path / "run")]) == 1
+    assert f"{tmp_path}/run/metrics.csv: No space left on device" in capsys.readouterr().err
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["stopped"] == {"steps": 1, "reason": "OSError"}
+
+
+@pytest.mark.parametrize("flag", [["--output_dir", "~/runs/x"], ["--output_dir=~/runs/x"]])
+def test_a_tilde_is_the_home_folder_however_the_flag_is_written(tmp_path, monkeypatch, flag):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert main(["sft", *SMALL, *flag]) == 0
+    assert (tmp_path / "home/runs/x/adapter").is_dir() and not (tmp_path / "~").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ([], "already holds a run; choose another output_dir, or replace the run with overwrite=True (--overwrite)"),
+        (["--output_dir", "file/x", "--overwrite"], "cannot be written"),
+        (["--output_dir", "project", "--overwrite"], "project/model was not written by a run in this folder"),
+    ],
+)
+def test_a_folder_that_cannot_take_a_run_is_refused_before_anything_is_loaded(
+    flags, sentence, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("medr1kit.commands.training.load_data", lambda *_: pytest.fail("loaded"))
+    (tmp_path / "file").write_text("")
+    (tmp_path / "project" / "model").mkdir(parents=True)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text('{"written_by": "medr1kit"}')
+    (tmp_path / "run" / "metrics.csv").write_text("step\n1\n")
+    assert main(["grpo", *SMALL, "--output_dir", "run", *flags]) == 2
+    assert sentence in capsys.readouterr().err
+    assert (tmp_path / "run" / "metrics.csv").read_text() == "step\n1\n"

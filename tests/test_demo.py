@@ -90,3 +90,25 @@ def test_a_page_of_somebody_else_is_refused_before_anything_is_trained(tmp_path)
     with pytest.raises(DataError, match="exists and is none that medr1kit wrote"):
         run_demo(tmp_path, max_steps=1, n=16)
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+@pytest.mark.parametrize(
+    "name", ["accuracy.png", "predictions.parquet", "provenance.json", "sft/README.md", "grpo/adapter/weights"]
+)
+def test_what_is_not_of_a_demo_stays_and_the_demo_is_refused_before_anything_is_asked(tmp_path, name):
+    file = tmp_path / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text('{"study": "mine"}')
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(DataError, match=r"was not written by a (demo|run)"):
+        run_demo(tmp_path, max_steps=1, n=16)
+    assert sorted(tmp_path.rglob("*")) == before and file.read_text() == '{"study": "mine"}'
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_asked(tmp_path):
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "x", "/proc/x"):
+        with pytest.raises(DataError, match="cannot be written"):
+            run_demo(place, max_steps=1, n=16)
+    with pytest.raises(DataError, match="output_dir is None"):
+        run_demo(None)

@@ -324,13 +324,17 @@ def test_what_troubleshooting_quotes_is_what_the_code_says():
     code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "medr1kit").rglob("*.py"))
     code = re.sub(r'"\s*\n\s*f?"', "", code)  # sentences that are written over several lines
     for words in (
-        "needs images, and this data set has none",
+        "has no images, and they are needed here",
         "needs gold rationales (column 'rationale')",
         "no model at ",
         "which is no multiple of the group size",
         "prompts are not shared, TRL's own step is run",
         "processes were started, but the trainer sees",
         "already holds a run",
+        "was not written by a run in this folder",
+        "another training writes to ",
+        "this model was trained in ",
+        "the trained weights are no longer finite numbers",
         "resuming a run is not supported yet",
     ):
         page = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")

@@ -231,22 +231,77 @@ def test_a_reward_is_handed_what_trl_hands_it(train_phantoms, tmp_path, one_thre
     assert set(seen) == {*train_phantoms.column_names, "trainer_state", "log_extra", "log_metric"}
 
 
-def test_the_wrong_number_of_rewards_is_refused_by_trl(train_phantoms, tmp_path, one_thread):
-    with pytest.raises(ValueError, match="'short' returned 7 rewards, but 8 were expected"):
+REWARDS_THAT_ARE_NONE = {
+    "a name": (lambda: ["accuracy"], "rewards holds the text 'accuracy', which is no function; pass functions"),
+    "names": (lambda: "accuracy", r"rewards is the text 'accuracy'; pass a list of functions, rewards=\[mk\.accuracy"),
+    "a bare function": (lambda: odd_tokens, "rewards is a function; pass a list"),
+    "nothing": (lambda: [], "rewards is an empty list; pass a list"),
+    "a number": (lambda: [odd_tokens, 1.0], "rewards holds a float, which is no function"),
+    "a maker": (
+        lambda: [mk.accuracy_reward],
+        r"'accuracy_reward' takes \(format: .* what makes a reward is called first",
+    ),
+    "no columns": (lambda: [lambda completions: []], "takes .completions., and is called with .* add ..columns"),
+    "two of one name": (lambda: [odd_tokens, odd_tokens], "two rewards are called 'odd_tokens'; give each its own"),
+    "a column": (lambda: [named("text")], "a reward is called 'text', as another column of the rollouts"),
+    "our column": (lambda: [named("advantage")], "a reward is called 'advantage'"),
+}
 
-        def short(completion_ids, **columns):
-            return odd_tokens(completion_ids)[1:]
 
-        train(train_phantoms, tmp_path, rewards=[short], max_steps=1)
+def named(name, pay=odd_tokens):
+    def reward(completion_ids, **columns):
+        return pay(completion_ids)
+
+    reward.__name__ = name
+    return reward
 
 
-def test_a_model_as_a_reward_is_refused_by_name(fresh_tiny, train_phantoms, tmp_path):
+@pytest.mark.parametrize("case", REWARDS_THAT_ARE_NONE)
+def test_what_is_no_list_of_rewards_is_refused_before_the_model_is_touched(tiny, train_phantoms, tmp_path, case):
+    made, sentence = REWARDS_THAT_ARE_NONE[case]
+    with pytest.raises(DataError, match=sentence):
+        mk.train_grpo(*tiny, train_phantoms, **(SMALL | {"output_dir": tmp_path, "rewards": made()}))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_as_a_reward_is_refused_by_name(tiny, train_phantoms, tmp_path):
     import torch
 
-    for reward, name in (("some/reward-model", "str"), (torch.nn.Linear(2, 1), "Linear")):
-        with pytest.raises(DataError, match=f"reward '{name}' is a model; pass a function"):
-            mk.train_grpo(*fresh_tiny, train_phantoms, **(SMALL | {"output_dir": tmp_path, "rewards": [reward]}))
+    with pytest.raises(DataError, match="reward 'Linear' is a model; pass a function"):
+        mk.train_grpo(*tiny, train_phantoms, **(SMALL | {"output_dir": tmp_path, "rewards": [torch.nn.Linear(2, 1)]}))
     assert not list(tmp_path.iterdir())
+
+
+PAID_WRONGLY = {
+    "too few": (lambda ids: odd_tokens(ids)[1:], "'pay' returned 7 rewards, but 8 were expected"),
+    "a text": (lambda ids: "11111111", "'pay' returned the text '11111111'; expected a list"),
+    "nothing": (lambda ids: None, "'pay' returned None; expected a list with a number for each of the 8 completions"),
+    "one number": (lambda ids: 1.0, "'pay' returned a float; expected a list"),
+    "a function": (lambda ids: odd_tokens, "'pay' returned a function; .*; call it first"),
+    "texts": (lambda ids: ["1"] * 8, "'pay' paid the text '1'; expected a number or None"),
+    "lists": (lambda ids: [[1.0]] * 8, "'pay' paid a list; expected a number or None"),
+    "infinity": (lambda ids: [0.0] * 7 + [float("inf")], "step 1: reward 'pay' paid inf for '.*'; nothing can be"),
+    "less than any": (lambda ids: [-float("inf")] * 8, "step 1: reward 'pay' paid -inf for"),
+}
+
+
+@pytest.mark.parametrize("case", PAID_WRONGLY)
+def test_what_is_no_reward_stops_the_training_by_step_and_name(fresh_tiny, train_phantoms, tmp_path, case):
+    pay, sentence = PAID_WRONGLY[case]
+    with pytest.raises(DataError, match=sentence):
+        mk.train_grpo(*fresh_tiny, train_phantoms, **(SMALL | {"output_dir": tmp_path, "rewards": [named("pay", pay)]}))
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_nan_counts_as_not_applying_and_a_step_without_any_reward_teaches_nothing(fresh_tiny, train_phantoms, tmp_path):
+    rewards = [named("pay", lambda ids: [float("nan")] * 8)]
+    with pytest.warns(UserWarning) as caught:
+        mk.train_grpo(*fresh_tiny, train_phantoms, **(SMALL | {"output_dir": tmp_path, "rewards": rewards}))
+    ours = [str(one.message) for one in caught if str(one.message).startswith("step ")]
+    assert ours == [  # each once, in two steps
+        "step 1: reward 'pay' paid nan, which counts as None, not applying",
+        "step 1: no reward applies to any completion, so the step teaches nothing",
+    ]
 
 
 # ---- several processes -----------------------------------------------------------------------------------------------

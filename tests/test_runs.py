@@ -1,17 +1,20 @@
 """A run folder: written step by step, readable at any moment, whatever kills the training."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from medr1kit.results.runs import RunWriter, load_run, replace_file
+from medr1kit.results.runs import RunWriter, check_folder, load_run, replace_file
 from medr1kit.results.tables import METRICS, PREDICTIONS, ROLLOUTS
 from medr1kit.vqa import DataError
 
 CONFIG = {"preset": "tiny", "seed": 0, "data": {"rows": 12}}
+WRITTEN = {"written_by": "medr1kit", **CONFIG}
 
 
 def predictions():
@@ -32,7 +35,7 @@ def test_a_finished_run_comes_back_as_it_was_written(tmp_path):
             run.rollout_rows([rollout(step, number) for number in range(4)])
         run.write_predictions(predictions())
     run = load_run(tmp_path / "ct")
-    assert run.path == tmp_path / "ct" and run.config == CONFIG
+    assert run.path == tmp_path / "ct" and run.config == WRITTEN
     assert run.metrics["reward"].tolist() == [0.25, 0.5]
     assert run.metrics["rewards/accuracy_reward/mean"].tolist() == [0.5, 0.5]
     assert run.rollouts["rollout"].tolist() == [0, 1, 2, 3] * 2
@@ -47,7 +50,7 @@ def test_a_finished_run_comes_back_as_it_was_written(tmp_path):
 
 def test_every_step_is_on_disk_before_the_next(tmp_path):
     run = RunWriter(tmp_path, CONFIG)
-    assert load_run(tmp_path).config == CONFIG
+    assert load_run(tmp_path).config == WRITTEN
     for step in (1, 2, 3):
         run.metrics_row({"step": step})
         run.rollout_rows([rollout(step, 0)])
@@ -122,19 +125,170 @@ def test_a_new_run_has_empty_tables_with_their_columns(tmp_path):
 
 
 def test_an_earlier_run_is_not_overwritten_unless_allowed(tmp_path):
-    with RunWriter(tmp_path, CONFIG) as run:
+    with RunWriter(tmp_path, CONFIG | {"lora": {"r": 4}}) as run:
         run.metrics_row({"step": 1})
     (tmp_path / "adapter").mkdir()
-    with pytest.raises(DataError, match="already holds a run"):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(DataError, match=r"already holds a run; .* overwrite=True \(--overwrite\)"):
         RunWriter(tmp_path, CONFIG)
-    RunWriter(tmp_path, CONFIG | {"seed": 1}, overwrite=True)
+    RunWriter(tmp_path, CONFIG | {"seed": 1}, overwrite=True).close()
     assert load_run(tmp_path).metrics.empty and load_run(tmp_path).config["seed"] == 1
-    assert (tmp_path / "adapter").is_dir()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "run.json"]
+
+
+def test_weights_alone_are_an_earlier_run_too(tmp_path):
+    """Nothing was logged: there are no tables."""
+    RunWriter(tmp_path, {"lora": {"r": 4}}).close()
+    (tmp_path / "adapter").mkdir()
+    with pytest.raises(DataError, match="already holds a run"):
+        RunWriter(tmp_path, {})
+
+
+# ---- what is not ours ------------------------------------------------------------------------------------------------
+
+NAMES = ("adapter/a", "model/weights.safetensors", "README.md", "metrics.csv", "predictions.parquet", "run.json")
+NAMES += ("checkpoint-100/trainer_state.json", "rollouts.jsonl", "visual_reliance.csv")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_that_no_run_wrote_stays_and_the_run_is_refused_by_its_name(tmp_path, name, overwrite):
+    file = tmp_path / "project" / name
+    file.parent.mkdir(parents=True)
+    file.write_text("{}")
+    (tmp_path / "project" / "notes.txt").write_text("mine")
+    with pytest.raises(DataError, match=f"{name.split('/')[0]} was not written by a run in this folder"):
+        RunWriter(tmp_path / "project", CONFIG, overwrite)
+    assert file.read_text() == "{}" and len(list((tmp_path / "project").iterdir())) == 2
+
+
+def test_files_of_other_names_are_no_obstacle_and_stay(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "train.py").write_text("mine")
+    for overwrite in (False, True):
+        with RunWriter(tmp_path, CONFIG, overwrite) as run:
+            run.metrics_row({"step": 1})
+    assert (tmp_path / "data").is_dir() and (tmp_path / "train.py").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        ({"lora": {"r": 4}}, "model"),  # with LoRA a run writes adapter/
+        ({"lora": None}, "adapter"),
+        ({"arguments": {"save_strategy": "no"}}, "checkpoint-5"),
+    ],
+)
+def test_what_was_put_beside_a_run_is_not_the_runs(tmp_path, config, name):
+    RunWriter(tmp_path, config).close()
+    (tmp_path / name).mkdir()
+    with pytest.raises(DataError, match=f"{name} was not written"):
+        RunWriter(tmp_path, config, overwrite=True)
+    assert (tmp_path / name).is_dir()
+
+
+def test_a_card_of_ones_own_beside_a_run_is_kept_and_the_runs_is_replaced(tmp_path):
+    for text, kept in (("Trained with medr1kit 0.1.0 (LoRA)", False), ("# My thesis", True)):
+        RunWriter(tmp_path / "run", {}).close() if not (tmp_path / "run").exists() else None
+        (tmp_path / "run" / "README.md").write_text(text)
+        if kept:
+            with pytest.raises(DataError, match=r"README\.md was not written"):
+                RunWriter(tmp_path / "run", {}, overwrite=True)
+        else:
+            RunWriter(tmp_path / "run", {}, overwrite=True).close()
+        assert (tmp_path / "run" / "README.md").exists() == kept
+
+
+def test_checkpoints_of_an_earlier_run_go_with_it(tmp_path):
+    config = {"arguments": {"save_strategy": "steps"}}
+    RunWriter(tmp_path, config).close()
+    (tmp_path / "checkpoint-5").mkdir()
+    RunWriter(tmp_path, config, overwrite=True).close()
+    assert not (tmp_path / "checkpoint-5").exists()
+
+
+def test_a_link_is_taken_away_and_not_what_it_shows(tmp_path):
+    (tmp_path / "store").mkdir()
+    RunWriter(tmp_path / "run", {"lora": {}}).close()
+    (tmp_path / "run" / "model").symlink_to(tmp_path / "store")
+    RunWriter(tmp_path / "run", {}, overwrite=True).close()
+    assert (tmp_path / "store").is_dir() and not (tmp_path / "run" / "model").exists()
+
+
+def test_a_run_of_an_earlier_version_may_be_replaced(tmp_path):
+    (tmp_path / "run.json").write_text('{"versions": {"medr1kit": "0.1.0"}}')
+    (tmp_path / "metrics.csv").write_text("step\n1\n")
+    RunWriter(tmp_path, CONFIG, overwrite=True).close()
+    assert load_run(tmp_path).metrics.empty
+
+
+# ---- where, and who else ---------------------------------------------------------------------------------------------
+
+
+def test_the_home_folder_is_written_out_as_a_shell_does(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with RunWriter("~/runs/x", CONFIG) as run:
+        assert run.path == tmp_path / "runs" / "x"
+    assert load_run("~/runs/x").config == WRITTEN
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "run", "/proc/run"):
+        with pytest.raises(DataError, match=r"output_dir='.*' cannot be written \(.*\); choose another place"):
+            RunWriter(place, CONFIG)
+    with pytest.raises(DataError, match="output_dir is None"):
+        RunWriter(None, CONFIG)
+    with pytest.raises(DataError, match="path is a dict"):
+        load_run({})
+
+
+def test_two_writers_never_share_a_folder(tmp_path):
+    first = RunWriter(tmp_path, {"run": 1})
+    for overwrite in (False, True):
+        with pytest.raises(DataError, match="another training writes to"):
+            RunWriter(tmp_path, {"run": 2}, overwrite)
+        with pytest.raises(DataError, match="another training writes to"):
+            check_folder(tmp_path, overwrite)
+    first.metrics_row({"step": 1})
+    first.close()
+    assert load_run(tmp_path).config["run"] == 1
+    assert check_folder(tmp_path, True) == tmp_path
+    RunWriter(tmp_path, {"run": 2}, True).close()
+    assert load_run(tmp_path).config["run"] == 2
+
+
+HOLD = "import sys, time; from medr1kit.results.runs import RunWriter; r = RunWriter(sys.argv[1], {'run': 1})\n"
+HOLD += "r.metrics_row({'step': 1}); print('held', flush=True); time.sleep(60)"
+
+
+def test_a_lock_ends_with_its_process_however_that_ends(tmp_path):
+    """As a queue ends a job that is then started again."""
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(DataError, match="another training writes to"):
+            RunWriter(tmp_path, {"run": 2}, overwrite=True)
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdout.close()
+    with pytest.raises(DataError, match="already holds a run"):
+        RunWriter(tmp_path, {"run": 2})
+    RunWriter(tmp_path, {"run": 2}, overwrite=True).close()
+    assert load_run(tmp_path).config["run"] == 2 and load_run(tmp_path).metrics.empty
+
+
+def test_a_refused_run_lets_the_folder_go(tmp_path):
+    for _ in range(2):
+        with pytest.raises(TypeError):
+            RunWriter(tmp_path, {("a", "tuple"): "is no key of JSON"})
+    RunWriter(tmp_path, CONFIG).close()
 
 
 def test_settings_that_json_does_not_know_are_written_as_text(tmp_path):
     RunWriter(tmp_path, {"output_dir": Path("runs/ct"), "n": np.int64(3), "letters": np.array([1, 2])})
-    assert load_run(tmp_path).config == {"output_dir": "runs/ct", "n": 3, "letters": [1, 2]}
+    assert load_run(tmp_path).config == {"written_by": "medr1kit", "output_dir": "runs/ct", "n": 3, "letters": [1, 2]}
 
 
 def test_a_value_no_table_can_hold_is_refused_by_name(tmp_path):

@@ -165,7 +165,7 @@ def test_sft_with_thinking_refuses_an_empty_rationale(fresh_tiny, train_phantoms
 
 @pytest.mark.parametrize("train", [sft, grpo])
 def test_training_without_images_is_refused(fresh_tiny, train_phantoms, tmp_path, train):
-    with pytest.raises(DataError, match=r"needs images.*images=FOLDER"):
+    with pytest.raises(DataError, match="dataset has no images, and they are needed here; load it with images=FOLDER"):
         train(*fresh_tiny, train_phantoms.remove_columns("image"), tmp_path)
 
 
@@ -173,11 +173,13 @@ def test_training_without_images_is_refused(fresh_tiny, train_phantoms, tmp_path
 def test_an_earlier_run_is_kept_unless_overwriting_is_asked_for(fresh_tiny, train_phantoms, tmp_path, train):
     model, processor = fresh_tiny
     train(model, processor, train_phantoms, tmp_path, max_steps=2)
+    model, processor = mk.load_model("tiny")
     before, kept = weights(model), {f: f.read_bytes() for f in tmp_path.rglob("*") if f.is_file()}
     with pytest.raises(DataError, match="already holds a run"):
         train(model, processor, train_phantoms, tmp_path, max_steps=1)
     assert {f: f.read_bytes() for f in tmp_path.rglob("*") if f.is_file()} == kept and equal(weights(model), before)
-    assert len(train(model, processor, train_phantoms, tmp_path, max_steps=1, overwrite=True).metrics) == 1
+    again = train(*mk.load_model("tiny"), train_phantoms, tmp_path, max_steps=1, overwrite=True)
+    assert len(again.metrics) == 1
 
 
 @pytest.mark.parametrize("train", [sft, grpo])
@@ -185,8 +187,8 @@ def test_a_refused_run_leaves_the_model_untouched(fresh_tiny, train_phantoms, tm
     model, processor = fresh_tiny
     (tmp_path / "metrics.csv").write_text("step\n1\n", encoding="utf-8")
     before = weights(model)
-    with pytest.raises(DataError, match="already holds a run"):
-        train(model, processor, train_phantoms, tmp_path)
+    with pytest.raises(DataError, match=r"metrics\.csv was not written by a run"):
+        train(model, processor, train_phantoms, tmp_path, overwrite=True)
     assert equal(weights(model), before)
 
 
@@ -199,7 +201,7 @@ def test_overwriting_leaves_no_weights_of_the_earlier_run(train_phantoms, tmp_pa
 
 
 def test_an_unknown_preset_or_format_is_refused(fresh_tiny, train_phantoms, tmp_path):
-    with pytest.raises(DataError, match=r"unknown preset 'huge'; use one of tiny, gpu"):
+    with pytest.raises(DataError, match="preset='huge' is unknown; use one of tiny, gpu"):
         grpo(*fresh_tiny, train_phantoms, tmp_path, preset="huge")
     with pytest.raises(DataError, match=r"unknown format 'haiku'"):
         grpo(*fresh_tiny, train_phantoms, tmp_path, format="haiku")
@@ -589,9 +591,121 @@ def test_changing_the_rank_keeps_what_else_the_preset_adapts():
     assert all(part in adapter.target_modules for part in (r"visual\.merger", r"visual\.blocks"))
 
 
-def test_a_group_of_one_is_refused():
-    from medr1kit.training.train import _check_groups
+# ---- what the weights are --------------------------------------------------------------------------------------------
 
-    for size in (0, 1):
-        with pytest.raises(DataError, match="at least two"):
-            _check_groups({"num_generations": size})
+
+def stopping(at_step, error=KeyboardInterrupt):
+    def reward(completions, trainer_state, **columns):
+        if trainer_state.global_step == at_step - 1:
+            raise error
+        return [float(i % 2) for i in range(len(completions))]
+
+    return reward
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_a_model_whose_training_was_interrupted_says_so(fresh_tiny, train_phantoms, val_phantoms, tmp_path, error):
+    model, processor = fresh_tiny
+    with pytest.raises(error):
+        grpo(model, processor, train_phantoms, tmp_path / "1", rewards=[stopping(3, error)], max_steps=4)
+    rows = val_phantoms.select(range(2))
+    preds = mk.predict(model, processor, rows, format="no-think", max_new_tokens=4)
+    assert set(preds["method"]) == {"interrupted"} and set(preds["model"]) == {"tiny"} and set(preds["step"]) == {2}
+    run = mk.load_run(tmp_path / "1")
+    assert run.config["stopped"] == {"steps": 2, "reason": error.__name__} and run.labels["method"] == "interrupted"
+    assert run.config["method"] == "grpo" and len(run.metrics) == 2 and not (tmp_path / "1" / "adapter").exists()
+    with pytest.raises(DataError, match=r"was trained in .*1, and a run there would replace"):
+        grpo(model, processor, train_phantoms, tmp_path / "1", overwrite=True)
+    on = grpo(model, processor, train_phantoms, tmp_path / "2", max_steps=1)
+    assert on.config["continued_from"] == str(tmp_path / "1") and on.labels["method"] == "grpo"
+
+
+def test_a_training_that_failed_before_its_first_step_changed_nothing(
+    fresh_tiny, train_phantoms, val_phantoms, tmp_path
+):
+    """A slip in a reward function: mend it and run the cell again."""
+    model, processor = fresh_tiny
+    with pytest.raises(ZeroDivisionError):
+        grpo(model, processor, train_phantoms, tmp_path, rewards=[stopping(1, ZeroDivisionError)])
+    assert set(mk.predict(model, processor, val_phantoms.select([0]), format="no-think")["method"]) == {"base"}
+    assert mk.load_run(tmp_path).config["stopped"] == {"steps": 0, "reason": "ZeroDivisionError"}
+    assert grpo(model, processor, train_phantoms, tmp_path).config["continued_from"] is None
+
+
+@pytest.mark.parametrize("train", [sft, grpo])
+def test_a_training_cell_run_twice_is_refused_and_the_first_run_kept(fresh_tiny, train_phantoms, tmp_path, train):
+    model, processor = fresh_tiny
+    train(model, processor, train_phantoms, tmp_path / "1", max_steps=1)
+    train(model, processor, train_phantoms, tmp_path / "2", max_steps=1)
+    kept = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    for folder in ("2", "1", "x/../1"):  # at first and at second hand
+        with pytest.raises(DataError, match=r"load the model anew .* or choose another output_dir to go on"):
+            train(model, processor, train_phantoms, tmp_path / folder, overwrite=True)
+    with pytest.raises(DataError, match="load the model anew"):
+        train(*mk.load_model(tmp_path / "2"), train_phantoms, tmp_path / "2", overwrite=True)
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == kept
+
+
+@pytest.mark.parametrize("train", [sft, grpo])
+def test_weights_that_are_no_numbers_are_never_saved(fresh_tiny, train_phantoms, tmp_path, train):
+    """One number of one tensor, in the second step."""
+    from torch.optim.optimizer import register_optimizer_step_post_hook
+
+    model, processor = fresh_tiny
+    calls = []
+
+    def spoil(optimizer, args, kwargs):
+        calls.append(1)
+        if len(calls) == 2:
+            next(iter(optimizer.param_groups[0]["params"])).data[0] = float("nan")
+
+    hook = register_optimizer_step_post_hook(spoil)
+    changes = {"save_strategy": "steps", "save_steps": 1, "max_steps": 3}
+    try:
+        with pytest.raises(DataError, match="step 2: the trained weights are no longer finite numbers"):
+            train(model, processor, train_phantoms, tmp_path, **changes)
+    finally:
+        hook.remove()
+    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == ["checkpoint-1"]
+    assert not (tmp_path / "adapter").exists() and mk.load_run(tmp_path).labels["method"] == "interrupted"
+
+
+# ---- where -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_tilde_is_the_home_folder_and_no_file_of_the_run_names_it(fresh_tiny, train_phantoms, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("sys.argv", ["medr1kit", "sft", f"--output_dir={tmp_path}/home/runs/x"])
+    run = sft(*fresh_tiny, train_phantoms, "~/runs/x", max_steps=1, save_strategy="steps", save_steps=1)
+    assert run.path == tmp_path / "home" / "runs" / "x" and (run.path / "adapter").is_dir()
+    assert run.config["arguments"]["output_dir"] == "~/runs/x"
+    assert run.config["command"] == ["medr1kit", "sft", "--output_dir=~/runs/x"]
+    for file in (run.path / "run.json", run.path / "README.md", *run.path.rglob("adapter_config.json")):
+        assert str(tmp_path) not in file.read_text(encoding="utf-8"), file
+    for folder in (run.path, run.path / "checkpoint-1"):
+        adapter = folder if folder.name.startswith("checkpoint") else folder / "adapter"
+        config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+        assert config["base_model_name_or_path"] == "tiny"
+    assert equal(the_adapter(mk.load_model(run.path)[0]), the_adapter(fresh_tiny[0]))
+
+
+def test_a_run_that_cannot_be_written_is_refused_before_the_model_is_touched(tiny, train_phantoms, tmp_path):
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "x", "/proc/x"):
+        with pytest.raises(DataError, match="cannot be written"):
+            sft(*tiny, train_phantoms, place)
+    assert not any("lora" in name for name, _ in tiny[0].named_parameters())
+
+
+def test_what_questions_are_about_becomes_the_labels_only_where_it_is_known(fresh_tiny, train_phantoms, tmp_path):
+    rows = train_phantoms.select(range(8))
+    found = {}
+    for name, modalities in {
+        "unknown": [None] * 8,
+        "partly": ["CT"] * 7 + [None],
+        "one": ["CT"] * 8,
+        "several": ["CT"] * 4 + ["MRI"] * 4,
+    }.items():
+        data = rows.remove_columns("modality").add_column("modality", modalities)
+        found[name] = sft(*fresh_tiny, data, tmp_path / name, max_steps=1).labels["train_modality"]
+    assert found == {"unknown": None, "partly": None, "one": "CT", "several": "all"}

@@ -33,6 +33,7 @@ import pandas as pd
 from medr1kit.audits.repair import rows_to_test
 from medr1kit.data.files import is_open, read_json_source, read_omnimedvqa
 from medr1kit.data.load import DroppedRows
+from medr1kit.given import path_given
 from medr1kit.vqa import DataError, modality_name, task_name
 
 FAMILIES = {"modality": modality_name, "question_type": task_name}
@@ -76,16 +77,16 @@ def convert_omnimedvqa(
         DataError: if a file cannot be read, a row is bad, a published file's name does not say what it is, or ``out``
             has files in it.
     """
-    out = Path(out)
+    folder, out = path_given(folder, "folder"), path_given(out, "out")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{os.fspath(out)!r} is not an empty folder; give a new one")
-    rows, dropped, read = _read(Path(folder), check)
+    rows, dropped, read = _read(folder, check)
     if published is None:
         sides = np.where(rows_to_test(rows, test_size, seed), "test", "train").tolist()
         places = {family: list(zip(rows[column].fillna("unknown"), sides)) for family, column in _COLUMN.items()}
         split, files = {"kind": "image-disjoint", "test_size": test_size, "seed": seed}, {}
     else:
-        files = _published(Path(published))
+        files = _published(path_given(published, "published"))
         places, not_found = _as_published(rows, files)
         split = {"kind": "published", "not_found": not_found}
     manifest = {"questions": read, "dropped": dropped, "split": split, "files": [], "unplaced": {}, "leaks": {}}

@@ -6,9 +6,6 @@ import argparse
 from pathlib import Path
 
 from medr1kit.commands.loading import format_for, has_splits, hold_out, load_data, load_model_of, refuse_unused
-from medr1kit.given import path_given
-from medr1kit.study.folder import STUDY_FILE
-from medr1kit.study.grid import read_study
 
 
 def predict(argv: list[str]) -> None:
@@ -47,11 +44,13 @@ def print_scores(preds) -> None:
 
 def report(argv: list[str]) -> None:
     """Write a run or a study as one HTML page: tables, maps and the reader, without Python and network."""
+    from medr1kit.given import path_given
+    from medr1kit.study.folder import STUDY_FILE
     from medr1kit.views.page import QUESTIONS, write_report
 
     parser = argparse.ArgumentParser(prog="medr1kit report", description=report.__doc__)
     what = "folder of a run or a study, or predictions.parquet"
-    parser.add_argument("path", type=lambda text: Path(text).expanduser(), metavar="RUN_OR_STUDY", help=what)
+    parser.add_argument("path", metavar="RUN_OR_STUDY", help=what)
     parser.add_argument("--output", type=Path, help="the page (default: report.html in the folder)")
     held = f"questions, and groups of completions, in the page (default: {QUESTIONS})"
     parser.add_argument("--questions", type=int, default=QUESTIONS, help=held)
@@ -71,6 +70,8 @@ def report(argv: list[str]) -> None:
 
 def _so_far(root: Path):
     """What a study has finished, read from its cells."""
+    from medr1kit.study.folder import STUDY_FILE
+    from medr1kit.study.grid import read_study
     from medr1kit.study.results import provenance, read_predictions
     from medr1kit.views.page import study_source
 

@@ -22,12 +22,12 @@ from medr1kit.audits import blind_floor
 from medr1kit.data.load import load_vqa
 from medr1kit.data.phantoms.scanner import undo_scanner
 from medr1kit.formats import ResponseFormat, format_named
-from medr1kit.given import path_given
+from medr1kit.given import path_given, whole_number
 from medr1kit.models.load import load_model
 from medr1kit.models.predict import predict
 from medr1kit.progress import no_bars_of_datasets
 from medr1kit.results.compare import transfer_table
-from medr1kit.results.runs import Run, replace_file
+from medr1kit.results.runs import Run, check_folder, replace_file
 from medr1kit.results.tables import score
 from medr1kit.training.train import train_grpo, train_sft
 from medr1kit.views.page import report_file, write_report
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 SCANNER = "B"
 METHODS = {"sft": (train_sft, 16), "grpo": (train_grpo, 8)}  # and questions a step of the preset
+FIGURES = ("transfer.png", "accuracy.png", "rewards.png", "lengths.png")
 CONSTANT = "Modality Recognition"  # inside one modality its answer is always the same
 
 
@@ -70,9 +71,9 @@ def run_demo(
     """
     if n < 16:
         raise DataError(f"n={n}: too few test questions for eight modalities; ask 16 or more")
+    whole_number(max_steps, "max_steps")
     folder, format, modality = path_given(output_dir, "output_dir"), format_named(format), modality_name(modality)
-    folder.mkdir(parents=True, exist_ok=True)
-    report_file(folder / "report.html")  # not after minutes of training
+    _check_folder(folder)  # not after minutes of training
     started = time.perf_counter()
     questions = METHODS["grpo"][1] * max_steps
     train = load_vqa("phantoms", split="train", modality=modality, n=questions, seed=seed, scanner=SCANNER)
@@ -94,7 +95,7 @@ def run_demo(
         tables.append(predict(model, processor, test, format=format, output=folder / name / "predictions.parquet"))
         at_home[name.upper()] = _at_home(tables[-1], model, processor, home, format)
     preds = pd.concat(tables, ignore_index=True)
-    preds.to_parquet(folder / "predictions.parquet", index=False)
+    replace_file(folder / "predictions.parquet", preds.to_parquet(index=False))
     print("4/4  writing figures and report")
     _write_figures(folder, preds, runs)
     known = _known(modality, format, seed, runs, at_home, train, test)
@@ -105,6 +106,27 @@ def run_demo(
     print(*(f"  {name:<44}{said}" for name, said in at_home.items()), sep="\n")
     print(f"done in {time.perf_counter() - started:.0f} s: {path}")
     return path
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that holds what is not of a demo, and mark it as a demo's."""
+    for name in METHODS:
+        check_folder(folder / name, overwrite=True)
+    mark = folder / "provenance.json"
+    try:
+        ours = json.loads(mark.read_text(encoding="utf-8")).get("study") == "demo"
+    except (OSError, ValueError, AttributeError):
+        ours = False
+    there = [folder / name for name in (mark.name, "predictions.parquet", *FIGURES) if (folder / name).exists()]
+    if there and not ours:
+        raise DataError(f"{there[0]} was not written by a demo, which would replace it; choose another --output_dir")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        report_file(folder / "report.html")
+        if not ours:
+            replace_file(mark, json.dumps({"study": "demo"}) + "\n")
+    except OSError as error:
+        raise DataError(f"{str(folder)!r} cannot be written ({error.strerror}); choose another --output_dir") from error
 
 
 # --- controls ---------------------------------------------------------------------------------------------------------

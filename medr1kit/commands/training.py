@@ -34,6 +34,7 @@ def _train(argv: list[str], command: str, train: Any, *arguments_of: type) -> No
     from trl import ModelConfig
 
     from medr1kit.models.machine import choose_device
+    from medr1kit.results.runs import check_folder
 
     flags = parse_flags(argv, f"medr1kit {command}", DataFlags, ModelConfig, LoraFlags, *arguments_of)
     flags = fit_to_machine(flags, choose_device().value)
@@ -46,6 +47,8 @@ def _train(argv: list[str], command: str, train: Any, *arguments_of: type) -> No
     arguments["format"] = format_named(flags.get("format", "no-think"))
     if "reward_funcs" in flags:  # of GRPO; SFT has refused them
         arguments["rewards"] = _rewards(flags["reward_funcs"], arguments["format"])
+    if int(os.environ.get("RANK", 0)) == 0:  # before anything is loaded
+        check_folder(flags["output_dir"], arguments["overwrite"])
     dataset, test = load_data(flags, flags.get("dataset_train_split")), None
     if flags.get("test_size", 0.0) > 0:
         dataset, test = hold_out(dataset, flags)

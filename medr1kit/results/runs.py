@@ -6,11 +6,16 @@ A folder, readable without medr1kit::
     metrics.csv          a line per logged step
     rollouts.parquet     a row per sampled completion (rollouts.jsonl while the run lasts)
     predictions.parquet  a row per tested question
-    adapter/             the trained weights
+    adapter/, model/     the trained weights: LoRA, or all of them
+    README.md            the run's card
 
 Training is killed more often than it ends: by a queue, a full disk, an impatient reader. So each step's rows are on
 disk before the next step begins, in formats that can be appended to, and files that are replaced as a whole are first
 written beside their place and then moved there. A killed run loses at most the rows of its last step.
+
+A folder may hold other things, too: a project, downloaded weights, the tables of another tool. What no run of ours
+wrote is never replaced (:func:`hold_folder`), and two trainings never write to one folder: whoever writes holds a lock
+of the operating system, which ends with its process.
 """
 
 from __future__ import annotations
@@ -19,19 +24,26 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock, Timeout
 
+from medr1kit.given import path_given
 from medr1kit.results.tables import METRICS, PREDICTIONS, ROLLOUTS, check_predictions
 from medr1kit.vqa import DataError
 
 _CONFIG, _METRICS, _LINES = "run.json", "metrics.csv", "rollouts.jsonl"
 _ROLLOUTS, _PREDICTIONS = "rollouts.parquet", "predictions.parquet"
 _TABLES = (_METRICS, _LINES, _ROLLOUTS, _PREDICTIONS, f"{_PREDICTIONS}.partial.jsonl")
+_WEIGHTS, _CHECKPOINTS, _CARD = ("adapter", "model"), "checkpoint-*", "README.md"
+_OURS = (_CONFIG, *_TABLES, *_WEIGHTS, _CHECKPOINTS, _CARD, "visual_reliance.csv")  # what a run writes
+_LOCK = ".run.lock"
 
 
 class Run:
@@ -84,7 +96,7 @@ def load_run(path: str | Path) -> Run:
     Raises:
         DataError: if the folder is missing, or has no readable run.json.
     """
-    path = Path(path)
+    path = path_given(path, "path")
     if not (path / _CONFIG).is_file():
         what = f"has no {_CONFIG}" if path.is_dir() else "does not exist"
         raise DataError(f"no run at {path}: the folder {what}; pass the output_dir of a training")
@@ -97,10 +109,79 @@ def load_run(path: str | Path) -> Run:
     return Run(path, config)
 
 
-def refuse_earlier_run(path: str | Path, overwrite: bool) -> None:
-    """Raise a DataError if a folder already holds the tables of a run and ``overwrite`` is False."""
-    if not overwrite and any((Path(path) / name).exists() for name in _TABLES):
-        raise DataError(f"{path} already holds a run; choose another folder, or allow to overwrite it")
+@contextmanager
+def hold_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
+    """Hold a folder for one run: while it is held no other process can, and what others put there is safe.
+
+    Args:
+        path: the run folder, ``~`` is read as in a shell; made if missing.
+        overwrite: allow that an earlier run is in it; nothing is removed yet.
+
+    Raises:
+        DataError: if a file is in the way that no run of ours wrote, the folder holds a run and ``overwrite`` is False,
+            another process writes a run to it, or it cannot be written.
+    """
+    folder = path_given(path, "output_dir")
+    if foreign := _foreign(folder):
+        raise DataError(
+            f"{foreign} was not written by a run in this folder, and a run would replace it; nothing was touched: "
+            "choose another output_dir, or move it away"
+        )
+    made = not folder.exists()
+    lock = FileLock(folder / _LOCK, timeout=0.5, thread_local=False)  # a look at it, as by check_folder, holds it, too
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise DataError(
+            f"another training writes to {folder}; wait for its end, or choose another output_dir"
+        ) from error
+    except (OSError, NotImplementedError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise DataError(f"output_dir={str(folder)!r} cannot be written ({why}); choose another place") from error
+    try:
+        if not overwrite and any(found.name not in (_CONFIG, _CARD) for found in _found(folder)):
+            raise DataError(
+                f"{folder} already holds a run; choose another output_dir, or replace the run with overwrite=True "
+                "(--overwrite)"
+            )
+        yield folder
+    finally:
+        with suppress(OSError):  # the folder may be gone; on Windows an open file stays
+            (folder / _LOCK).unlink()
+        lock.release()
+        with suppress(OSError):  # nothing was written
+            if made:
+                folder.rmdir()
+
+
+def check_folder(path: str | Path, overwrite: bool = False) -> Path:
+    """Return a run's folder if it can be held (:func:`hold_folder`), before anything expensive is done for it."""
+    with hold_folder(path, overwrite) as folder:
+        return folder
+
+
+def _found(folder: Path) -> list[Path]:
+    """What is in a folder under the names that a run gives to its files."""
+    return sorted(path for name in _OURS for path in folder.glob(name))
+
+
+def _foreign(folder: Path) -> Path | None:
+    """The first file under a run's name that no run wrote: without a run.json of ours, none did."""
+    found = _found(folder)
+    try:
+        config = load_run(folder).config
+    except DataError:
+        return found[0] if found else None
+    if "written_by" not in config and "medr1kit" not in str(config.get("versions")):  # the mark of earlier versions
+        return folder / _CONFIG
+    other = {_WEIGHTS[bool(config.get("lora"))]}  # not both: with LoRA `model` is none of the run's
+    if (config.get("arguments") or {}).get("save_strategy", "no") == "no":
+        other |= {path.name for path in found if path.match(_CHECKPOINTS)}
+    card = folder / _CARD
+    if not card.is_file() or b"Trained with medr1kit" not in card.read_bytes():
+        other.add(_CARD)
+    return next((path for path in found if path.name in other), None)
 
 
 class RunWriter:
@@ -109,22 +190,26 @@ class RunWriter:
     Args:
         path: the run folder; made if missing.
         config: goes to run.json at once. Values JSON does not know (paths, enums, configs) are written as their text.
-        overwrite: remove the tables of an earlier run in this folder; other files stay.
+        overwrite: remove what an earlier run left in this folder, its weights too; other files stay.
 
     Raises:
-        DataError: if the folder already holds the tables of a run and ``overwrite`` is False.
+        DataError: if the folder cannot be held (:func:`hold_folder`); it is held until the run is closed.
     """
 
     def __init__(self, path: str | Path, config: Mapping[str, Any], overwrite: bool = False):
-        self.path = Path(path)
         self._columns: list[str] = []
         self._closed = False
-        refuse_earlier_run(path, overwrite)
-        self.path.mkdir(parents=True, exist_ok=True)
-        for name in _TABLES:
-            (self.path / name).unlink(missing_ok=True)
-        self._config: dict[str, Any] = {}
-        self.update_config(**config)
+        self._held = ExitStack()
+        self._config: dict[str, Any] = {"written_by": "medr1kit"}
+        self.path = self._held.enter_context(hold_folder(path, overwrite))
+        try:
+            for left in _found(self.path):  # of an earlier run: its weights must not pass for this one's
+                if left.name != _CONFIG:
+                    shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+            self.update_config(**config)
+        except BaseException:
+            self._held.close()
+            raise
 
     def __enter__(self) -> RunWriter:
         return self
@@ -175,12 +260,13 @@ class RunWriter:
         replace_file(self.path / _PREDICTIONS, frame.to_parquet(index=False))
 
     def close(self) -> None:
-        """Turn rollouts.jsonl into rollouts.parquet; a second call does nothing."""
+        """Turn rollouts.jsonl into rollouts.parquet and let the folder go; a second call does nothing."""
         lines = self.path / _LINES
-        if not self._closed and lines.exists():
-            replace_file(self.path / _ROLLOUTS, _read_rollout_lines(lines).to_parquet(index=False))
-            lines.unlink()
-        self._closed = True
+        with self._held:
+            if not self._closed and lines.exists():
+                replace_file(self.path / _ROLLOUTS, _read_rollout_lines(lines).to_parquet(index=False))
+                lines.unlink()
+            self._closed = True
 
 
 def _plain(value: Any) -> Any:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
+import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medr1kit.models.load import origin_of
+from medr1kit.results.runs import replace_file
 from medr1kit.results.tables import score
 
 if TYPE_CHECKING:
@@ -20,15 +24,15 @@ if TYPE_CHECKING:
 
 def run_config(method, model, dataset, format, args, adapter) -> dict[str, Any]:
     """Everything needed to repeat the run, as it goes to run.json."""
-    columns = ("modality", "task", "source")
-    names = {column: [name for name in dict.fromkeys(dataset[column]) if name] for column in columns}
+    found = {column: list(dict.fromkeys(dataset[column])) for column in ("modality", "task", "source")}
+    names = {column: [name for name in values if name] for column, values in found.items()}
     origin = origin_of(model)
     if adapter is None and hasattr(model, "peft_config"):
         adapter = model.peft_config["default"]
-    trained_on = {f"train_{name}": "all" if len(names[name]) != 1 else names[name][0] for name in ("modality", "task")}
+    trained_on = {f"train_{name}": _trained_on(found[name]) for name in ("modality", "task")}
     packages = ("medr1kit", "torch", "transformers", "trl", "peft", "datasets")
     asked = {"method": method, "model": origin.name, "format": format.name, "seed": args.seed}
-    return asked | {
+    known = {
         "labels": {"model": origin.labels["model"], "method": method, "seed": args.seed, **trained_on},
         "continued_from": origin.run,
         "data": {"rows": len(dataset), "fingerprint": fingerprint(dataset), **names},
@@ -37,6 +41,42 @@ def run_config(method, model, dataset, format, args, adapter) -> dict[str, Any]:
         "versions": {"python": sys.version.split()[0], **{name: importlib.metadata.version(name) for name in packages}},
         "command": sys.argv,
     }
+    return without_home(asked | known)
+
+
+def _trained_on(names: list[str | None]) -> str | None:
+    """The one modality or task of the questions, "all" for several, and None where it is not known of each."""
+    if not all(names):
+        return None
+    return names[0] if len(names) == 1 else "all"
+
+
+def without_home(value: Any) -> Any:
+    """Return settings in which ``~`` stands for the user's home folder: its name is nobody's business.
+
+    >>> without_home({"output_dir": str(Path.home() / "runs" / "ct"), "seed": 0})
+    {'output_dir': '~/runs/ct', 'seed': 0}
+    """
+    if isinstance(value, Mapping):
+        return {name: without_home(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_home(inner) for inner in value]
+    if not isinstance(value, (str, os.PathLike)):
+        return value
+    home = re.escape(str(Path.home()).rstrip("/\\"))
+    return re.sub(rf"(?<![^\s=:,'\"]){home}(?=$|[/\\\s])", "~", os.fspath(value)) if home else os.fspath(value)
+
+
+def name_base(adapter: Path, name: str) -> None:
+    """Name the model that an adapter stands on in its configuration, where PEFT writes the full path of a folder.
+
+    Args:
+        adapter: the adapter's folder.
+        name: of the model, as run.json has it.
+    """
+    file = adapter / "adapter_config.json"
+    config = json.loads(file.read_text(encoding="utf-8")) | {"base_model_name_or_path": name}
+    replace_file(file, json.dumps(config, indent=2, sort_keys=True))
 
 
 def fingerprint(dataset: Dataset) -> str:

@@ -18,6 +18,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial, update_wrapper
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,11 +26,14 @@ from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
 from medr1kit.formats import ResponseFormat
+from medr1kit.given import kind
 from medr1kit.models.load import base_of
 from medr1kit.progress import progress
 from medr1kit.results.runs import RunWriter
+from medr1kit.results.tables import ROLLOUTS
 from medr1kit.results.watch import RewardWatch
-from medr1kit.rewards import text_of
+from medr1kit.rewards import accuracy_reward, format_reward, text_of
+from medr1kit.training.provenance import name_base
 from medr1kit.vqa import DataError, parse_solution
 
 
@@ -41,11 +45,14 @@ class Recorder(TrainerCallback):
 
     Attributes:
         writer: the run; None in all processes but the main one.
+        base: the name of the model that an adapter stands on.
+        stepped: whether the weights have been changed.
     """
 
     def __init__(self, title: str):
         self.title = title
         self.writer: RunWriter | None = None
+        self.base, self.stepped = "", False
         self.bar: Any = None
 
     def on_train_begin(self, args, state, control, **kwargs):
@@ -59,8 +66,23 @@ class Recorder(TrainerCallback):
         shown = {name: logs[name] for name in ("reward", "loss") if isinstance(logs.get(name), int | float)}
         self.bar.set_postfix({name: f"{value:.3g}" for name, value in shown.items()}, refresh=False)
 
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_pre_optimizer_step(self, args, state, control, **kwargs):
+        self.stepped = True
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
         self.bar.update(state.global_step - self.bar.n)
+        trained = [weight for weight in model.parameters() if weight.requires_grad and weight.numel()]
+        if not torch.nn.utils.get_total_norm(trained, math.inf).isfinite():  # before anything of it is saved
+            raise DataError(
+                f"step {state.global_step}: the trained weights are no longer finite numbers, so the training was "
+                "stopped and they are not saved; load the model anew, and lower learning_rate (or beta), or see what "
+                "the rewards pay"
+            )
+
+    def on_save(self, args, state, control, **kwargs):
+        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if self.writer is not None and (checkpoint / "adapter_config.json").is_file():
+            name_base(checkpoint, self.base)
 
     def close(self) -> None:
         """End the table of rollouts and the bar, which would push the next one down a line."""
@@ -81,8 +103,6 @@ class RolloutRecorder(Recorder):
         names: these names.
         held: where completions wait instead of being written, until it is known which are trained on; or None.
 
-    Raises:
-        DataError: if a reward is a model: TRL runs it by itself and tells nobody what it paid.
     """
 
     def __init__(self, format: ResponseFormat, rewards: Sequence[Callable]):
@@ -93,6 +113,7 @@ class RolloutRecorder(Recorder):
         self.held: list[dict] | None = None
         self._paid: dict[int, list[float | None]] = {}  # of the completions at hand, by the reward's place
         self._model: Any = None
+        self._told: set[str] = set()  # what is said once
 
     def on_train_begin(self, args, state, control, model=None, processing_class=None, **kwargs):
         super().on_train_begin(args, state, control, **kwargs)
@@ -102,11 +123,9 @@ class RolloutRecorder(Recorder):
 
     def _noting(self, place: int, reward: Callable) -> Callable:
         """A reward function that also notes what it paid; the last one to do so completes the rollouts."""
-        if isinstance(reward, str | torch.nn.Module):
-            raise DataError(f"reward {self.names[place]!r} is a model; pass a function that asks it")
 
         def note(pay: Iterable[float | None], given: Mapping[str, Any]) -> list[float | None]:
-            self._paid[place] = pay = list(pay)
+            self._paid[place] = pay = self._checked(self.names[place], pay, given)
             if len(self._paid) == len(self.rewards):
                 self._take(given)
             return pay
@@ -123,12 +142,40 @@ class RolloutRecorder(Recorder):
         update_wrapper(paid, reward).__name__ = self.names[place]  # TRL names columns after it
         return paid
 
+    def _checked(self, name: str, pay: Any, given: Mapping[str, Any]) -> list[float | None]:
+        """What a reward paid, if it is a finite number or nothing for each completion."""
+        n, step = len(given["completions"]), given["trainer_state"].global_step + 1
+        if isinstance(pay, str) or not isinstance(pay, Iterable):
+            made = "; call it first, and pass what it returns" if callable(pay) else ""
+            raise DataError(f"reward {name!r} returned {kind(pay)}; expected a list with a number for each of the {n} "
+                            f"completions, None where it does not apply{made}")  # fmt: skip
+        pay = list(pay)
+        if len(pay) != n:
+            raise DataError(f"reward {name!r} returned {len(pay)} rewards, but {n} were expected, one a completion")
+        for place, value in enumerate(pay):
+            try:
+                number = math.nan if value is None else float(None if isinstance(value, str) else value)
+            except (TypeError, ValueError) as error:
+                raise DataError(f"reward {name!r} paid {kind(value)}; expected a number or None") from error
+            if math.isinf(number):
+                raise DataError(
+                    f"step {step}: reward {name!r} paid {number} for {text_of(given['completions'][place])[:80]!r}; "
+                    "nothing can be learned from infinity: pay a finite number, or None where it does not apply"
+                )
+            if math.isnan(number) and value is not None:
+                self._tell(f"step {step}: reward {name!r} paid nan, which counts as None, not applying", name)
+        return pay
+
+    def _tell(self, sentence: str, about: str) -> None:
+        if about not in self._told:
+            self._told.add(about)
+            warnings.warn(sentence, stacklevel=2)
+
     def _take(self, given: Mapping[str, Any]) -> None:
         """Make rows of what all rewards have paid for by now; those of an evaluation are no rollouts."""
         paid, self._paid = [self._paid[place] for place in range(len(self.names))], {}
-        n = len(given["completions"])
-        if self._model is None or not self._model.training or any(len(pay) != n for pay in paid):
-            return  # TRL refuses the wrong number of rewards by name
+        if self._model is None or not self._model.training:
+            return
         paid = torch.tensor([list(map(_number, pay)) for pay in paid]).T.tolist()  # as float32, like TRL
         rows = gather_object([self._row(given, i, pay) for i, pay in enumerate(paid)])
         if self.held is None:
@@ -162,6 +209,9 @@ class RolloutRecorder(Recorder):
         if self.writer is None:
             return
         paid = torch.tensor([[_number(row[name]) for name in self.names] for row in rows])
+        if paid.isnan().all():
+            step = rows[0]["step"]
+            self._tell(f"step {step}: no reward applies to any completion, so the step teaches nothing", "")
         for row, advantage in zip(rows, advantages(paid, self._args)):
             row["advantage"] = advantage
         rows = [*rows, *({**row, "advantage": 0.0, "used": False} for row in unused)]
@@ -214,6 +264,59 @@ def _spread(numbers: torch.Tensor, dim: int | None) -> torch.Tensor:
 
 def _number(pay: float | None) -> float:
     return math.nan if pay is None else float(pay)
+
+
+def rewards_given(rewards: Any, format: ResponseFormat, columns: Iterable[str]) -> list[Callable]:
+    """Return reward functions that TRL can call and a run can write down; the default ones for None.
+
+    Args:
+        rewards: what was given.
+        format: the response format, for the default.
+        columns: of the data set: they are handed to every reward.
+
+    Raises:
+        DataError: if it is no list of functions, one is a name, a model (TRL runs it by itself and tells nobody what it
+            paid) or takes other arguments, two have one name, or one is called as another column of the rollouts.
+    """
+    if rewards is None:
+        return [accuracy_reward(format), format_reward(format)]
+    if not isinstance(rewards, (list, tuple)) or not rewards:
+        what = "an empty list" if isinstance(rewards, (list, tuple)) else kind(rewards)
+        raise DataError(f"rewards is {what}; pass a list of functions, {_EXAMPLE}")
+    handed = ["prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric"]
+    handed = dict.fromkeys([*handed, *(name for name in columns if name not in ("prompt", "completion"))])
+    names: list[str] = []
+    for reward in rewards:
+        _check_function(reward, handed)
+        name = _name(reward)
+        if name in names:
+            raise DataError(f"two rewards are called {name!r}; give each its own __name__, the tables go by it")
+        if name in ROLLOUTS or name == "used":
+            raise DataError(f"a reward is called {name!r}, as another column of the rollouts; give it another __name__")
+        names.append(name)
+    return list(rewards)
+
+
+_EXAMPLE = "rewards=[mk.accuracy_reward(format), mk.format_reward(format)]"
+
+
+def _check_function(reward: Any, handed: Mapping[str, Any]) -> None:
+    """Refuse what TRL could not call with the columns by name."""
+    if isinstance(reward, torch.nn.Module):
+        raise DataError(f"reward {_name(reward)!r} is a model; pass a function that asks it")
+    if not callable(reward):  # TRL would look for a model of that name, on the Hub as well
+        raise DataError(f"rewards holds {kind(reward)}, which is no function; pass functions, {_EXAMPLE}")
+    try:
+        signature = inspect.signature(reward)
+    except (TypeError, ValueError):  # some that are written in C have none
+        return
+    try:
+        signature.bind(**handed)
+    except TypeError as error:
+        raise DataError(
+            f"reward {_name(reward)!r} takes {signature}, and is called with completions, completion_ids, solution and "
+            f"other columns by name: add **columns; what makes a reward is called first, {_EXAMPLE}"
+        ) from error
 
 
 def _name(reward: Any) -> str:

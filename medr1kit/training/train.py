@@ -13,19 +13,19 @@ load it anew.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medr1kit.formats import ResponseFormat, format_named
+from medr1kit.given import choice, kind, whole_number
 from medr1kit.models.load import base_of, image_token_ids, lora, origin_of, record_training, without_known_warnings
 from medr1kit.progress import no_bars_of_datasets
-from medr1kit.results.runs import Run, RunWriter, load_run, refuse_earlier_run
-from medr1kit.rewards import accuracy_reward, format_reward
-from medr1kit.training.provenance import model_card, run_config
+from medr1kit.results.runs import Run, RunWriter, load_run
+from medr1kit.training import checks
+from medr1kit.training.provenance import model_card, name_base, run_config
 from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
@@ -108,14 +108,15 @@ def train_sft(
     from medr1kit.training.recording import Recorder
 
     format = format_named(format)
-    prompts = _prompts(dataset, format)
-    refuse_earlier_run(output_dir, overwrite)  # before the model is touched
+    checks.model_given(model, processor)
+    prompts, completions = checks.prompts_of(dataset, format), checks.gold_of(dataset, format)
     settings, adapter = _settings("sft", preset, overrides, lora)
-    gold = zip(dataset["answer"], _rationales(dataset, format))
-    completions = [[{"role": "assistant", "content": format.write(*written)}] for written in gold]
+    checks.check_settings(settings, SFTConfig)
+    folder = checks.run_folder(model, output_dir, overwrite)
     with no_bars_of_datasets():
         rows = dataset.select_columns(["image"]).add_column("prompt", prompts).add_column("completion", completions)
-    args = SFTConfig(**(_common(model, output_dir, seed) | {"max_length": None} | settings))
+    args = checks.arguments_of(SFTConfig, _common(model, folder, seed) | {"max_length": None} | settings)
+    checks.enough_questions(len(rows), args)
     model, adapter = _continue_adapter(model, adapter, chosen=isinstance(lora, Mapping))
     config = run_config("sft", model, dataset, format, args, adapter)
     made = {"model": model, "args": args, "train_dataset": rows, "processing_class": processor, "peft_config": adapter}
@@ -166,25 +167,29 @@ def train_grpo(
     """
     from trl import GRPOConfig, GRPOTrainer
 
-    from medr1kit.training.recording import RolloutRecorder
+    from medr1kit.training.recording import RolloutRecorder, rewards_given
     from medr1kit.training.trainers import trainer_class
 
     format = format_named(format)
-    prompts = _prompts(dataset, format)
-    refuse_earlier_run(output_dir, overwrite)  # before the model is touched
+    checks.model_given(model, processor)
+    prompts = checks.prompts_of(dataset, format)
+    rewards = rewards_given(rewards, format, dataset.column_names)
     settings, adapter = _settings("grpo", preset, overrides, lora)
-    _check_groups(settings)
+    checks.check_settings(settings, GRPOConfig)
+    checks.check_groups(settings)
     if isinstance(dynamic_sampling, bool) or dynamic_sampling != int(dynamic_sampling) or dynamic_sampling < 0:
         raise DataError(f"dynamic_sampling={dynamic_sampling}: give the number of rounds, 0 for none; 3 is usual")
+    folder = checks.run_folder(model, output_dir, overwrite)
     with no_bars_of_datasets():
         rows = dataset.add_column("prompt", prompts)
     # The policy must not write image placeholders: the next forward pass would look for their images.
     barred = image_token_ids(model)  # in the words of vLLM or of transformers
     bar = {"logit_bias": dict.fromkeys(barred, -100.0)} if settings.get("use_vllm") else {"suppress_tokens": barred}
     generation = {**bar, **(settings.pop("generation_kwargs", None) or {})}
-    args = GRPOConfig(**(_common(model, output_dir, seed) | settings | {"generation_kwargs": generation}))
+    args = checks.arguments_of(GRPOConfig, _common(model, folder, seed) | settings | {"generation_kwargs": generation})
+    checks.enough_questions(len(rows), args)
     model, adapter = _continue_adapter(model, adapter, chosen=isinstance(lora, Mapping))
-    recorder = RolloutRecorder(format, rewards or (accuracy_reward(format), format_reward(format)))
+    recorder = RolloutRecorder(format, rewards)
     kind, not_shared = trainer_class(model, args, rows, adapter) if shared_prefix else (GRPOTrainer, "not asked for")
     if dynamic_sampling:
         if not_shared:
@@ -198,71 +203,37 @@ def train_grpo(
     return _run(kind, made | {"reward_funcs": recorder.rewards}, recorder, config, overwrite)
 
 
-def _prompts(dataset: Dataset, format: ResponseFormat) -> list[list[dict[str, str]]]:
-    """What a user would ask about each row; a data set without images is refused."""
-    if "image" not in dataset.column_names:
-        raise DataError("training needs images, and this data set has none; load it with images=FOLDER")
-    return [[{"role": "user", "content": format.prompt(problem)}] for problem in dataset["problem"]]
-
-
-def _rationales(dataset: Dataset, format: ResponseFormat) -> list[str]:
-    """The gold rationales; where the format has thinking every row needs one."""
-    there = "rationale" in dataset.column_names
-    rationales = [text or "" for text in dataset["rationale"]] if there else [""] * len(dataset)
-    without = next((i for i, text in enumerate(rationales) if not text.strip()), None)
-    if "think" in format.blocks and without is not None:
-        raise DataError(
-            f"SFT in the {format.name} format needs gold rationales (column 'rationale'), and row {without} "
-            f"({dataset['id'][without]}) has none; fill the column, leave the row out, or use the no-think format"
-        )
-    return rationales
-
-
 def _settings(method: str, preset: str | Mapping, overrides: dict, lora_arguments: Mapping | bool):
     """Merge preset and overrides; return trainer arguments and the LoRA configuration or None."""
-    if isinstance(preset, str):
-        if preset not in PRESETS:
-            raise DataError(f"unknown preset {preset!r}; use one of {', '.join(PRESETS)}, or pass a dict")
-        preset = PRESETS[preset][method]
+    if not isinstance(preset, Mapping):
+        preset = PRESETS[choice(preset, "preset", PRESETS)][method]
+    if not isinstance(lora_arguments, (bool, Mapping)):
+        raise DataError(f"lora is {kind(lora_arguments)}; give True, False, or a dict such as {{'rank': 16}}")
     if overrides.get("resume_from_checkpoint"):
-        raise DataError("resuming a run is not supported yet; train again, with overwrite to use the same folder")
+        raise DataError(
+            "resuming a run is not supported yet; train again, with overwrite=True (--overwrite) to use the same folder"
+        )
     settings = {name: value for name, value in preset.items() if name != "lora"} | overrides
     if "max_steps" not in overrides and "num_train_epochs" in overrides:
         settings.pop("max_steps", None)  # epochs were asked for by name: the preset's step count yields
     if lora_arguments is False:
         return settings, None
     chosen = {**preset.get("lora", {}), **({} if lora_arguments is True else lora_arguments)}
-    return settings, lora(**chosen)
+    whole_number(chosen.get("rank", 1), "the rank of lora")
+    try:
+        return settings, lora(**chosen)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"lora={dict(chosen)}: {error}; it takes the arguments of medr1kit.lora") from error
 
 
-def _common(model: PreTrainedModel, output_dir: str | Path, seed: int) -> dict[str, Any]:
+def _common(model: PreTrainedModel, folder: Path, seed: int) -> dict[str, Any]:
     """Arguments for both trainers that follow from model and machine, and quieter defaults than TRL's."""
+    seed = whole_number(seed, "seed", 0, 2**32 - 1)
     on_cpu = model.device.type == "cpu"
-    common = {"output_dir": str(output_dir), "seed": seed, "ddp_find_unused_parameters": False}
+    common = {"output_dir": str(folder), "seed": seed, "ddp_find_unused_parameters": False}
     common |= {"use_cpu": on_cpu, "dataloader_pin_memory": not on_cpu, "bf16": str(model.dtype) == "torch.bfloat16"}
     # The recorder shows one bar.
     return common | {"report_to": "none", "logging_steps": 1, "save_strategy": "no", "disable_tqdm": True}
-
-
-def _processes() -> int:
-    return int(os.environ.get("WORLD_SIZE", 1))
-
-
-def _check_groups(settings: Mapping[str, Any]) -> None:
-    """Refuse a batch that cannot be cut into groups, with the three ways out."""
-    group = settings.get("num_generations", 8)
-    device = settings.get("per_device_train_batch_size", 8)
-    accumulation = settings.get("gradient_accumulation_steps", 1)
-    batch = device * accumulation * _processes()
-    if group < 2:
-        raise DataError(f"num_generations={group}: a group needs at least two completions to compare; 8 is usual")
-    if settings.get("generation_batch_size") is None and settings.get("steps_per_generation") is None and batch % group:
-        raise DataError(
-            f"a step has {batch} completions ({device} a device x {accumulation} accumulation x {_processes()} "
-            f"processes), which is no multiple of the group size num_generations={group}: raise "
-            "per_device_train_batch_size or gradient_accumulation_steps to a multiple, start more processes, or lower "
-            "num_generations"
-        )
 
 
 def _continue_adapter(model: PreTrainedModel, adapter: Any, chosen: bool):
@@ -294,33 +265,49 @@ def _run(kind: Callable, made: Mapping[str, Any], recorder: Recorder, config: di
 
     trainer = kind(**made, callbacks=[recorder])
     folder, accelerator = Path(trainer.args.output_dir), trainer.accelerator
-    if accelerator.num_processes != _processes():
+    if accelerator.num_processes != checks.processes():
         raise DataError(
-            f"{_processes()} processes were started, but the trainer sees {accelerator.num_processes}: each would "
-            "train alone; on a CPU start them with torchrun and pass use_cpu=True"
+            f"{checks.processes()} processes were started, but the trainer sees {accelerator.num_processes}: each "
+            "would train alone; on a CPU start them with torchrun and pass use_cpu=True"
         )
     _check_tower_learns(trainer)
     trainer.remove_callback(PrinterCallback)
+    if base_of(trainer.model) is not trainer.model:
+        base = base_of(trainer.model)
+        base.medr1kit.wrapper = trainer.model  # before training: it holds after an interruption
+        trainer.model.peft_config["default"].base_model_name_or_path = base.config._name_or_path  # PEFT looks there
+    recorder.base = config["model"]
     if accelerator.is_main_process:
         recorder.writer = RunWriter(folder, config, overwrite=overwrite)
-        for name in ("adapter", "model"):  # an earlier run's weights must not pass for this one's
-            shutil.rmtree(folder / name, ignore_errors=True)
-    if base_of(trainer.model) is not trainer.model:
-        base_of(
-            trainer.model
-        ).medr1kit.wrapper = trainer.model  # before training, so that it holds after an interruption
-    try:
-        result = trainer.train()
+    try:  # the folder is held until all is written
+        result = _train(trainer, recorder, config["labels"])
+        if accelerator.is_main_process:
+            _save(trainer, folder, config["model"])
+            recorder.writer.update_config(summary={"steps": trainer.state.global_step, **result.metrics})
+            model_card(config, result.metrics).save(folder / "README.md")
     finally:
         recorder.close()
-    trainer.model.eval()
-    record_training(trainer.model, config["labels"], str(folder))
-    if accelerator.is_main_process:
-        _save(trainer, folder)
-        recorder.writer.update_config(summary={"steps": trainer.state.global_step, **result.metrics})
-        model_card(config, result.metrics).save(folder / "README.md")
     accelerator.wait_for_everyone()
     return load_run(folder)
+
+
+def _train(trainer: Any, recorder: Recorder, labels: dict[str, Any]) -> Any:
+    """Train; whatever happens, the model and the run say afterwards what the weights are."""
+    folder = trainer.args.output_dir
+    try:
+        result = trainer.train()
+    except BaseException as error:
+        stopped = {"steps": trainer.state.global_step, "reason": type(error).__name__}
+        if recorder.stepped:  # before the first step the weights are what they were
+            labels = labels | {"method": "interrupted", "step": stopped["steps"]}
+            record_training(trainer.model, labels, folder)
+        with suppress(OSError):  # a full disk, say, which is what stopped it
+            if recorder.writer is not None:
+                recorder.writer.update_config(labels=labels, stopped=stopped)
+        raise
+    trainer.model.eval()
+    record_training(trainer.model, labels, folder)
+    return result
 
 
 def _check_tower_learns(trainer: Any) -> None:
@@ -336,10 +323,17 @@ def _check_tower_learns(trainer: Any) -> None:
         )
 
 
-def _save(trainer: Any, folder: Path) -> None:
-    if base_of(trainer.model) is trainer.model:
-        trainer.model.save_pretrained(folder / "model")
-        trainer.processing_class.save_pretrained(folder / "model")
-        return
-    trainer.model.save_pretrained(folder / "adapter", selected_adapters=["default"])
-    (folder / "adapter" / "README.md").unlink(missing_ok=True)  # the run's own card stands one level up
+def _save(trainer: Any, folder: Path, name: str) -> None:
+    from safetensors import SafetensorError
+
+    model = trainer.model
+    try:
+        if base_of(model) is model:
+            model.save_pretrained(folder / "model")
+            trainer.processing_class.save_pretrained(folder / "model")
+        else:
+            model.save_pretrained(folder / "adapter", selected_adapters=["default"])
+            (folder / "adapter" / "README.md").unlink(missing_ok=True)  # the run's own card stands one level up
+            name_base(folder / "adapter", name)
+    except SafetensorError as error:
+        raise OSError(f"the weights could not be written to {folder}: {error}") from error
