@@ -13,8 +13,9 @@ from typing import Any
 
 import datasets
 
-from medr1kit.data.files import Source, image_folder, make_record, read_json_source, read_omnimedvqa
+from medr1kit.data.files import Source, image_folder, read_json_source, read_omnimedvqa
 from medr1kit.data.images import MedicalImage, to_png
+from medr1kit.data.record import make_record
 from medr1kit.progress import progress
 from medr1kit.vqa import DataError
 
