@@ -121,7 +121,9 @@ _INSTRUCTION = re.compile(
     r").*",
     re.IGNORECASE | re.DOTALL,
 )
-_TOLD = re.compile(r"\b(?:answer|solution)(?:\sis)?\s{0,9}[:=]\s{0,9}\(?[A-Z]\b\)?[ .]{0,9}$", re.IGNORECASE | re.MULTILINE)
+_TOLD = re.compile(
+    r"\b(?:answer|solution)(?:\sis)?\s{0,9}[:=]\s{0,9}\(?[A-Z]\b\)?[ .]{0,9}$", re.IGNORECASE | re.MULTILINE
+)
 
 
 def refuse_control(text: str, tags: bool = True) -> None:
@@ -154,9 +156,9 @@ def parse_problem(problem: str) -> tuple[str, list[str]]:
         The question and a list of at least two option texts.
 
     Raises:
-        DataError: if fewer than two non-empty options are found, a letter of the sequence is skipped, other text follows
-            the last option, the text is very long, or it holds a control token of a chat model, which a tokenizer would
-            take for an image or the end of a turn.
+        DataError: if fewer than two non-empty options are found, a letter of the sequence is skipped, other text
+            follows the last option, the text is very long, or it holds a control token of a chat model, which a
+            tokenizer would take for an image or the end of a turn.
 
     >>> parse_problem("Which stage? A)T2, N0, B)T1, N1 (H&E)")
     ('Which stage?', ['T2, N0', 'T1, N1 (H&E)'])

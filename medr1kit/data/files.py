@@ -14,96 +14,38 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
-
-import datasets
+from typing import Any
 
 from medr1kit.data.record import Doubled, check_texts, make_record
+from medr1kit.data.rows import Source
 from medr1kit.given import path_given
-from medr1kit.progress import progress
 from medr1kit.vqa import LETTERS, DataError, write_question
 
 
-@dataclass(frozen=True)
-class Refused:
-    """A row that cannot be used: its file, its number (from 0; in spreadsheets as they count) and the reason."""
-
-    file: str
-    row: int
-    reason: str
-
-    @property
-    def kind(self) -> str:
-        """What is wrong, without the particular value."""
-        return re.split(r"[:;'\"]", self.reason)[0].strip().removesuffix(" in").rstrip(",")
-
-    def __str__(self) -> str:
-        return f"{self.file}, row {self.row}: {self.reason}"
-
-
-@dataclass
-class Source:
-    """The rows of a source.
-
-    Attributes:
-        name: what to call the source in an error.
-        folder: the image folder, or None.
-        pictures: for a table with stored images: a data set of that one column, not decoded.
-        records: the sound rows; beside the columns each has ``file``, ``row`` and its ``position`` in ``pictures``.
-        refused: the others.
-    """
-
-    name: str
-    folder: Path | None = None
-    pictures: datasets.Dataset | None = None
-    records: list[dict] = field(default_factory=list)
-    refused: list[Refused] = field(default_factory=list)
-
-    def read(
-        self,
-        items: Sequence[object],
-        file: str,
-        convert: Callable[[object, int], dict],
-        numbers: Iterable[int] | None = None,
-    ) -> None:
-        """Add the items of one file; ``convert`` makes a record of an item and its number, or raises DataError.
-
-        ``numbers``: what the rows are called, where they are not counted from 0.
-        """
-        seen = {record["id"] for record in self.records}
-        numbers = range(len(items)) if numbers is None else numbers
-        for row, item in zip(numbers, progress(items, f"reading {Path(file).name}", unit="row")):
-            try:
-                record = convert(item, row)
-                if record["id"] in seen:
-                    raise DataError(f"id used twice: {record['id']!r}; ids must be unique")
-            except DataError as error:
-                self.refused.append(Refused(file, row, str(error)))
-                continue
-            seen.add(record["id"])
-            self.records.append({"file": file, "row": row, "position": None, **record})
-
-
 def read_json_source(
-    path: str | os.PathLike, *, images: str | os.PathLike | None = None, meta: str | os.PathLike | None = None
+    path: str | os.PathLike,
+    *,
+    images: str | os.PathLike | None = None,
+    meta: str | os.PathLike | None = None,
+    columns: Mapping[str, Any] | None = None,
+    yes_no: bool = False,
 ) -> Source:
-    """Read a Med-R1 file: an array of objects with image, problem and solution."""
-    path = Path(path)
+    """Read a Med-R1 file: an array of objects with image, problem and solution; or with keys of one's own."""
+    path = path_given(path, "source")
     source = Source(os.fspath(path), image_folder(images))
     items = read_json(path)
     if meta is not None:
-        items = _with_meta(items, Path(meta), path)
-    prefix, stem = _prefix(path), _stem(path)
-    source.read(items, os.fspath(path), lambda item, row: make_record(item, f"{prefix}-{row}", stem))
+        items = _with_meta(items, path_given(meta, "meta"), path)
+    source.add(items, os.fspath(path), _prefix(path), _stem(path), columns, yes_no)
     return source
 
 
 def read_omnimedvqa(path: str | os.PathLike, *, images: str | os.PathLike | None = None) -> Source:
     """Read OmniMedVQA's folder: ``QA_information/Open-access/*.json`` and ``Restricted-access``, as far as there."""
-    path = Path(path)
+    path = path_given(path, "source")
     if images is None and (path / "Images").is_dir():
         images = path
     source = Source(os.fspath(path), image_folder(images))
@@ -190,7 +132,7 @@ def read_bytes(path: Path) -> bytes:
     except OSError as error:
         raise DataError(f"{name}: cannot be read ({error}); check the file and its permissions") from error
     if len(unpacked) > limit:
-        raise DataError(f"{name}: unpacks to more than {limit:,} bytes, 100 times its size; unpack it yourself to load it")
+        raise DataError(f"{name}: unpacks to more than {limit:,} bytes, 100 times its size; unpack it first")
     return unpacked
 
 

@@ -107,7 +107,11 @@ def _keys(item: object) -> list[str]:
     listed = not missing(item.get("question")) and not missing(item.get("options"))
     by_answer = "solution" not in item and not missing(item.get("answer"))
     keys = [] if "image" not in item and "image_id" in item else ["image"]
-    return [*keys, *([] if listed and missing(item.get("problem")) else ["problem"]), *([] if by_answer else ["solution"])]
+    return [
+        *keys,
+        *([] if listed and missing(item.get("problem")) else ["problem"]),
+        *([] if by_answer else ["solution"]),
+    ]
 
 
 def check_texts(item: object, keys: Sequence[str], hints: dict[str, str] | None = None) -> None:
@@ -210,7 +214,9 @@ def _gold(item: dict, options: list[str]) -> str:
         if said is not None and letter not in said:
             raise DataError(f"answer and solution disagree: {answer!r:.60}, {solution[:60]!r}; correct one of them")
     elif missing(answer):
-        raise DataError(f"gold is missing: answer is {answer!r} and there is no solution; fill it in, or leave the row out")
+        raise DataError(
+            f"gold is missing: answer is {answer!r} and there is no solution; fill it in, or leave the row out"
+        )
     elif len(said) != 1:
         raise DataError(f"gold text not among the options: {answer!r:.60} is none of {options!r:.120}; correct the row")
     else:
