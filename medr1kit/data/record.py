@@ -46,7 +46,7 @@ def missing(value: object) -> bool:
     if value is None:
         return True
     if isinstance(value, str):
-        return not value or value.isspace() or value.casefold() == "nan"
+        return not value or value.isspace() or (len(value) == 3 and value.casefold() == "nan")
     if isinstance(value, (bool, int, list, dict, bytes)):
         return False
     return type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
@@ -104,7 +104,8 @@ def _keys(item: object) -> list[str]:
     """The keys that a row needs: what it lacks may be said by another."""
     if not isinstance(item, dict):
         return ["image", "problem", "solution"]
-    listed = not missing(item.get("question")) and not missing(item.get("options"))
+    question = item.get("question")
+    listed = isinstance(question, str) and not missing(question) and not missing(item.get("options"))
     by_answer = "solution" not in item and not missing(item.get("answer"))
     keys = [] if "image" not in item and "image_id" in item else ["image"]
     return [
@@ -221,8 +222,9 @@ def _gold(item: dict, options: list[str]) -> str:
         raise DataError(f"gold text not among the options: {answer!r:.60} is none of {options!r:.120}; correct the row")
     else:
         letter = said[0]
-    gold = lowered(options[LETTERS.index(letter)])
-    if sum(lowered(text) == gold for text in options) > 1:
+    texts = [text.casefold().strip() for text in options]
+    gold = texts[LETTERS.index(letter)]
+    if texts.count(gold) > 1:
         raise DataError(f"gold text under several letters: {gold[:60]!r} in {options!r:.120}; correct them")
     return letter
 

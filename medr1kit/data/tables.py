@@ -129,7 +129,7 @@ def _separator(text: str, ending: str) -> str:
 
 def _headed(name: str, lines: Sequence[Sequence[Any]], first: int, about: str) -> Table:
     """A table out of lines of cells; the first line that is not empty names the columns."""
-    kept = [(number, line) for number, line in enumerate(lines, first) if not all(cell in ("", None) for cell in line)]
+    kept = [(number, line) for number, line in enumerate(lines, first) if any(line)]
     if not kept:
         raise DataError(f"{name}: the file is empty; fetch it again, or write a line of column names and the rows")
     (_, names), *body = kept
@@ -140,14 +140,14 @@ def _headed(name: str, lines: Sequence[Sequence[Any]], first: int, about: str) -
         raise DataError(f"{name}: two columns are named {double[0]!r}; rename one")
     width, rows = len(header), []
     for _, line in body:
-        if len(line) > width and any(cell not in ("", None) for cell in line[width:]):
+        if len(line) > width and any(line[width:]):
             rows.append(
                 DataError(f"more cells than columns: {len(line)}, not {width}: {line[-1]!r:.60}; quote the cell")
             )
             continue
-        cells = dict(zip(header, line))
-        cells.pop("", None)
-        rows.append(cells)
+        rows.append(dict(zip(header, line)))
+    if "" in header:  # cells beside the table
+        rows = [{key: row[key] for key in row if key} if isinstance(row, dict) else row for row in rows]
     return Table(name, rows, [number for number, _ in body], about)
 
 
@@ -185,7 +185,7 @@ def _read_excel(path: Path, sheet: str | None) -> Table:
         raise DataError(
             f"{name}: not an Excel file that can be read ({error}); save it anew as .xlsx or CSV"
         ) from error
-    filled = [title for title, rows in lines.items() if any(cell not in ("", None) for row in rows for cell in row)]
+    filled = [title for title, rows in lines.items() if any(any(row) for row in rows)]
     if sheet is None and len(filled) > 1:
         raise DataError(
             f"{name}: several sheets hold rows: {', '.join(map(repr, filled))}; name one, sheet={filled[0]!r}"

@@ -1,7 +1,7 @@
 """Rows of a table as questions: cells as their author sees them, options, the gold, and what was understood.
 
 What was understood is printed in three lines, because a column that was taken for another one is seen nowhere else. The
-problem text is written from the columns (:func:`medr1kit.vqa.write_question`) and never read back from a text, so an
+problem text is written from the columns (:func:`medr1kit.vqa.format_problem`) and never read back from a text, so an
 option that looks like a letter stays whole.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 from medr1kit.data.columns import Columns, find_columns
 from medr1kit.data.golds import Golds, listed, read_golds, without_letters, yes_no_options
 from medr1kit.data.record import Doubled, missing
-from medr1kit.vqa import LETTERS, DataError, modality_name, parse_problem, task_name, write_question
+from medr1kit.vqa import LETTERS, DataError, modality_name, parse_problem, task_name
 
 
 def texts_of(cells: Sequence[object]) -> list[object]:
@@ -30,7 +30,7 @@ def texts_of(cells: Sequence[object]) -> list[object]:
 def _text(cell: object, whole: bool) -> object:
     if isinstance(cell, str):
         cell = cell.strip()
-        return cell if cell and cell.casefold() != "nan" else None
+        return None if not cell or (len(cell) == 3 and cell.casefold() == "nan") else cell
     if missing(cell):
         return None
     if isinstance(cell, (list, tuple, dict, bytes, date, time)):
@@ -166,7 +166,7 @@ def _item(
             raise DataError(
                 f"{found.of['answer']} and {name} disagree: {mine!r:.60}, {cells[name][i]!r:.60}; correct one"
             )
-    return {**item, **write_question(str(question), options, letter)}
+    return {**item, "question": str(question), "options": options, "answer": letter}
 
 
 # --- what was understood ---------------------------------------------------------------------------------------------
