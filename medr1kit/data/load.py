@@ -16,14 +16,15 @@ import random
 import warnings
 from collections import Counter
 from functools import partial
-from numbers import Integral
+from pathlib import Path
 from typing import Any
 
 import datasets
 
-from medr1kit.data.files import Refused, Source
 from medr1kit.data.images import DEFAULT_SIZE, MedicalImage, check_image, check_images, find_image
+from medr1kit.data.rows import Refused, Source
 from medr1kit.data.sources import DRAWN, READ, fitting, kind_of, read_dataset
+from medr1kit.given import choice, whole_number
 from medr1kit.vqa import DataError, modality_name, task_name
 
 
@@ -49,7 +50,7 @@ class DroppedRows(UserWarning):
 
 
 def load_vqa(
-    source: str | os.PathLike,
+    source: Any,
     *,
     split: str | None = None,
     modality: str | None = None,
@@ -124,8 +125,8 @@ def load_vqa(
     if kind is None:
         fitting(kind, of_source)  # what only other kinds take is named first
         raise DataError(
-            f"file not found: {os.fspath(source)!r}; give 'phantoms', 'medmnist', a .json or .json.gz file, "
-            "OmniMedVQA's folder, a folder written by save_to_disk, or the hub name 'owner/name' of a data set"
+            f"file not found: {os.fspath(source)!r}; give 'phantoms', 'medmnist', a file of questions (.json, .csv, "
+            ".xlsx, .jsonl, .parquet), OmniMedVQA's folder, one of save_to_disk, or a hub name 'owner/name'"
         )
     if kind in DRAWN:
         fit = fitting(kind, {**given, "max_pixels": max_pixels, **of_source})
@@ -150,11 +151,10 @@ def load_vqa(
 
 
 def _check_arguments(check: str, n: int | None, size: int | None, max_pixels: int | None) -> None:
-    if check not in ("error", "drop"):
-        raise DataError(f"unknown check {check!r}; use 'error' or 'drop'")
+    choice(check, "check", ("error", "drop"))
     for name, value in (("n", n), ("size", size), ("max_pixels", max_pixels)):
-        if value is not None and (not isinstance(value, Integral) or value < 1):
-            raise DataError(f"{name}={value!r} is not a whole number of at least 1")
+        if value is not None:
+            whole_number(value, name)
     if size is not None and max_pixels is not None:
         raise DataError("size= and max_pixels= exclude each other; give one")
 
@@ -204,7 +204,17 @@ def _check_image(loaded: Source, key: Any) -> None:
     stored = loaded.pictures[key]["image"]
     if stored is None or (stored["bytes"] is None and stored["path"] is None):
         raise DataError("image missing: the row has none; remove the row")
-    check_image(stored["bytes"] if stored["bytes"] is not None else stored["path"], stored["path"])
+    if stored["bytes"] is not None:
+        return check_image(stored["bytes"], stored["path"])
+    path = Path(stored["path"])
+    if loaded.within is not None and not any(path.resolve().is_relative_to(one.resolve()) for one in loaded.within):
+        where = os.fspath(loaded.within[0])
+        raise DataError(
+            f"image path leaves the data set: {os.fspath(path)!r} is not in {where!r}; store the images in it"
+        )
+    if path.exists() and not path.is_file():
+        raise DataError(f"image is no regular file: {os.fspath(path)!r}; the path must name a file")
+    check_image(path, stored["path"])
 
 
 def _raise_first(refused: list[Refused], check: str) -> None:
