@@ -23,8 +23,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
+from medr1kit.alike import alike
 from medr1kit.untagged import bare_letters, untagged_letter
-from medr1kit.vqa import LETTERS, DataError, alike, fold
+from medr1kit.vqa import LETTERS, DataError, fold
 
 Options = Sequence[str] | Mapping[str, str]
 

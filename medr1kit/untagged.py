@@ -86,7 +86,7 @@ def untagged_letter(text: str, choices: Mapping[str, str | None]) -> str | None:
     """Return the one letter that a text without tags states as its answer; None if it states none, or several.
 
     Args:
-        text: free text, look-alike marks unified (:func:`medr1kit.vqa.alike`).
+        text: free text, look-alike marks unified (:func:`medr1kit.alike.alike`).
         choices: letter to folded option text; None where the text is not known.
 
     >>> untagged_letter("Not a mass. The answer is (C).", dict.fromkeys("ABCD"))

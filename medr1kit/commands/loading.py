@@ -25,8 +25,12 @@ def refuse_unused(flags: dict[str, Any], more: tuple[str, ...] = ()) -> None:
 
 
 def has_splits(name: str) -> bool:
-    """Phantoms, a saved DatasetDict and hub data sets have splits; files and other folders have none."""
-    return not Path(name).exists() or (Path(name) / "dataset_dict.json").is_file()
+    """Phantoms, a saved DatasetDict, hub data sets and others' sets have splits; other files and folders have none."""
+    from medr1kit.data.benchmark_sets import benchmark_set
+
+    if not Path(name).exists() or (Path(name) / "dataset_dict.json").is_file():
+        return True
+    return benchmark_set(name) is not None and (Path(name).is_dir() or benchmark_set(name) == "VQA-RAD")
 
 
 def load_model_of(flags: dict[str, Any]):

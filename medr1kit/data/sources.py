@@ -12,6 +12,7 @@ from typing import Any
 
 import datasets
 
+from medr1kit.data.benchmark_sets import READ_SETS, benchmark_set
 from medr1kit.data.files import read_json_source, read_omnimedvqa
 from medr1kit.data.images import MedicalImage, find_image, to_png
 from medr1kit.data.readers import read_file, read_frame, read_given, read_hub, read_list, read_saved
@@ -43,6 +44,8 @@ def kind_of(source: Any) -> str | None:
     path = path_given(source, "source")
     if source in DRAWN:
         return source
+    if name := benchmark_set(path):
+        return name
     if path.is_file():
         return "a table file" if is_table(path) else "a JSON file"
     if (path / "QA_information").is_dir():
@@ -129,6 +132,7 @@ READ = {  # (source) -> Source
     "OmniMedVQA's folder": read_omnimedvqa,
     "a saved data set": read_saved,
     "a data set on the hub": read_hub,
+    **READ_SETS,
 }
 
 
