@@ -27,6 +27,7 @@ from medr1kit.audits.hashes import hash_data
 from medr1kit.audits.leaks import image_leaks, shared_rows, text_leaks
 from medr1kit.audits.measures import Found, Measure, worst_first
 from medr1kit.audits.rows import Questions, column, read_questions
+from medr1kit.given import whole_number
 from medr1kit.progress import progress
 from medr1kit.results.stats import wilson
 from medr1kit.vqa import DataError
@@ -64,7 +65,7 @@ def audit(
             the Datasets hold, if they do. Hashes are kept in the user's cache folder; the first time takes minutes for
             80,000 images.
         cluster: a column of ``test``, such as "image_id", "question" or "source": intervals then count these and not
-            questions. Default: Wilson intervals over questions.
+            questions. Default: patients, where every row of the test names one; else Wilson intervals over questions.
         distance: how many of the 64 bits of two perceptual hashes may differ in pictures that count as lookalikes; why
             2, see :mod:`medr1kit.audits.hashes`.
 
@@ -82,10 +83,13 @@ def audit(
     >>> report.summary["chance"], report.summary["blind_options"], report.summary["hard_subset_n"]
     (50.0, 100.0, 0)
     """
-    if not 0 <= distance <= 16:
-        raise DataError(f"distance is {distance}; it must be 0 to 16 of the 64 bits")
+    distance = whole_number(distance, "distance", 0, 16)  # of 64 bits
     rows = {"train": read_questions(train, "train"), "test": read_questions(test, "test")}
-    clusters = None if cluster is None else column(test, cluster, "test")
+    patients = rows["test"].patients
+    if cluster is None and patients and None not in patients:
+        cluster, clusters = "patient_id", patients
+    else:
+        clusters = None if cluster is None else column(test, cluster, "test")
     if clusters is not None and any(name is None for name in clusters):
         raise DataError(f"test row {clusters.index(None)} has no {cluster}; cluster= needs it in every row")
     for name, side in rows.items():
@@ -202,6 +206,7 @@ class AuditReport:
 
         * test_rows_with_train_image: image path also in training; test_rows_with_train_image_and_answer: image path
           and gold text in one training row
+        * test_rows_with_train_patient: patient_id also in training (where both sides name patients)
         * test_rows_with_train_problem: problem text (question and options) also in training;
           test_rows_with_train_stem: question also in training
         * test_rows_in_train: image, problem text and gold in one training row
