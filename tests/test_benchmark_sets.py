@@ -10,7 +10,7 @@ import medr1kit as mk
 from medr1kit.__main__ import main
 from medr1kit.audits import image_disjoint_split
 from medr1kit.data.benchmark_sets import benchmark_set
-from medr1kit.data.closed import named_options
+from medr1kit.data.closed import closed_question, left_out, named_options
 from medr1kit.vqa import DataError
 
 
@@ -242,17 +242,55 @@ def test_an_audit_takes_the_folder_for_both_sides(name, request, capsys):
 
 
 @pytest.mark.parametrize(
-    ("question", "answer", "options"),
+    ("question", "options"),
     [
-        ("Is this a CT or an MRI?", "mri", ["CT", "MRI"]),
-        ("CT, MRI, or X-ray?", "X-ray", ["CT", "MRI", "X-ray"]),
-        ("Is the lesion in the left lung or the right lung?", "Right lung", ["left lung", "right lung"]),
-        ("Is it left or right?", "center", None),
-        ("Is it left?", "left", None),
-        ("Is the order right or is it not?", "order", None),
-        ("左肺还是右肺？", "右肺", ["左肺", "右肺"]),
-        ("Is it the same or the same?", "same", None),
+        ("Is this a CT or an MRI?", ["CT", "MRI"]),
+        ("Is it a CT, MRI, or X-ray?", ["CT", "MRI", "X-ray"]),
+        ("Is the lesion in the left lung or the right lung?", ["left lung", "right lung"]),
+        ("Is this scanned in a transverse plane or coronal plane?", ["transverse plane", "coronal plane"]),
+        ("Which organ is bigger in this image, liver or right kidney?", ["liver", "right kidney"]),
+        ("Where is the mass, left,top or upper left?", ["left", "top", "upper left"]),
+        ("Is the dark part on the left or right side of the chest?", ["left", "right"]),
+        ("Is it left?", None),
+        ("Is it the same or the same?", None),
+        ("Which one is it or", None),
+        ("左肺还是右肺？", ["左肺", "右肺"]),
+        ("这张图正常还是不正常?", ["正常", "不正常"]),
+        ("扫描的是图像的哪个平面,横断面还是冠状面?", ["横断面", "冠状面"]),
+        ("图像显示的是哪种成像,核磁共振、CT还是X光?", ["核磁共振", "CT", "X光"]),
+        ("图中肺、心脏和肝脏哪个更大?", ["肺", "心脏", "肝脏"]),
     ],
 )
-def test_a_question_that_names_its_options(question, answer, options):
-    assert named_options(question, answer) == options
+def test_a_question_that_names_its_options(question, options):
+    assert named_options(question) == options
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "options", "letter"),
+    [
+        ("Is it a T1 weighted or T2 weighted image?", "T2", ["T1 weighted", "T2 weighted"], "B"),
+        ("Is there oedema or not?", "No", ["yes", "no"], "B"),
+        ("Is it left or right?", "Right.", ["left", "right"], "B"),
+        ("图片中包含肝脏吗?", "不包含", ["是", "否"], "B"),
+        ("图片看起来正常吗?", "正常", ["是", "否"], "A"),
+        ("图像是否不正常?", "不正常", ["是", "否"], "A"),
+        ("有肿块吗?", "没有", ["是", "否"], "B"),
+    ],
+)
+def test_an_answer_is_one_of_the_options(question, answer, options, letter):
+    read = closed_question({"question": question, "answer": answer})
+    assert (read["options"], read["solution"]) == (options, letter)
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "answer_type", "why"),
+    [
+        ("Which is abnormal, heart or lung?", "Both", "CLOSED", "closed, with options that nobody states"),
+        ("Is it left or right?", "center", "closed ", "closed, with options that nobody states"),
+        ("What is it?", "yes", "OPEN", "open (they have no options)"),
+        ("What is it?", "a mass", "yes or no", "open (they have no options)"),
+        ("Is it?", "yes", "yes or no", ""),
+    ],
+)
+def test_why_a_question_is_left_out(question, answer, answer_type, why):
+    assert left_out({"question": question, "answer": answer}, answer_type) == why
