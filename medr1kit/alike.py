@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 # Superscripts and fractions after a digit are kept apart from it: 10² is no 102.
 _RAISED = re.compile(r"(?<=\d)(?=[⁰¹²³⁴-⁹⁺⁻])"), re.compile(r"(?<=\d)(?=[¼-¾⅐-⅞])")
@@ -37,3 +38,20 @@ def alike(text: str) -> str:
     for pattern, plain in zip((*_RAISED, _DASHES, _QUOTES, _DOUBLE_QUOTES, _UNSEEN), ("^", " ", "-", "'", '"', "")):
         text = pattern.sub(plain, text)
     return unicodedata.normalize("NFKC", text).translate(_OTHER_MARKS)
+
+
+_PIECE = re.compile(r"\d[¹²³⁰⁴-⁹⁺⁻¼-¾⅐-⅞]+|.[\u0300-\u036f]*", re.DOTALL)  # what one character is made of
+
+
+def alike_in_place(text: str) -> tuple[str, Sequence[int]]:
+    """Return a text in one spelling, and for each of its characters, and its end, the place in the text as it stands.
+
+    >>> seen, places = alike_in_place("no\u0308 X\u2011ray")
+    >>> seen, places[seen.index("X")], places[-1]
+    ('nö X-ray', 4, 9)
+    """
+    if text.isascii():
+        return text, range(len(text) + 1)
+    pieces = [(match.start(), alike(match.group())) for match in _PIECE.finditer(text)]
+    places = [start for start, piece in pieces for _ in piece]
+    return "".join(piece for _, piece in pieces), [*places, len(text)]

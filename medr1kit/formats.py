@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-from medr1kit.alike import alike
+from medr1kit.alike import alike, alike_in_place
 from medr1kit.untagged import bare_letters, untagged_letter
 from medr1kit.vqa import LETTERS, DataError, fold
 
@@ -165,21 +165,23 @@ def option_mentions(text: str, options: Options) -> list[Mention]:
     [Mention(start=3, end=7, letters='A'), Mention(start=11, end=20, letters='B')]
     """
     letters: dict[tuple[int, int], str] = {}
+    seen, places = alike_in_place(text)
     for letter, option in options.items() if isinstance(options, Mapping) else zip(LETTERS, options):
-        if name := (option or "").strip().rstrip("."):
-            for match in _whole_words(name).finditer(text):
+        if name := alike(option or "").strip().rstrip("."):
+            for match in _whole_words(name).finditer(seen):
                 letters[match.span()] = letters.get(match.span(), "") + letter
     mentions, reached = [], 0
     for start, end in sorted(letters, key=lambda span: (span[0], -span[1])):
         if end > reached:  # else it lies within one that began before it
-            mentions.append(Mention(start, end, letters[start, end]))
+            mentions.append(Mention(places[start], places[end], letters[start, end]))
             reached = end
     return mentions
 
 
 @lru_cache(maxsize=4096)
 def _whole_words(name: str) -> re.Pattern:
-    return re.compile(rf"(?<!\w){re.escape(name)}(?!\w)", re.IGNORECASE)
+    words = r"\s+".join(map(re.escape, name.split()))
+    return re.compile(rf"(?<!\w){words}(?!\w)", re.IGNORECASE)
 
 
 def _misplaced(found: list[str], expected: list[str]) -> str:
