@@ -19,7 +19,7 @@ from functools import lru_cache
 
 # A capital alone, or a small letter in parentheses; Chinese text leaves no blank before it.
 _LETTER = re.compile(
-    r"(?<!\w')(?<![\w°&+-])([A-Z])(?!'\w)(?![\w&+])(?!-\w)|(?<=\()([a-z])(?=\))|(?<=[\u3400-\u9fff])([A-Z])(?![A-Za-z0-9])"
+    r"(?<!\w')(?<![\w°&+-])([A-Z])(?!'\w)(?!(?![\u3400-\u9fff])[\w&+])(?!-\w)|(?<=\()([a-z])(?=\))|(?<=[\u3400-\u9fff])([A-Z])(?![A-Za-z0-9])"
 )
 _ALONE = re.compile(r"[\W_]*([A-Za-z])[\W_]*")
 
@@ -28,15 +28,15 @@ _BETWEEN = re.compile(
     r"[;\n，。；]|!|(?<=\?)|(?<!\b[A-Z])\.|\.(?!\w|\s?(?-i:[a-z]))"
     r"|(?<!\b[A-Z]),|,(?!\s*(?:(?:and|or|und|oder|et|ou)\s+)?[A-Z]\b)"
     r"|\b(?:(?=(?:rather than|instead of|as opposed to|plutôt que|au lieu|anstatt|statt)\b)"
-    r"|(?<!\ball )(?<!thing )(?<!none )but\b"
+    r"|(?<!\ball )(?<!\bany )(?<!thing )(?<!none )but\b"
     r"|(?:so|hence|therefore|thus|because|since|although|though|while|whereas|which|sondern|weil|denn|daher|also|mais|"
     r"car|donc|sino|pero|porque)\b|and\s+(?=(?:the|it|so|therefore|thus|hence|I)\b))|所以|因此",
     re.IGNORECASE,
 )
 _DENIAL = re.compile(
     r"\b(?:not|no|nor|neither|never|none|nothing|cannot|without|except|excluding|unless|if|whether|unlikely|wrong|"
-    r"incorrect|false|impossible|doubt\w*|hardly|rather than|instead of|opposed|other than|all but|\w+thing but|"
-    r"none but|against|absent|lack\w*|exclud\w*|rul\w+ out|reject\w*|eliminat\w*|discard\w*|dismiss\w*|less likely|"
+    r"incorrect|false|impossible|doubt\w*|hardly|rather than|instead of|opposed|other than|all but|any but|"
+    r"\w+thing but|none but|against|absent|lack\w*|exclud\w*|rul\w+ out|reject\w*|eliminat\w*|discard\w*|dismiss\w*|less likely|"
     r"least|differs? from|(?:is|are|was|does|do|ca|could|wo|would|should)n'?t|can't|"
     r"nicht|kein\w*|weder|noch|nie|niemals|ohne|statt|anstatt|außer|falsch|unwahrscheinlich|ausgeschlossen|wenn|falls|"
     r"pas|ni|jamais|sans|sauf|aucune?|plutôt que|au lieu|faux|si|nunca|sin|excepto|salvo|falso|incorrect[oa]|non(?!-)|"
@@ -49,7 +49,8 @@ _VERB = (
 )
 _LISTED = re.compile(r"[\s,/&).:(]*+(?:\b(?:and|or|und|oder|et|ou)\b|[和或与])?+[\s(]*+")
 _DENIED_AFTER = re.compile(
-    rf"(?:{_LISTED.pattern}\b[A-Z]\b)*+[\s*_$\"']*(?:[).:]?[\s*_$\"']*{_VERB}\b.*?|\s)(?={_DENIAL.pattern})",
+    rf"(?:{_LISTED.pattern}\b[A-Z]\b)*+[\s*_$\"']*(?:[).:]?[\s*_$\"']*{_VERB}\b.*?|\s)(?={_DENIAL.pattern})"
+    r"|[).:\s]*\s(?:excluded|wrong|incorrect|ruled out|unlikely|rejected|eliminated)\b",
     re.IGNORECASE,
 )
 
@@ -63,8 +64,8 @@ _ANSWER = r"(?:\b(?:answer|option|choice|letter|antwort|lösung|respuesta|répon
 _NAMED, _LABEL = re.compile(_ANSWER, re.IGNORECASE), re.compile(rf"{_ANSWER}[\W_]*$", re.IGNORECASE)
 _GIVES = re.compile(
     r"(?:[:=]|->|[是为為]|\b(?:is|be|are|was|as|it's|that's|say|says|choose|chose|select|selected|pick|picked|think|"
-    r"believe|guess|go(?:es|ing)? with|opt for|lean(?:s|ing)? to(?:wards?)?|(?:point|correspond)(?:s|ing)? to|"
-    r"settle on|suggests?|indicates?|supports?|favou?rs?|means|ist|sei|wäre|wähle|est|es|è|é|sería|serait))$",
+    r"believe|guess|go(?:es|ing)? with|opt for|lean(?:s|ing)? to(?:wards?)?|"
+    r"(?:point|correspond)(?:s|ing)? to|settle on|looks? like|suggests?|indicates?|supports?|favou?rs?|means|ist|sei|wäre|wähle|est|es|è|é|sería|serait))$",
     re.IGNORECASE,
 )
 # A name that ends in a letter is no answer, whatever stands between: "Grade: C", "the blood type is A".
@@ -75,7 +76,7 @@ _NAME = re.compile(
     re.IGNORECASE,
 )
 _GOES_ON = re.compile(
-    r"[*_$\"'\s]*(?:[):\]}]|\.(?!\w|\s[a-z])|$|-\s|/|,|[\u3400-\u9fff]|"
+    r"[*_$\"'\s]*(?:[):\]}]|\.(?!\w|\s[a-z])|$|-\s|/|,|\s\(|选?项|正确|是|为|对|因|符合|更|"
     rf"(?:{_VERB}|and|or|und|oder|et|ou|as|given|based|in|due|from|with|for|that|by|on|[A-Z])(?![\w-]))"
 )
 _CLOSES = re.compile(r"[\s)\].:]*$|\)")

@@ -27,7 +27,18 @@ def lenient(text, options=OPTIONS):
         *("It can't be A, B, or D, so it must be C.", "Neither A nor B: it shows a ring; therefore C."),
         *("There is no mass, so the answer is C.", "There is no mass and the answer is C.", "No, the answer is C."),
         *("Hepatitis B is likely, the answer is C.", "Vitamin B lack is seen. Answer: C", "At 37 °B the answer is C"),
-        *("Die Antwort ist C.", "La réponse est C.", "La respuesta es C", "答案是C", "答案：Ｃ", "选C", "选项C正确"),
+        *(
+            "Die Antwort ist C.",
+            "La réponse est C.",
+            "La respuesta es C",
+            "答案是C",
+            "C选项",
+            "It looks like C",
+            "The answer is C (not B)",
+            "答案：Ｃ",
+            "选C",
+            "选项C正确",
+        ),
         *("Is it A? No. The answer is C.", "If it were dark, it would be A. The answer is C."),
     ],
 )
@@ -88,7 +99,7 @@ def test_a_letter_that_stands_as_an_answer_is_read(text):
             "Ce n'est pas C.",
             "La réponse n'est pas C",
         ),
-        *("No es C", "Non è C", "不是C", "答案不是C", "排除C", "Ikke C", "C ist falsch"),
+        *("No es C", "Non è C", "不是C", "答案不是C", "排除C", "(C) excluded", "any but C", "Ikke C", "C ist falsch"),
     ],
 )
 def test_a_denied_letter_is_no_answer(text):
@@ -133,6 +144,8 @@ def test_a_denied_letter_is_no_answer(text):
             "Müller C",
             "the B line",
             "维生素C缺乏",
+            "C反应蛋白",
+            "C型肝炎",
         ),
         *("A mass and a stone", "vitamins A, C and D"),
     ],
