@@ -96,12 +96,13 @@ class ResponseFormat:
         >>> THINK_AFTER.write("B", "Fluid under the retina.")
         '<answer>B</answer><think>Fluid under the retina.</think>'
         """
-        if bare := _TAGGED.fullmatch(rationale):
-            rationale = bare.group(1)
-        for name, text in (("answer", answer), ("rationale", rationale)):
-            if tag := _ANY_TAG.search(text):
-                raise DataError(f"the {name} holds a tag of its own, {tag.group()}, in {text[:80]!r}; take it out")
-        content = {"answer": answer, "think": rationale}
+        bare = _TAGGED.fullmatch(rationale)
+        content = {"answer": answer, "think": bare.group(1) if bare else rationale}
+        for block in self.blocks:
+            if tag := _ANY_TAG.search(content[block]):
+                name = "rationale" if block == "think" else "answer"
+                text = content[block][:80]
+                raise DataError(f"the {name} holds a tag of its own, {tag.group()}, in {text!r}; take it out")
         return "".join(f"<{block}>{content[block]}</{block}>" for block in self.blocks)
 
     def parse(self, text: str, options: Options | None = None) -> Parsed:

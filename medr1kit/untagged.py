@@ -19,7 +19,8 @@ from functools import lru_cache
 
 # A capital alone, or a small letter in parentheses; Chinese text leaves no blank before it.
 _LETTER = re.compile(
-    r"(?<!\w')(?<![\w°&+-])([A-Z])(?!'\w)(?!(?![\u3400-\u9fff])[\w&+])(?!-\w)|(?<=\()([a-z])(?=\))|(?<=[\u3400-\u9fff])([A-Z])(?![A-Za-z0-9])"
+    r"(?<!\w')(?<![\w°&+-])([A-Z])(?!'\w)(?!(?![\u3400-\u9fff])[\w&+])(?!-\w)"
+    r"|(?<=\()([a-z])(?=\))|(?<=[\u3400-\u9fff])([A-Z])(?![A-Za-z0-9])"
 )
 _ALONE = re.compile(r"[\W_]*([A-Za-z])[\W_]*")
 
@@ -36,7 +37,8 @@ _BETWEEN = re.compile(
 _DENIAL = re.compile(
     r"\b(?:not|no|nor|neither|never|none|nothing|cannot|without|except|excluding|unless|if|whether|unlikely|wrong|"
     r"incorrect|false|impossible|doubt\w*|hardly|rather than|instead of|opposed|other than|all but|any but|"
-    r"\w+thing but|none but|against|absent|lack\w*|exclud\w*|rul\w+ out|reject\w*|eliminat\w*|discard\w*|dismiss\w*|less likely|"
+    r"\w+thing but|none but|against|absent|lack\w*|exclud\w*|rul\w+ out|reject\w*|eliminat\w*|discard\w*|dismiss\w*|"
+    r"less likely|"
     r"least|differs? from|(?:is|are|was|does|do|ca|could|wo|would|should)n'?t|can't|"
     r"nicht|kein\w*|weder|noch|nie|niemals|ohne|statt|anstatt|außer|falsch|unwahrscheinlich|ausgeschlossen|wenn|falls|"
     r"pas|ni|jamais|sans|sauf|aucune?|plutôt que|au lieu|faux|si|nunca|sin|excepto|salvo|falso|incorrect[oa]|non(?!-)|"
@@ -65,7 +67,8 @@ _NAMED, _LABEL = re.compile(_ANSWER, re.IGNORECASE), re.compile(rf"{_ANSWER}[\W_
 _GIVES = re.compile(
     r"(?:[:=]|->|[是为為]|\b(?:is|be|are|was|as|it's|that's|say|says|choose|chose|select|selected|pick|picked|think|"
     r"believe|guess|go(?:es|ing)? with|opt for|lean(?:s|ing)? to(?:wards?)?|"
-    r"(?:point|correspond)(?:s|ing)? to|settle on|looks? like|suggests?|indicates?|supports?|favou?rs?|means|ist|sei|wäre|wähle|est|es|è|é|sería|serait))$",
+    r"(?:point|correspond)(?:s|ing)? to|settle on|looks? like|suggests?|indicates?|supports?|"
+    r"favou?rs?|means|ist|sei|wäre|wähle|est|es|è|é|sería|serait))$",
     re.IGNORECASE,
 )
 # A name that ends in a letter is no answer, whatever stands between: "Grade: C", "the blood type is A".

@@ -80,7 +80,7 @@ def test_what_is_written_is_read_back(format, letter):
     assert parsed == Parsed(think, letter, letter, True, f"the answer block holds the letter {letter}")
 
 
-@each_format
+@pytest.mark.parametrize("format", [THINK_BEFORE, THINK_AFTER], ids=lambda format: format.name)
 @pytest.mark.parametrize(
     "rationale",
     ["<answer>B</answer>", "A ring.</think><think>A mass.", "x <think>", "a <Answer> b", "</thinking>", "<think/>"],
@@ -90,6 +90,7 @@ def test_a_rationale_with_tags_of_its_own_is_refused(format, rationale):
         format.write("B", rationale)
     with pytest.raises(DataError, match="the answer holds a tag of its own, <answer>"):
         format.write("<answer>B</answer>", "A ring.")
+    assert NO_THINK.write("B", rationale) == "<answer>B</answer>", "what is not written is not refused"
 
 
 @each_format

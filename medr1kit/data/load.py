@@ -79,8 +79,8 @@ def load_vqa(
             * ``"medmnist"``: the MedMNIST files in ``data_dir``, see :mod:`medr1kit.data.medmnist`;
             * a Med-R1 file, ``.json`` or ``.json.gz``: an array of objects with image, problem and solution; modality
               and task (or question_type) are read where the rows have them;
-            * SLAKE (``language="en"`` or "zh"), VQA-RAD, PathVQA, PMC-VQA or MedXpertQA, a folder or file in its authors'
-              layout: the closed questions, see :mod:`medr1kit.data.benchmark_sets`;
+            * SLAKE (``language="en"`` or "zh"), VQA-RAD, PathVQA, PMC-VQA or MedXpertQA, a folder or file in its
+              authors' layout: the closed questions, see :mod:`medr1kit.data.benchmark_sets`;
             * OmniMedVQA's own folder, the one that contains ``QA_information``;
             * a folder written by ``save_to_disk`` of `datasets`, or the hub name of such a data set
               (``"owner/name"``), with at least the columns image, problem and solution.
