@@ -191,7 +191,7 @@ def without_letters(options: list[str]) -> list[str]:
     >>> without_letters(["A: liver", "B: lung"]), without_letters(["A: liver", "lung"])
     (['liver', 'lung'], ['A: liver', 'lung'])
     """
-    if not all(text[:2].lstrip("(")[:1] == letter for letter, text in zip(LETTERS, options)):
+    if not options or options[0][:2].lstrip("(")[:1] != "A":
         return options
     found = [re.match(rf"\(?{letter}[).:]\s*(?=\S)", text) for letter, text in zip(LETTERS, options)]
     return [text[match.end() :] for match, text in zip(found, options)] if all(found) else options
