@@ -27,7 +27,7 @@ class Golds:
     Attributes:
         letters: the letter, or None.
         reasons: for a row without one: why.
-        way: how the column writes it, one of WAYS; None if no row could be read.
+        way: how the column writes it, one of WAYS, or some rows so, some so; None if no row could be read.
     """
 
     letters: list[str | None]
@@ -53,16 +53,17 @@ def read_golds(values: Sequence[str | None], options: Sequence[list[str] | None]
     ranked = sorted(range(4), key=lambda way: (-counts[way], way in (2, 3)))
     best = ranked[0] if counts[ranked[0]] else None
     rivals = [way for way in (0, 1) if best in (0, 1) and way != best and counts[way] == counts[best]]
-    letters, reasons = [], []
+    letters, reasons, mixed = [], [], False
     for value, texts, readings in zip(values, options, read, strict=True):
         letter = readings[best] if best is not None else None
         if letter is None and best in (0, 1):
             letter = readings[1 - best]  # some rows by letter, some by words
-        elif any(readings[way] != letter for way in rivals):
+            mixed = mixed or letter is not None
+        elif any(readings[way] not in (None, letter) for way in rivals):
             letter = None
         letters.append(letter)
         reasons.append(None if letter or texts is None else _unread(value, texts, readings))
-    return Golds(letters, reasons, None if best is None else WAYS[best])
+    return Golds(letters, reasons, "letter and text" if mixed else None if best is None else WAYS[best])
 
 
 def _readings(value: str, options: list[str]) -> tuple[str | None, ...]:
