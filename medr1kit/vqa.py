@@ -111,7 +111,9 @@ _TAGS = re.compile(r"</?(?:think|answer)>", re.IGNORECASE)
 # What stands behind the options of a question that was taken out of a prompt: an instruction, or the answer itself.
 _INSTRUCTION = re.compile(
     r"(?<=[\s.,;!?)])(?:"
-    r"(?:the\s)?(?:(?:correct|right|final|gold|best)\s)?answer(?:\sis)?\s{0,9}[:=]"
+    r"(?:the\s)?(?:(?:correct|right|final|gold|best)\s)?(?:answer|ans|antwort)(?:\sis)?\s{0,9}[:=]"
+    r"|(?:correct|right|gold)\s(?:option|choice|letter)\s{0,9}[:=]|(?:assistant|user|human|gpt)\s{0,9}:"
+    r"|answer\sthe\squestion\b"
     r"|the\s(?:correct|right|best)\s(?:answer|option|choice)\sis\b"
     r"|(?<=\n)(?:solution|label|gold|key|ground\struth|hint)\s{0,9}[:=]"
     r"|(?:please\s|only\s|now\s)?(?:answer|respond|reply|select|choose|pick|return|output|give|state|write|provide|end)\b"
@@ -221,8 +223,9 @@ def _without_instruction(options: list[str]) -> str:
     *others, last = options
     told = _INSTRUCTION.search(last)
     kept = last[: told.start()].rstrip() if told else last
-    if "\n" in kept and not any("\n" in text for text in others):
-        raise DataError(f"text after the last option: {kept.split(chr(10), 1)[1].strip()[:80]!r}; take it out")
+    more = re.search(r"\n.*|\b\w+\s?[:=]\s?\(?[A-Z]\)?\.?$", kept, re.DOTALL)
+    if more and not any(re.search(r"\n|[:=]\s?\(?[A-Z]\)?\.?$", text) for text in others):
+        raise DataError(f"text after the last option: {more.group().strip()[:80]!r}; take it out")
     return kept or last
 
 

@@ -182,7 +182,9 @@ def make_files(folder):
         options = [line[f"Antwort {i}"] for i in range(1, 6) if line[f"Antwort {i}"]]
         letter = "ABCDE"[options.index(line["Lösung"])]
         rows.append({"image": line["Datei"], "problem": format_problem(line["Frage"], options), "solution": letter})
-        meta.append({"image": line["Datei"], "modality": "CT", "task": "Disease Diagnosis", "patient_id": line["Patient"]})
+        meta.append(
+            {"image": line["Datei"], "modality": "CT", "task": "Disease Diagnosis", "patient_id": line["Patient"]}
+        )
     (folder / "questions.json").write_text(json.dumps(rows))
     (folder / "questions_meta.json").write_text(json.dumps(meta))
     (folder / "medmnist").mkdir()

@@ -1,7 +1,8 @@
 """Data sets: whatever a question file looks like, :func:`load_vqa` returns the same eleven columns.
 
-Five kinds of source are read: drawn phantoms, Med-R1's JSON, OmniMedVQA's own folder, MedMNIST's files, and a data set
-of the `datasets` library, saved or on the hub. Med-R1's files do not say which modality or task a question belongs to
+Read are drawn phantoms, MedMNIST's files, Med-R1's JSON, OmniMedVQA's own folder, tables in the user's own words (CSV,
+Excel, JSON lines, Parquet, frames, lists), and data sets of the `datasets` library, given, saved or on the hub. Each
+row passes one check (:mod:`medr1kit.data.record`). Med-R1's files do not say which modality or task a question belongs to
 (only their names do), and not every row of a large collection is sound. Hence two rules:
 
 * ``modality=`` and ``task=`` *choose* rows where the rows know theirs, and *label* all rows where none does.
@@ -32,7 +33,8 @@ class DroppedRows(UserWarning):
     """Emitted once by ``load_vqa(..., check="drop")`` when rows were left out.
 
     Attributes:
-        rows: each dropped row as a dict with ``file``, ``row`` (counted from 0) and ``reason``.
+        rows: each dropped row as a dict with ``file``, ``row`` (counted from 0; in CSV, TSV and Excel as the
+            spreadsheet counts, where the header is row 1) and ``reason``.
 
     To read the list::
 
@@ -79,10 +81,12 @@ def load_vqa(
             * ``"medmnist"``: the MedMNIST files in ``data_dir``, see :mod:`medr1kit.data.medmnist`;
             * a Med-R1 file, ``.json`` or ``.json.gz``: an array of objects with image, problem and solution; modality
               and task (or question_type) are read where the rows have them;
+            * a table: ``.csv``, ``.tsv``, ``.xlsx``, ``.jsonl``, ``.parquet``, ``.json``, a pandas DataFrame, a list of
+              dicts. Which column is question, options, answer and image is found out and printed;
             * OmniMedVQA's own folder, the one that contains ``QA_information``;
-            * a folder written by ``save_to_disk`` of `datasets`, or the hub name of such a data set
-              (``"owner/name"``), with at least the columns image, problem and solution.
-        split: phantoms, medmnist: "train", "val" or "test"; a saved or hub data set: the name of one of its splits;
+            * a data set of the `datasets` library, a folder written by its ``save_to_disk``, or a hub name
+              (``"owner/name"``); its columns are understood as a table's are.
+        split: phantoms, medmnist: "train", "val" or "test"; a data set of `datasets`: the name of one of its splits;
             default "train". The other sources have no splits.
         modality: where rows know their modality: keep the rows of this one. Where no row does, as in Med-R1's files
             without ``meta``: label all rows with it, because there it is the file's name that says it.
@@ -108,7 +112,12 @@ def load_vqa(
               below 1, see :class:`medr1kit.data.phantoms.ImageId`; ``twins``, the share of questions that need two
               findings told apart that the built-in model was never taught to tell apart, 0 to 1, default as they come
               (:mod:`medr1kit.data.phantoms.twins`);
-            * medmnist: ``data_dir``, the folder with its ``.npz`` files.
+            * medmnist: ``data_dir``, the folder with its ``.npz`` files;
+            * tables, JSON and data sets: ``columns``, a dict that says which column is what, where that is not found
+              out: {"question": "Frage", "options": ["Antwort 1", "Antwort 2"], "answer": …, "image": …, "id": …,
+              "patient_id": …, "modality": …, "task": …, "source": …, "rationale": …}; None: there is none;
+              ``yes_no``: give questions without options, answered with yes or no, these two (default False);
+              an Excel file: ``sheet``, where several have rows.
 
     Raises:
         DataError: if the source cannot be read, does not take an argument, a row is bad (see ``check``), or no row is

@@ -79,7 +79,10 @@ def read_table(path: str | os.PathLike, sheet: str | None = None) -> Table:
 
 def _read_csv(path: Path, ending: str) -> Table:
     name = os.fspath(path)
-    text, encoding = _as_text(read_bytes(path), name)
+    content = read_bytes(path)
+    if content.startswith(b"PK\x03\x04"):
+        raise DataError(f"{name}: an Excel file by its content; name it .xlsx")
+    text, encoding = _as_text(content, name)
     stated = re.match(r"sep=(.)\r?\n", text)  # Excel writes and reads this line
     text = text[stated.end() :] if stated else text
     separator = stated.group(1) if stated else _separator(text, ending)
@@ -91,7 +94,7 @@ def _read_csv(path: Path, ending: str) -> Table:
     finally:
         csv.field_size_limit(limit)
     about = f"{_SEPARATORS.get(separator, repr(separator))} between columns, {encoding}"
-    return _headed(name, lines, 2 if stated else 1, about)
+    return _headed(name, lines, 1, about)
 
 
 def _as_text(content: bytes, name: str) -> tuple[str, str]:
