@@ -113,7 +113,7 @@ def _stated(names: Sequence[str], columns: Mapping[str, Any] | None, where: str)
         raise DataError(f"columns is {kind(columns)}; give a dict such as {{'question': 'Frage', 'answer': 'Lösung'}}")
     stated = {}
     for role, value in columns.items():
-        choice(role, "a key of columns=", tuple(_SPELLINGS))
+        choice(role, "columns", tuple(_SPELLINGS))
         several = role == "options" and isinstance(value, (list, tuple))
         chosen = [_column(one, names, role, where) for one in (value if several else [value]) if one is not None]
         stated[role] = chosen if several else (chosen or [None])[0]

@@ -119,6 +119,8 @@ def _ambiguous(value: str | None) -> str:
 def _unread(value: str | None, options: list[str], readings: tuple[str | None, ...]) -> str:
     if value is None:
         return "gold is missing: the cell is empty; fill it in"
+    if re.fullmatch(r"\[.*\]|[A-Za-z](?:\s*[,;&/+]\s*[A-Za-z])+", value):
+        return f"several right answers: {value[:60]!r}; one a question is supported, leave the row out"
     if len({letter for letter in readings[:2] if letter}) > 1:
         return f"gold is ambiguous: {value[:60]!r} is a letter and the text of another option; write 'B) text'"
     if sum(fold(text) == fold(value) for text in options) > 1:
@@ -148,6 +150,7 @@ def listed(value: object) -> list:
 
 
 def _literal(text: str) -> object:
+    text = re.sub(r"""(['"])\s+(?=['"])""", r"\1, ", text)  # numpy writes ['a' 'b']
     for parse in (json.loads, ast.literal_eval):
         try:
             value = parse(text)

@@ -2,8 +2,8 @@
 
 Read are drawn phantoms, MedMNIST's files, Med-R1's JSON, OmniMedVQA's own folder, tables in the user's own words (CSV,
 Excel, JSON lines, Parquet, frames, lists), and data sets of the `datasets` library, given, saved or on the hub. Each
-row passes one check (:mod:`medr1kit.data.record`). Med-R1's files do not say which modality or task a question belongs to
-(only their names do), and not every row of a large collection is sound. Hence two rules:
+row passes one check (:mod:`medr1kit.data.record`). Med-R1's files do not say which modality or task a question belongs
+to (only their names do), and not every row of a large collection is sound. Hence two rules:
 
 * ``modality=`` and ``task=`` *choose* rows where the rows know theirs, and *label* all rows where none does.
 * Nothing is skipped in silence. A bad row is a :class:`~medr1kit.vqa.DataError` that names file, row and remedy; with

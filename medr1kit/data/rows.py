@@ -102,6 +102,8 @@ class Source:
             numbers: what the rows are called; None: they are counted from 0.
             about: how the file was read.
         """
+        if not isinstance(yes_no, bool):
+            raise DataError(f"yes_no={yes_no!r} is neither True nor False")
         numbers = range(len(rows)) if numbers is None else numbers
         finished = columns is None and not yes_no and _as_med_r1_writes(rows)
         rows = rows if finished else as_questions(rows, numbers, file, columns, yes_no, about)

@@ -40,6 +40,8 @@ def kind_of(source: Any) -> str | None:
         return "a Dataset"
     if isinstance(source, (list, tuple)):
         return "a list of rows"
+    if isinstance(source, dict):
+        raise DataError("source is a dict; give a list of dicts, one a question, or a DataFrame")
     path = path_given(source, "source")
     if source in DRAWN:
         return source
@@ -72,7 +74,7 @@ def fitting(kind: str | None, given: dict[str, Any]) -> dict[str, Any]:
             hint = f"did you mean {near[0]}=?" if near else f"there are {_listed([*_COMMON, *takes])}"
             raise TypeError(f"load_vqa has no argument {name!r}; {hint}")
         if name not in takes and value not in [own[other][name] for other in owners]:
-            where = kind if name in _COMMON else f"any source but {' and '.join(owners)}"
+            where = kind if name in _COMMON or len(owners) > 2 else f"any source but {' and '.join(owners)}"
             hint = f"; {kind} takes {_listed(takes)}" if kind else ""
             raise DataError(f"{name}= does not go with {where}{hint}; leave it out")
     return {name: value for name, value in given.items() if name in takes}

@@ -131,11 +131,13 @@ def _separator(text: str, ending: str) -> str:
 
 
 def _headed(name: str, lines: Sequence[Sequence[Any]], first: int, about: str) -> Table:
-    """A table out of lines of cells; the first line that is not empty names the columns."""
+    """A table out of lines of cells; the first line of several cells names the columns, what is above is a title."""
     kept = [(number, line) for number, line in enumerate(lines, first) if any(line)]
     if not kept:
         raise DataError(f"{name}: the file is empty; fetch it again, or write a line of column names and the rows")
-    (_, names), *body = kept
+    wide = [i for i, (_, line) in enumerate(kept) if sum(map(bool, line)) > 1]
+    (place, names), *body = kept[wide[0] if wide else 0 :]
+    about += f", column names in row {place}" if place > 1 else ""
     header = ["" if missing(cell) else str(cell).strip() for cell in names]
     if not body:
         raise DataError(f"{name}: no rows below the column names {', '.join(header)[:120]!r}; fill them in")
