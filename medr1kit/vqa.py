@@ -222,7 +222,7 @@ def _without_instruction(options: list[str]) -> str:
     """The last option without an instruction or an answer behind it; other text on a line of its own is refused."""
     *others, last = options
     told = _INSTRUCTION.search(last)
-    kept = last[: told.start()].rstrip() if told else last
+    kept = last[: told.start()].rstrip(" \n\t\r;,") if told else last
     more = re.search(r"\n.*|\b\w+\s?[:=]\s?\(?[A-Z]\)?\.?$", kept, re.DOTALL)
     if more and not any(re.search(r"\n|[:=]\s?\(?[A-Z]\)?\.?$", text) for text in others):
         raise DataError(f"text after the last option: {more.group().strip()[:80]!r}; take it out")

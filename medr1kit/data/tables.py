@@ -17,6 +17,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,7 @@ def _headed(name: str, lines: Sequence[Sequence[Any]], first: int, about: str) -
                 DataError(f"more cells than columns: {len(line)}, not {width}: {line[-1]!r:.60}; quote the cell")
             )
             continue
-        rows.append(dict(zip(header, line)))
+        rows.append(dict(zip_longest(header, line[:width])))
     if "" in header:  # cells beside the table
         rows = [{key: row[key] for key in row if key} if isinstance(row, dict) else row for row in rows]
     return Table(name, rows, [number for number, _ in body], about)
