@@ -112,9 +112,12 @@ _CONTROL = re.compile(
 _TAGS = re.compile(r"</?(?:think|answer)>", re.IGNORECASE)
 # What stands behind the options of a question that was taken out of a prompt: an instruction, or the answer itself.
 _INSTRUCTION = re.compile(
-    r"(?<=[\s.,;!?)])(?:"
-    r"(?:the\s)?(?:(?:correct|right|final|gold|best)\s)?answer(?:\sis)?\s{0,9}[:=]"
-    r"|the\s(?:correct|right|best)\s(?:answer|option|choice)\sis\b"
+    r"(?<=[\s.,;!?)])\(?(?:"
+    r"(?:(?:the|your)\s)?(?:(?:correct|right|final|gold|best)\s)?(?:answer|ans|antwort)(?:\sis)?\s{0,9}[:=]"
+    r"|(?:correct|right|gold)\s(?:option|choice|letter)\s{0,9}[:=]|(?:assistant|user|human|gpt)\s{0,9}:"
+    r"|answer\sthe\squestion\b"
+    r"|the\s(?:(?:correct|right|best)\s)?(?:answer|option|choice)\sis\b"
+    r"|(?-i:(?:Select|Choose|Pick|Respond|Reply|Answer)\b[^\n]{0,80}?\b(?:[A-Z],?\sor\s[A-Z]|one)\b)"
     r"|(?<=\n)(?:solution|label|gold|key|ground\struth|hint)\s{0,9}[:=]"
     r"|(?:please\s|only\s|now\s)?(?:answer|respond|reply|select|choose|pick|return|output|give|state|write|provide|end)\b"
     r"[^\n]{0,80}?(?:\bletters?\b|\b(?:the|these|given|following|above)\s(?:options?|choices?)\b|\banswers?\b|<answer>|\btags?\b)"
@@ -123,6 +126,8 @@ _INSTRUCTION = re.compile(
     r").*",
     re.IGNORECASE | re.DOTALL,
 )
+# Text on a line of its own, or a letter that is told: no option, unless the other options look like this, too.
+_TAIL = re.compile(r"\n.*|(?:\b\w+\s?[:=]|[-=]>|→|\b[Aa]nswer\b)\s?\(?[A-Z]\)?\.?$", re.DOTALL)
 _TOLD = re.compile(
     r"\b(?:answer|solution)(?:\sis)?\s{0,9}[:=]\s{0,9}\(?[A-Z]\b\)?[ .]{0,9}$", re.IGNORECASE | re.MULTILINE
 )
@@ -222,9 +227,10 @@ def _without_instruction(options: list[str]) -> str:
     """The last option without an instruction or an answer behind it; other text on a line of its own is refused."""
     *others, last = options
     told = _INSTRUCTION.search(last)
-    kept = last[: told.start()].rstrip() if told else last
-    if "\n" in kept and not any("\n" in text for text in others):
-        raise DataError(f"text after the last option: {kept.split(chr(10), 1)[1].strip()[:80]!r}; take it out")
+    kept = last[: told.start()].rstrip(" \n\t\r;,") if told else last
+    more = _TAIL.search(kept)
+    if more and not any(map(_TAIL.search, others)):
+        raise DataError(f"text after the last option: {more.group().strip()[:80]!r}; take it out")
     return kept or last
 
 

@@ -1,16 +1,25 @@
-"""Images: found only inside their folder, checked completely, decoded to what a model sees."""
+"""Images: checked completely, decoded to what a model sees, saved without metadata."""
 
+import json
+import os
+import time
+import unicodedata
 import warnings
+import zlib
 from io import BytesIO
 from pathlib import Path
 
 import datasets
 import numpy as np
 import PIL.Image
+import PIL.PngImagePlugin
 import pytest
+import tifffile
 from datasets.features.features import _FEATURE_TYPES
 
-from medr1kit.data.images import MedicalImage, check_image, check_images, find_image, to_rgb
+from medr1kit.data.images import MedicalImage, bare, check_image, check_images, stored_path
+from medr1kit.data.load import load_vqa
+from medr1kit.data.pixels import to_rgb
 from medr1kit.vqa import DataError
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")
@@ -28,74 +37,6 @@ def encoded(image, kind="PNG", **options):
 
 def decode(content, **shape):
     return MedicalImage(**shape).decode_example({"bytes": content, "path": None})
-
-
-# --- finding ---------------------------------------------------------------------------------------------------------
-
-
-def test_an_image_inside_the_folder_is_found_whatever_its_name(tmp_path):
-    for name in ("a.png", "Images/NLM- Malaria Data/x (1) & é.png", "dots..in..name.png"):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        noise().save(path)
-        assert find_image(tmp_path, name) == path
-
-
-@pytest.mark.parametrize(
-    ("relative", "message"),
-    [
-        ("", "unusable image path"),
-        ("a\0b.png", "unusable image path"),
-        ("https://example.org/a.png", "is a URL"),
-        ("file:///etc/passwd", "is a URL"),
-        ("/etc/passwd", "is absolute"),
-        ("C:\\images\\a.png", "is absolute"),
-        ("\\\\server\\a.png", "is absolute"),
-        ("../a.png", "leaves the image folder"),
-        ("Images/../../a.png", "leaves the image folder"),
-        ("Images\\..\\..\\a.png", "leaves the image folder"),
-        ("missing.png", "image missing"),
-        ("file.png/deeper.png", "image missing"),
-        ("folder.png", "image is a directory"),
-        ("x" * 5000 + ".png", "image cannot be reached"),
-    ],
-)
-def test_other_paths_are_refused_with_the_path_named(tmp_path, relative, message):
-    (tmp_path / "in" / "folder.png").mkdir(parents=True)
-    noise().save(tmp_path / "in" / "file.png")
-    noise().save(tmp_path / "a.png")
-    with pytest.raises(DataError, match=message):
-        find_image(tmp_path / "in", relative)
-
-
-def test_a_link_counts_by_where_it_leads(tmp_path):
-    folder = tmp_path / "in"
-    folder.mkdir()
-    noise().save(folder / "a.png")
-    noise().save(tmp_path / "secret.png")
-    (folder / "inside.png").symlink_to(folder / "a.png")
-    (folder / "outside.png").symlink_to(tmp_path / "secret.png")
-    (folder / "circle.png").symlink_to(folder / "circle.png")
-    (folder / "broken.png").symlink_to(folder / "gone.png")
-    assert find_image(folder, "inside.png").samefile(folder / "a.png")
-    for name, message in (("outside.png", "link to outside"), ("circle.png", "reached"), ("broken.png", "missing")):
-        with pytest.raises(DataError, match=message):
-            find_image(folder, name)
-
-
-def test_an_image_folder_that_is_itself_a_link_works(tmp_path):
-    (tmp_path / "real").mkdir()
-    noise().save(tmp_path / "real" / "a.png")
-    (tmp_path / "link").symlink_to(tmp_path / "real")
-    assert find_image(tmp_path / "link", "a.png").is_file()
-
-
-def test_passing_the_folder_images_itself_is_answered_with_its_parent(tmp_path):
-    (tmp_path / "Images" / "X").mkdir(parents=True)
-    noise().save(tmp_path / "Images" / "X" / "a.png")
-    with pytest.raises(DataError) as error:
-        find_image(tmp_path / "Images", "Images/X/a.png")
-    assert f"images={str(tmp_path)!r}" in str(error.value)
 
 
 # --- checking --------------------------------------------------------------------------------------------------------
@@ -175,7 +116,7 @@ def test_the_pixels_are_those_of_pillows_conversion_and_bicubic_resize():
     assert np.array_equal(np.asarray(decode(encoded(image), size=None)), np.asarray(image))
 
 
-@pytest.mark.parametrize("shape", [(640, 480), (1, 5000), (5000, 2), (31, 33)])
+@pytest.mark.parametrize("shape", [(640, 480), (1, 200), (1990, 10), (31, 33)])
 @pytest.mark.parametrize("limit", [1, 7, 1000])
 def test_max_pixels_shrinks_below_the_limit_and_keeps_the_aspect(shape, limit):
     width, height = decode(encoded(PIL.Image.new("L", shape)), size=None, max_pixels=limit).size
@@ -240,6 +181,227 @@ def test_transparency_in_a_palette_warns_nobody():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert decode(encoded(noise().quantize(8), transparency=bytes([0, 128, 255])), size=None).mode == "RGB"
+
+
+# --- stacks and animations -------------------------------------------------------------------------------------------
+
+
+def stack(kind, count=3):
+    pictures = [PIL.Image.new("RGB", (30, 20), (100 * i, 100 * i, 100 * i)) for i in range(count)]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    return encoded(pictures[0], kind, save_all=True, append_images=pictures[1:], **options)
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "GIF", "PNG", "WEBP"])
+def test_several_pictures_in_a_file_are_refused_or_one_is_chosen(kind):
+    content = stack(kind)
+    for read in (check_image, decode):
+        with pytest.raises(DataError, match=r"holds 3 frames \(a stack or an animation\).* frame=, 0 to 2"):
+            read(content)
+    for frame in range(3):
+        check_image(content, frame=frame)
+        assert decode(content, size=None, frame=frame).getpixel((5, 5)) == (100 * frame,) * 3
+    with pytest.raises(DataError, match="no frame=3"):
+        decode(content, frame=3)
+
+
+def test_a_frame_of_16_bit_colour_is_read_whole():
+    values = np.arange(2 * 30 * 40 * 3, dtype=np.uint16).reshape(2, 30, 40, 3) * np.array([1, 9])[:, None, None, None]
+    file = BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        for part in values.astype(np.uint16):
+            writer.write(part, photometric="rgb", contiguous=False)
+    seen = np.asarray(decode(file.getvalue(), size=None, frame=1))
+    part = values[1].astype(float)
+    assert np.array_equal(seen, ((part - part.min()) * 255 / np.ptp(part)).round())
+
+
+def test_a_single_picture_is_taken_whatever_the_frame():
+    assert decode(encoded(noise()), size=None, frame=7).size == (60, 40)
+    assert decode(stack("TIFF", count=1), size=None, frame=7).size == (30, 20)
+
+
+def test_a_data_set_takes_the_frame_that_was_chosen_for_all(tmp_path):
+    (tmp_path / "a.tif").write_bytes(stack("TIFF"))
+    (tmp_path / "b.png").write_bytes(encoded(PIL.Image.new("RGB", (8, 8), (7, 7, 7))))
+    rows = [
+        {"image": name, "problem": "Which? A)a, B)b", "solution": "<answer> B </answer>"} for name in ("a.tif", "b.png")
+    ]
+    (tmp_path / "q.json").write_text(json.dumps(rows))
+    ds = load_vqa(tmp_path / "q.json", images=tmp_path, frame=1)
+    assert [image.getpixel((0, 0))[0] for image in ds["image"]] == [100, 7]
+    with pytest.raises(DataError, match=r"row 0.*holds 3 frames"):
+        load_vqa(tmp_path / "q.json", images=tmp_path)
+    for frame in (-1, 1.0, True, "1"):
+        with pytest.raises(DataError, match=r"frame=.* is not a whole number of at least 0"):
+            load_vqa(tmp_path / "q.json", images=tmp_path, frame=frame)
+    with pytest.raises(DataError, match="frame= does not go with phantoms"):
+        load_vqa("phantoms", n=1, frame=0)
+
+
+def test_of_a_camera_s_multi_picture_jpeg_the_first_is_taken():
+    content = encoded(noise(), "MPO", save_all=True, append_images=[noise().resize((6, 4))])
+    check_image(content)
+    assert decode(content, size=None).size == (60, 40)
+
+
+# --- shapes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(900, 2), (2, 900), (201, 1)])
+def test_a_shape_that_models_refuse_is_refused_on_loading(shape):
+    for read in (check_image, decode):
+        with pytest.raises(DataError, match=f"has {shape[0]} x {shape[1]} pixels; models refuse more than 200 to 1"):
+            read(encoded(PIL.Image.new("L", shape)))
+
+
+@pytest.mark.parametrize("shape", [(1990, 10), (10, 1990), (4000, 21), (200, 1)])
+@pytest.mark.parametrize("limit", [1, 100, 1000, 5000])
+def test_no_shrinking_makes_a_shape_that_models_refuse(shape, limit):
+    width, height = decode(encoded(PIL.Image.new("L", shape)), size=None, max_pixels=limit).size
+    assert max(width, height) <= 200 * min(width, height)
+
+
+# --- files that are none ---------------------------------------------------------------------------------------------
+
+
+def test_a_png_with_right_checksums_and_broken_pixels_is_found_on_loading():
+    good = encoded(noise())
+    at = good.index(b"IDAT")
+    length = int.from_bytes(good[at - 4 : at])
+    for broken in (zlib.compress(b"\0" * 50), b"no stream", zlib.compress(b"\x09" * 40 * (1 + 60 * 3))):
+        part = len(broken).to_bytes(4) + b"IDAT" + broken + zlib.crc32(b"IDAT" + broken).to_bytes(4)
+        with pytest.raises(DataError, match="cut short or corrupt"):
+            check_image(good[: at - 4] + part + good[at + length + 8 :])
+
+
+def test_a_format_that_pillow_would_hand_to_another_program_is_no_image(tmp_path, monkeypatch):
+    import PIL.EpsImagePlugin
+
+    monkeypatch.setattr(PIL.EpsImagePlugin, "Ghostscript", lambda *a, **k: pytest.fail("Ghostscript was called"))
+    (tmp_path / "a.png").write_bytes(encoded(PIL.Image.new("RGB", (20, 20)), "EPS"))
+    with pytest.raises(DataError, match="is no image"):
+        check_image(tmp_path / "a.png")
+
+
+def test_a_pipe_a_device_and_a_folder_are_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "folder.png").mkdir()
+    for path in (tmp_path / "pipe.png", tmp_path / "folder.png", Path("/dev/zero"), Path("/dev/null")):
+        for read in (check_image, lambda path: MedicalImage().decode_example({"bytes": None, "path": str(path)})):
+            with pytest.raises(DataError, match="is a folder, a pipe or a device"):
+                read(path)
+
+
+def test_a_link_or_pipe_that_is_laid_after_loading_is_not_followed(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        noise().save(folder / name)
+    noise().save(tmp_path / "secret.png")
+    stored = [stored_path(folder, name) for name in ("a.png", "b.png")]
+    assert [Path(path) for path in stored] == [folder / "a.png", folder / "b.png"]
+    ds = datasets.Dataset.from_dict({"image": stored}, features=datasets.Features({"image": MedicalImage()}))
+    assert ds[0]["image"].size == (384, 384)
+    for name in ("a.png", "b.png"):
+        (folder / name).unlink()
+    (folder / "a.png").symlink_to(tmp_path / "secret.png")
+    os.mkfifo(folder / "b.png")
+    with pytest.raises(DataError, match="link to outside"):
+        ds[0]
+    with pytest.raises(DataError, match="no regular file"):
+        ds[1]
+
+
+def test_a_stored_path_has_the_name_that_is_on_the_disk(tmp_path):
+    file = tmp_path / unicodedata.normalize("NFD", "é.png")
+    noise().save(file)
+    assert stored_path(tmp_path, unicodedata.normalize("NFC", "é.png")) == f"{tmp_path}/./{file.name}"
+
+
+def test_large_images_are_decoded_one_at_a_time(monkeypatch):
+    busy = []
+
+    def slow(image, again):
+        busy.append(1)
+        assert len(busy) == 1
+        time.sleep(0.01)
+        busy.pop()
+        return to_rgb(image, again)
+
+    monkeypatch.setattr("medr1kit.data.images.to_rgb", slow)
+    monkeypatch.setattr("medr1kit.data.images._LARGE_PIXELS", 100)
+    content = encoded(noise())
+    assert check_images(range(6), lambda key: check_image(content)) == {}
+
+
+# --- what is saved ---------------------------------------------------------------------------------------------------
+
+SECRET = b"Jane Doe 48.137N"
+
+
+def with_secrets(kind):
+    exif, info = PIL.Image.Exif(), PIL.PngImagePlugin.PngInfo()
+    exif[0x010E] = SECRET.decode()
+    info.add_text("Patient", SECRET.decode())
+    options = {
+        "JPEG": {"exif": exif},
+        "JPEG comment": {"comment": SECRET},
+        "JPEG profile": {"icc_profile": SECRET * 9},
+        "PNG": {"pnginfo": info},
+        "PNG exif": {"exif": exif},
+        "PNG profile": {"icc_profile": SECRET * 9},
+        "WEBP": {"exif": exif, "lossless": True},
+        "TIFF": {"tiffinfo": {270: SECRET.decode()}},
+        "GIF": {"comment": SECRET},
+        "MPO": {"exif": exif, "save_all": True, "append_images": [noise()]},
+    }[kind]
+    return encoded(noise(), kind.split()[0], **options)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["JPEG", "JPEG comment", "JPEG profile", "PNG", "PNG exif", "PNG profile", "WEBP", "TIFF", "GIF", "MPO"],
+)
+def test_no_metadata_travels_into_what_is_saved(kind, tmp_path):
+    content = with_secrets(kind)
+    assert kind == "PNG profile" or SECRET in content
+    (tmp_path / "a.img").write_bytes(content)
+    features = datasets.Features({"image": MedicalImage(size=None)})
+    values = [str(tmp_path / "a.img"), {"bytes": content, "path": None}, None]
+    ds = datasets.Dataset.from_dict({"image": values}, features=features)
+    ds.save_to_disk(tmp_path / "saved")
+    saved = datasets.load_from_disk(tmp_path / "saved")
+    raw = saved.cast_column("image", datasets.Image(decode=False))["image"]
+    for row in raw[:2]:
+        assert SECRET not in row["bytes"]
+        image = PIL.Image.open(BytesIO(row["bytes"]))
+        image.load()
+        assert not dict(image.getexif()) and not {"icc_profile", "comment", "exif", "Patient"} & image.info.keys()
+    assert raw[2] is None
+    expected = np.asarray(decode(content, size=None))
+    assert all(np.array_equal(np.asarray(saved[i]["image"]), expected) for i in (0, 1))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_picture_without_metadata_is_saved_byte_for_byte(kind):
+    content = encoded(noise(), kind)
+    assert bare(content) == content
+
+
+def test_a_rotated_picture_is_saved_upright():
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    content = encoded(noise(60, 40), "JPEG", exif=exif)
+    assert PIL.Image.open(BytesIO(bare(content))).size == (40, 60)
+
+
+def test_the_chosen_frame_is_what_is_saved(tmp_path):
+    features = datasets.Features({"image": MedicalImage(size=None, frame=2)})
+    ds = datasets.Dataset.from_dict({"image": [{"bytes": stack("TIFF"), "path": "a.tif"}]}, features=features)
+    ds.save_to_disk(tmp_path / "saved")
+    saved = datasets.load_from_disk(tmp_path / "saved")
+    assert saved.features["image"].frame == 2 and saved[0]["image"].getpixel((5, 5)) == (200, 200, 200)
 
 
 # --- as a column -----------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from widget_fakes import check_safe
 
 from medr1kit.data.images import MedicalImage
 from medr1kit.data.phantoms import redraw
-from medr1kit.views.pictures import Pictures
+from medr1kit.views.pictures import Pictures, encode
 from medr1kit.vqa import DataError
 
 
@@ -116,3 +116,10 @@ def test_the_name_of_an_image_stays_in_its_attribute(data):
     data = data[0].map(lambda row: {"id": '"><script>' + row["id"]}, input_columns=None)
     html = Pictures(data).html({"id": '"><script>q1', "image_id": "i1"})
     assert check_safe(html).elements == ["img"]
+
+
+def test_a_picture_on_a_page_carries_nothing_of_its_file():
+    file = io.BytesIO()
+    PIL.Image.new("RGB", (30, 20), "red").save(file, "PNG", icc_profile=b"Jane Doe" * 30)
+    page = encode(PIL.Image.open(io.BytesIO(file.getvalue())), 224)
+    assert PIL.Image.open(io.BytesIO(base64.b64decode(page.split(",")[1]))).info == {}

@@ -24,7 +24,6 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from hashlib import sha256
-from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,10 +35,11 @@ import PIL.Image
 from platformdirs import user_cache_path
 
 from medr1kit.data.files import image_folder
-from medr1kit.data.images import find_image, in_threads, to_rgb
+from medr1kit.data.images import find_image, in_threads, open_image, read_image
+from medr1kit.data.pixels import Unfit
 from medr1kit.vqa import DataError
 
-_CACHE_FILE = "image_hashes_1.sqlite"  # the number changes with the hash
+_CACHE_FILE = "image_hashes_2.sqlite"  # the number changes with the hash
 _DRAFT = (256, 256)  # a JPEG is decoded at the smallest of its own scales that is at least this large
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS hashes (path TEXT PRIMARY KEY, size INTEGER, changed INTEGER, content TEXT, look TEXT)"
@@ -61,16 +61,17 @@ UNREADABLE = Hashed(None, None)
 def hash_image(source: str | os.PathLike | bytes) -> Hashed:
     """Return the fingerprints of an image file, or of its bytes.
 
+    >>> from io import BytesIO
     >>> buffer = BytesIO(); PIL.Image.linear_gradient("L").save(buffer, "PNG")
     >>> hash_image(buffer.getvalue()).look == hash_image(buffer.getvalue()).look != None
     True
     """
     try:
-        content = source if isinstance(source, bytes) else Path(source).read_bytes()
-        with PIL.Image.open(BytesIO(content)) as image:
-            image.draft("RGB", _DRAFT)
-            picture = to_rgb(image).convert("L").resize((32, 32), PIL.Image.LANCZOS)
-    except Exception:  # Pillow's readers raise nearly anything on a corrupt file
+        with open_image(source) as file:
+            content = file.read()
+        name = None if isinstance(source, bytes) else os.fspath(source)
+        picture = read_image(content, name, frame=0, draft=_DRAFT).convert("L").resize((32, 32), PIL.Image.LANCZOS)
+    except (DataError, Unfit, OSError):
         return UNREADABLE
     import imagehash
 

@@ -26,7 +26,7 @@ _SPELLINGS = {
     "answer": (*_GOLD, "ground truth", "target", "label", "right", "key", "cop"),
     "image": (
         *("image", "image path", "img path", "image file", "image name", "image filename", "img", "img name", "file"),
-        *("file name", "filename", "figure path", "picture", "film", "images", "path"),
+        *("file name", "filename", "figure path", "picture", "film", "images", "path", "image 1"),
     ),
     "id": ("id", "question id", "qid", "index", "idx", "uid"),
     "patient_id": ("patient id", "patient", "pid", "subject id", "subject"),
@@ -48,12 +48,14 @@ class Columns:
         options: the columns of the options in letter order, or one that holds them all.
         stated: the roles that the user named.
         golds: further columns that tell the gold and must agree.
+        images: where columns of images are numbered: all of them, of which a row may fill one.
     """
 
     of: dict[str, str]
     options: list[str]
     stated: set[str] = field(default_factory=set)
     golds: list[str] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
 
 
 def plain(name: object) -> str:
@@ -79,8 +81,8 @@ def find_columns(names: Sequence[str], columns: Mapping[str, Any] | None, where:
     found = Columns({}, [], set(stated) - {"options"})
     options = stated.pop("options", _NOT_SAID) if stated else _NOT_SAID
     if options is _NOT_SAID:
-        options = _counted([name for name in names if name not in taken], where)
-        options = options or [free[plain(one)] for one in _SPELLINGS["options"] if plain(one) in free][:1]
+        known, other = _counted([name for name in names if name not in taken], where)
+        options = known or [free[plain(one)] for one in _SPELLINGS["options"] if plain(one) in free][:1] or other
     found.options = [options] if isinstance(options, str) else list(options or ())
     for role, spellings in _SPELLINGS.items():
         there = [free[plain(one)] for one in spellings if plain(one) in free]
@@ -92,6 +94,8 @@ def find_columns(names: Sequence[str], columns: Mapping[str, Any] | None, where:
         if role == "answer" and there:
             strong = {plain(one) for one in _GOLD}
             found.golds = [name for name in there if name != found.of.get("answer") and plain(name) in strong]
+    if plain(found.of.get("image")) == "image1" and "image" not in stated:
+        found.images = [name for name in names if re.fullmatch(r"image\d", plain(name))]
     for role in ("question", "answer"):
         if role not in found.of:
             hint = f"columns={{{role!r}: '…'}} names it"
@@ -109,7 +113,7 @@ def _stated(names: Sequence[str], columns: Mapping[str, Any] | None, where: str)
         raise DataError(f"columns is {kind(columns)}; give a dict such as {{'question': 'Frage', 'answer': 'Lösung'}}")
     stated = {}
     for role, value in columns.items():
-        choice(role, "a key of columns=", tuple(_SPELLINGS))
+        choice(role, "columns", tuple(_SPELLINGS))
         several = role == "options" and isinstance(value, (list, tuple))
         chosen = [_column(one, names, role, where) for one in (value if several else [value]) if one is not None]
         stated[role] = chosen if several else (chosen or [None])[0]
@@ -127,8 +131,8 @@ def _column(name: object, names: Sequence[str], role: str, where: str) -> str:
     raise DataError(f"{where}: no column {name!r}, which columns= names for {role}; {meant}")
 
 
-def _counted(names: Sequence[str], where: str) -> list[str]:
-    """The columns that count A, B, C … or 1, 2, 3 … behind one word: a known word, else the only one there is."""
+def _counted(names: Sequence[str], where: str) -> tuple[list[str], list[str]]:
+    """The columns that count A, B, C … or 1, 2, 3 … behind a word for options, and those behind any other word."""
     rows: dict[tuple[str, bool], dict[str, str]] = {}
     for name in names:
         found = re.fullmatch(r"(.*?)(\d{1,2}|[a-z])", plain(name))
@@ -151,4 +155,4 @@ def _counted(names: Sequence[str], where: str) -> list[str]:
     if len(known or others) > 1:
         shown = " or ".join(f"{run[0]}…{run[-1]}" for run in known or others)
         raise DataError(f"{where}: which columns are the options, {shown}? Name them, columns={{'options': […]}}")
-    return (known or others or [[]])[0]
+    return (known or [[]])[0], (others or [[]])[0]

@@ -100,7 +100,7 @@ def read_json(path: Path) -> list:
     if not path.exists():
         raise DataError(f"file not found: {name!r}; check the path")
     if not re.search(r"\.json(\.gz)?$", name, re.IGNORECASE):
-        raise DataError(f"{name}: not a .json or .json.gz file; write the rows as one JSON array and name it so")
+        raise DataError(f"{name}: no file of questions by its name; give .json, .csv, .tsv, .xlsx, .jsonl or .parquet")
     text = decoded(read_bytes(path), name)
     if not text.strip():
         raise DataError(f"{name}: the file is empty; fetch it again")
@@ -208,7 +208,7 @@ def _with_meta(items: list, meta: Path, path: Path) -> list:
             )
         known = {name: row[name] for name in ("modality", "patient_id") if name in row}
         known |= {"task": row[task_key], "source": row.get("source_repo") or row.get("source")}
-        merged.append({**item, **known} if isinstance(item, dict) else item)
+        merged.append(type(item)({**item, **known}) if isinstance(item, dict) else item)
     return merged
 
 

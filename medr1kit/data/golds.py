@@ -27,7 +27,7 @@ class Golds:
     Attributes:
         letters: the letter, or None.
         reasons: for a row without one: why.
-        way: how the column writes it, one of WAYS; None if no row could be read.
+        way: how the column writes it, one of WAYS, or some rows so, some so; None if no row could be read.
     """
 
     letters: list[str | None]
@@ -53,16 +53,17 @@ def read_golds(values: Sequence[str | None], options: Sequence[list[str] | None]
     ranked = sorted(range(4), key=lambda way: (-counts[way], way in (2, 3)))
     best = ranked[0] if counts[ranked[0]] else None
     rivals = [way for way in (0, 1) if best in (0, 1) and way != best and counts[way] == counts[best]]
-    letters, reasons = [], []
+    letters, reasons, mixed = [], [], False
     for value, texts, readings in zip(values, options, read, strict=True):
         letter = readings[best] if best is not None else None
         if letter is None and best in (0, 1):
             letter = readings[1 - best]  # some rows by letter, some by words
-        elif any(readings[way] != letter for way in rivals):
+            mixed = mixed or letter is not None
+        elif any(readings[way] not in (None, letter) for way in rivals):
             letter = None
         letters.append(letter)
         reasons.append(None if letter or texts is None else _unread(value, texts, readings))
-    return Golds(letters, reasons, None if best is None else WAYS[best])
+    return Golds(letters, reasons, "letter and text" if mixed else None if best is None else WAYS[best])
 
 
 def _readings(value: str, options: list[str]) -> tuple[str | None, ...]:
@@ -118,6 +119,8 @@ def _ambiguous(value: str | None) -> str:
 def _unread(value: str | None, options: list[str], readings: tuple[str | None, ...]) -> str:
     if value is None:
         return "gold is missing: the cell is empty; fill it in"
+    if re.fullmatch(r"\[.*\]|[A-Za-z](?:\s*[,;&/+]\s*[A-Za-z])+", value):
+        return f"several right answers: {value[:60]!r}; one a question is supported, leave the row out"
     if len({letter for letter in readings[:2] if letter}) > 1:
         return f"gold is ambiguous: {value[:60]!r} is a letter and the text of another option; write 'B) text'"
     if sum(fold(text) == fold(value) for text in options) > 1:
@@ -147,6 +150,7 @@ def listed(value: object) -> list:
 
 
 def _literal(text: str) -> object:
+    text = re.sub(r"""(['"])\s+(?=['"])""", r"\1, ", text)  # numpy writes ['a' 'b']
     for parse in (json.loads, ast.literal_eval):
         try:
             value = parse(text)
@@ -191,7 +195,7 @@ def without_letters(options: list[str]) -> list[str]:
     >>> without_letters(["A: liver", "B: lung"]), without_letters(["A: liver", "lung"])
     (['liver', 'lung'], ['A: liver', 'lung'])
     """
-    if not all(text[:2].lstrip("(")[:1] == letter for letter, text in zip(LETTERS, options)):
+    if not options or options[0][:2].lstrip("(")[:1] != "A":
         return options
     found = [re.match(rf"\(?{letter}[).:]\s*(?=\S)", text) for letter, text in zip(LETTERS, options)]
     return [text[match.end() :] for match, text in zip(found, options)] if all(found) else options

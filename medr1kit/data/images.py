@@ -1,9 +1,8 @@
-"""Images: found safely, checked before training starts, and decoded one way everywhere.
+"""Images: opened safely, checked before training starts, decoded one way everywhere, saved without metadata.
 
-A vision-language model sees 8-bit RGB. Medical archives hold more than that: 16-bit radiographs, CMYK scans,
-photographs that a camera rotated only in their EXIF header, files that a broken download cut short. Two things go wrong
-in silence if one leaves this to the defaults: Pillow's ``convert("RGB")`` *clips* a 16-bit image to white, and a
-truncated file fails hours later, in the middle of an epoch.
+A vision-language model sees 8-bit RGB. Medical archives hold more than that: DICOM, 16-bit radiographs, stacks,
+photographs that a camera rotated only in their EXIF header, files that a broken download cut short. A truncated file
+fails hours later, in the middle of an epoch; a pipe is waited for without end; a patient's name travels along.
 
 So an image is checked when a data set is loaded (:func:`check_images`), and decoded when a row is read
 (:class:`MedicalImage`): upright, RGB, 384 x 384 as Med-R1 states, or shrunk to a number of pixels. The data set itself
@@ -18,118 +17,182 @@ import stat
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from io import BytesIO
-from pathlib import Path, PureWindowsPath
-from typing import Any
+from threading import Lock
+from typing import Any, BinaryIO
 
 import datasets
-import numpy as np
 import PIL.Image
-import PIL.ImageOps
+import pyarrow as pa
 from datasets.features.features import register_feature
 
+from medr1kit.data.dicom import is_dicom, one_frame, read_dicom
+from medr1kit.data.image_paths import find_image, image_path
+from medr1kit.data.pixels import Unfit, to_rgb
 from medr1kit.progress import progress
 from medr1kit.vqa import DataError
 
+LONGEST = 200  # the longer side to the shorter; beyond, the processors of Qwen's models raise an error
 DEFAULT_SIZE = 384  # Med-R1 facts, section 1.1: images are stated to be resized to 384 x 384 beforehand
 _TYPE_IN_0_1_0 = "medr1kit.images.MedicalImage"  # how data sets name the column that version 0.1.0 saved
+_FORMATS = ("PNG", "JPEG", "TIFF", "GIF", "BMP", "WEBP", "JPEG2000", "PPM")  # EPS would be run by Ghostscript
+_LARGE, _LARGE_PIXELS = Lock(), 2**24  # larger images are decoded one at a time, for eight of them fill a memory
+_PLAIN = {"jfif", "jfif_version", "jfif_unit", "jfif_density", "dpi", "adobe", "adobe_transform", "progressive"} | {
+    *("progression", "APP0", "APP14", "interlace", "gamma", "srgb", "transparency", "aspect", "chromaticity")
+}  # what Pillow reads in a file that concerns the picture alone
 
 
-def find_image(folder: str | os.PathLike, relative: str) -> Path:
-    """Return the file an image path of a data set means, if it is a file inside the image folder.
+def stored_path(folder: str | os.PathLike, image_id: str) -> str:
+    """Return how a data set stores an image of a folder: ``FOLDER/./ID``, by which it is found again when it is read.
 
-    Args:
-        folder: the folder that the paths in the data set start from.
-        relative: the path as the data set has it, for example ``"Images/ISIC2019/ISIC_0000001.jpg"``.
+    What stands before ``/./`` is the image folder: so a link that is laid there after loading is looked at once more.
+    """
+    folder, path = os.path.abspath(folder), image_path(image_id)
+    if not os.path.exists(os.path.join(folder, path)):  # spelled otherwise on disk
+        path = find_image(folder, path).relative_to(folder).as_posix()
+    return f"{folder}/./{path}"
+
+
+def open_image(source: str | os.PathLike | bytes) -> BinaryIO:
+    """Open the bytes or the file; a pipe, a device or a folder is refused, and never waited for.
 
     Raises:
-        DataError: if the path is empty, absolute, a URL, climbs out with ``..`` or through a link, names a directory,
-            or there is no such file.
+        Unfit: if it is one of those.
+        DataError: if a stored path (:func:`stored_path`) leads out of its folder by now.
+        OSError: if it is missing or may not be read.
     """
-    windows = PureWindowsPath(relative)  # splits on both kinds of slash, and knows drive letters
-    if not relative.strip() or "\0" in relative:
-        raise DataError(f"unusable image path: {relative!r}; give a path below the image folder")
-    if "://" in relative:
-        raise DataError(f"image path is a URL: {relative!r}; download the file and give a path below the image folder")
-    if windows.drive or windows.root or Path(relative).is_absolute():
-        raise DataError(f"image path is absolute: {relative!r}; give a path below the image folder")
-    if ".." in windows.parts:
-        raise DataError(f"image path leaves the image folder: {relative!r}; remove the '..'")
-    path = Path(folder, relative)
-    try:
-        mode = path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError) as error:
-        hint = _folder_hint(Path(folder), relative)
-        raise DataError(f"image missing: {relative!r} is not in {os.fspath(folder)!r}; {hint}") from error
-    except OSError as error:  # a name that is too long, a circle of links, a folder we may not read
-        raise DataError(f"image cannot be reached: {relative!r} ({error.strerror}); check path and rights") from error
-    if not path.resolve().is_relative_to(Path(folder).resolve()):
-        raise DataError(f"image path leaves the image folder: {relative!r} is a link to outside; copy the file instead")
-    if not stat.S_ISREG(mode):
-        kind = "a directory" if stat.S_ISDIR(mode) else "no regular file"
-        raise DataError(f"image is {kind}: {relative!r}; the path must name a file")
-    return path
+    if isinstance(source, bytes):
+        return BytesIO(source)
+    folder, found_in, relative = os.fspath(source).partition("/./")
+    path = find_image(folder, relative) if found_in and os.path.lexists(source) else source
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise Unfit("is a folder, a pipe or a device; the path must name a file")
+    return os.fdopen(handle, "rb")
 
 
-def _folder_hint(folder: Path, relative: str) -> str:
-    first = Path(relative).parts[0]
-    if folder.resolve().name == first:
-        return f"the paths begin with '{first}/' themselves: pass the parent, images={os.fspath(folder.parent)!r}"
-    return "images= must be the folder that the paths start from, or pass check='drop' to leave such rows out"
+def read_image(
+    source: str | os.PathLike | bytes,
+    name: str | None = None,
+    *,
+    frame: int | None = None,
+    draft: tuple[int, int] | None = None,
+) -> PIL.Image.Image:
+    """Return an image as a model is to see it: upright, 8-bit RGB, without metadata; not resized.
 
-
-def _opened(source: str | os.PathLike | bytes) -> PIL.Image.Image:
-    """Open an image and refuse one whose header announces too many pixels. Pillow only warns up to twice its limit."""
-    image = PIL.Image.open(BytesIO(source) if isinstance(source, bytes) else source)
-    limit = PIL.Image.MAX_IMAGE_PIXELS
-    if limit is not None and image.width * image.height > limit:
-        image.close()
-        raise PIL.Image.DecompressionBombError(f"{image.width} x {image.height} pixels; the limit is {limit}")
-    return image
-
-
-def check_image(source: str | os.PathLike | bytes, name: str | None = None) -> None:
-    """Check that an image can be decoded completely, as cheaply as its format allows.
-
-    A JPEG is decoded at an eighth of its size, which still reads every byte; of a PNG the checksum of each part is
-    compared, up to the end mark; all other formats are decoded.
+    How each kind of pixel becomes that: :mod:`medr1kit.data.pixels` and :mod:`medr1kit.data.dicom`.
 
     Args:
         source: the file, or its bytes.
         name: what to call it in an error; default the file's path.
+        frame: which one of a stack or an animation, from 0; an image of one frame is taken as it is.
+        draft: width and height that are enough; a JPEG is then decoded at down to an eighth of its size.
 
     Raises:
-        DataError: if it is empty, no image, cut short, corrupt, or has more pixels than Pillow's limit against
-            decompression bombs (``PIL.Image.MAX_IMAGE_PIXELS``).
+        DataError: if it is missing, empty, no image, cut short, corrupt, of several frames without ``frame``, longer
+            than 200 times its width, or of more pixels than Pillow's limit against decompression bombs
+            (``PIL.Image.MAX_IMAGE_PIXELS``).
     """
     try:
-        with _opened(source) as image:
-            if image.format == "PNG":
-                image.verify()
-            elif image.format == "JPEG":
-                image.draft(image.mode, (max(1, image.width // 8), max(1, image.height // 8)))
-                image.load()
-                PIL.ImageOps.exif_transpose(image)
-            else:
-                to_rgb(image)
+        with open_image(source) as file:
+            if is_dicom(file):
+                return _from_dicom(file, frame)
+            try:
+                return _decoded(file, frame, draft)
+            except PIL.UnidentifiedImageError:
+                if _name_of(source, name).lower().endswith((".dcm", ".dicom")) and file.seek(0, os.SEEK_END):
+                    return _from_dicom(file, frame)  # older than DICOM's mark
+                raise
     except Exception as error:  # Pillow's readers raise nearly anything on a corrupt file
-        raise _unreadable(source, name, error) from error
+        raise _unreadable(source, name, error) from (None if isinstance(error, Unfit) else error)
+
+
+def _from_dicom(file: BinaryIO, frame: int | None) -> PIL.Image.Image:
+    picture = PIL.Image.fromarray(read_dicom(file, frame, PIL.Image.MAX_IMAGE_PIXELS)).convert("RGB")
+    _check_shape(picture.size)
+    return picture
+
+
+def _decoded(file: BinaryIO, frame: int | None, draft: tuple[int, int] | None) -> PIL.Image.Image:
+    def first() -> PIL.Image.Image:
+        file.seek(0)
+        return PIL.Image.open(file, formats=_FORMATS)
+
+    def again() -> PIL.Image.Image:
+        image = first()
+        if (at := one_frame(_frames(image), frame)) > 0:
+            image.seek(at)
+        return image
+
+    image = again()
+    _check_shape(image.size)
+    limit = PIL.Image.MAX_IMAGE_PIXELS  # Pillow itself only warns up to twice its limit
+    if limit is not None and image.width * image.height > limit:
+        raise PIL.Image.DecompressionBombError(f"{image.width} x {image.height} pixels; the limit is {limit}")
+    if image.format == "PNG":
+        first().verify()  # the checksum of every part, up to the end mark
+        image = again()
+    if draft:
+        image.draft(image.mode, draft)
+    with _LARGE if image.width * image.height > _LARGE_PIXELS else nullcontext():
+        return to_rgb(image, again)
+
+
+def _frames(image: PIL.Image.Image) -> int:
+    """The pictures that are in an image. A camera's MPO is a JPEG with a preview or a depth map behind it: one."""
+    return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+
+
+def _check_shape(size: tuple[int, int]) -> None:
+    if min(size) < 1:
+        raise Unfit("has no pixels; fetch it again")
+    if max(size) > LONGEST * min(size):
+        raise Unfit(f"has {size[0]} x {size[1]} pixels; models refuse more than {LONGEST} to 1, crop it")
+
+
+def check_image(source: str | os.PathLike | bytes, name: str | None = None, *, frame: int | None = None) -> None:
+    """Check that an image can be read, by reading it: a JPEG at an eighth of its size, which still reads every byte.
+
+    Args:
+        source: the file, or its bytes.
+        name: what to call it in an error; default the file's path.
+        frame: which one of a stack or an animation, from 0.
+
+    Raises:
+        DataError: as :func:`read_image`.
+    """
+    read_image(source, name, frame=frame, draft=(1, 1))
+
+
+def _name_of(source: str | os.PathLike | bytes, name: str | None) -> str:
+    return name or ("image bytes" if isinstance(source, bytes) else os.fspath(source))
 
 
 def _unreadable(source: str | os.PathLike | bytes | None, name: str | None, error: Exception) -> DataError:
+    if isinstance(error, DataError):
+        return error
     if source is None:
         return DataError("image missing: the row holds neither a path nor bytes; remove the row")
-    name = repr(name or ("image bytes" if isinstance(source, bytes) else os.fspath(source)))
+    name = repr(_name_of(source, name))
     if isinstance(error, PIL.Image.DecompressionBombError | PIL.Image.DecompressionBombWarning):
         return DataError(f"image too large: {name} has {error}; shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS")
+    if isinstance(error, MemoryError):
+        return DataError(f"image too large: {name} needs more memory than there is; shrink it")
     size = len(source) if isinstance(source, bytes) else os.path.getsize(source) if os.path.exists(source) else None
     if size is None:
         return DataError(f"image missing: {name}; it was moved or deleted, load the data set again")
-    if size == 0:
+    if isinstance(error, PermissionError):
+        return DataError(f"image cannot be reached: {name} ({error.strerror}); check the rights")
+    if size == 0 and not isinstance(error, Unfit):
         return DataError(f"image is an empty file: {name}; fetch it again")
+    if isinstance(error, Unfit):
+        return DataError(f"image unreadable: {name} {error}")
     if isinstance(error, PIL.UnidentifiedImageError):
-        return DataError(f"image unreadable: {name} is no image that Pillow knows; fetch it again or convert it to PNG")
+        kinds = "PNG, JPEG, TIFF, GIF, BMP, WebP, JPEG 2000, PPM or DICOM"
+        return DataError(f"image unreadable: {name} is no image ({kinds}); fetch it again or convert it to PNG")
     return DataError(f"image unreadable: {name} is cut short or corrupt ({str(error)[:120]}); fetch it again")
 
 
@@ -173,23 +236,25 @@ def to_png(image: PIL.Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
-    """Return the image upright and in 8-bit RGB.
+def bare(source: str | os.PathLike | bytes, name: str | None = None, *, frame: int | None = None) -> bytes:
+    """Return an image as a file that holds a picture and nothing else: what may be saved and passed on.
 
-    The EXIF rotation is applied. Images of more than 8 bits (16-bit, 32-bit, float) are scaled from their own minimum
-    and maximum to 0 and 255, because Pillow's conversion would clip them; one of a single value becomes black.
-    Transparency is dropped.
+    A PNG or JPEG without metadata stays byte for byte. One with EXIF, texts or a colour profile, and every other kind
+    (DICOM above all), becomes a PNG of what :func:`read_image` returns.
+
+    Raises:
+        DataError: as :func:`read_image`.
     """
-    image = PIL.ImageOps.exif_transpose(image)
-    if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, dtype=np.float64)
-        values = np.where(np.isfinite(values), values, np.nan)
-        low, high = (np.nanmin(values), np.nanmax(values)) if np.isfinite(values).any() else (0.0, 0.0)
-        scaled = (values - low) * (255 / (high - low)) if high > low else np.zeros_like(values)
-        image = PIL.Image.fromarray(np.nan_to_num(scaled).round().astype(np.uint8))
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # the palette's transparency as bytes; Pillow warns otherwise
-    return image if image.mode == "RGB" else image.convert("RGB")
+    try:
+        with open_image(source) as file, PIL.Image.open(file, formats=("PNG", "JPEG")) as image:
+            image.load()  # a PNG may have texts behind its pixels
+            parts = {part for part, _ in getattr(image, "applist", ())} | set(getattr(image, "private_chunks", ()))
+            if _frames(image) == 1 and image.format != "MPO" and image.info.keys() <= _PLAIN and parts <= _PLAIN:
+                file.seek(0)
+                return file.read()
+    except Exception:
+        pass  # no PNG or JPEG; reading it says what is wrong
+    return to_png(read_image(source, name, frame=frame))
 
 
 @dataclass
@@ -205,10 +270,12 @@ class MedicalImage(datasets.Image):
     Attributes:
         size: width and height in pixels; None leaves the image as large as it is.
         max_pixels: shrink images of more pixels than this, keeping the aspect; only without ``size``.
+        frame: which one of a stack or an animation, from 0; None refuses them.
     """
 
     size: int | None = DEFAULT_SIZE
     max_pixels: int | None = None
+    frame: int | None = None
     # The name says which module to import when `datasets` reports it as unknown.
     _type: str = field(default="medr1kit.data.images.MedicalImage", init=False, repr=False)
 
@@ -217,11 +284,17 @@ class MedicalImage(datasets.Image):
         if not isinstance(value, dict):
             return value  # already an image
         source = value["bytes"] if value["bytes"] is not None else value["path"]
-        try:
-            with _opened(source) as image:
-                return self._resized(to_rgb(image))
-        except Exception as error:  # see check_image
-            raise _unreadable(source, value["path"], error) from error
+        if source is None:
+            raise _unreadable(None, None, ValueError())
+        return self._resized(read_image(source, value["path"], frame=self.frame))
+
+    def embed_storage(self, storage: pa.StructArray, *args: Any, **kwargs: Any) -> pa.StructArray:
+        """Return the column as it is saved: pictures without EXIF, texts, profiles or DICOM tags (:func:`bare`)."""
+        rows = super().embed_storage(storage, *args, **kwargs).to_pylist()
+        for row in rows:
+            if row is not None and row["bytes"] is not None:
+                row["bytes"] = bare(row["bytes"], row["path"], frame=self.frame)
+        return pa.array(rows, type=self.pa_type)
 
     def _resized(self, image: PIL.Image.Image) -> PIL.Image.Image:
         width, height = image.size
@@ -232,6 +305,7 @@ class MedicalImage(datasets.Image):
             width, height = max(1, int(width * scale)), max(1, int(height * scale))
             # a side that was kept at one pixel makes the other too long
             width, height = min(width, max(1, self.max_pixels // height)), min(height, max(1, self.max_pixels // width))
+            width, height = min(width, LONGEST * height), min(height, LONGEST * width)  # rounding made it thinner
         return image.copy() if (width, height) == image.size else image.resize((width, height), PIL.Image.BICUBIC)
 
 

@@ -1,8 +1,9 @@
 """Data sets: whatever a question file looks like, :func:`load_vqa` returns the same eleven columns.
 
-Five kinds of source are read: drawn phantoms, Med-R1's JSON, OmniMedVQA's own folder, MedMNIST's files, and a data set
-of the `datasets` library, saved or on the hub. Med-R1's files do not say which modality or task a question belongs to
-(only their names do), and not every row of a large collection is sound. Hence two rules:
+Read are drawn phantoms, MedMNIST's files, Med-R1's JSON, OmniMedVQA's own folder, tables in the user's own words (CSV,
+Excel, JSON lines, Parquet, frames, lists), and data sets of the `datasets` library, given, saved or on the hub. Each
+row passes one check (:mod:`medr1kit.data.record`). Med-R1's files do not say which modality or task a question belongs
+to (only their names do), and not every row of a large collection is sound. Hence two rules:
 
 * ``modality=`` and ``task=`` *choose* rows where the rows know theirs, and *label* all rows where none does.
 * Nothing is skipped in silence. A bad row is a :class:`~medr1kit.vqa.DataError` that names file, row and remedy; with
@@ -32,7 +33,8 @@ class DroppedRows(UserWarning):
     """Emitted once by ``load_vqa(..., check="drop")`` when rows were left out.
 
     Attributes:
-        rows: each dropped row as a dict with ``file``, ``row`` (counted from 0) and ``reason``.
+        rows: each dropped row as a dict with ``file``, ``row`` (counted from 0; in CSV, TSV and Excel as the
+            spreadsheet counts, where the header is row 1) and ``reason``.
 
     To read the list::
 
@@ -61,6 +63,7 @@ def load_vqa(
     meta: str | os.PathLike | None = None,
     size: int | None = None,
     max_pixels: int | None = None,
+    frame: int | None = None,
     check: str = "error",
     **of_source: Any,
 ) -> datasets.Dataset:
@@ -81,11 +84,13 @@ def load_vqa(
               and task (or question_type) are read where the rows have them;
             * SLAKE (``language="en"`` or "zh"), VQA-RAD, PathVQA, PMC-VQA or MedXpertQA, a folder or file in its
               authors' layout: the closed questions, see :mod:`medr1kit.data.benchmark_sets`;
+            * a table: ``.csv``, ``.tsv``, ``.xlsx``, ``.jsonl``, ``.parquet``, ``.json``, a pandas DataFrame, a list of
+              dicts. Which column is question, options, answer and image is found out and printed;
             * OmniMedVQA's own folder, the one that contains ``QA_information``;
-            * a folder written by ``save_to_disk`` of `datasets`, or the hub name of such a data set
-              (``"owner/name"``), with at least the columns image, problem and solution.
-        split: phantoms, medmnist: "train", "val" or "test"; a saved or hub data set: the name of one of its splits;
-            default "train". The other sources have no splits.
+            * a data set of the `datasets` library, a folder written by its ``save_to_disk``, or a hub name
+              (``"owner/name"``); its columns are understood as a table's are.
+        split: phantoms, medmnist: "train", "val" or "test"; a data set of `datasets`: the name of one of its splits;
+            default "train"; others' sets: as their authors call it. The other sources have no splits.
         modality: where rows know their modality: keep the rows of this one. Where no row does, as in Med-R1's files
             without ``meta``: label all rows with it, because there it is the file's name that says it.
         task: the same for the task.
@@ -99,6 +104,8 @@ def load_vqa(
         size: width and height of the decoded images in pixels. Default 384, as Med-R1 states; phantoms 112; medmnist
             as they are stored.
         max_pixels: instead of ``size``: shrink images of more pixels than this and keep their aspect.
+        frame: of images that hold several pictures (DICOM, TIFF, GIF and others): which one, from 0. Default: such
+            images are refused. Not for phantoms and medmnist.
         check: "error" refuses bad rows, "drop" leaves them out and lists them in a :class:`DroppedRows` warning. Of
             the images only those of the rows that are taken are checked, each once.
         **of_source: what one kind of source takes beside these; any other source refuses it.
@@ -110,7 +117,12 @@ def load_vqa(
               below 1, see :class:`medr1kit.data.phantoms.ImageId`; ``twins``, the share of questions that need two
               findings told apart that the built-in model was never taught to tell apart, 0 to 1, default as they come
               (:mod:`medr1kit.data.phantoms.twins`);
-            * medmnist: ``data_dir``, the folder with its ``.npz`` files.
+            * medmnist: ``data_dir``, the folder with its ``.npz`` files;
+            * tables, JSON and data sets: ``columns``, a dict that says which column is what, where that is not found
+              out: {"question": "Frage", "options": ["Antwort 1", "Antwort 2"], "answer": …, "image": …, "id": …,
+              "patient_id": …, "modality": …, "task": …, "source": …, "rationale": …}; None: there is none;
+              ``yes_no``: give questions without options, answered with yes or no, these two (default False);
+              an Excel file: ``sheet``, where several have rows.
 
     Raises:
         DataError: if the source cannot be read, does not take an argument, a row is bad (see ``check``), or no row is
@@ -119,7 +131,7 @@ def load_vqa(
 
     Source: Med-R1 facts, sections 1.1 (files, size of images) and 1.6 (their defects).
     """
-    _check_arguments(check, n, size, max_pixels)
+    _check_arguments(check, n, size, max_pixels, frame)
     modality = None if modality is None else modality_name(modality)
     task = None if task is None else task_name(task)
     given = {"split": split, "images": images, "meta": meta}
@@ -131,6 +143,8 @@ def load_vqa(
             ".xlsx, .jsonl, .parquet), OmniMedVQA's folder, one of save_to_disk, or a hub name 'owner/name'"
         )
     if kind in DRAWN:
+        if frame is not None:
+            raise DataError(f"frame= does not go with {kind}; leave it out")
         fit = fitting(kind, {**given, "max_pixels": max_pixels, **of_source})
         return DRAWN[kind](modality, task, n, seed, size, **fit)
     loaded = READ[kind](source, **fitting(kind, {**given, **of_source}))
@@ -140,7 +154,7 @@ def load_vqa(
     records = _label_or_choose(records, "task", task)
     if loaded.records and not records:
         raise DataError(_none_chosen(loaded, modality, task))
-    records, bad_images = _take(loaded, records, n, seed, check)
+    records, bad_images = _take(loaded, records, n, seed, check, frame)
     refused = loaded.refused + bad_images
     if not records:
         raise DataError(f"{loaded.name}: no row is left, {len(refused)} are refused; the first: {refused[0]}")
@@ -149,14 +163,14 @@ def load_vqa(
     if n is not None and len(records) < n:
         warnings.warn(f"{loaded.name}: only {len(records)} of the {n} rows asked for are there; took all", stacklevel=2)
     size = None if max_pixels else size or DEFAULT_SIZE
-    return read_dataset(records, loaded, MedicalImage(size=size, max_pixels=max_pixels))
+    return read_dataset(records, loaded, MedicalImage(size=size, max_pixels=max_pixels, frame=frame))
 
 
-def _check_arguments(check: str, n: int | None, size: int | None, max_pixels: int | None) -> None:
+def _check_arguments(check: str, n: int | None, size: int | None, max_pixels: int | None, frame: int | None) -> None:
     choice(check, "check", ("error", "drop"))
-    for name, value in (("n", n), ("size", size), ("max_pixels", max_pixels)):
+    for name, value, low in (("n", n, 1), ("size", size, 1), ("max_pixels", max_pixels, 1), ("frame", frame, 0)):
         if value is not None:
-            whole_number(value, name)
+            whole_number(value, name, low)
     if size is not None and max_pixels is not None:
         raise DataError("size= and max_pixels= exclude each other; give one")
 
@@ -173,7 +187,7 @@ def _label_or_choose(records: list[dict], column: str, value: str | None) -> lis
 
 
 def _take(
-    loaded: Source, records: list[dict], n: int | None, seed: int, check: str
+    loaded: Source, records: list[dict], n: int | None, seed: int, check: str, frame: int | None
 ) -> tuple[list[dict], list[Refused]]:
     """Take n records at random; a record whose image is refused makes room for the next one."""
     waiting = list(range(len(records)))
@@ -185,7 +199,7 @@ def _take(
     while waiting and len(taken) < n:
         batch, waiting = sorted(waiting[: n - len(taken)]), waiting[n - len(taken) :]
         keys = [_image_key(records[i]) for i in batch]
-        reasons = check_images(keys, partial(_check_image, loaded)) if pictured else {}
+        reasons = check_images(keys, partial(_check_image, loaded, frame)) if pictured else {}
         for i, key in zip(batch, keys):
             if key in reasons:
                 refused.append(Refused(records[i]["file"], records[i]["row"], reasons[key]))
@@ -200,23 +214,21 @@ def _image_key(record: dict) -> object:
     return record["image_id"] if record["position"] is None else record["position"]
 
 
-def _check_image(loaded: Source, key: Any) -> None:
+def _check_image(loaded: Source, frame: int | None, key: Any) -> None:
     if loaded.folder is not None:
-        return check_image(find_image(loaded.folder, key), key)
+        return check_image(find_image(loaded.folder, key), key, frame=frame)
     stored = loaded.pictures[key]["image"]
     if stored is None or (stored["bytes"] is None and stored["path"] is None):
         raise DataError("image missing: the row has none; remove the row")
     if stored["bytes"] is not None:
-        return check_image(stored["bytes"], stored["path"])
+        return check_image(stored["bytes"], stored["path"], frame=frame)
     path = Path(stored["path"])
     if loaded.within is not None and not any(path.resolve().is_relative_to(one.resolve()) for one in loaded.within):
         where = os.fspath(loaded.within[0])
         raise DataError(
             f"image path leaves the data set: {os.fspath(path)!r} is not in {where!r}; store the images in it"
         )
-    if path.exists() and not path.is_file():
-        raise DataError(f"image is no regular file: {os.fspath(path)!r}; the path must name a file")
-    check_image(path, stored["path"])
+    check_image(path, stored["path"], frame=frame)
 
 
 def _raise_first(refused: list[Refused], check: str) -> None:

@@ -99,7 +99,7 @@ def read_given(
     yes_no: bool = False,
 ) -> Source:
     """Read a data set of the `datasets` library, or one split (default "train") of several."""
-    return _read_table(_chosen(table, split, "the data set"), "the data set", images, columns, yes_no)
+    return _read_table(_chosen(table, split, "the data set"), "the data set", images, columns, yes_no, stem="table")
 
 
 def _read_table(
@@ -109,6 +109,7 @@ def _read_table(
     columns: Mapping[str, Any] | None = None,
     yes_no: bool = False,
     within: Sequence[str | os.PathLike] | None = None,
+    stem: str | None = None,
 ) -> Source:
     """Read a data set of the `datasets` library: of our columns, or of columns that :mod:`.columns` understands.
 
@@ -116,25 +117,47 @@ def _read_table(
     """
     if not len(table):
         raise DataError(f"{name}: no rows; a filter may have left nothing over")
-    stem = re.sub(r"\W+", "-", PurePosixPath(name).name) if within is None else PurePosixPath(name).name or "table"
-    prefix = f"{stem}-{table.split}" if table.split else stem
+    stem = stem or PurePosixPath(name).name or "table"
+    prefix = "row" if within is None else stem
+    prefix = f"{prefix}-{table.split}" if table.split else prefix
     source = Source(name, image_folder(images), within=None if within is None else [Path(one) for one in within])
     pictures = [key for key, feature in table.features.items() if isinstance(feature, datasets.Image)]
     if pictures:
-        column = "image" if "image" in pictures else pictures[0]
-        if len(pictures) > 1 and column != "image" and not (columns or {}).get("image"):
-            raise DataError(
-                f"{name}: several columns hold images: {', '.join(pictures)}; name one, columns={{'image': …}}"
-            )
-        column = (columns or {}).get("image") or column
+        column = _image_column(pictures, name, (columns or {}).get("image"))
+        if images is not None:
+            raise DataError(f"{name}: images= does not go with a data set that holds its images; leave it out")
         source.pictures = table.select_columns([column]).rename_columns({column: "image"})
         source.pictures = source.pictures.cast_column("image", datasets.Image(decode=False))
         table = table.remove_columns(pictures)
         columns = columns and {role: name for role, name in columns.items() if role != "image"}
-    if source.pictures is not None and images is not None:
-        raise DataError(f"{name}: images= does not go with a data set that holds its images; leave it out")
-    source.add(table.to_list(), name, prefix, stem, columns, yes_no)
+    source.add(_to_rows(table), name, prefix, stem, columns, yes_no)
     return source
+
+
+def _image_column(pictures: list[str], name: str, stated: str | None) -> str:
+    if stated in pictures or len(pictures) == 1:
+        return stated if stated in pictures else pictures[0]
+    if "image" in pictures:
+        return "image"
+    shown = ", ".join(pictures)
+    raise DataError(
+        f"{name}: several columns hold images, {shown!r}, and one image a question is supported; "
+        f"name one, columns={{'image': {pictures[0]!r}}}"
+    )
+
+
+def _to_rows(table: datasets.Dataset) -> list[dict]:
+    """The rows as dicts: classes by name, images of lists not decoded."""
+    for name, feature in table.features.items():
+        inner = getattr(feature, "feature", None)
+        if isinstance(inner, datasets.Image):
+            table = table.cast_column(name, datasets.List(datasets.Image(decode=False)))
+    rows = table.to_list()
+    for name, feature in table.features.items():
+        if isinstance(feature, datasets.ClassLabel):
+            for row in rows:
+                row[name] = None if row[name] is None else feature.int2str(row[name])
+    return rows
 
 
 def read_file(
@@ -149,9 +172,9 @@ def read_file(
     path = path_given(path, "source")
     stem = re.sub(r"\.\w+(\.gz)?$", "", path.name)
     if path.suffix.lower() == ".parquet":
-        return _read_table(_open_parquet(path), os.fspath(path), images, columns, yes_no, [path.parent])
+        return _read_table(_open_parquet(path), os.fspath(path), images, columns, yes_no, [path.parent], stem)
     table = read_table(path, sheet)
-    source = Source(table.name, image_folder(images), within=[path.parent])
+    source = Source(table.name, image_folder(images))
     source.add(table.rows, table.name, stem, stem, columns, yes_no, table.numbers, table.about)
     return source
 
@@ -175,12 +198,9 @@ def read_frame(
     """Read a pandas DataFrame."""
     if not frame.columns.is_unique:
         raise DataError(f"the frame has two columns {frame.columns[frame.columns.duplicated()][0]!r}; rename one")
-    frame = frame.rename(columns=str)
-    rows = [
-        {key: cell.tolist() if hasattr(cell, "tolist") else cell for key, cell in row.items()}
-        for row in frame.to_dict("records")
-    ]
-    return _read_rows(rows, "the frame", images, columns, yes_no)
+    cells = [[cell.tolist() if hasattr(cell, "shape") else cell for cell in frame[name].tolist()] for name in frame]
+    names = [str(name) for name in frame.columns]
+    return _read_rows([dict(zip(names, row)) for row in zip(*cells)], "the frame", images, columns, yes_no)
 
 
 def read_list(
@@ -198,5 +218,5 @@ def _read_rows(rows, name, images, columns, yes_no) -> Source:
     if not rows:
         raise DataError(f"{name} has no rows; a filter may have left nothing over")
     source = Source(name, image_folder(images))
-    source.add(rows, name, "row", name.split()[-1], columns, yes_no)
+    source.add(rows, name, "row", "table", columns, yes_no)
     return source

@@ -14,6 +14,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 
+from medr1kit.data.image_paths import image_path
 from medr1kit.vqa import (
     LETTERS,
     MAX_CHARACTERS,
@@ -249,23 +250,10 @@ def letters_meant(answer: object, options: list[str]) -> list[str]:
 
 def _image(item: dict) -> str | None:
     if "image" not in item:
-        return None if missing(item["image_id"]) else plain_path(str(item["image_id"]))
+        return None if missing(item["image_id"]) else image_path(str(item["image_id"]))
     if not item["image"].strip():
         raise DataError("image path is empty; write the image's path below the image folder")
-    return plain_path(item["image"])
-
-
-def plain_path(path: str) -> str:
-    """Return an image path in one spelling: slashes, no "./", nothing doubled; URLs and ".." are left as they are.
-
-    >>> plain_path("./img//a.png"), plain_path("img\\\\a.png")
-    ('img/a.png', 'img/a.png')
-    """
-    if "://" in path or not ("\\" in path or "//" in path or "./" in path):
-        return path
-    parts = path.replace("\\", "/").split("/")
-    kept = [part for part in parts[1:] if part not in ("", ".")]
-    return "/".join(kept if parts[0] == "." else [parts[0], *kept])
+    return image_path(item["image"])
 
 
 def plain_name(value: object, key: str) -> str:

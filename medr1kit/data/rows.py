@@ -102,6 +102,8 @@ class Source:
             numbers: what the rows are called; None: they are counted from 0.
             about: how the file was read.
         """
+        if not isinstance(yes_no, bool):
+            raise DataError(f"yes_no={yes_no!r} is neither True nor False")
         numbers = range(len(rows)) if numbers is None else numbers
         finished = columns is None and not yes_no and _as_med_r1_writes(rows)
         rows = rows if finished else as_questions(rows, numbers, file, columns, yes_no, about)
@@ -119,11 +121,12 @@ class Source:
             refused = row if isinstance(row, DataError) else stored[place] if stored is not None else None
             if isinstance(refused, DataError):
                 raise refused
-            if isinstance(row, dict) and pictured:
+            sound = type(row) is dict  # what is none, or has a key twice, is refused as it is
+            if sound and pictured:
                 row = {key: value for key, value in row.items() if key != "image"}
-            elif isinstance(row, dict) and "image" in row:
+            elif sound and "image" in row:
                 row = {**row, "image": unwrapped(row["image"])}
-            if isinstance(row, dict) and (pictured or (not finished and "image" not in row)):
+            if sound and (pictured or (not finished and "image" not in row)):
                 row = {"image_id": None, **row}
             record = make_record(row, f"{prefix}-{number}", stem)
             record["image_id"] = record["image_id"] or (None if pictured else record["id"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import os
 import re
 from collections.abc import Iterable
 from hashlib import sha1
@@ -14,7 +13,7 @@ import datasets
 
 from medr1kit.data.benchmark_sets import READ_SETS, benchmark_set
 from medr1kit.data.files import read_json_source, read_omnimedvqa
-from medr1kit.data.images import MedicalImage, find_image, to_png
+from medr1kit.data.images import MedicalImage, stored_path, to_png
 from medr1kit.data.readers import read_file, read_frame, read_given, read_hub, read_list, read_saved
 from medr1kit.data.rows import Source
 from medr1kit.data.tables import is_table
@@ -24,7 +23,7 @@ from medr1kit.vqa import DataError
 
 TEXT_COLUMNS = ("problem", "solution", "question", "options", "answer", "modality", "task", "source", "image_id")
 EXTRA_COLUMNS = ("patient_id", "rationale", "n_facts", "truth")  # where a source has them; the last two: phantoms only
-_COMMON = ("split", "modality", "task", "n", "seed", "images", "meta", "size", "max_pixels", "check")
+_COMMON = ("split", "modality", "task", "n", "seed", "images", "meta", "size", "frame", "max_pixels", "check")
 
 
 def kind_of(source: Any) -> str | None:
@@ -41,6 +40,8 @@ def kind_of(source: Any) -> str | None:
         return "a Dataset"
     if isinstance(source, (list, tuple)):
         return "a list of rows"
+    if isinstance(source, dict):
+        raise DataError("source is a dict; give a list of dicts, one a question, or a DataFrame")
     path = path_given(source, "source")
     if source in DRAWN:
         return source
@@ -75,7 +76,7 @@ def fitting(kind: str | None, given: dict[str, Any]) -> dict[str, Any]:
             hint = f"did you mean {near[0]}=?" if near else f"there are {_listed([*_COMMON, *takes])}"
             raise TypeError(f"load_vqa has no argument {name!r}; {hint}")
         if name not in takes and value not in [own[other][name] for other in owners]:
-            where = kind if name in _COMMON else f"any source but {' and '.join(owners)}"
+            where = kind if name in _COMMON or len(owners) > 2 else f"any source but {' and '.join(owners)}"
             hint = f"; {kind} takes {_listed(takes)}" if kind else ""
             raise DataError(f"{name}= does not go with {where}{hint}; leave it out")
     return {name: value for name, value in given.items() if name in takes}
@@ -161,12 +162,8 @@ def read_dataset(records: list[dict], loaded: Source, image: MedicalImage) -> da
         return _beside_pictures(records, loaded.pictures, image)
     if loaded.folder is None:
         return _dataset(records)
-    folder = os.path.abspath(loaded.folder)
-    paths = {id: os.path.join(folder, id) for id in dict.fromkeys(record["image_id"] for record in records)}
-    paths = {
-        id: path if os.path.exists(path) else os.path.abspath(find_image(folder, id)) for id, path in paths.items()
-    }
-    return _dataset(records, [{"path": paths[record["image_id"]], "bytes": None} for record in records], image=image)
+    paths = [{"path": stored_path(loaded.folder, record["image_id"]), "bytes": None} for record in records]
+    return _dataset(records, paths, image=image)
 
 
 def _beside_pictures(records: list[dict], pictures: datasets.Dataset, image: MedicalImage) -> datasets.Dataset:

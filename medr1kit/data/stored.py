@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Sequence
+from io import BytesIO
 from typing import Any
 
 from medr1kit.data.images import to_png
@@ -54,6 +55,15 @@ def _holds(value: object) -> bool:
     )
 
 
+def _packed(image: Any) -> bytes:
+    """An image as the bytes of a file that keeps all its bits: PNG knows neither CMYK nor float."""
+    if image.mode not in ("CMYK", "F", "LAB", "YCbCr", "HSV"):
+        return to_png(image)
+    buffer = BytesIO()
+    image.save(buffer, "TIFF")
+    return buffer.getvalue()
+
+
 def _stored(value: Any) -> dict | None:
     if isinstance(value, (list, tuple)):
         raise DataError(f"several images: {len(value)} in one row; one image a question is supported: choose one")
@@ -62,7 +72,7 @@ def _stored(value: Any) -> dict | None:
     if isinstance(value, (bytes, bytearray)):
         return {"bytes": bytes(value), "path": None}
     if hasattr(value, "getbands"):
-        return {"bytes": to_png(value), "path": None}
+        return {"bytes": _packed(value), "path": None}
     if missing(value):
         return None
     try:

@@ -17,6 +17,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,10 @@ def read_table(path: str | os.PathLike, sheet: str | None = None) -> Table:
 
 def _read_csv(path: Path, ending: str) -> Table:
     name = os.fspath(path)
-    text, encoding = _as_text(read_bytes(path), name)
+    content = read_bytes(path)
+    if content.startswith(b"PK\x03\x04"):
+        raise DataError(f"{name}: an Excel file by its content; name it .xlsx")
+    text, encoding = _as_text(content, name)
     stated = re.match(r"sep=(.)\r?\n", text)  # Excel writes and reads this line
     text = text[stated.end() :] if stated else text
     separator = stated.group(1) if stated else _separator(text, ending)
@@ -91,7 +95,7 @@ def _read_csv(path: Path, ending: str) -> Table:
     finally:
         csv.field_size_limit(limit)
     about = f"{_SEPARATORS.get(separator, repr(separator))} between columns, {encoding}"
-    return _headed(name, lines, 2 if stated else 1, about)
+    return _headed(name, lines, 1, about)
 
 
 def _as_text(content: bytes, name: str) -> tuple[str, str]:
@@ -128,11 +132,13 @@ def _separator(text: str, ending: str) -> str:
 
 
 def _headed(name: str, lines: Sequence[Sequence[Any]], first: int, about: str) -> Table:
-    """A table out of lines of cells; the first line that is not empty names the columns."""
+    """A table out of lines of cells; the first line of several cells names the columns, what is above is a title."""
     kept = [(number, line) for number, line in enumerate(lines, first) if any(line)]
     if not kept:
         raise DataError(f"{name}: the file is empty; fetch it again, or write a line of column names and the rows")
-    (_, names), *body = kept
+    wide = [i for i, (_, line) in enumerate(kept) if sum(map(bool, line)) > 1]
+    (place, names), *body = kept[wide[0] if wide else 0 :]
+    about += f", column names in row {place}" if place > 1 else ""
     header = ["" if missing(cell) else str(cell).strip() for cell in names]
     if not body:
         raise DataError(f"{name}: no rows below the column names {', '.join(header)[:120]!r}; fill them in")
@@ -145,7 +151,7 @@ def _headed(name: str, lines: Sequence[Sequence[Any]], first: int, about: str) -
                 DataError(f"more cells than columns: {len(line)}, not {width}: {line[-1]!r:.60}; quote the cell")
             )
             continue
-        rows.append(dict(zip(header, line)))
+        rows.append(dict(zip_longest(header, line[:width])))
     if "" in header:  # cells beside the table
         rows = [{key: row[key] for key in row if key} if isinstance(row, dict) else row for row in rows]
     return Table(name, rows, [number for number, _ in body], about)

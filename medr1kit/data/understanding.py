@@ -50,9 +50,10 @@ def as_questions(
     if {"predicted", "well_formed"} <= set(names):
         raise DataError(f"{where}: these are predictions, not questions; load the questions that were asked")
     found = find_columns(names, columns, where)
-    used = {*found.of.values(), *found.options, *found.golds}
+    used = {*found.of.values(), *found.options, *found.golds, *found.images}
     cells = {name: [row.get(name) if ok else None for row, ok in zip(rows, good)] for name in used}
-    cells = {name: column if name == found.of.get("image") else texts_of(column) for name, column in cells.items()}
+    images = (found.of.get("image"), *found.images)
+    cells = {name: column if name in images else texts_of(column) for name, column in cells.items()}
     _leave_unknown(found, cells)
     reasons: list[DataError | None] = [None if ok else _no_row(row) for row, ok in zip(rows, good)]
     answers = [
@@ -158,6 +159,11 @@ def _item(
     question, letter = cells[found.of["question"]][i], golds.letters[i]
     if question is None:
         raise DataError("question is missing: its cell is empty; fill it in")
+    if sum(cells[name][i] is not None for name in found.images) > 1:
+        raise DataError(f"several images: {len(found.images)!r} columns; one image a question is supported: choose one")
+    question = str(question)
+    if "A)" in question and (within := _within(question))[1] == options:  # a problem text, its options beside it
+        question = within[0]
     if letter is None:
         raise DataError(golds.reasons[i])
     for name, other in others:
@@ -166,7 +172,7 @@ def _item(
             raise DataError(
                 f"{found.of['answer']} and {name} disagree: {mine!r:.60}, {cells[name][i]!r:.60}; correct one"
             )
-    return {**item, "question": str(question), "options": options, "answer": letter}
+    return {**item, "question": question, "options": options, "answer": letter}
 
 
 # --- what was understood ---------------------------------------------------------------------------------------------

@@ -122,6 +122,7 @@ def encode(image: Image.Image, size: int) -> str:
     """Return an image as a data address: a PNG whose longer side is at most ``size`` pixels."""
     small, file = image.convert("RGB"), BytesIO()
     small.thumbnail((size, size))
+    small.info = {}  # a colour profile would be written along, and may hold a name
     red, green, blue = small.split()
     grey = red.tobytes() == green.tobytes() == blue.tobytes()
     (red if grey else small).save(file, "PNG")  # most modalities are grey: half the bytes
