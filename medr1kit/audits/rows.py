@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import unicodedata
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from medr1kit.alike import alike
-from medr1kit.data.record import _UNKNOWN, missing, plain_name, plain_path
+from medr1kit.data.image_paths import image_path
+from medr1kit.data.record import _UNKNOWN, missing, plain_name
 from medr1kit.given import kind
 from medr1kit.vqa import (
     LETTERS,
@@ -143,7 +143,7 @@ def file_names(paths: Iterable[Any]) -> list[str | None]:
     >>> file_names(["./img/a.png", "img\\\\a.png", None])
     ['img/a.png', 'img/a.png', None]
     """
-    return [None if missing(path) else unicodedata.normalize("NFC", plain_path(str(path))) for path in paths]
+    return [None if missing(path) else image_path(str(path)) for path in paths]
 
 
 def patient_names(values: Iterable[Any]) -> list[str | None]:
