@@ -23,12 +23,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
+from medr1kit.alike import alike, alike_in_place
+from medr1kit.untagged import bare_letters, untagged_letter
 from medr1kit.vqa import LETTERS, DataError, fold
 
 Options = Sequence[str] | Mapping[str, str]
 
 TAG = re.compile(r"</?(?:think|answer)>")
 """Any tag of any format."""
+_ANY_TAG = re.compile(r"</?\s*(?:think|thinking|answer)\s*/?>", re.IGNORECASE)  # what a model would learn as one
+_TAGGED = re.compile(r"\s*<think>\s*(.*?)\s*</think>\s*", re.DOTALL | re.IGNORECASE)
+_WORD = re.compile(r"[^\W_]")  # a letter or digit of any script: less is a thought that no eye sees
 
 
 @dataclass(frozen=True)
@@ -38,9 +43,10 @@ class Parsed:
     Attributes:
         think: the text of the first thinking block, stripped; None if there is none.
         answer: the letter of the one answer block outside the thinking; None if it cannot be read without guessing.
-        lenient_answer: ``answer``, or else the one letter named outside the thinking, tagged or not; None if there is
-            none or several.
-        well_formed: the format's blocks, once each, in order, nothing between or around them, thinking not empty.
+        lenient_answer: ``answer``, or else the one letter that stands as an answer outside the thinking, tagged or
+            not (:mod:`medr1kit.untagged`); None if there is none or several.
+        well_formed: the format's blocks, once each, in order, nothing between or around them, and a thought with at
+            least one letter or digit.
         reason: one sentence that says why ``answer`` is what it is.
         fault: one sentence that says what is malformed; empty if nothing is.
         by_text: the answer was read from an option's own text, without a letter beside it.
@@ -80,10 +86,23 @@ class ResponseFormat:
     def write(self, answer: str, rationale: str = "") -> str:
         """Return a well-formed completion, as used for SFT targets.
 
+        Args:
+            answer: the letter.
+            rationale: the thought; a pair of think tags around it, as a completion brings them, is taken off.
+
+        Raises:
+            DataError: if another tag is left in either: the parser would not read what was written.
+
         >>> THINK_AFTER.write("B", "Fluid under the retina.")
         '<answer>B</answer><think>Fluid under the retina.</think>'
         """
-        content = {"answer": answer, "think": rationale}
+        bare = _TAGGED.fullmatch(rationale)
+        content = {"answer": answer, "think": bare.group(1) if bare else rationale}
+        for block in self.blocks:
+            if tag := _ANY_TAG.search(content[block]):
+                name = "rationale" if block == "think" else "answer"
+                text = content[block][:80]
+                raise DataError(f"the {name} holds a tag of its own, {tag.group()}, in {text!r}; take it out")
         return "".join(f"<{block}>{content[block]}</{block}>" for block in self.blocks)
 
     def parse(self, text: str, options: Options | None = None) -> Parsed:
@@ -99,7 +118,9 @@ class ResponseFormat:
         >>> NO_THINK.parse("<answer>B) mass</answer>", ["mass", "cyst"]).reason
         'the letter B stands beside text that is not option B'
         """
-        return _read(text, self.blocks, tuple(_choices(options).items()))
+        if not isinstance(text, str):
+            raise DataError(f"a completion is {type(text).__name__}, not text; pass what the model wrote as a string")
+        return _read(text, self.blocks, tuple(choices_of(options).items()))
 
 
 @lru_cache(maxsize=8)  # rewards and widgets read one completion several times; few are kept, it may be a megabyte
@@ -117,7 +138,7 @@ def _read(text: str, blocks: tuple[str, ...], letters: tuple[tuple[str, str | No
     elif outside.strip():
         fault = "there is text outside the blocks"
     else:
-        fault = "" if all(thought.strip() for thought in thoughts) else "the thinking is empty"
+        fault = "" if all(_WORD.search(alike(thought)) for thought in thoughts) else "the thinking is empty"
     think = thoughts[0].strip() if thoughts else None
     lenient_answer = answer or _read_untagged(answers, outside, choices)
     return Parsed(think, answer, lenient_answer, not fault, reason, fault, by_text)
@@ -145,21 +166,23 @@ def option_mentions(text: str, options: Options) -> list[Mention]:
     [Mention(start=3, end=7, letters='A'), Mention(start=11, end=20, letters='B')]
     """
     letters: dict[tuple[int, int], str] = {}
+    seen, places = alike_in_place(text)
     for letter, option in options.items() if isinstance(options, Mapping) else zip(LETTERS, options):
-        if name := (option or "").strip().rstrip("."):
-            for match in _whole_words(name).finditer(text):
+        if name := alike(option or "").strip().rstrip("."):
+            for match in _whole_words(name).finditer(seen):
                 letters[match.span()] = letters.get(match.span(), "") + letter
     mentions, reached = [], 0
     for start, end in sorted(letters, key=lambda span: (span[0], -span[1])):
         if end > reached:  # else it lies within one that began before it
-            mentions.append(Mention(start, end, letters[start, end]))
+            mentions.append(Mention(places[start], places[end], letters[start, end]))
             reached = end
     return mentions
 
 
 @lru_cache(maxsize=4096)
 def _whole_words(name: str) -> re.Pattern:
-    return re.compile(rf"(?<!\w){re.escape(name)}(?!\w)", re.IGNORECASE)
+    words = r"\s+".join(map(re.escape, name.split()))
+    return re.compile(rf"(?<!\w){words}(?!\w)", re.IGNORECASE)
 
 
 def _misplaced(found: list[str], expected: list[str]) -> str:
@@ -171,13 +194,20 @@ def _misplaced(found: list[str], expected: list[str]) -> str:
     return "" if found == expected else "the blocks stand in the wrong order"
 
 
-def _choices(options: Options | None) -> dict[str, str | None]:
-    """Letter -> normalised option text (None where the text is not known)."""
+def choices_of(options: Options | None) -> dict[str, str | None]:
+    """Return letter -> folded option text: None where it is not known, and every letter where no option is.
+
+    Raises:
+        DataError: if the options are neither a list of texts nor a mapping from letter to text.
+    """
     if options is None:
         return dict.fromkeys(LETTERS)
-    if isinstance(options, Mapping):
-        return {letter: fold(text) for letter, text in options.items() if text is not None}
-    return {letter: fold(text) for letter, text in zip(LETTERS, options)}
+    given = options if isinstance(options, Mapping) else None
+    if given is None and not isinstance(options, (str, bytes)) and hasattr(options, "__len__"):
+        given = dict(zip(LETTERS, options))
+    if given is None or not all(text is None or isinstance(text, str) for text in given.values()):
+        raise DataError(f"options are {str(options)[:80]!r}; give a list of the option texts, such as ['mass', 'cyst']")
+    return {letter: fold(text) for letter, text in given.items() if text is not None}
 
 
 def _blocks(text: str) -> tuple[list[str], list[str], str]:
@@ -200,7 +230,7 @@ def _blocks(text: str) -> tuple[list[str], list[str], str]:
             inside[kind].append(text[position:end])
             position = end + len(f"</{kind}>")
     outside.append(text[position:])
-    return inside["think"], inside["answer"], " ".join(outside)
+    return inside["think"], inside["answer"], "\n".join(outside)
 
 
 class _Letter(NamedTuple):
@@ -228,7 +258,7 @@ _OTHER_LETTER = re.compile(r"(?:^|[\s,(])[A-Za-z](?:[).:]|$)")
 
 def _read_letter(content: str, choices: dict[str, str | None]) -> _Letter:
     """Read the one letter an answer block names, with the reason."""
-    content = content.strip()
+    content = alike(content).strip()
     if not content:
         return _Letter(None, "the answer block is empty")
     match = _LETTER.fullmatch(content)
@@ -257,37 +287,14 @@ def _read_letter(content: str, choices: dict[str, str | None]) -> _Letter:
     return _Letter(letter, f"the answer block holds the letter {letter} and text that could not be checked")
 
 
-# No two neighbouring repeats may eat the same blanks: a completion of nothing but line ends must not take minutes.
-_STATED = re.compile(r"(?i:\b(?:answer|option|choice)\b(?:\s+(?:is|would be))?)\s*(?:[:=]\s*)?\(?([A-Z])\b(?!')")
-# "C)", a letter alone on its line, a capital alone. Before a word, "A" is an article and "I" a pronoun.
-_MARKED = re.compile(
-    r"(?<![\w'])\(?([A-Z])[).:](?!\w)"
-    r"|^[^\S\n]*([A-Za-z])[^\S\n]*$"
-    r"|(?<![\w'])([B-HJ-Z]|A(?!\s+(?!(?:and|or|is|[A-Z])\b)\w))(?![\w'])",
-    re.MULTILINE,
-)
-
-
 def _read_untagged(answers: list[str], outside: str, choices: dict[str, str | None]) -> str | None:
-    """Read a letter without its tags: first what is stated as the answer, then any single marked letter.
-
-    Of several answer blocks only the marked letters count, and only where all of them are one letter.
-    """
+    """Read a letter without its tags; of several answer blocks only where all of them are one letter."""
     several = len(answers) > 1
-    text = TAG.sub(" ", "\n".join(answers) if several else " ".join([*answers, outside]))
+    text = alike(TAG.sub("\n", "\n".join(answers if several else [*answers, outside])))
     if not several and (letter := _read_letter(text, choices).letter):
         return letter
-    for pattern in (_MARKED,) if several else (_STATED, _MARKED):
-        found = None
-        for match in pattern.finditer(text):
-            letter = next(filter(None, match.groups())).upper()
-            if letter in choices and letter != found:
-                if found:
-                    return None  # a second letter; what follows in a long text changes nothing
-                found = letter
-        if found:
-            return found
-    return None
+    letter = untagged_letter(text, choices)
+    return None if several and bare_letters(text) & set(choices) - {letter} else letter
 
 
 THINK_BEFORE = ResponseFormat(

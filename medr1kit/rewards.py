@@ -6,58 +6,97 @@ with :meth:`ResponseFormat.parse`, the parser of the evaluation, so a rising rew
 
 The reference's own two rewards are here as well, for fidelity runs. They differ: they read the first answer tag, on one
 line, and compare it character by character, so that ``C)`` earns nothing and two tags earn full marks (Med-R1 facts,
-section 3).
+section 3). Their patterns are kept, and with them that a completion of nothing but tags takes time that grows with the
+square of its length: 60 kB of them some seconds.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from medr1kit.formats import NO_THINK, THINK_BEFORE, Options, Parsed, ResponseFormat, option_mentions
-from medr1kit.vqa import DataError, parse_solution
+from medr1kit.formats import (
+    NO_THINK,
+    THINK_BEFORE,
+    Options,
+    Parsed,
+    ResponseFormat,
+    choices_of,
+    format_named,
+    option_mentions,
+)
+from medr1kit.given import kind
+from medr1kit.vqa import DataError, fold, parse_solution
 
 Completion = str | Sequence[dict[str, str]]
 RewardFunction = Callable[..., list[float | None]]
 
 
 def text_of(completion: Completion) -> str:
-    """Return the text of a completion, which TRL hands over as a string or as a list of chat messages.
+    """Return the text of a completion: a string, or chat messages as TRL hands them over, of which the last counts.
 
-    >>> text_of([{"role": "assistant", "content": "hello"}])
+    A message's content is a text or a list of parts, ``[{"type": "text", "text": "…"}]``, whose texts are joined.
+
+    Raises:
+        DataError: if it is neither.
+
+    >>> text_of([{"role": "assistant", "content": [{"type": "text", "text": "hello"}]}])
     'hello'
     """
-    return completion if isinstance(completion, str) else completion[-1]["content"]
+    content = completion
+    if isinstance(completion, (list, tuple)) and completion and isinstance(completion[-1], Mapping):
+        content = completion[-1].get("content")
+        if isinstance(content, (list, tuple)) and all(isinstance(part, Mapping) for part in content):
+            texts = [part.get("text") for part in content if part.get("type", "text") == "text"]
+            content = "".join(texts) if all(isinstance(text, str) for text in texts) else None
+    if not isinstance(content, str):
+        raise DataError(f"a completion is {kind(completion)}; expected a text, or chat messages with a content")
+    return content
+
+
+def _texts(completions: Sequence[Completion], **columns: Sequence | None) -> list[str]:
+    """The text of each completion; columns beside them must be lists of the same length, or None."""
+    for name, values in {"completions": completions, **columns}.items():
+        if values is not None and (isinstance(values, (str, Mapping)) or not hasattr(values, "__len__")):
+            raise DataError(f"{name} is {kind(values)}; give a list with one entry a completion")
+        if values is not None and len(values) != len(completions):
+            raise DataError(
+                f"{name} has {len(values)} entries for {len(completions)} completions; give one a completion"
+            )
+    return [text_of(completion) for completion in completions]
 
 
 def _read(format: ResponseFormat, completions: Sequence[Completion], options: Sequence | None) -> list[Parsed]:
     """What each completion says; ``options`` are those of each, or None."""
-    each = [None] * len(completions) if options is None else options
-    return [format.parse(text_of(completion), choices) for completion, choices in zip(completions, each, strict=True)]
+    texts = _texts(completions, options=options)
+    return [format.parse(text, choices) for text, choices in zip(texts, options or [None] * len(texts), strict=True)]
 
 
-def accuracy_reward(format: ResponseFormat) -> RewardFunction:
+def accuracy_reward(format: str | ResponseFormat) -> RewardFunction:
     """Return a reward of 1 for the gold letter and 0 otherwise, read as the evaluation reads it.
 
     >>> accuracy_reward(NO_THINK)(["<answer>(b) cyst</answer>"], ["<answer> B </answer>"], options=[["mass", "cyst"]])
     [1.0]
     """
+    format = format_named(format)
 
     def accuracy_reward(completions, solution, options=None, **columns) -> list[float | None]:
         read = _read(format, completions, options)
+        _texts(completions, solution=solution)
         return [float(parsed.answer == parse_solution(gold)) for parsed, gold in zip(read, solution, strict=True)]
 
     return accuracy_reward
 
 
-def format_reward(format: ResponseFormat) -> RewardFunction:
+def format_reward(format: str | ResponseFormat) -> RewardFunction:
     """Return a reward of 1 for a well-formed completion and 0 otherwise.
 
     >>> format_reward(THINK_BEFORE)(["<think></think><answer>A</answer>", "<think>x</think> <answer>A</answer>"])
     [0.0, 1.0]
     """
+    format = format_named(format)
 
     def format_reward(completions, solution=None, options=None, **columns) -> list[float | None]:
         return [float(parsed.well_formed) for parsed in _read(format, completions, options)]
@@ -98,7 +137,7 @@ _REFERENCE_PATTERN = {
 }
 
 
-def reference_format_reward(format: ResponseFormat) -> RewardFunction:
+def reference_format_reward(format: str | ResponseFormat) -> RewardFunction:
     """Return Med-R1's format reward: its pattern must match the whole completion.
 
     Raises:
@@ -107,6 +146,7 @@ def reference_format_reward(format: ResponseFormat) -> RewardFunction:
     >>> reference_format_reward(THINK_BEFORE)(["<think></think><answer></answer>"])
     [1.0]
     """
+    format = format_named(format)
     if format.name not in _REFERENCE_PATTERN:
         raise DataError(f"the reference has no {format.name} reward; use format_reward({format.name})")
     pattern = re.compile(_REFERENCE_PATTERN[format.name], re.DOTALL)
@@ -167,7 +207,7 @@ def repetition_reward(words: int = 3) -> RewardFunction:
     return repetition_reward
 
 
-def agreement_reward(format: ResponseFormat) -> RewardFunction:
+def agreement_reward(format: str | ResponseFormat) -> RewardFunction:
     """Return a reward of 1 where the rationale's conclusion is the answer, 0 where it is another option.
 
     The conclusion is the option whose text is named last in the thinking. Where the thinking names no option, or no
@@ -177,6 +217,7 @@ def agreement_reward(format: ResponseFormat) -> RewardFunction:
     >>> reward(["<think>Not a mass but a cyst.</think><answer>A</answer>"], options=[["mass", "cyst"]])
     [0.0]
     """
+    format = format_named(format)
 
     def agreement_reward(completions, solution=None, options=None, **columns) -> list[float | None]:
         if options is None:
@@ -227,19 +268,24 @@ class Explanation:
 
 
 def explain_reward(
-    text: str, solution: str, *, format: ResponseFormat = THINK_BEFORE, options: Options | None = None
+    text: str, solution: str, *, format: str | ResponseFormat = THINK_BEFORE, options: Options | None = None
 ) -> Explanation:
     """Explain what a completion earns under our rewards and under the reference's.
 
     Args:
         text: the completion.
         solution: the gold, "<answer> B </answer>" or a bare letter.
-        format: the response format that was asked for.
-        options: the option texts, in letter order or by letter.
+        format: the response format that was asked for, or its name.
+        options: the option texts, a list in letter order or a dict by letter.
+
+    Raises:
+        DataError: if the options are no such list or dict, or the solution is no letter of theirs.
 
     >>> explain_reward("<answer>B</answer><answer>A</answer>", "B", format=NO_THINK).rewards["accuracy"]
     0.0
     """
+    format = format_named(format)
+    gold = f"<answer> {_gold_letter(solution, options)} </answer>"
     makers = {
         "accuracy": accuracy_reward(format),
         "format": format_reward(format),
@@ -249,6 +295,19 @@ def explain_reward(
     }
     if format.name in _REFERENCE_PATTERN:
         makers["reference format"] = reference_format_reward(format)
-    gold = f"<answer> {parse_solution(solution)} </answer>"
     rewards = {name: reward([text], solution=[gold], options=[options])[0] for name, reward in makers.items()}
     return Explanation(format.parse(text, options), rewards)
+
+
+def _gold_letter(solution: object, options: Options | None) -> str:
+    """The gold letter of a solution, which must be among the options where they are known."""
+    choices = choices_of(options)
+    said = [letter for letter, text in choices.items() if text and isinstance(solution, str) and fold(solution) == text]
+    if said and solution.strip().upper() not in choices:
+        raise DataError(f"solution={solution!r} is the text of option {said[0]}; give the letter, solution={said[0]!r}")
+    letter = parse_solution(solution)
+    if letter not in choices:
+        raise DataError(
+            f"solution={solution!r} names none of the options {', '.join(choices)}; give one of these letters"
+        )
+    return letter

@@ -23,7 +23,10 @@ from __future__ import annotations
 
 import re
 import string
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+
+from medr1kit.alike import alike
 
 LETTERS = string.ascii_uppercase
 
@@ -99,12 +102,59 @@ def _canonical(text: str, table: dict[str, str], kind: str, names: tuple[str, ..
     return name
 
 
+MAX_CHARACTERS = 50_000
+"""The longest text of a question: Med-R1's longest has under a thousand; no model reads a problem of this length."""
+
+# What a tokenizer takes for an image, the end of a turn or the answer itself, in the chat templates in use.
+_CONTROL = re.compile(
+    r"<[|\uff5c][^<>|\uff5c\s]{1,40}[|\uff5c]>|<(?:start|end)_of_\w{1,20}>|\[/?INST\]|<</?SYS>>|</?s>|<(?:bos|eos|pad|unk)>"
+)
+_TAGS = re.compile(r"</?(?:think|answer)>", re.IGNORECASE)
+# What stands behind the options of a question that was taken out of a prompt: an instruction, or the answer itself.
+_INSTRUCTION = re.compile(
+    r"(?<=[\s.,;!?)])\(?(?:"
+    r"(?:(?:the|your)\s)?(?:(?:correct|right|final|gold|best)\s)?(?:answer|ans|antwort)(?:\sis)?\s{0,9}[:=]"
+    r"|(?:correct|right|gold)\s(?:option|choice|letter)\s{0,9}[:=]|(?:assistant|user|human|gpt)\s{0,9}:"
+    r"|answer\sthe\squestion\b"
+    r"|the\s(?:(?:correct|right|best)\s)?(?:answer|option|choice)\sis\b"
+    r"|(?-i:(?:Select|Choose|Pick|Respond|Reply|Answer)\b[^\n]{0,80}?\b(?:[A-Z],?\sor\s[A-Z]|one)\b)"
+    r"|(?<=\n)(?:solution|label|gold|key|ground\struth|hint)\s{0,9}[:=]"
+    r"|(?:please\s|only\s|now\s)?(?:answer|respond|reply|select|choose|pick|return|output|give|state|write|provide|end)\b"
+    r"[^\n]{0,80}?(?:\bletters?\b|\b(?:the|these|given|following|above)\s(?:options?|choices?)\b|\banswers?\b|<answer>|\btags?\b)"
+    r"|(?:let's\s|let\sus\s)?think\s(?:step|carefully)\b"
+    r"|your\stask\b"
+    r").*",
+    re.IGNORECASE | re.DOTALL,
+)
+# Text on a line of its own, or a letter that is told: no option, unless the other options look like this, too.
+_TAIL = re.compile(r"\n.*|(?:\b\w+\s?[:=]|[-=]>|→|\b[Aa]nswer\b)\s?\(?[A-Z]\)?\.?$", re.DOTALL)
+_TOLD = re.compile(
+    r"\b(?:answer|solution)(?:\sis)?\s{0,9}[:=]\s{0,9}\(?[A-Z]\b\)?[ .]{0,9}$", re.IGNORECASE | re.MULTILINE
+)
+
+
+def refuse_control(text: str, tags: bool = True) -> None:
+    """Refuse a text that holds what a chat model reads as something else than words.
+
+    Args:
+        text: a question, an option, a rationale.
+        tags: whether the tags of an answer (``<think>``, ``<answer>``) are refused, too.
+
+    Raises:
+        DataError: naming the token.
+    """
+    token = _CONTROL.search(text) or (_TAGS.search(text) if tags else None)
+    if token:
+        raise DataError(f"a control token of chat models, {token.group()!r}, in {text[:120]!r}; take it out")
+
+
 def parse_problem(problem: str) -> tuple[str, list[str]]:
     """Split a problem text into its question and its options, in letter order.
 
     The options are the letter sequence A), B), C) ... in order, each preceded by a blank and, after the first, by a
     comma. Where an option or the question itself contains something like " A)", the right-most start that leaves no
-    option empty is taken. The newline form of the Med-R1 fork ("question\\nA: liver\\nB: lung") is read too.
+    option empty is taken. The newline form of the Med-R1 fork ("question\\nA: liver\\nB: lung") is read too. An
+    instruction behind the last option ("Answer with the letter only.") is left out.
 
     Args:
         problem: for example ``"Which stage? A)T2, N0, B)T1 (stage A), N1"``.
@@ -113,42 +163,85 @@ def parse_problem(problem: str) -> tuple[str, list[str]]:
         The question and a list of at least two option texts.
 
     Raises:
-        DataError: if fewer than two non-empty options are found, a letter of the sequence is skipped, or the text holds
-            a control token of a chat model, which a tokenizer would take for an image or the end of a turn.
+        DataError: if fewer than two non-empty options are found, a letter of the sequence is skipped, other text
+            follows the last option, the text is very long, or it holds a control token of a chat model, which a
+            tokenizer would take for an image or the end of a turn.
 
     >>> parse_problem("Which stage? A)T2, N0, B)T1, N1 (H&E)")
     ('Which stage?', ['T2, N0', 'T1, N1 (H&E)'])
     """
-    if token := re.search(r"<\|\w+\|>", problem):
-        raise DataError(f"a control token of chat models, {token.group()!r}, in {problem[:120]!r}; take it out")
-    for first, following in (
-        (r"(?:^|\s)A\)", r",\s*{}\)"),  # Med-R1: "… A)x, B)y"
-        (r"(?:^|\s)A\)", r"\s{}\)"),  # the same without commas
-        (r"\n\s*A:", r"\n\s*{}:"),  # the fork's converter
-    ):
-        starts = [match.span() for match in re.finditer(first, problem)]
+    return read_problem(problem)[1:]
+
+
+def read_problem(problem: str) -> tuple[str, str, list[str]]:
+    """Return a problem text without what follows its options, its question, and its options (:func:`parse_problem`)."""
+    if len(problem) > MAX_CHARACTERS:
+        raise DataError(f"text is too long: {len(problem):,} characters in {problem[:60]!r}…; shorten it")
+    for first, following in _FORMS:
+        starts = [match.span() for match in first.finditer(problem)]
+        places: dict[str, list[tuple[int, int]]] = {}
+        for match in following.finditer(problem) if starts else ():
+            places.setdefault(match.group(1), []).append(match.span())
         for start, end in reversed(starts):
-            options = _options_from(problem, end, following)
+            spans = _option_spans(places, end, len(problem))
+            options = [problem[a:b].strip() for a, b in spans]
+            options[:-1] = [text.rstrip(",").rstrip() for text in options[:-1]]
             if len(options) >= 2 and all(options):
                 if _LATER_LETTER.search(options[-1]):
                     raise DataError(f"an option letter is skipped in {problem[:120]!r}; letters must be A, B, C, ...")
-                return problem[:start].strip(), options
+                options[-1] = _without_instruction(options)
+                shown = problem[: problem.index(options[-1], spans[-1][0]) + len(options[-1])]
+                shown = problem if shown == problem.rstrip() else shown
+                refuse_control(shown)
+                return shown, problem[:start].strip(), options
+    refuse_control(problem)
     raise DataError(f"fewer than two options, or an empty one, in {problem[:120]!r}; expected '… A)first, B)second'")
 
 
+_FORMS = tuple(
+    (re.compile(first), re.compile(following))
+    for first, following in (
+        (r"(?:^|\s)A\)", r",\s*([B-Z])\)"),  # Med-R1: "… A)x, B)y"
+        (r"(?:^|\s)A\)", r"\s([B-Z])\)"),  # the same without commas
+        (r"\n[^\S\n]*A:", r"\n[^\S\n]*([B-Z]):"),  # the fork's converter
+    )
+)
 # What a skipped letter leaves inside the last option: "A)x, B)y, D)z". No option of Med-R1's files looks like this.
 _LATER_LETTER = re.compile(r",\s*[C-Z]\)\S")
 
 
-def _options_from(problem: str, position: int, following: str) -> list[str]:
-    options = []
+def _option_spans(places: dict[str, list[tuple[int, int]]], position: int, end: int) -> list[tuple[int, int]]:
+    """Where the options lie that begin at a position; ``places`` holds each later letter's marks, in order."""
+    spans = []
     for letter in LETTERS[1:]:
-        match = re.compile(following.format(letter)).search(problem, position)
-        if match is None:
+        marks = places.get(letter, [])
+        i = bisect_left(marks, (position, 0))
+        if i == len(marks):
             break
-        options.append(problem[position : match.start()].strip().rstrip(",").rstrip())
-        position = match.end()
-    return [*options, problem[position:].strip()]
+        spans.append((position, marks[i][0]))
+        position = marks[i][1]
+    return [*spans, (position, end)]
+
+
+def _without_instruction(options: list[str]) -> str:
+    """The last option without an instruction or an answer behind it; other text on a line of its own is refused."""
+    *others, last = options
+    told = _INSTRUCTION.search(last)
+    kept = last[: told.start()].rstrip(" \n\t\r;,") if told else last
+    more = _TAIL.search(kept)
+    if more and not any(map(_TAIL.search, others)):
+        raise DataError(f"text after the last option: {more.group().strip()[:80]!r}; take it out")
+    return kept or last
+
+
+def refuse_told(question: str) -> None:
+    """Refuse a question that tells an answer: "Which organ? Answer: B".
+
+    Raises:
+        DataError: naming what tells it.
+    """
+    if told := _TOLD.search(question):
+        raise DataError(f"the question tells an answer: {told.group()!r} in {question[:120]!r}; take it out")
 
 
 def format_problem(question: str, options: list[str]) -> str:
@@ -156,7 +249,12 @@ def format_problem(question: str, options: list[str]) -> str:
 
     >>> format_problem("What organ is shown?", ["liver", "lung"])
     'What organ is shown? A)liver, B)lung'
+
+    Raises:
+        DataError: if there are more options than letters.
     """
+    if len(options) > len(LETTERS):
+        raise DataError(f"more than {len(LETTERS)} options: {len(options)} in {str(options)[:80]}…; leave some out")
     return f"{question} " + ", ".join(f"{letter}){text}" for letter, text in zip(LETTERS, options))
 
 
@@ -200,7 +298,7 @@ def parse_solution(solution: str, n_options: int = len(LETTERS)) -> str:
     if letter is None or letter not in LETTERS[:n_options]:
         raise DataError(
             f"unknown answer letter in {str(solution)[:60]!r}; expected '<answer> X </answer>' "
-            f"with X from A to {LETTERS[n_options - 1]}"
+            f"with X from A to {LETTERS[min(n_options, len(LETTERS)) - 1]}"
         )
     return letter
 
@@ -216,17 +314,20 @@ def option_texts(options: Iterable[Sequence[str]], letters: Iterable[str | None]
 
 
 def lowered(text: str) -> str:
-    """Return a text in lower case with single blanks: as stems, problems and thoughts are compared."""
-    return " ".join(str(text).casefold().split())
+    """Return a text in lower case with single blanks and one spelling for what looks the same (:func:`alike`).
+
+    So stems, problems and thoughts are compared.
+    """
+    return " ".join(alike(alike(str(text)).casefold()).split())
 
 
 def fold(text: str) -> str:
-    """Return a text without what an eye overlooks: case, repeated blanks, full stops at the end.
+    """Return a text without what an eye overlooks: case, repeated blanks, look-alike marks, full stops at the end.
 
     So texts are compared wherever an option is looked for by its words: in an answer, a file, a list of options. An
     audit that asks whether two wordings *mean* the same goes further (:func:`medr1kit.audits.rows.plain`).
 
-    >>> fold("Thyroid  Gland.") == fold("thyroid gland")
-    True
+    >>> fold("Thyroid  Gland.") == fold("thyroid gland"), fold("0–2 cm") == fold("0-2 cm")
+    (True, True)
     """
     return lowered(text).rstrip(". ")

@@ -253,3 +253,17 @@ def test_what_cannot_be_debiased_is_refused():
         debias_options(biased().select([]))
     with pytest.raises(DataError, match="none of the 12 questions can be kept"):
         debias_options(biased(findings={"nodule": 12}))
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"ds": "phantoms"}, "ds is the text 'phantoms'; load it first"),
+        ({"ds": [{"options": ["a", "b"], "answer": "A"}]}, "ds is a list; load it first"),
+        ({"seed": 1.5}, "seed=1.5 is not a whole number"),
+    ],
+)
+def test_wrong_arguments_are_refused_in_a_sentence(given, sentence):
+    ds = datasets.Dataset.from_list([{"options": ["a", "b"], "answer": "A"}])
+    with pytest.raises(DataError, match=sentence):
+        debias_options(**{"ds": ds, **given})

@@ -76,3 +76,19 @@ def test_images_leak_as_files_and_as_lookalikes():
     }
     wider = image_leaks(train, test, 3)[-1]
     assert np.array_equal(wider.rows, [0, 1, 2, 3]) and wider.n == 5
+
+
+def test_a_patient_on_both_sides_is_counted_and_said():
+    def of(patient, image):
+        return ask(image, f"What is on {image}?", ["liver", "lung"], "A") | {"patient_id": patient}
+
+    train = [of("M\u00fcller", "1.png"), of(7, "2.png"), of(None, "3.png")]
+    test = [of("Mu\u0308ller", "4.png"), of(7.0, "5.png"), of(None, "6.png"), of("8", "7.png")]
+    assert leaks(train, test)["test_rows_with_train_patient"] == [0, 1]
+    said = str(text_leaks(read_questions(train, "train"), read_questions(test, "test")).findings)
+    assert "are about a patient who is also in training" in said
+    assert "test_rows_with_train_patient" not in leaks(train, [row | {"patient_id": None} for row in test])
+
+
+def test_one_file_under_two_spellings_is_one_image():
+    assert leaks(TRAIN, [TEST[0] | {"image_id": "./Images//s/liver_1.png"}])["test_rows_with_train_image"] == [0]

@@ -92,7 +92,7 @@ def test_a_split_that_cannot_be_made_is_refused():
         image_disjoint_split(datasets.Dataset.from_list([{"image_id": "a"}, {"image_id": ""}]))
     with pytest.raises(DataError, match="no column 'image_id'"):
         image_disjoint_split(datasets.Dataset.from_list([{"id": "a"}]))
-    with pytest.raises(DataError, match=r"test_size is 1\.5"):
+    with pytest.raises(DataError, match=r"test_size=1\.5 is not a number from 0 to 1"):
         image_disjoint_split(one, test_size=1.5)
     with pytest.raises(DataError, match="no rows"):
         image_disjoint_split(one.select([]))
@@ -145,3 +145,46 @@ def test_what_the_split_goes_by_must_be_known():
         image_disjoint_split(ds, by="scanner")
     with pytest.raises(DataError, match="images, patients or sources"):
         image_disjoint_split(ds, by="source")
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"test_size": 0}, "test_size is 0; it must lie between 0 and 1"),
+        ({"test_size": "0.2"}, "test_size='0.2' is not a number"),
+        ({"seed": "1"}, "seed='1' is not a whole number"),
+        ({"by": "cluster"}, "unknown by='cluster'"),
+        ({"ds": "phantoms"}, "ds is the text 'phantoms'; load it first"),
+        ({"ds": [{"image_id": "a"}]}, "ds is a list; load it first"),
+        ({"ds": None}, "ds is None; expected the data set"),
+    ],
+)
+def test_wrong_arguments_are_refused_in_a_sentence(given, sentence):
+    with pytest.raises(DataError, match=sentence):
+        image_disjoint_split(**{"ds": questions(), **given})
+
+
+TWO_SPELLINGS = [
+    ("image_id", "img/a.png", "./img/a.png"),
+    ("image_id", "img/a.png", "img//a.png"),
+    ("image_id", "img/a.png", "img\\a.png"),
+    ("image_id", "r\u00f6ntgen.png", "ro\u0308ntgen.png"),
+    ("patient_id", "M\u00fcller", "Mu\u0308ller"),
+    ("patient_id", "P7", " P7 "),
+]
+
+
+@pytest.mark.parametrize(("column", "one", "other"), TWO_SPELLINGS)
+@pytest.mark.parametrize("seed", range(4))
+def test_one_thing_under_two_spellings_stays_on_one_side(column, one, other, seed):
+    rows = [{"image_id": f"{n}.png", "patient_id": f"Q{n}", "id": f"{n}"} for n in range(6)]
+    for row, spelling in zip(rows, (one, other)):
+        row[column] = spelling
+    train, _ = image_disjoint_split(datasets.Dataset.from_list(rows), test_size=0.5, seed=seed)
+    assert len({"0", "1"} & set(train["id"])) in (0, 2)
+
+
+def test_patients_who_are_unknown_are_not_one_patient():
+    rows = [{"image_id": f"{n}.png", "patient_id": word} for n, word in enumerate(["", "nan", "unknown", "n/a", None])]
+    train, test = image_disjoint_split(datasets.Dataset.from_list(rows), test_size=0.4)
+    assert (len(train), len(test)) == (3, 2)

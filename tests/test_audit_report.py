@@ -250,7 +250,7 @@ def test_no_rows_is_refused():
             audit(empty, test)
         with pytest.raises(DataError, match="test has no rows"):
             audit(train, empty)
-    with pytest.raises(DataError, match="distance is 99"):
+    with pytest.raises(DataError, match="distance=99 is not a whole number from 0 to 16"):
         audit(train, test, distance=99)
 
 
@@ -338,3 +338,11 @@ def test_the_page_holds_findings_figure_and_numbers_safely(tmp_path):
     assert plt.get_fignums() == []  # nothing left for a notebook to show twice
     assert report._repr_html_() in page
     assert repr(report).startswith("1. Without an image")
+
+
+def test_intervals_count_patients_where_every_test_row_names_one():
+    train, test = files()
+    test = [row | {"patient_id": f"P{number // 10}"} for number, row in enumerate(test)]
+    assert audit(train, test).about["cluster"] == "patient_id"
+    assert audit(train, [*test[:-1], test[-1] | {"patient_id": None}]).about["cluster"] is None
+    assert audit(train, test, cluster="image_id").about["cluster"] == "image_id"

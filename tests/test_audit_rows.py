@@ -86,3 +86,24 @@ def test_equal_texts_have_equal_numbers_on_both_sides():
     assert seen.texts.tolist() == [0, 1] and asked.texts.tolist() == [1, 0, 2]
     assert asked.starts.tolist() == [0] and asked.counts.tolist() == [3] and asked.gold.tolist() == [1]
     assert seen.stems.tolist() == asked.stems.tolist() == [0]
+
+
+@pytest.mark.parametrize("given", [None, 3, ["a.json"], iter([1]), [None]])
+def test_what_is_no_table_is_refused_with_what_it_is(given):
+    with pytest.raises(DataError, match=r"train is or holds (None|an int|the text 'a.json'), no table of questions"):
+        read_questions(given, "train")
+
+
+def test_predictions_are_no_questions():
+    frame = pd.DataFrame([ROW | {"predicted": "A", "well_formed": True}])
+    for form in (frame, datasets.Dataset.from_pandas(frame)):
+        with pytest.raises(DataError, match="test holds predictions, not questions; pass the data set"):
+            read_questions(form, "test")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("X\u2011ray", "X-ray"), ("0\u20132 cm", "0-2 cm"), ("Sjo\u0308gren", "Sj\xf6gren"), ("\ufb01broma", "fibroma")],
+)
+def test_texts_that_look_the_same_are_the_same(one, other):
+    assert plain(one) == plain(other) and fold(one) == fold(other)

@@ -108,7 +108,7 @@ def test_the_command_wants_either_two_files_or_a_card_with_its_folder(folder, ca
     ):
         with pytest.raises(SystemExit):
             main(["audit", *flags])
-        assert "give --train and --test, or --check-card and --data" in capsys.readouterr().err
+        assert "or --dataset_name and --test_size, or --check-card and --data" in capsys.readouterr().err
 
 
 def test_what_these_files_are_too_small_for_is_not_there_and_the_rest_is_checked(folder):

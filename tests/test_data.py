@@ -220,7 +220,7 @@ def test_dropping_every_row_is_an_error(tmp_path):
         ("q.json.gz", gzip.compress(b"[1]", mtime=0)[:12], "gzip file cut short or corrupt"),
         ("q.json.gz", gzip.compress(b"[1]", mtime=0)[:-8] + b"\0" * 8, "gzip file cut short or corrupt"),
         ("q.json.gz", b"\x1f\x8b" + b"x" * 50, "gzip file cut short or corrupt"),
-        ("q.csv", b"image,problem", "not a .json or .json.gz file"),
+        ("q.csv", b"image,problem", "no rows below the column names 'image, problem'"),
     ],
 )
 @pytest.mark.parametrize("check", ["error", "drop"])
@@ -254,7 +254,7 @@ def test_missing_files_and_folders_are_named(tmp_path, isic):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"check": "ignore"}, "unknown check 'ignore'"),
+        ({"check": "ignore"}, "check='ignore' is unknown"),
         ({"n": 0}, "n=0 is not a whole number"),
         ({"size": -1}, "size=-1"),
         ({"n": 2.5}, "n=2.5 is not a whole number"),
@@ -479,7 +479,7 @@ def test_a_saved_data_set_with_bad_rows_is_refused_by_row(tmp_path):
 
 def test_a_saved_data_set_without_our_columns_or_with_repeated_ids_is_refused(tmp_path):
     datasets.Dataset.from_dict({"text": ["a"]}).save_to_disk(tmp_path / "d")
-    with pytest.raises(DataError, match="d: no column 'image'; it has text"):
+    with pytest.raises(DataError, match="d: no column is the question; it has 'text'"):
         load_vqa(tmp_path / "d")
     datasets.Dataset.from_list([row(id="x"), row(id="x")]).save_to_disk(tmp_path / "e")
     with pytest.raises(DataError, match="e, row 1: id used twice: 'x'"):
@@ -605,7 +605,7 @@ def test_other_sources_refuse_the_axes_of_the_phantoms(isic, axis):
 
 def test_a_refused_argument_is_answered_with_what_the_source_takes(isic, tmp_path):
     with pytest.raises(
-        DataError, match=r"scanner= does not go with any source but phantoms; a JSON file takes images= an"
+        DataError, match=r"scanner= does not go with any source but phantoms; a JSON file takes images=, meta=, col"
     ):
         load_vqa(isic, scanner="B")
     with pytest.raises(
@@ -627,7 +627,7 @@ def test_a_misspelt_argument_is_answered_with_the_nearest_one(isic, typo, meant)
 
 def test_an_argument_like_no_other_is_answered_with_those_that_exist(isic):
     with pytest.raises(
-        TypeError, match=r"no argument 'shuffle'; there are split=, modality=, .* max_pixels= and check=$"
+        TypeError, match=r"no argument 'shuffle'; there are split=, modality=, .* check=, columns= and yes_no=$"
     ):
         load_vqa(isic, shuffle=True)
     with pytest.raises(TypeError, match=r"no argument 'shuffle'; there are split=, modality=, .* and imbalance=$"):

@@ -22,6 +22,7 @@ import medr1kit as mk
 from medr1kit.__main__ import COMMANDS, main
 from medr1kit.data.medmnist import SETS
 from medr1kit.data.sources import own_arguments
+from medr1kit.vqa import format_problem
 
 ROOT = Path(__file__).parent.parent
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -129,6 +130,7 @@ def check_keywords(call, where):
 def test_the_code_of_a_page_runs_and_prints_what_the_page_says(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_files(tmp_path)
+    short_training(monkeypatch)
     text, namespace, compared = page.read_text(encoding="utf-8"), {}, 0
     for to_run, line, code in blocks(page, "python"):
         if not to_run:
@@ -149,7 +151,15 @@ def test_the_code_of_a_page_runs_and_prints_what_the_page_says(page, tmp_path, m
         before, after = (mk.blind_floor(*pair) for pair in both_pairs(namespace))
         assert before.accuracy == 1 > before.chance and after.accuracy == pytest.approx(after.chance)
         assert len(namespace["again"]) == len(namespace["ds"]) == 80 and (tmp_path / "audit.html").is_file()
+        assert (tmp_path / "worksheet.html").is_file() and set(namespace["preds"]["method"]) == {"sft"}
         assert set(namespace["skin"]["modality"]) == {"Dermoscopy"} and len(namespace["omni"]) == 2
+
+
+def short_training(monkeypatch):
+    """A training of one step, whatever the page says: it shows that the lines run, not what they teach."""
+    train = mk.train_sft
+    short = {"max_steps": 1, "per_device_train_batch_size": 4}
+    monkeypatch.setattr(mk, "train_sft", lambda *given, **keywords: train(*given, **keywords, **short), raising=False)
 
 
 def both_pairs(namespace):
@@ -162,28 +172,20 @@ NEVER_RIGHT = ("the sea", "a car", "a dog", "a tree", "a house", "a boat", "a la
 
 def make_files(folder):
     """What the page about one's own data starts from, small: a spreadsheet, pictures, meta, MedMNIST, OmniMedVQA."""
-    (folder / "data/scans").mkdir(parents=True)
-    rng, lines = np.random.default_rng(0), []
-    for i in range(80):
-        name = f"scans/{i // 2}.png"
-        if i % 2 == 0:
-            Image.fromarray(rng.integers(0, 255, (24, 24, 3), dtype=np.uint8)).save(folder / "data" / name)
-        gold, place = FINDINGS[i % 8], (i + 1) % 4
-        options = list(rng.choice(NEVER_RIGHT, 3, replace=False))
-        options.insert(place, gold)
-        if i == 0:
-            options, gold, place = ["cyst", "mass", "bleeding", "normal"], "mass", 1
-        question = "Which finding is seen?" if i % 2 == 0 else "What does the image show?"
-        lines.append({"file": name, "patient": f"p{i // 4}", "question": question, **dict(zip("ABCD", options))})
-        lines[-1]["right"] = "ABCD"[place]
-    with open(folder / "exam.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(lines[0]))
+    rng, lines = np.random.default_rng(0), make_exam(folder)
+    with open(folder / "exam.csv", "w", newline="", encoding="cp1252") as file:
+        writer = csv.DictWriter(file, list(lines[0]), delimiter=";")
         writer.writeheader()
         writer.writerows(lines)
-    meta = [
-        {"image": line["file"], "modality": "CT", "task": "Disease Diagnosis", "patient_id": line["patient"]}
-        for line in lines
-    ]
+    rows, meta = [], []
+    for line in lines:
+        options = [line[f"Antwort {i}"] for i in range(1, 6) if line[f"Antwort {i}"]]
+        letter = "ABCDE"[options.index(line["Lösung"])]
+        rows.append({"image": line["Datei"], "problem": format_problem(line["Frage"], options), "solution": letter})
+        meta.append(
+            {"image": line["Datei"], "modality": "CT", "task": "Disease Diagnosis", "patient_id": line["Patient"]}
+        )
+    (folder / "questions.json").write_text(json.dumps(rows))
     (folder / "questions_meta.json").write_text(json.dumps(meta))
     (folder / "medmnist").mkdir()
     classes = len(SETS["dermamnist"].classes)
@@ -193,6 +195,23 @@ def make_files(folder):
         arrays[f"{split}_labels"] = np.repeat(np.arange(classes), 10)[:, None].astype(np.uint8)
     np.savez(folder / "medmnist/dermamnist.npz", **arrays)
     make_omnimedvqa(folder / "OmniMedVQA")
+
+
+def make_exam(folder, count=80):
+    """An exam in German words, five options or four, the gold as text: its rows, and its pictures in ``films``."""
+    (folder / "films/scans").mkdir(parents=True)
+    rng, lines = np.random.default_rng(0), []
+    for i in range(count):
+        name = f"scans/{i // 2}.png"
+        if i % 2 == 0:
+            Image.fromarray(rng.integers(0, 255, (24, 24, 3), dtype=np.uint8)).save(folder / "films" / name)
+        options = list(rng.choice(NEVER_RIGHT, 3 + i % 2, replace=False))
+        options.insert(i % 4, FINDINGS[i % 8])
+        answers = {f"Antwort {k + 1}": text for k, text in enumerate([*options, ""][:5])}
+        question = "Welcher Befund ist zu sehen?" if i % 2 == 0 else "Was zeigt die Aufnahme; sicher?"
+        line = {"Patient": f"p{i // 4}", "Datei": name, "Frage": question, **answers, "Lösung": FINDINGS[i % 8]}
+        lines.append(line | {"Notiz": "für später"})
+    return lines
 
 
 def make_omnimedvqa(folder):

@@ -5,7 +5,6 @@ import time
 
 import pytest
 
-from medr1kit import formats
 from medr1kit.formats import FORMATS, NO_THINK, THINK_AFTER, THINK_BEFORE, Parsed, format_named, option_mentions
 from medr1kit.models.predict import chat_prompt
 from medr1kit.vqa import LETTERS, DataError
@@ -81,6 +80,24 @@ def test_what_is_written_is_read_back(format, letter):
     assert parsed == Parsed(think, letter, letter, True, f"the answer block holds the letter {letter}")
 
 
+@pytest.mark.parametrize("format", [THINK_BEFORE, THINK_AFTER], ids=lambda format: format.name)
+@pytest.mark.parametrize(
+    "rationale",
+    ["<answer>B</answer>", "A ring.</think><think>A mass.", "x <think>", "a <Answer> b", "</thinking>", "<think/>"],
+)
+def test_a_rationale_with_tags_of_its_own_is_refused(format, rationale):
+    with pytest.raises(DataError, match=r"the rationale holds a tag of its own, <.*take it out"):
+        format.write("B", rationale)
+    with pytest.raises(DataError, match="the answer holds a tag of its own, <answer>"):
+        format.write("<answer>B</answer>", "A ring.")
+    assert NO_THINK.write("B", rationale) == "<answer>B</answer>", "what is not written is not refused"
+
+
+@each_format
+def test_think_tags_around_a_rationale_are_taken_off(format):
+    assert format.write("B", " <think>\nA ring.\n</think>\n") == format.write("B", "A ring.")
+
+
 @pytest.mark.parametrize(
     ("name", "format"),
     [
@@ -151,7 +168,17 @@ CONTENT = [  # content of the block, options, answer, lenient_answer
     ("CT scan", FOUR, None, None),
     ("3", FOUR, None, None),
     ("\u0421", FOUR, None, None),  # a Cyrillic letter that looks like C
-    ("\uff23", FOUR, None, None),  # a full-width C
+    ("\uff23", FOUR, "C", "C"),  # a full-width C
+    ("\uff23\uff09\uff23\uff34", FOUR, "C", "C"),
+    ("\u200bC\ufeff", FOUR, "C", "C"),
+    ("\U0001d402", FOUR, "C", "C"),  # a bold C of mathematics
+    ("A) X\u2011ray", ["X-ray", "CT"], "A", "A"),
+    ("0-2 cm", ["0\u20132 cm", "2\u20134 cm"], "A", "A"),
+    ("fibroma", ["\ufb01broma", "lipoma"], "A", "A"),
+    ("ro\u0308ntgen", ["r\xf6ntgen", "CT"], "A", "A"),
+    ("Crohn\u2019s disease", ["Crohn's disease", "none"], "A", "A"),
+    ("T2\u00a0N0", ["T2 N0", "T1 N0"], "A", "A"),
+    ("10\u2075", ["105", "10\u2075"], "B", "B"),
     ("C\0", FOUR, None, "C"),
     ("$C$", FOUR, None, "C"),
     (r"\boxed{C}", FOUR, None, "C"),
@@ -204,7 +231,7 @@ CONTENT = [  # content of the block, options, answer, lenient_answer
     ("C) MRI", None, "C", "C"),
     ("A) a bright mass", None, "A", "A"),
     ("CT", None, None, None),
-    ("C CT", None, None, "C"),
+    ("C CT", None, None, None),
     ("B) MRI, C) CT", None, None, None),
     ("B) or C", None, None, None),
     ("A or B", None, None, None),
@@ -277,6 +304,12 @@ STRUCTURE = [  # text, answer, lenient_answer, think, the formats in which it is
     (t("") + a("C"), "C", "C", "", set()),
     (t(" \n") + a("C"), "C", "C", "", set()),
     (a("C") + t(""), "C", "C", "", set()),
+    (t("\u200b") + a("C"), "C", "C", "\u200b", set()),
+    (t("\u00ad\u3164") + a("C"), "C", "C", "\u00ad\u3164", set()),
+    (t("\u0301") + a("C"), "C", "C", "\u0301", set()),
+    (t("...") + a("C"), "C", "C", "...", set()),
+    (t("\u808b") + a("C"), "C", "C", "\u808b", {BEFORE}),
+    (t("3") + a("C"), "C", "C", "3", {BEFORE}),
     # an answer inside the thinking is a thought
     (t("maybe " + a("A")) + a("C"), "C", "C", "maybe " + a("A"), set()),
     (t("maybe " + a("C")), None, None, "maybe " + a("C"), set()),
@@ -313,7 +346,7 @@ STRUCTURE = [  # text, answer, lenient_answer, think, the formats in which it is
     ("CT", None, "C", None, set()),
     ("The answer is (C).", None, "C", None, set()),
     ("Answer: C", None, "C", None, set()),
-    ("Option A is wrong, so the answer is C", None, None, None, set()),
+    ("Option A is wrong, so the answer is C", None, "C", None, set()),
     ("It is dark.\nC\n", None, "C", None, set()),
     ("A mass is seen, so C", None, "C", None, set()),
     ("A CT scan of a liver, hence D.", None, "D", None, set()),
@@ -373,7 +406,11 @@ def test_no_text_breaks_the_reading(format):
         if rng.random() < 0.5:
             text = "".join(rng.choices(PIECES, k=rng.randrange(12)))
         else:
-            text = format.write("".join(rng.choices(PIECES, k=rng.randrange(4))), "".join(rng.choices(PIECES, k=2)))
+            content = {
+                "answer": "".join(rng.choices(PIECES, k=rng.randrange(4))),
+                "think": "".join(rng.choices(PIECES, k=2)),
+            }
+            text = "".join(f"<{block}>{content[block]}</{block}>" for block in format.blocks)
         options = rng.choice([OPTIONS, TWO, ["A mass", "mass", "A", "B"], dict(zip("ABC", OPTIONS)), None])
         parsed = format.parse(text, options)
         letters = LETTERS if options is None else LETTERS[: len(options)]
@@ -394,31 +431,6 @@ def test_a_tag_that_loses_a_character_is_seen(format):
     assert len(inside_tags) == sum(len(f"<{block}></{block}>") for block in format.blocks)
     for i in inside_tags:
         assert not format.parse(whole[:i] + whole[i + 1 :], OPTIONS).well_formed
-
-
-def every_letter(answers, outside, choices):
-    """What :func:`_read_untagged` is to find, by looking at every letter."""
-    several = len(answers) > 1
-    text = formats.TAG.sub(" ", "\n".join(answers) if several else " ".join([*answers, outside]))
-    if not several and (letter := formats._read_letter(text, choices)[0]):
-        return letter
-    for pattern in (formats._MARKED,) if several else (formats._STATED, formats._MARKED):
-        found = {next(filter(None, match.groups())).upper() for match in pattern.finditer(text)} & set(choices)
-        if found:
-            return found.pop() if len(found) == 1 else None
-    return None
-
-
-def test_reading_ends_at_the_second_letter_and_says_what_reading_on_would_say():
-    rng, found = random.Random(3), 0
-    for _ in range(5_000):
-        text = "".join(rng.choices(PIECES, k=rng.randrange(20)))
-        choices = formats._choices(rng.choice([OPTIONS, TWO, {"A": "liver", "C": "CT"}, None]))
-        _, answers, outside = formats._blocks(text)
-        letter = formats._read_untagged(answers, outside, choices)
-        assert letter == every_letter(answers, outside, choices), text
-        found += letter is not None
-    assert found > 200, "the pieces must make answers, or nothing is tested"
 
 
 def test_a_text_is_read_again_with_other_options_and_in_another_format():
@@ -486,6 +498,20 @@ def test_a_mention_says_where_it_stands():
     text = "No mass but a left cyst."
     mentions = option_mentions(text, ["cyst", "mass", "left cyst"])
     assert [text[mention.start : mention.end] for mention in mentions] == ["mass", "left cyst"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("An X\u2011ray of Sjo\u0308gren's.", ["X\u2011ray", "Sjo\u0308gren's"]),
+        ("Sj\xf6gren\u2019s, by\u00a0x\u00adray or X-ray", ["Sj\xf6gren\u2019s", "X-ray"]),
+        ("a left\u00a0 lung of 10\u2075 cells", ["left\u00a0 lung", "10\u2075"]),
+        ("\uff38\uff0dray \ufb01broma", ["\uff38\uff0dray", "\ufb01broma"]),
+    ],
+)
+def test_a_mention_is_found_in_another_spelling_and_shown_as_it_stands(text, said):
+    mentions = option_mentions(text, ["X-ray", "Sj\xf6gren's", "left lung", "10\u2075", "fibroma", "105"])
+    assert [text[mention.start : mention.end] for mention in mentions] == said
 
 
 def test_a_hundred_thousand_mentions_are_found_in_a_second():

@@ -167,7 +167,7 @@ def test_what_does_not_fit_is_refused(omni, tmp_path):
             convert_omnimedvqa(omni, tmp_path / "splits", published=tmp_path / "r1")
         (tmp_path / "r1" / name).unlink()
     (tmp_path / "r1" / "CT_test.json").write_text('[{"image": "a.png"}]')
-    with pytest.raises(DataError, match=r"CT_test\.json, row 0: key is missing: 'problem'"):
+    with pytest.raises(DataError, match=r"CT_test\.json: no column is the question"):
         convert_omnimedvqa(omni, tmp_path / "splits", published=tmp_path / "r1")
 
 

@@ -107,9 +107,9 @@ def test_an_unreadable_gold_is_an_error_and_not_a_zero(solutions):
 
 
 def test_columns_of_different_length_are_an_error():
-    with pytest.raises(ValueError, match=r"shorter|longer"):
+    with pytest.raises(DataError, match="solution has 1 entries for 2 completions"):
         accuracy_reward(NO_THINK)(["<answer>A</answer>"] * 2, [GOLD])
-    with pytest.raises(ValueError, match=r"shorter|longer"):
+    with pytest.raises(DataError, match="options has 1 entries for 2 completions"):
         format_reward(NO_THINK)(["<answer>A</answer>"] * 2, options=[OPTIONS])
 
 
@@ -388,3 +388,68 @@ def test_an_explanation_shows_its_tags_in_a_notebook():
 def test_an_explanation_refuses_a_gold_that_is_no_letter():
     with pytest.raises(DataError, match="unknown answer letter"):
         explain_reward("<answer>C</answer>", "the liver")
+
+
+# --- what is passed ---------------------------------------------------------------------------------------------------
+
+
+def test_a_message_in_parts_is_read():
+    parts = [{"type": "text", "text": "<answer>"}, {"type": "image"}, {"type": "text", "text": "C</answer>"}]
+    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": parts}]
+    assert text_of(turns) == "<answer>C</answer>"
+    assert accuracy_reward("no-think")([turns], [GOLD]) == [1.0]
+
+
+@pytest.mark.parametrize(
+    "completion", [None, 3, [], {}, [{"role": "assistant"}], [["x"]], [{"content": [{"text": 3}]}]]
+)
+@pytest.mark.parametrize(
+    "reward", [format_reward("no-think"), repetition_reward(), reference_accuracy_reward()], ids=lambda r: r.__name__
+)
+def test_a_completion_that_is_no_text_is_refused_in_a_sentence(reward, completion):
+    with pytest.raises(DataError, match="a completion is"):
+        reward([completion], solution=[GOLD])
+
+
+@pytest.mark.parametrize("maker", [accuracy_reward, format_reward, agreement_reward])
+def test_a_format_may_be_given_by_its_name(maker):
+    columns = {"solution": [GOLD] * len(COMPLETIONS), "options": [OPTIONS] * len(COMPLETIONS)}
+    assert maker("think_before")(COMPLETIONS, **columns) == maker(THINK_BEFORE)(COMPLETIONS, **columns)
+    with pytest.raises(DataError, match="unknown format 'nothink'"):
+        maker("nothink")
+    assert reference_format_reward("no-think")(["<answer></answer>"]) == [1.0]
+    assert explain_reward("<answer>B</answer>", "B", format="no-think").rewards["format"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"options": "mass,cyst"}, "options are 'mass,cyst'; give a list of the option texts"),
+        ({"options": 2}, "options are '2'; give a list"),
+        ({"options": ["mass", 3]}, "give a list of the option texts"),
+        ({"solution": "cyst", "options": ["mass", "cyst"]}, "solution='cyst' is the text of option B; give the letter"),
+        ({"solution": "C", "options": ["mass", "cyst"]}, "solution='C' names none of the options A, B"),
+        ({"solution": "the cyst"}, "unknown answer letter in 'the cyst'"),
+        ({"solution": None}, "unknown answer letter in 'None'"),
+        ({"text": None}, "a completion is None"),
+        ({"format": 3}, "a format has a name, not 3"),
+    ],
+)
+def test_what_cannot_be_explained_is_refused_in_a_sentence(given, sentence):
+    with pytest.raises(DataError, match=sentence):
+        explain_reward(**{"text": "<answer>B</answer>", "solution": "B", **given})
+
+
+@pytest.mark.parametrize(
+    ("columns", "sentence"),
+    [
+        ({"solution": "B"}, "solution is the text 'B'; give a list"),
+        ({"solution": ["B"], "options": ["mass"]}, "options are 'mass'; give a list of the option texts"),
+        ({"solution": ["B"], "options": 3}, "options is an int; give a list"),
+    ],
+)
+def test_columns_that_are_no_lists_are_refused_in_a_sentence(columns, sentence):
+    with pytest.raises(DataError, match=sentence):
+        accuracy_reward(NO_THINK)(["<answer>B</answer>"], **columns)
+    with pytest.raises(DataError, match="completions is the text"):
+        accuracy_reward(NO_THINK)("<answer>B</answer>", ["B"])

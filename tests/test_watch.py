@@ -94,7 +94,7 @@ def test_a_hack_is_named_within_one_window(name):
 
 def test_form_learned_without_skill_is_named():
     def untagged(letter, thought):
-        return f"{thought} {letter}"
+        return f"{thought}: {letter}"
 
     def tagged(letter, thought):
         return W(letter, thought)
@@ -178,10 +178,12 @@ def test_a_run_its_folder_and_its_table_tell_the_same(run_folder):
     assert list(frame["step"]) == list(range(1, 14))
     assert frame["watch/empty_thoughts"].tolist() == [0.0] * 8 + [1.0] * 5
     warnings = frame["warnings"].explode().dropna()
-    # Step 9: 32 of 256 thoughts. Step 13: 160 thoughts of 1 word and 96 of 12, 5.1 words instead of 12.
-    assert [index + 1 for index in warnings.index] == [9, 13]
+    # Step 9: 32 of 256 thoughts. Step 10: 64 of 256 are "…", which is no thought. Step 13: 160 thoughts of 1 word and
+    # 96 of 12, 5.1 words instead of 12.
+    assert [index + 1 for index in warnings.index] == [9, 10, 13]
     assert "the share below 3 words is 0.12" in warnings.iloc[0]
-    assert "relative to the run's start, are 0.43" in warnings.iloc[1]
+    assert "the fall of the well-formed share since the start is 0.25" in warnings.iloc[1]
+    assert "relative to the run's start, are 0.43" in warnings.iloc[2]
     pd.testing.assert_frame_equal(frame, watch_rollouts(str(run_folder)))
     pd.testing.assert_frame_equal(frame, watch_rollouts(run.rollouts, format="think-before"))
 

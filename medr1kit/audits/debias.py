@@ -42,6 +42,7 @@ import pandas as pd
 from medr1kit.audits.repair import linked
 from medr1kit.audits.rows import column, plain, read_questions
 from medr1kit.data.blocks import exchangeable_blocks, lay_out
+from medr1kit.given import questions_given, whole_number
 from medr1kit.progress import no_bars_of_datasets, progress
 from medr1kit.vqa import LETTERS, DataError, modality_name, parse_problem, write_question
 
@@ -103,7 +104,8 @@ def debias_options(ds: datasets.Dataset, seed: int = 0, strict: bool = False) ->
     Raises:
         DataError: if a column is missing, a gold letter names no option, or no question can be kept.
     """
-    asked = _Asked(ds)
+    seed = whole_number(seed, "seed", 0)
+    asked = _Asked(questions_given(ds, "ds", ("options", "answer")))
     rng = random.Random(seed)
     orders: dict[int, list[int]] = {}  # for each question kept: the questions whose golds it offers, in letter order
     reasons: dict[int, str] = {}

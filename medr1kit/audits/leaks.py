@@ -19,7 +19,7 @@ def shared_rows(train: Questions, test: Questions) -> np.ndarray:
     """Return for each training row whether its image or its problem text is in the test."""
     found = np.zeros(len(train), dtype=bool)
     if train.images and test.images:
-        found |= seen_in(train.images, test.images)
+        found |= seen_in(train.files, test.files)
     if train.problems and test.problems:
         found |= seen_in(loose(train.problems), loose(test.problems))
     return found
@@ -38,10 +38,14 @@ def text_leaks(train: Questions, test: Questions) -> Found:
     images, problems, stems = (all(getattr(side, name) for side in sides) for name in ("images", "problems", "stems"))
     if images:
         golds = [side.about_images(list(map(plain, side.gold_texts))) for side in sides]
-        image = found.count("rows_with_train_image", "image in training", seen_in(test.images, train.images))
+        image = found.count("rows_with_train_image", "image in training", seen_in(test.files, train.files))
         answer = found.count("rows_with_train_image_and_answer", "image and answer in training", seen_in(*golds))
         more = f", {answer.value:,} of them with the same answer" if answer.value else ""
         found.say_of(1, f"ask about an image that is also in training{more}", image)
+    if all(side.patients for side in sides):
+        patient = found.count("rows_with_train_patient", "patient in training", seen_in(test.patients, train.patients))
+        if not images or patient.value > image.value:
+            found.say_of(1, "are about a patient who is also in training", patient)
     if problems:
         texts = [loose(side.problems) for side in sides]
         problem = found.count("rows_with_train_problem", "problem in training", seen_in(*texts))

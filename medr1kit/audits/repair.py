@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from medr1kit.audits.rows import column
+from medr1kit.audits.rows import column, file_names, patient_names
+from medr1kit.given import number, questions_given, whole_number
 from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
@@ -40,14 +41,15 @@ def image_disjoint_split(
         DataError: if ``image_id`` (or what ``by`` names) is missing somewhere, or everything hangs together so that one
             side would be empty.
     """
-    in_test = rows_to_test(ds, test_size, seed, by)
+    in_test = rows_to_test(questions_given(ds, "ds", ("image_id",)), test_size, seed, by)
     return ds.select(np.flatnonzero(~in_test)), ds.select(np.flatnonzero(in_test))
 
 
 def rows_to_test(rows: Any, test_size: float, seed: int, by: str = "image") -> np.ndarray:
     """Return for each row of a Dataset, frame or list whether :func:`image_disjoint_split` puts it in the test set."""
-    if not 0 < test_size < 1:
+    if not 0 < number(test_size, "test_size", 0, 1) < 1:
         raise DataError(f"test_size is {test_size}; it must lie between 0 and 1")
+    seed = whole_number(seed, "seed", 0)
     if len(rows) == 0:
         raise DataError("the data set has no rows; pass data with questions in it")
     if by not in ("image", "patient", "source"):
@@ -71,6 +73,7 @@ def _components(rows: Any, by: str) -> np.ndarray:
     codes = []
     for name in dict.fromkeys(("image_id", "patient_id", *needed)):
         values = column(rows, name, "the data set" if name in needed else None) or [None] * len(rows)
+        values = {"image_id": file_names, "patient_id": patient_names}.get(name, list)(values)  # one thing, one name
         codes.append(pd.factorize(pd.Series(values, dtype=object).replace("", None))[0])  # -1 where unknown
         if name in needed and (codes[-1] < 0).any():
             row = np.flatnonzero(codes[-1] < 0)[0]

@@ -27,7 +27,7 @@ from medr1kit.audits.hashes import hash_data
 from medr1kit.audits.leaks import image_leaks, shared_rows, text_leaks
 from medr1kit.audits.measures import Found, Measure, worst_first
 from medr1kit.audits.rows import Questions, read_questions, units_of
-from medr1kit.given import output_file
+from medr1kit.given import output_file, whole_number
 from medr1kit.progress import progress
 from medr1kit.results.runs import replace_file
 from medr1kit.results.stats import wilson
@@ -84,8 +84,7 @@ def audit(
     >>> report.summary["chance"], report.summary["blind_options"], report.summary["hard_subset_n"]
     (50.0, 100.0, 0)
     """
-    if not 0 <= distance <= 16:
-        raise DataError(f"distance is {distance}; it must be 0 to 16 of the 64 bits")
+    distance = whole_number(distance, "distance", 0, 16)  # of 64 bits
     rows = {"train": read_questions(train, "train"), "test": read_questions(test, "test")}
     units, counted = units_of(test, "test", cluster)
     for name, side in rows.items():
@@ -202,6 +201,7 @@ class AuditReport:
 
         * test_rows_with_train_image: image path also in training; test_rows_with_train_image_and_answer: image path
           and gold text in one training row
+        * test_rows_with_train_patient: patient_id also in training (where both sides name patients)
         * test_rows_with_train_problem: problem text (question and options) also in training;
           test_rows_with_train_stem: question also in training
         * test_rows_in_train: image, problem text and gold in one training row

@@ -16,6 +16,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medr1kit.alike import alike
+from medr1kit.data.image_paths import image_path
+from medr1kit.data.record import UNKNOWN, missing, plain_name
+from medr1kit.given import kind
 from medr1kit.results.clusters import clustering
 from medr1kit.results.columns import read_column
 from medr1kit.vqa import (
@@ -41,6 +45,7 @@ class Questions:
         stems, problems: question without and with its options.
         images: image_id, or the image path; None in a row without.
         ids, modalities, tasks: as in :mod:`medr1kit.vqa`.
+        patients: patient_id, one spelling for one patient; None in a row without.
     """
 
     name: str
@@ -52,6 +57,7 @@ class Questions:
     ids: list[str] | None
     modalities: list[str | None]
     tasks: list[str | None]
+    patients: list[str | None] | None = None
 
     def __len__(self) -> int:
         return len(self.options)
@@ -68,9 +74,14 @@ class Questions:
         every = {plain(text) for text in {text for options in self.options for text in options}}
         return len(gold), len(every - gold)
 
+    @cached_property
+    def files(self) -> list[str | None] | None:
+        """The images in one spelling for one file: "./a.png" is "a.png"; accents composed."""
+        return None if self.images is None else file_names(self.images)
+
     def about_images(self, *others: Sequence[Hashable]) -> list[tuple | None]:
         """The image together with other things, a row; None in a row without image."""
-        rows = zip(self.images or [None] * len(self), *others)
+        rows = zip(self.files or [None] * len(self), *others)
         return [None if row[0] is None else row for row in rows]
 
     def gold_letters(self) -> list[str]:
@@ -98,7 +109,12 @@ def read_questions(data: Any, name: str) -> Questions:
     if isinstance(data, str | os.PathLike | Mapping):
         what = "a name" if isinstance(data, str | os.PathLike) else "several splits"
         raise DataError(f"{name} is {what}, not a table of questions; load it with load_vqa and pass one split")
-    data = list(data) if not hasattr(data, "columns") and not hasattr(data, "column_names") else data
+    if not hasattr(data, "columns") and not hasattr(data, "column_names"):
+        data = list(data) if isinstance(data, Iterable) else [data]
+        if others := [row for row in data if not isinstance(row, Mapping)]:
+            raise DataError(f"{name} is or holds {kind(others[0])}, no table of questions; load it with load_vqa")
+    if {"predicted", "well_formed"} <= {*getattr(data, "column_names", getattr(data, "columns", ()))}:
+        raise DataError(f"{name} holds predictions, not questions; pass the data set whose questions were asked")
     if len(data) == 0:
         raise DataError(f"{name} has no rows; pass data with questions in it")
     problems, stems = column(data, "problem", None), column(data, "question", None)
@@ -117,7 +133,25 @@ def read_questions(data: Any, name: str) -> Questions:
     unknown = [None] * len(gold)
     modalities = _canonical(name, column(data, "modality", None) or unknown, modality_name)
     tasks = _canonical(name, column(data, "task", None) or unknown, task_name)
-    return Questions(name, options, gold, stems, problems, images, column(data, "id", None), modalities, tasks)
+    patients = column(data, "patient_id", None)
+    patients = _known(None if patients is None else patient_names(patients))
+    ids = column(data, "id", None)
+    return Questions(name, options, gold, stems, problems, images, ids, modalities, tasks, patients)
+
+
+def file_names(paths: Iterable[Any]) -> list[str | None]:
+    """Return image paths in one spelling for one file, however they are written; None where there is none.
+
+    >>> file_names(["./img/a.png", "img\\\\a.png", None])
+    ['img/a.png', 'img/a.png', None]
+    """
+    return [None if missing(path) else image_path(str(path)) for path in paths]
+
+
+def patient_names(values: Iterable[Any]) -> list[str | None]:
+    """Return patient ids in one spelling for one patient: 7.0 is 7, accents are composed; None where unknown."""
+    known = (None if missing(value) or str(value).strip().casefold() in UNKNOWN else value for value in values)
+    return [None if value is None else plain_name(value, "patient_id") for value in known]
 
 
 def _place(name: str, row: int, options: Any, answer: Any) -> int:
@@ -183,12 +217,14 @@ def column(data: Any, name: str, table: str | None) -> list[Any] | None:
 def plain(text: str) -> str:
     """Return a text in lower case, with letters, digits and single blanks only (Med-R1 facts, section 1.7).
 
-    A text without any letter or digit stays as it is, so that "+" and "-" are two texts.
+    A text without any letter or digit stays as it is, so that "+" and "-" are two texts. What looks the same counts as
+    the same (:func:`medr1kit.alike.alike`).
 
     >>> plain("It's  a T2, N0 stage.")
     'its a t2 n0 stage'
     """
-    return " ".join(re.sub(r"[^\w\s]|_", "", str(text).lower()).split()) or str(text).strip()
+    text = alike(str(text))
+    return " ".join(re.sub(r"[^\w\s]|_", "", text.lower()).split()) or text.strip()
 
 
 @dataclass(frozen=True)

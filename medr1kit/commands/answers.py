@@ -5,7 +5,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from medr1kit.commands.loading import format_for, has_splits, hold_out, load_data, load_model_of, refuse_unused
+from medr1kit.commands.loading import (
+    add_table_flags,
+    format_for,
+    has_splits,
+    hold_out,
+    load_data,
+    load_model_of,
+    refuse_unused,
+)
+from medr1kit.vqa import DataError
 
 
 def predict(argv: list[str]) -> None:
@@ -57,15 +66,32 @@ def report(argv: list[str]) -> None:
     parser.add_argument("--seed", type=int, default=0, help="decides which questions")
     parser.add_argument("--dataset_name", help="the questions, for their images; drawn images need none")
     parser.add_argument("--image_folder", help="folder that the image paths start from")
+    add_table_flags(parser)
+    parser.add_argument("--worksheet", type=Path, help="also write the errors as a sheet to annotate (.html or .csv)")
     flags = parser.parse_args(argv)
     path = path_given(flags.path, "path")
-    named = {name: value for name in ("dataset_name", "image_folder") if (value := getattr(flags, name)) is not None}
-    if list(named) == ["image_folder"]:
-        parser.error("--image_folder needs --dataset_name, the questions that name the images")
+    ours = ("dataset_name", "image_folder", "columns", "yes_no", "sheet")
+    named = {name: value for name in ours if (value := getattr(flags, name)) is not None}
+    if named and "dataset_name" not in named:
+        parser.error(f"--{next(iter(named))} needs --dataset_name, the questions that name the images")
     data = load_data(named, "test" if has_splits(flags.dataset_name) else None) if named else None
     source = _so_far(path) if (path / STUDY_FILE).is_file() else None  # of cells; its tables may be old
     page = write_report(path, flags.output, questions=flags.questions, seed=flags.seed, data=data, source=source)
     print(f"written to {page} ({page.stat().st_size / 1e6:.1f} MB)")
+    if flags.worksheet is not None:
+        print(f"written to {_write_worksheet(path, flags.worksheet, data)}")
+
+
+def _write_worksheet(path: Path, sheet: Path, data) -> Path:
+    """The errors of a run's or a file's predictions, to be annotated."""
+    from medr1kit.results.errors import errors
+    from medr1kit.results.runs import read_parquet
+    from medr1kit.views.page.worksheet import export_worksheet
+
+    preds = path / "predictions.parquet" if path.is_dir() else path
+    if not preds.is_file():
+        raise DataError(f"{str(path)!r} holds no predictions.parquet; --worksheet is for a run that was tested")
+    return export_worksheet(errors(read_parquet(preds)), sheet, data)
 
 
 def _so_far(root: Path):

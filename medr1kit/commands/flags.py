@@ -15,15 +15,23 @@ from typing import Any
 
 from medr1kit.vqa import DataError
 
+SOURCES = "'phantoms', a file of questions (.csv, .xlsx, .json, .jsonl, .parquet), a folder, or a hub name"
+COLUMNS = "your column names: question=Frage answer=Key options=A,B,C image=File patient_id=Patient"
+YES_NO = "questions without options that are answered with yes or no get these two"
+SHEET = "sheet of an Excel file, where several have rows"
+
 
 @dataclass
 class DataFlags:
     """Where the questions come from, and which of them to take."""
 
-    dataset_name: str = field(metadata={"help": "'phantoms', a Med-R1 .json or .json.gz, a folder, or a hub name"})
+    dataset_name: str = field(metadata={"help": SOURCES})
     dataset_train_split: str | None = field(default=None, metadata={"help": "split to train on (default: train)"})
     dataset_test_split: str | None = field(default=None, metadata={"help": "split to predict (default: test)"})
     image_folder: str | None = field(default=None, metadata={"help": "folder that the image paths start from"})
+    columns: list[str] | None = field(default=None, metadata={"help": COLUMNS})
+    yes_no: bool = field(default=False, metadata={"help": YES_NO})
+    sheet: str | None = field(default=None, metadata={"help": SHEET})
     meta: str | None = field(default=None, metadata={"help": "JSON with modality and task, row by row"})
     modality: str | None = field(default=None, metadata={"help": "only this modality (or: label all rows with it)"})
     task: str | None = field(default=None, metadata={"help": "only this task (or: label all rows with it)"})

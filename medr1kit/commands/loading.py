@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from medr1kit.commands.flags import COLUMNS, SHEET, YES_NO
 from medr1kit.formats import ResponseFormat, format_named
 from medr1kit.vqa import DataError
 
@@ -25,8 +28,43 @@ def refuse_unused(flags: dict[str, Any], more: tuple[str, ...] = ()) -> None:
 
 
 def has_splits(name: str) -> bool:
-    """Phantoms, a saved DatasetDict and hub data sets have splits; files and other folders have none."""
-    return not Path(name).exists() or (Path(name) / "dataset_dict.json").is_file()
+    """Phantoms, a saved DatasetDict, hub data sets and others' sets have splits; other files and folders have none."""
+    from medr1kit.data.benchmark_sets import benchmark_set
+
+    path = Path(name).expanduser()
+    if not path.exists() or (path / "dataset_dict.json").is_file():
+        return True
+    found = benchmark_set(path)
+    return found == "VQA-RAD" or (found is not None and path.is_dir())
+
+
+def columns_of(words: Sequence[str]) -> dict[str, str | list[str]]:
+    """Return the columns that a command line names: ``question=Frage``, ``options=A,B,C`` or ``options=A options=B``.
+
+    >>> columns_of(["question=Frage", "options=A,B", "options=C"])
+    {'question': 'Frage', 'options': ['A', 'B', 'C']}
+    """
+    columns: dict[str, str | list[str]] = {}
+    for word in words:
+        role, equals, name = word.partition("=")
+        if not (role and equals and name):
+            raise DataError(f"--columns {word!r} is no pair; write question=NAME, with quotes where NAME has blanks")
+        if role == "options":
+            columns["options"] = [*columns.get("options", ()), *name.split(",")]
+        elif role in columns:
+            raise DataError(f"--columns names {role} twice, {columns[role]!r} and {name!r}; give one")
+        else:
+            columns[role] = name
+    if len(columns.get("options", ())) == 1:
+        columns["options"] = columns["options"][0]
+    return columns
+
+
+def add_table_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say how a table is to be understood: those of training and prediction."""
+    parser.add_argument("--columns", nargs="+", help=COLUMNS)
+    parser.add_argument("--yes_no", action="store_true", default=None, help=YES_NO)
+    parser.add_argument("--sheet", help=SHEET)
 
 
 def load_model_of(flags: dict[str, Any]):
@@ -43,10 +81,12 @@ def load_data(flags: dict[str, Any], split: str | None):
     from medr1kit.data.load import load_vqa
 
     names = {"image_folder": "images", "num_rows": "n"}
-    names |= {name: name for name in ("meta", "modality", "task", "check")}
+    names |= {name: name for name in ("meta", "modality", "task", "check", "sheet", "yes_no")}
     if flags["dataset_name"] == "medmnist":
         names["image_folder"] = "data_dir"  # its files hold images and labels
     chosen = {ours: flags[theirs] for theirs, ours in names.items() if theirs in flags}
+    if flags.get("columns"):
+        chosen["columns"] = columns_of(flags["columns"])
     return load_vqa(flags["dataset_name"], split=split, seed=flags.get("seed", 0), **chosen)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from medr1kit.commands.loading import has_splits
+from medr1kit.commands.flags import SOURCES
+from medr1kit.commands.loading import add_table_flags, has_splits, hold_out, load_data
 from medr1kit.vqa import DataError
 
 
@@ -34,9 +35,12 @@ def convert(argv: list[str]) -> None:
 def audit(argv: list[str]) -> None:
     """Say what a score on a test file would mean: blind floors, leaks, balance, defects."""
     parser = argparse.ArgumentParser(prog="medr1kit audit", description=audit.__doc__.splitlines()[0])
-    sources = "'phantoms', a Med-R1 .json or .json.gz, a folder, or a hub name"
-    parser.add_argument("--train", help=f"questions to train on: {sources}")
+    parser.add_argument("--train", help=f"questions to train on: {SOURCES}")
     parser.add_argument("--test", help="questions to test on: the same")
+    parser.add_argument("--dataset_name", help="instead: one source, split as --test_size of a training splits it")
+    parser.add_argument("--test_size", type=float, help="share held out by image and patient, 0 to 1")
+    parser.add_argument("--seed", type=int, default=0, help="for this split: that of the training")
+    add_table_flags(parser)
     parser.add_argument("--modality", help="only this modality (or: label all rows with it)")
     parser.add_argument("--task", help="only this task (or: label all rows with it)")
     parser.add_argument("--train_meta", help="JSON with modality and task of the training rows, row by row")
@@ -48,9 +52,10 @@ def audit(argv: list[str]) -> None:
     parser.add_argument("--check-card", help="instead: compare this data card's numbers with the files in --data")
     parser.add_argument("--data", help="folder that the card's file names start from")
     flags = parser.parse_args(argv)
-    given = [name for name in ("train", "test", "check_card", "data") if getattr(flags, name) is not None]
-    if given not in (["train", "test"], ["check_card", "data"]):
-        parser.error("give --train and --test, or --check-card and --data")
+    pairs = (["train", "test"], ["dataset_name", "test_size"], ["check_card", "data"])
+    given = [name for pair in pairs for name in pair if getattr(flags, name) is not None]
+    if given not in pairs:
+        parser.error("give --train and --test, or --dataset_name and --test_size, or --check-card and --data")
     if flags.check_card is not None:
         _check_card(flags.check_card, flags.data)
     else:
@@ -62,8 +67,15 @@ def _audit_files(flags: argparse.Namespace) -> None:
     from medr1kit.audits.report import output_of
 
     outputs = {kind: output_of(kind, path) for kind in ("json", "html") if (path := getattr(flags, kind)) is not None}
-    train = _load_side(flags.train, "train", flags, flags.train_meta)
-    test = _load_side(flags.test, "test", flags, flags.test_meta)
+    if flags.dataset_name is not None:
+        split = "train" if has_splits(flags.dataset_name) else None
+        whole = _load_side(flags.dataset_name, split, flags, flags.train_meta)
+        train, test = hold_out(whole, {"test_size": flags.test_size, "seed": flags.seed})
+    else:
+        train, test = (
+            _load_side(source, side if has_splits(source) else None, flags, meta)
+            for source, side, meta in ((flags.train, "train", flags.train_meta), (flags.test, "test", flags.test_meta))
+        )
     report = audit(train, test, images=flags.image_folder, cluster=flags.cluster)
     print(report)
     for kind, path in outputs.items():
@@ -86,9 +98,8 @@ def _check_card(card: str, data: str) -> None:
         raise DataError(f"{wrong} differ from the files in {data}; correct the card, or get the files it describes")
 
 
-def _load_side(source: str, side: str, flags: argparse.Namespace, meta: str | None):
+def _load_side(source: str, split: str | None, flags: argparse.Namespace, meta: str | None):
     """One side of an audit, with its bad rows left out and listed: an audit is for files that may be bad."""
-    from medr1kit.data.load import load_vqa
-
-    split = side if has_splits(source) else None
-    return load_vqa(source, split=split, modality=flags.modality, task=flags.task, meta=meta, check="drop")
+    given = {"dataset_name": source, "meta": meta, "check": "drop", "seed": flags.seed}
+    given |= {name: getattr(flags, name) for name in ("modality", "task", "columns", "yes_no", "sheet")}
+    return load_data({name: value for name, value in given.items() if value is not None}, split)

@@ -1,8 +1,9 @@
 """Data sets: whatever a question file looks like, :func:`load_vqa` returns the same eleven columns.
 
-Five kinds of source are read: drawn phantoms, Med-R1's JSON, OmniMedVQA's own folder, MedMNIST's files, and a data set
-of the `datasets` library, saved or on the hub. Med-R1's files do not say which modality or task a question belongs to
-(only their names do), and not every row of a large collection is sound. Hence two rules:
+Read are drawn phantoms, MedMNIST's files, Med-R1's JSON, OmniMedVQA's own folder, tables in the user's own words (CSV,
+Excel, JSON lines, Parquet, frames, lists), and data sets of the `datasets` library, given, saved or on the hub. Each
+row passes one check (:mod:`medr1kit.data.record`). Med-R1's files do not say which modality or task a question belongs
+to (only their names do), and not every row of a large collection is sound. Hence two rules:
 
 * ``modality=`` and ``task=`` *choose* rows where the rows know theirs, and *label* all rows where none does.
 * Nothing is skipped in silence. A bad row is a :class:`~medr1kit.vqa.DataError` that names file, row and remedy; with
@@ -16,15 +17,15 @@ import random
 import warnings
 from collections import Counter
 from functools import partial
-from numbers import Integral
+from pathlib import Path
 from typing import Any
 
 import datasets
 
-from medr1kit.data.files import Refused, Source
 from medr1kit.data.images import DEFAULT_SIZE, MedicalImage, check_image, check_images, find_image
+from medr1kit.data.rows import Refused, Source
 from medr1kit.data.sources import DRAWN, READ, fitting, kind_of, read_dataset
-from medr1kit.given import whole_number
+from medr1kit.given import choice, whole_number
 from medr1kit.vqa import DataError, modality_name, task_name
 
 
@@ -32,7 +33,8 @@ class DroppedRows(UserWarning):
     """Emitted once by ``load_vqa(..., check="drop")`` when rows were left out.
 
     Attributes:
-        rows: each dropped row as a dict with ``file``, ``row`` (counted from 0) and ``reason``.
+        rows: each dropped row as a dict with ``file``, ``row`` (counted from 0; in CSV, TSV and Excel as the
+            spreadsheet counts, where the header is row 1) and ``reason``.
 
     To read the list::
 
@@ -50,7 +52,7 @@ class DroppedRows(UserWarning):
 
 
 def load_vqa(
-    source: str | os.PathLike,
+    source: Any,
     *,
     split: str | None = None,
     modality: str | None = None,
@@ -80,11 +82,15 @@ def load_vqa(
             * ``"medmnist"``: the MedMNIST files in ``data_dir``, see :mod:`medr1kit.data.medmnist`;
             * a Med-R1 file, ``.json`` or ``.json.gz``: an array of objects with image, problem and solution; modality
               and task (or question_type) are read where the rows have them;
+            * SLAKE (``language="en"`` or "zh"), VQA-RAD, PathVQA, PMC-VQA or MedXpertQA, a folder or file in its
+              authors' layout: the closed questions, see :mod:`medr1kit.data.benchmark_sets`;
+            * a table: ``.csv``, ``.tsv``, ``.xlsx``, ``.jsonl``, ``.parquet``, ``.json``, a pandas DataFrame, a list of
+              dicts. Which column is question, options, answer and image is found out and printed;
             * OmniMedVQA's own folder, the one that contains ``QA_information``;
-            * a folder written by ``save_to_disk`` of `datasets`, or the hub name of such a data set
-              (``"owner/name"``), with at least the columns image, problem and solution.
-        split: phantoms, medmnist: "train", "val" or "test"; a saved or hub data set: the name of one of its splits;
-            default "train". The other sources have no splits.
+            * a data set of the `datasets` library, a folder written by its ``save_to_disk``, or a hub name
+              (``"owner/name"``); its columns are understood as a table's are.
+        split: phantoms, medmnist: "train", "val" or "test"; a data set of `datasets`: the name of one of its splits;
+            default "train"; others' sets: as their authors call it. The other sources have no splits.
         modality: where rows know their modality: keep the rows of this one. Where no row does, as in Med-R1's files
             without ``meta``: label all rows with it, because there it is the file's name that says it.
         task: the same for the task.
@@ -111,7 +117,12 @@ def load_vqa(
               below 1, see :class:`medr1kit.data.phantoms.ImageId`; ``twins``, the share of questions that need two
               findings told apart that the built-in model was never taught to tell apart, 0 to 1, default as they come
               (:mod:`medr1kit.data.phantoms.twins`);
-            * medmnist: ``data_dir``, the folder with its ``.npz`` files.
+            * medmnist: ``data_dir``, the folder with its ``.npz`` files;
+            * tables, JSON and data sets: ``columns``, a dict that says which column is what, where that is not found
+              out: {"question": "Frage", "options": ["Antwort 1", "Antwort 2"], "answer": …, "image": …, "id": …,
+              "patient_id": …, "modality": …, "task": …, "source": …, "rationale": …}; None: there is none;
+              ``yes_no``: give questions without options, answered with yes or no, these two (default False);
+              an Excel file: ``sheet``, where several have rows.
 
     Raises:
         DataError: if the source cannot be read, does not take an argument, a row is bad (see ``check``), or no row is
@@ -128,8 +139,8 @@ def load_vqa(
     if kind is None:
         fitting(kind, of_source)  # what only other kinds take is named first
         raise DataError(
-            f"file not found: {os.fspath(source)!r}; give 'phantoms', 'medmnist', a .json or .json.gz file, "
-            "OmniMedVQA's folder, a folder written by save_to_disk, or the hub name 'owner/name' of a data set"
+            f"file not found: {os.fspath(source)!r}; give 'phantoms', 'medmnist', a file of questions (.json, .csv, "
+            ".xlsx, .jsonl, .parquet), OmniMedVQA's folder, one of save_to_disk, or a hub name 'owner/name'"
         )
     if kind in DRAWN:
         if frame is not None:
@@ -156,13 +167,10 @@ def load_vqa(
 
 
 def _check_arguments(check: str, n: int | None, size: int | None, max_pixels: int | None, frame: int | None) -> None:
-    if check not in ("error", "drop"):
-        raise DataError(f"unknown check {check!r}; use 'error' or 'drop'")
-    for name, value in (("n", n), ("size", size), ("max_pixels", max_pixels)):
-        if value is not None and (not isinstance(value, Integral) or value < 1):
-            raise DataError(f"{name}={value!r} is not a whole number of at least 1")
-    if frame is not None:
-        whole_number(frame, "frame", low=0)
+    choice(check, "check", ("error", "drop"))
+    for name, value, low in (("n", n, 1), ("size", size, 1), ("max_pixels", max_pixels, 1), ("frame", frame, 0)):
+        if value is not None:
+            whole_number(value, name, low)
     if size is not None and max_pixels is not None:
         raise DataError("size= and max_pixels= exclude each other; give one")
 
@@ -212,7 +220,15 @@ def _check_image(loaded: Source, frame: int | None, key: Any) -> None:
     stored = loaded.pictures[key]["image"]
     if stored is None or (stored["bytes"] is None and stored["path"] is None):
         raise DataError("image missing: the row has none; remove the row")
-    check_image(stored["bytes"] if stored["bytes"] is not None else stored["path"], stored["path"], frame=frame)
+    if stored["bytes"] is not None:
+        return check_image(stored["bytes"], stored["path"], frame=frame)
+    path = Path(stored["path"])
+    if loaded.within is not None and not any(path.resolve().is_relative_to(one.resolve()) for one in loaded.within):
+        where = os.fspath(loaded.within[0])
+        raise DataError(
+            f"image path leaves the data set: {os.fspath(path)!r} is not in {where!r}; store the images in it"
+        )
+    check_image(path, stored["path"], frame=frame)
 
 
 def _raise_first(refused: list[Refused], check: str) -> None:

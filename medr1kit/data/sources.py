@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import os
 import re
 from collections.abc import Iterable
 from hashlib import sha1
-from pathlib import Path, PurePosixPath
 from typing import Any
 
 import datasets
 
-from medr1kit.data.files import Source, image_folder, make_record, read_json_source, read_omnimedvqa
+from medr1kit.data.benchmark_sets import READ_SETS, benchmark_set
+from medr1kit.data.files import read_json_source, read_omnimedvqa
 from medr1kit.data.images import MedicalImage, stored_path, to_png
+from medr1kit.data.readers import read_file, read_frame, read_given, read_hub, read_list, read_saved
+from medr1kit.data.rows import Source
+from medr1kit.data.tables import is_table
+from medr1kit.given import path_given
 from medr1kit.progress import progress
 from medr1kit.vqa import DataError
 
@@ -23,19 +26,38 @@ EXTRA_COLUMNS = ("patient_id", "rationale", "n_facts", "truth")  # where a sourc
 _COMMON = ("split", "modality", "task", "n", "seed", "images", "meta", "size", "frame", "max_pixels", "check")
 
 
-def kind_of(source: str | os.PathLike) -> str | None:
-    """Return what a source is, as :data:`DRAWN` and :data:`READ` call it; None if it is not there."""
-    path = Path(source)
+def kind_of(source: Any) -> str | None:
+    """Return what a source is, as :data:`DRAWN` and :data:`READ` call it; None if it is not there.
+
+    Raises:
+        DataError: if it is nothing that holds questions.
+    """
+    if hasattr(source, "iloc") and hasattr(source, "to_parquet"):
+        return "a DataFrame"
+    if hasattr(source, "column_names"):
+        if type(source).__name__.startswith("Iterable"):
+            raise DataError("the data set is streamed; load it whole, without streaming=True")
+        return "a Dataset"
+    if isinstance(source, (list, tuple)):
+        return "a list of rows"
+    if isinstance(source, dict):
+        raise DataError("source is a dict; give a list of dicts, one a question, or a DataFrame")
+    path = path_given(source, "source")
     if source in DRAWN:
         return source
+    if name := benchmark_set(path):
+        return name
     if path.is_file():
-        return "a JSON file"
+        return "a table file" if is_table(path) else "a JSON file"
     if (path / "QA_information").is_dir():
         return "OmniMedVQA's folder"
     if path.is_dir():
         return "a saved data set"
-    is_name = re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)) and not re.search(r"\.(json|gz)$", str(source))
+    is_name = re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)) and not re.search(_FILE, str(source), re.IGNORECASE)
     return "a data set on the hub" if is_name else None
+
+
+_FILE = r"\.(json|gz|csv|tsv|txt|xls[xm]?|jsonl|ndjson|parquet|ods)$"
 
 
 def fitting(kind: str | None, given: dict[str, Any]) -> dict[str, Any]:
@@ -54,7 +76,7 @@ def fitting(kind: str | None, given: dict[str, Any]) -> dict[str, Any]:
             hint = f"did you mean {near[0]}=?" if near else f"there are {_listed([*_COMMON, *takes])}"
             raise TypeError(f"load_vqa has no argument {name!r}; {hint}")
         if name not in takes and value not in [own[other][name] for other in owners]:
-            where = kind if name in _COMMON else f"any source but {' and '.join(owners)}"
+            where = kind if name in _COMMON or len(owners) > 2 else f"any source but {' and '.join(owners)}"
             hint = f"; {kind} takes {_listed(takes)}" if kind else ""
             raise DataError(f"{name}= does not go with {where}{hint}; leave it out")
     return {name: value for name, value in given.items() if name in takes}
@@ -100,94 +122,18 @@ def _read_medmnist(modality, task, n, seed, size, *, split=None, max_pixels=None
     return _dataset(rows, [{"bytes": row["image"], "path": None} for row in rows], image=image)
 
 
-def read_saved(
-    folder: str | os.PathLike, *, split: str | None = None, images: str | os.PathLike | None = None
-) -> Source:
-    """Read a folder written by ``save_to_disk``; ``split`` (default "train") if it holds several.
-
-    Raises:
-        DataError: if it is no such folder, is damaged, or has no such split.
-    """
-    return _read_table(_open(Path(folder), split), os.fspath(folder), images)
-
-
-def _open(path: Path, split: str | None) -> datasets.Dataset:
-    if path.name == "QA_information":
-        raise DataError(f"{os.fspath(path)!r} is a part of OmniMedVQA; give its parent folder")
-    if not (path / "dataset_dict.json").is_file() and not (path / "state.json").is_file():
-        raise DataError(
-            f"{os.fspath(path)!r} holds neither a QA_information folder (OmniMedVQA) nor a data set written by "
-            "save_to_disk; give the folder that does, or a .json file"
-        )
-    try:
-        saved = datasets.load_from_disk(os.fspath(path))
-    except Exception as error:  # files of a folder can be missing or damaged in many ways
-        raise DataError(f"{os.fspath(path)!r} cannot be read: {error}; save the data set again") from error
-    if isinstance(saved, datasets.DatasetDict):
-        if (split or "train") not in saved:
-            raise DataError(f"{os.fspath(path)!r} has no split {split or 'train'!r}; it has {', '.join(saved)}")
-        return saved[split or "train"]
-    if split not in (None, str(saved.split)):
-        raise DataError(f"{os.fspath(path)!r} is a single data set without split {split!r}; leave split= out")
-    return saved
-
-
-def read_hub(name: str | os.PathLike, *, split: str | None = None, images: str | os.PathLike | None = None) -> Source:
-    """Read one split (default "train") of a data set on the hub, ``"owner/name"``.
-
-    Raises:
-        DataError: if that fails, with the hub's own words.
-    """
-    name, split = os.fspath(name), split or "train"
-    try:
-        table = datasets.load_dataset(name, split=split)
-    except Exception as error:  # no network, no such data set, no such split, no access: the hub has its own errors
-        raise DataError(
-            f"{name!r} is no file or folder here, and loading split {split!r} of it from the hub failed "
-            f"({type(error).__name__}: {str(error).strip()[:200]}); check the name, the split and the network"
-        ) from error
-    return _read_table(table, name, images)
-
-
-def _read_table(table: datasets.Dataset, name: str, images: str | os.PathLike | None) -> Source:
-    """Read a data set of the `datasets` library with the columns image, problem and solution, or all of ours."""
-    missing = [column for column in ("image", "problem", "solution") if column not in table.column_names]
-    if missing:
-        raise DataError(f"{name}: no column {missing[0]!r}; it has {', '.join(table.column_names)}")
-    stem = PurePosixPath(name).name or "table"
-    prefix = f"{stem}-{table.split}" if table.split else stem
-    has_paths = table.features["image"] == datasets.Value("string")
-    if not has_paths and not isinstance(table.features["image"], datasets.Image):
-        raise DataError(f"{name}: column 'image' holds {table.features['image']}; expected images or their paths")
-    if not has_paths and images is not None:
-        raise DataError(f"{name}: images= does not go with a data set that holds its images; leave it out")
-    seen: set[str] = set()
-
-    def convert(item: dict, row: int) -> dict:
-        id = item.get("id") or f"{prefix}-{row}"
-        if id in seen:
-            raise DataError(f"id used twice: {id!r}; ids must be unique")
-        seen.add(id)
-        if has_paths:
-            return make_record(item, id, stem)
-        return {**make_record({**item, "image": "-"}, id, stem), "image_id": item.get("image_id"), "position": row}
-
-    source = Source(name, image_folder(images))
-    if not has_paths:
-        source.pictures = table.select_columns(["image"]).cast_column("image", datasets.Image(decode=False))
-    read = {"id", "question_type", "patient_id", "rationale", *TEXT_COLUMNS} | ({"image"} if has_paths else set())
-    columns = [name for name in table.column_names if name in read]
-    source.read(table.select_columns(columns).to_list(), name, convert)
-    return source
-
-
 # What a kind of source is called in a sentence, and its reader. The kind takes what its reader takes by keyword.
 DRAWN = {"phantoms": _draw_phantoms, "medmnist": _read_medmnist}  # (modality, task, n, seed, size) -> Dataset
 READ = {  # (source) -> Source
     "a JSON file": read_json_source,
+    "a table file": read_file,
+    "a DataFrame": read_frame,
+    "a list of rows": read_list,
+    "a Dataset": read_given,
     "OmniMedVQA's folder": read_omnimedvqa,
     "a saved data set": read_saved,
     "a data set on the hub": read_hub,
+    **READ_SETS,
 }
 
 

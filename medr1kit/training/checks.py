@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medr1kit.formats import ResponseFormat
-from medr1kit.given import QUESTIONS, kind, number, path_given, questions_given, whole_number
+from medr1kit.given import QUESTIONS, number, path_given, questions_given, whole_number
 from medr1kit.models.load import origin_of
 from medr1kit.results.runs import check_folder, load_run
 from medr1kit.vqa import DataError
@@ -27,15 +27,6 @@ COLUMNS = (*QUESTIONS, "solution", "modality", "task", "source")
 _WHOLE = ("per_device_train_batch_size", "gradient_accumulation_steps", "steps_per_generation", "num_iterations")
 _WHOLE = (*_WHOLE, "max_completion_length")
 _RANGES = {"learning_rate": (0, 1), "beta": (0, 1000), "temperature": (0.01, 100), "num_train_epochs": (1e-6, 1e6)}
-
-
-def model_given(model: Any, processor: Any) -> None:
-    """Refuse what is no model with its processor, the two swapped among it."""
-    if not hasattr(model, "named_parameters") or not hasattr(processor, "tokenizer"):
-        raise DataError(
-            f"model is {kind(model)} and processor {kind(processor)}; pass the two as load_model(…) returns them: "
-            "model, processor"
-        )
 
 
 def run_folder(model: Any, output_dir: str | Path, overwrite: bool) -> Path:

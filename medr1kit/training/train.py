@@ -21,7 +21,15 @@ from typing import TYPE_CHECKING, Any
 
 from medr1kit.formats import ResponseFormat, format_named
 from medr1kit.given import choice, kind, whole_number
-from medr1kit.models.load import base_of, image_token_ids, lora, origin_of, record_training, without_known_warnings
+from medr1kit.models.load import (
+    base_of,
+    image_token_ids,
+    lora,
+    origin_of,
+    pair_given,
+    record_training,
+    without_known_warnings,
+)
 from medr1kit.progress import no_bars_of_datasets
 from medr1kit.results.runs import Run, RunWriter, load_run
 from medr1kit.training import checks
@@ -108,7 +116,7 @@ def train_sft(
     from medr1kit.training.recording import Recorder
 
     format = format_named(format)
-    checks.model_given(model, processor)
+    pair_given(model, processor)
     prompts, completions = checks.prompts_of(dataset, format), checks.gold_of(dataset, format)
     settings, adapter = _settings("sft", preset, overrides, lora)
     checks.check_settings(settings, SFTConfig)
@@ -171,7 +179,7 @@ def train_grpo(
     from medr1kit.training.trainers import trainer_class
 
     format = format_named(format)
-    checks.model_given(model, processor)
+    pair_given(model, processor)
     prompts = checks.prompts_of(dataset, format)
     rewards = rewards_given(rewards, format, dataset.column_names)
     settings, adapter = _settings("grpo", preset, overrides, lora)

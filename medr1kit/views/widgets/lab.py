@@ -179,7 +179,8 @@ def near_misses(format: ResponseFormat, gold: str, options: Sequence[str]) -> di
     thought = f"A {right} is seen."
 
     def written(answer: str, rationale: str = thought) -> str:
-        return format.write(answer, rationale)
+        said = {"answer": answer, "think": rationale}  # as it stands: format.write() refuses tags in an option's words
+        return "".join(f"<{block}>{said[block]}</{block}>" for block in format.blocks)
 
     examples = {
         WRITTEN: written(gold),
