@@ -113,9 +113,9 @@ def test_the_page_s_tables_are_those_of_the_files(tmp_path):
 
 
 def test_loading_and_the_audit_return_what_was_written():
-    questions, images = load.measure_all(1, rows=300, images=4)
+    questions, table, images = load.measure_all(1, rows=300, images=4)
     (audited,) = audit.measure_all(1, train=300, test=100)
-    for case in (questions, images, audited):
+    for case in (questions, table, images, audited):
         assert case.keys() >= SCHEMA and case["exact"] is True and case["ratio"] is None and case["fast_s"] > 0
     assert (questions["rows"], images["rows"], audited["rows"]) == (300, 4, 400)
 
@@ -128,7 +128,7 @@ def test_the_command_prints_a_table_and_writes_json(tmp_path, capsys, monkeypatc
     out = capsys.readouterr().out
     written = json.loads(file.read_text())
     assert set(written) == {"benchmark", "machine", "cases"} and written["benchmark"] == "load"
-    assert [case["name"] for case in written["cases"]] == ["load_questions", "load_images"]
+    assert [case["name"] for case in written["cases"]] == ["load_questions", "load_table", "load_images"]
     assert all(case["repeats"] == 2 and case["name"] in out for case in written["cases"])
     assert written["machine"]["cpu"] in out and describe(written) in out
 

@@ -218,6 +218,8 @@ def test_images_that_a_table_holds_are_taken_however_they_are_stored(tmp_path):
     assert load_vqa([row(image=picture.convert("CMYK"))], size=28)[0]["image"].getpixel((5, 5))[1:] == (0, 0)
     with pytest.raises(DataError, match="one image a question"):
         load_vqa([row(image=[picture, picture])])
+    with pytest.raises(DataError, match="images= does not go with a table that holds its images"):
+        load_vqa([row(image=png())], images=tmp_path)
     with pytest.raises(DataError, match="row 1: several images: 2 columns"):
         load_vqa([row(image_1="a.png", image_2=None), row(image_1="a.png", image_2="b.png")])
 

@@ -7,6 +7,7 @@ was written.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import tempfile
@@ -16,7 +17,7 @@ from typing import Any
 
 from benchmarks.cases.timing import alone, say, timed
 from medr1kit.data.load import load_vqa
-from medr1kit.vqa import format_problem, format_solution
+from medr1kit.vqa import LETTERS, format_problem, format_solution, parse_problem, parse_solution
 
 REPEATS = 3
 ROWS = 71_000  # Med-R1's training rows of all modalities
@@ -25,7 +26,7 @@ WORDS = ("liver", "T2, N0, M0", "stain (H&E)", "Computed tomography (CT)", "no."
 
 
 def measure_all(repeats: int, *, rows: int | None = None, images: int | None = None) -> list[dict]:
-    """Return the cases ``load_questions`` and ``load_images``.
+    """Return the cases ``load_questions``, ``load_table`` and ``load_images``.
 
     Args:
         repeats: how often each is measured.
@@ -40,6 +41,7 @@ def measure_all(repeats: int, *, rows: int | None = None, images: int | None = N
         size = "512 x 512, half JPEG, half PNG"
         return [
             _case("load_questions", f"{rows:,} rows of JSON without images", questions, folder, repeats),
+            _case("load_table", f"{rows:,} rows of CSV, the gold as text", questions, folder, repeats, csv=True),
             _case(
                 "load_images",
                 f"{images:,} rows, each with an image of {size}",
@@ -51,9 +53,13 @@ def measure_all(repeats: int, *, rows: int | None = None, images: int | None = N
         ]
 
 
-def _case(name: str, about: str, rows: list[dict], folder: Path, repeats: int, **arguments: Any) -> dict:
-    path = write_questions(rows, folder / f"{name}.json")
-    loaded, took = zip(*(timed(lambda: load_vqa(path, **arguments)) for _ in range(repeats)))
+def _case(
+    name: str, about: str, rows: list[dict], folder: Path, repeats: int, csv: bool = False, **arguments: Any
+) -> dict:
+    write = write_table if csv else write_questions
+    path = write(rows, folder / f"{name}.{'csv' if csv else 'json'}")
+    with contextlib.redirect_stdout(None):  # what was understood
+        loaded, took = zip(*(timed(lambda: load_vqa(path, **arguments)) for _ in range(repeats)))
     same = all(_as_written(dataset, rows) for dataset in loaded)
     case = alone(name, took, exact=same, rows=len(rows), about=about)
     case["rows_per_s"] = round(len(rows) / case["fast_s"])
@@ -82,6 +88,20 @@ def made_up(rows: int, images: Sequence[str], seed: int = 0) -> list[dict]:
 def write_questions(rows: list[dict], path: Path) -> Path:
     """Write rows as one JSON array and return the path."""
     path.write_text(json.dumps(rows), encoding="utf-8")
+    return path
+
+
+def write_table(rows: list[dict], path: Path) -> Path:
+    """Write the same rows as a spreadsheet has them, a column an option, and return the path."""
+    import pandas as pd
+
+    lines = []
+    for row in rows:
+        question, options = parse_problem(row["problem"])
+        gold = options[LETTERS.index(parse_solution(row["solution"]))]
+        cells = {f"option {i + 1}": text for i, text in enumerate(options)}
+        lines.append({"image": row["image"], "question": question, **cells, "answer": gold})
+    pd.DataFrame(lines).to_csv(path, sep=";", index=False)
     return path
 
 

@@ -72,7 +72,8 @@ class Source:
             try:
                 record = convert(item, row)
                 if record["id"] in seen:
-                    raise DataError(f"id used twice: {record['id']!r}; ids must be unique")
+                    hint = "ids must be unique; columns={'id': None} numbers the rows"
+                    raise DataError(f"id used twice: {record['id']!r}, {hint}")
             except DataError as error:
                 self.refused.append(Refused(file, row, str(error)))
                 continue
@@ -112,7 +113,10 @@ class Source:
             column = [one if isinstance(one, dict) else None for one in stored]
             features = datasets.Features({"image": datasets.Image(decode=False)})
             self.pictures = datasets.Dataset.from_dict({"image": column}, features=features)
-        if self.folder is not None and not any("image" in row for row in rows if isinstance(row, dict)):
+            if self.folder is not None:
+                raise DataError(f"{file}: images= does not go with a table that holds its images; leave it out")
+        named = ["image" in row for row in rows if isinstance(row, dict)]
+        if self.folder is not None and named and not any(named):
             raise DataError(f"{file}: images= is given, and no column names an image; columns={{'image': …}} does")
         places, pictured = count(), self.pictures is not None
 
