@@ -36,6 +36,9 @@ from medr1kit.rewards import accuracy_reward, format_reward, text_of
 from medr1kit.training.provenance import name_base
 from medr1kit.vqa import DataError, parse_solution
 
+DEAD = 128
+"""Completions in a row that earn nothing, after some that did, before a word is said."""
+
 
 class Recorder(TrainerCallback):
     """Writes each logged step to the run and shows one progress bar.
@@ -114,6 +117,7 @@ class RolloutRecorder(Recorder):
         self._paid: dict[int, list[float | None]] = {}  # of the completions at hand, by the reward's place
         self._model: Any = None
         self._told: set[str] = set()  # what is said once
+        self._unpaid: int | None = None  # completions since one was paid; None before the first that was
 
     def on_train_begin(self, args, state, control, model=None, processing_class=None, **kwargs):
         super().on_train_begin(args, state, control, **kwargs)
@@ -209,9 +213,19 @@ class RolloutRecorder(Recorder):
         if self.writer is None:
             return
         paid = torch.tensor([[_number(row[name]) for name in self.names] for row in rows])
+        step = rows[0]["step"]
         if paid.isnan().all():
-            step = rows[0]["step"]
-            self._tell(f"step {step}: no reward applies to any completion, so the step teaches nothing", "")
+            self._tell(f"step {step}: no reward applies to any completion, so the step teaches nothing", "none")
+        if (paid.nan_to_num(0.0) != 0).any():
+            self._unpaid = 0
+        elif self._unpaid is not None:
+            self._unpaid += len(rows)
+            if self._unpaid >= DEAD:
+                ways = "load the model anew and lower learning_rate, or read the completions"
+                self._tell(
+                    f"step {step}: the last {self._unpaid} completions earned nothing, and some before did; {ways}",
+                    "dead",
+                )
         for row, advantage in zip(rows, advantages(paid, self._args)):
             row["advantage"] = advantage
         rows = [*rows, *({**row, "advantage": 0.0, "used": False} for row in unused)]
