@@ -65,6 +65,7 @@ _WHERE = {
     "models.machine": ("doctor",),
     "training.train": ("PRESETS", "train_grpo", "train_sft"),
     "models.predict": ("predict",),
+    "models.checkpoints": ("predict_checkpoints",),
     "models.probes": ("position_bias", "prompt_sensitivity", "visual_reliance"),
     "models.letters": ("letter_probabilities",),
 }

@@ -74,6 +74,9 @@ VERDICT = ("answer", "lenient_predicted", "correct")
 WHO = ("model", "train_modality", "train_task", "method", "format")
 """Columns that tell models apart; seeds are repetitions of one, and steps are its checkpoints, never averaged."""
 
+LABELS = ("model", "train_modality", "train_task", "method", "seed", "step")
+"""What can be said of the weights that answer."""
+
 ANSWERER = (*WHO, "seed", "step")
 """Columns that tell apart whoever can answer a question once."""
 

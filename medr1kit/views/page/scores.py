@@ -242,4 +242,4 @@ def _confusions(preds: pd.DataFrame, cells: list) -> pd.DataFrame:
 
 
 def _who(row: pd.Series) -> tuple[str, ...]:
-    return tuple("" if pd.isna(row[name]) else str(row[name]) for name in ANSWERER)
+    return tuple("" if pd.isna(row.get(name)) else str(row[name]) for name in ANSWERER)
