@@ -49,7 +49,7 @@ _WHERE = {
         "plot_slices",
     ),
     "views.plots.canvas": ("PAPER",),
-    "views.plots.curves": ("plot_lengths", "plot_rewards"),
+    "views.plots.curves": ("plot_checkpoints", "plot_lengths", "plot_rewards"),
     "views.plots.heatmaps": ("plot_confusion", "plot_counts", "plot_images", "plot_transfer"),
     "results.errors": ("errors",),
     "views.page.worksheet": ("export_worksheet", "read_worksheet", "reader_agreement"),

@@ -82,7 +82,8 @@ ANSWERER = (*WHO, "seed", "step")
 
 _ORDER = {"modality": MODALITIES, "task": TASKS, "format": tuple(FORMATS)}
 _ORDER |= {"train_modality": MODALITIES, "train_task": TASKS}
-_SCORES = ("n", "accuracy", "low", "high", "lenient_accuracy", "well_formed", "chance", "mean_tokens", "cluster")
+SCORES = ("n", "accuracy", "low", "high", "lenient_accuracy", "well_formed", "chance", "mean_tokens", "cluster")
+"""Columns of :func:`score` beside those it was asked for."""
 
 
 def check_predictions(
@@ -216,7 +217,7 @@ def score(
         (*names, *_score_row(rows.iloc[some], unit[some]), counted(unit[some], by_patient[some], cluster))
         for names, some in places
     ]
-    table = pd.DataFrame(found, columns=[*keys, *_SCORES])
+    table = pd.DataFrame(found, columns=[*keys, *SCORES])
     total = table.iloc[len(table) - totalled :]
     table = in_canonical_order(table.iloc[: len(table) - len(total)], keys)
     return pd.concat([table, total], ignore_index=True) if len(total) else table
