@@ -2,7 +2,7 @@
 
 import json
 import os
-import signal
+import socket
 import subprocess
 import sys
 import time
@@ -51,19 +51,22 @@ def test_two_processes_write_the_file_of_one(alone, tmp_path):
 
 
 def kill_with_answers(output, least):
-    """Start two processes, and kill all of them when each has said something and all at least so much."""
-    run = subprocess.Popen(
-        command(output), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+    """Start two processes as torchrun does, and kill both when each has said something, and both at least so much."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    line = command(output, processes=1)
+    ranks = [subprocess.Popen(line, env=os.environ | world | {"RANK": rank}, **quiet) for rank in "01"]
     files = [output.with_name(f"{output.name}.partial{rank}.jsonl") for rank in ("", "-1")]
-    until = time.monotonic() + 200
-    while time.monotonic() < until and run.poll() is None:
+    said, until = [0, 0], time.monotonic() + 200
+    while (min(said) < 1 or sum(said) < least) and time.monotonic() < until:
         said = [len(file.read_bytes().splitlines()) - 1 if file.exists() else 0 for file in files]
-        if min(said) > 0 and sum(said) >= least:
-            break
         time.sleep(0.005)
-    os.killpg(run.pid, signal.SIGKILL)
-    run.wait()
+    for rank in ranks:
+        rank.kill()
+        rank.wait()
     assert not output.exists(), "it had ended before it could be killed; ask more questions"
     return files
 
@@ -72,7 +75,8 @@ def kill_with_answers(output, least):
 def test_killed_processes_go_on_with_as_many_as_there_are_then(alone, tmp_path, then):
     output = tmp_path / "p.parquet"
     files = kill_with_answers(output, 6)
-    assert all(json.loads(file.read_bytes().splitlines()[0])["rows"] == 40 for file in files)
+    lines = [file.read_bytes().splitlines() for file in files]
+    assert [json.loads(header)["rows"] for header, *_ in lines] == [40, 40] and min(map(len, lines)) > 1
     result = ask(output, processes=then)
     assert result.returncode == 0, result.stderr
     pd.testing.assert_frame_equal(rows_of(output), alone)
