@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from medr1kit.formats import ResponseFormat
 from medr1kit.given import choice, kind, path_given, whole_number
 from medr1kit.models.found import find
 from medr1kit.models.load import load_model, put_on, without_known_warnings
@@ -35,6 +36,7 @@ def predict_checkpoints(
     run: str | Path | Run,
     dataset: Dataset,
     *,
+    format: ResponseFormat | str,
     steps: Sequence[int] | None = None,
     output: str | Path | None = None,
     labels: Mapping[str, Any] | None = None,
@@ -46,12 +48,13 @@ def predict_checkpoints(
     Args:
         run: the run, its folder, or any folder that holds ``checkpoint-N`` folders.
         dataset: rows of :mod:`medr1kit.vqa` with images.
+        format: the response format, or its name.
         steps: the steps to ask, in any order; None for all that were saved.
         output: a .parquet file for all answers. If it is interrupted, calling again goes on where it stopped.
         labels: as in :func:`medr1kit.predict`; ``step`` is each checkpoint's own. Checkpoints of a folder that is no
             run of ours are called by its name.
         loading: arguments of :func:`medr1kit.load_model`, such as ``{"max_pixels": 401408}``.
-        **asking: arguments of :func:`medr1kit.predict`, such as ``format`` and ``max_new_tokens``.
+        **asking: more arguments of :func:`medr1kit.predict`, such as ``max_new_tokens``.
 
     Returns:
         The predictions tables of all checkpoints below each other, by rising ``step``. What scores and compares them
@@ -75,7 +78,7 @@ def predict_checkpoints(
             own = {"model": str(found[step].parent)} | own
         beside = None if output is None else output.with_name(f"{output.name}.step-{step}")
         with part_of_work(f"step {step}"):
-            table, answers = answered(model, processor, dataset, beside, labels=own, **asking)
+            table, answers = answered(model, processor, dataset, beside, format=format, labels=own, **asking)
         tables.append(table)
         kept.append(answers)
         del model  # of all weights: it goes before the next one comes
