@@ -20,7 +20,7 @@ test-newest: $(VENV)/.installed
 	$(BIN)/python -m pip list --path .newest
 	PYTHONPATH=$(CURDIR)/.newest $(BIN)/python -m pytest -n auto --maxprocesses 4 tests/test_train.py tests/test_trainers.py tests/test_recording.py tests/test_predict.py
 
-# Several processes of torchrun with gloo, killed ones too; minutes, so not part of `make test`.
+# What takes two processes: torchrun with gloo, on a CPU.
 test-distributed: $(VENV)/.installed
 	$(BIN)/python -m pytest tests/distributed
 
