@@ -11,7 +11,6 @@ from typing import Any
 from medr1kit.commands.flags import COLUMNS, SHEET, YES_NO
 from medr1kit.formats import ResponseFormat, format_named
 from medr1kit.given import choice
-from medr1kit.results.tables import LABELS
 from medr1kit.vqa import DataError
 
 # Flags of TRL's ModelConfig that something here reads.
@@ -75,6 +74,8 @@ def labels_of(words: Sequence[str]) -> dict[str, str | int]:
     >>> labels_of(["method=grpo", "seed=1", "model=Med-R1"])
     {'method': 'grpo', 'seed': 1, 'model': 'Med-R1'}
     """
+    from medr1kit.results.tables import LABELS
+
     labels: dict[str, str | int] = {}
     for word in words:
         name, equals, value = word.partition("=")
