@@ -1,6 +1,7 @@
 """A run on the Hub, which is a fake here: what is pushed, what is not, and what stops it."""
 
 import json
+import shlex
 from types import SimpleNamespace
 
 import huggingface_hub
@@ -13,7 +14,9 @@ from medr1kit.results.runs import Run
 from medr1kit.training.publish import push_run, take_push
 from medr1kit.vqa import DataError
 
-SFT = "sft --dataset_name phantoms --modality CT --num_rows 40 --max_steps 1 --per_device_train_batch_size 4".split()
+SFT = shlex.split(
+    "sft --dataset_name phantoms --modality CT --num_rows 40 --max_steps 1 --per_device_train_batch_size 4"
+)
 
 
 @pytest.fixture
