@@ -108,6 +108,8 @@ def test_what_is_not_there_is_refused(run, tmp_path):
             checkpoints_of(run, steps)
     with pytest.raises(DataError, match=r"labels name a step; each checkpoint has its own"):
         mk.predict_checkpoints(run, None, labels={"step": 4}, **ASKING)
+    with pytest.raises(DataError, match=r"labels is a Run; give a dict"):
+        mk.predict_checkpoints(run, None, labels=run, **ASKING)
     with pytest.raises(DataError, match=r"loading='dtypes' is unknown; did you mean 'dtype'"):
         mk.predict_checkpoints(run, None, loading={"dtypes": "float32"}, **ASKING)
 

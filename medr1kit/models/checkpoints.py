@@ -68,6 +68,8 @@ def predict_checkpoints(
     loading = dict(loading or {})
     for name in loading:
         choice(name, "loading", _LOADING)
+    if not isinstance(labels, Mapping | None):
+        raise DataError(f"labels is {kind(labels)}; give a dict, the run's own labels need no saying")
     if "step" in (labels or {}):
         raise DataError("labels name a step; each checkpoint has its own, leave it out")
     output = None if output is None else predictions_file(output)
