@@ -159,7 +159,7 @@ def short_training(monkeypatch):
     """A training of one step, whatever the page says: it shows that the lines run, not what they teach."""
     train = mk.train_sft
     short = {"max_steps": 1, "per_device_train_batch_size": 4}
-    monkeypatch.setattr(mk, "train_sft", lambda *given, **keywords: train(*given, **keywords, **short), raising=False)
+    monkeypatch.setattr(mk, "train_sft", lambda *given, **keywords: train(*given, **keywords | short), raising=False)
 
 
 def both_pairs(namespace):

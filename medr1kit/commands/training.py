@@ -35,6 +35,7 @@ def _train(argv: list[str], command: str, train: Any, *arguments_of: type) -> No
 
     from medr1kit.models.machine import choose_device
     from medr1kit.results.runs import check_folder
+    from medr1kit.training.publish import push_run, take_push
 
     flags = parse_flags(argv, f"medr1kit {command}", DataFlags, ModelConfig, LoraFlags, *arguments_of)
     flags = fit_to_machine(flags, choose_device().value)
@@ -54,12 +55,15 @@ def _train(argv: list[str], command: str, train: Any, *arguments_of: type) -> No
         dataset, test = hold_out(dataset, flags)
     model, processor = load_model_of(flags)
     arguments["preset"] = flags.get("preset") or ("tiny" if model.num_parameters() < 10_000_000 else "gpu")
+    push = take_push(arguments)
     run = train(model, processor, dataset, **arguments)
     if int(os.environ.get("RANK", 0)) != 0:
         return
     print(f"run written to {run.path}")
     if test is not None:
         _report_held_out(model, processor, dataset, test, flags, run)
+    if push is not None:
+        print(f"pushed to {push_run(run, **push)}")
 
 
 def _lora_flags(flags: dict[str, Any]) -> dict[str, Any] | bool:
@@ -97,8 +101,8 @@ def _report_held_out(model, processor, train, test, flags: dict[str, Any], run) 
     format = flags.get("format", "no-think")
     preds = predict(model, processor, test, format=format, output=run.path / "predictions.parquet")
     print_scores(preds)
-    add_score(run.path, preds)
     floor = blind_floor(train, test)
+    add_score(run.path, preds, floor.accuracy)
     reliance = visual_reliance(model, processor, test, format=format, seed=flags.get("seed", 0), right=preds)
     print("\nheld-out accuracy, and what can be had without the right image")
     lines = [("blind floor (option lookup, no image)", floor.accuracy, floor.low, floor.high)]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medr1kit.models.load import origin_of
+from medr1kit.results.numbers import percent
 from medr1kit.results.runs import replace_file
 from medr1kit.results.tables import score
 
@@ -122,12 +123,13 @@ For research and teaching. Not for clinical use.
 """)
 
 
-def add_score(folder: Path, preds: pd.DataFrame) -> None:
-    """Write the accuracy of a run's predictions into its card, where the Hub looks for results.
+def add_score(folder: Path, preds: pd.DataFrame, floor: float | None = None) -> None:
+    """Write the accuracy of a run's predictions into its card, where the Hub looks for results, and for readers.
 
     Args:
         folder: the run's.
         preds: predictions of one data set, which the run was not trained on.
+        floor: the blind floor of these questions, 0 to 1 (:func:`medr1kit.blind_floor`), or None where it is not known.
     """
     from huggingface_hub import EvalResult, ModelCard
 
@@ -135,6 +137,11 @@ def add_score(folder: Path, preds: pd.DataFrame) -> None:
     source = ", ".join(preds["source"].dropna().unique()) or "unknown"
     held_out = {"dataset_type": source, "dataset_name": f"{source}, {row['n']} questions held out by image and patient"}
     accuracy = {"metric_type": "accuracy", "metric_value": round(float(row["accuracy"]), 4)}
+    said = f"{percent(row['accuracy'], row['low'], row['high'])} of {row['n']} held-out questions are answered right"
+    said += f"; a guess scores {percent(row['chance'])}"
+    said += f", and the options' texts alone, without any image, {percent(floor)}" if floor is not None else ""
+    body = re.sub(r"\n## Held-out questions\n.*?\n(?=\nFor research)", "", card.text, flags=re.DOTALL)
+    card.text = body.replace("\nFor research", f"\n## Held-out questions\n\n{said}.\n\nFor research")
     card.data.model_name = folder.name
     card.data.eval_results = [EvalResult(task_type="visual-question-answering", **held_out, **accuracy)]
     card.save(folder / "README.md")
