@@ -309,6 +309,68 @@ def test_a_column_of_golds_is_read_as_a_whole(values, letters, way):
     assert golds(values, ["liver", "lung", "skin"]) == (letters, way)
 
 
+@pytest.mark.parametrize(
+    "gold",
+    [
+        *(
+            "Option B",
+            "option_b",
+            "Answer: B",
+            "B - lung",
+            "B = lung",
+            "B (lung)",
+            "B lung",
+            "\uff22",
+            "B\u200b",
+            "**B**",
+        ),
+        *('"B"', "2) lung", "Lung.", "b)", "[B]"),
+    ],
+)
+def test_one_gold_in_many_spellings(gold):
+    assert golds([gold, "B"], ["liver", "lung", "skin"])[0] == ["B", "B"]
+    assert golds(["opt2", "Option 3"], ["liver", "lung", "skin"])[0] == ["B", "C"]
+
+
+@pytest.mark.parametrize("gold", ["B) liver", "2) liver", "B liver", "\u0412", "not B", "probably B", "BB"])
+def test_a_gold_that_contradicts_itself_or_is_no_letter_is_refused(gold):
+    assert golds([gold], ["liver", "lung", "skin"])[0] == [None]
+
+
+def test_one_of_yes_and_no_in_numbers_is_not_guessed_at():
+    assert golds(["1", "0"], ["yes", "no"]) == ([None, None], None)
+    assert "may be a place, or 1 stand for yes" in read_golds(["1"], [["yes", "no"]]).reasons[0]
+    mixed = read_golds(["1", "0", "0"], [["Ja", "Nein"], ["Ja", "Nein"], ["liver", "lung"]])
+    assert mixed.letters == ["B", "A", "A"], "the third row shows that the column counts from 0"
+
+
+@pytest.mark.parametrize("gold", ["TRUE", "ja", "Y", "yes"])
+def test_yes_is_yes_in_other_words(gold):
+    assert golds([gold, "No"], ["Yes", "No"])[0] == ["A", "B"]
+    assert golds([gold, "No"], ["no", "yes"])[0] == ["B", "A"]
+
+
+def test_letters_of_options_that_are_out_of_order_are_refused():
+    for options in (["B) liver", "A) lung"], [{"key": "B", "value": "liver"}, {"key": "A", "value": "lung"}]):
+        with pytest.raises(DataError, match="keys out of order: 'B, A'"):
+            load_vqa([{"question": "Which?", "options": options, "answer": "A"}])
+    species = ["E. coli", "B. cereus", "A. baumannii"]
+    assert list(load_vqa([{"question": "Which?", "options": species, "answer": "B. cereus"}])["options"]) == [species]
+
+
+@pytest.mark.parametrize(
+    "cell", ["a) liver b) lung", "1. liver 2. lung", "- liver\n- lung", "\u2022 liver\n\u2022 lung", "liver | lung |"]
+)
+def test_marks_of_a_list_are_no_part_of_its_options(cell):
+    ds = load_vqa([{"question": "Which?", "options": cell, "answer": "lung"}])
+    assert list(ds["options"]) == [["liver", "lung"]]
+
+
+def test_numbers_that_make_the_options_differ_stay():
+    ribs = ["1. Rippe", "2. Rippe"]
+    assert list(load_vqa([{"question": "Which?", "options": ribs, "answer": "2. Rippe"}])["options"]) == [ribs]
+
+
 def test_the_words_of_an_option_go_before_its_number():
     assert golds(["3", "4"], ["2", "3", "4"]) == (["B", "C"], "text")
     assert golds(["64.0", "7"], ["64", "7"]) == (["A", "B"], "text")

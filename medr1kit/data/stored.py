@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
 
+from medr1kit.data.cells import missing
 from medr1kit.data.images import to_png
-from medr1kit.data.record import missing
 from medr1kit.vqa import DataError
 
 

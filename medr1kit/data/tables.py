@@ -21,8 +21,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from medr1kit.data.cells import missing
 from medr1kit.data.files import decoded, load_json, read_bytes
-from medr1kit.data.record import missing
 from medr1kit.vqa import DataError
 
 SHEETS = (".csv", ".tsv", ".txt", ".xlsx", ".xlsm")
