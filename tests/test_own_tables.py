@@ -129,7 +129,7 @@ def test_what_excel_made_a_date_is_refused_as_an_option(tmp_path):
 
 def test_a_damaged_excel_file_and_an_old_one_are_refused(tmp_path):
     for name, message in (
-        ("x.xlsx", "not an Excel file that can be read"),
+        ("x.xlsx", "a text by its content"),
         ("x.xls", "no file of questions by its name"),
     ):
         (tmp_path / name).write_text("hello")
@@ -471,3 +471,74 @@ def test_any_number_of_options_up_to_26_is_taken(count):
     options = [f"finding {i}" for i in range(count)]
     ds = load_vqa([{"question": "q", "options": options, "answer": options[-1]}])
     assert ds[0]["options"] == options and ds[0]["answer"] == "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[count - 1]
+
+
+# --- what is told, not guessed --------------------------------------------------------------------------------------
+
+
+def base64_image(shade=90):
+    return base64.b64encode(png(shade)).decode()
+
+
+def test_images_of_a_tsv_are_shared_by_index_and_never_two_in_one(tmp_path):
+    lines = ["index\timage\tquestion\tA\tB\tanswer", f"0\t{base64_image()}\tq?\tx\ty\tx", "1\t0\tq?\tx\ty\tx"]
+    lines += ["2\t1\tq?\tx\ty\tx", f"3\t['{base64_image()}', '{base64_image(3)}']\tq?\tx\ty\tx", "4\t77\tq?\tx\ty\tx"]
+    lines += [f"5\t{base64_image()[:-21]}\tq?\tx\ty\tx"]
+    (tmp_path / "bench.tsv").write_text("\n".join(lines))
+    with pytest.warns(DroppedRows) as caught:
+        ds = load_vqa(tmp_path / "bench.tsv", check="drop")
+    assert ds["id"] == ["0", "1", "2"] and len(set(ds["image_id"])) == 1
+    several, absent, broken = (row["reason"] for row in caught[0].message.rows)
+    assert (
+        several.startswith("several images: 2 in one row") and "it names row '77'" in absent and "no base64" in broken
+    )
+
+
+@pytest.mark.parametrize("columns", [["options", "A", "B"], ["A", "B", "choices"]])
+def test_options_in_columns_and_in_a_list_must_agree(columns):
+    listed = columns[0] if columns[0] != "A" else "choices"
+    assert load_vqa([row(**{listed: ["liver", "lung"]})])["answer"] == ["A"]
+    with pytest.raises(DataError, match=f"options and {listed} disagree"):
+        load_vqa([row(**{listed: ["lung", "liver"]})])
+
+
+def test_an_index_with_a_name_is_a_column():
+    frame = pd.DataFrame([row(), row()]).set_index(
+        pd.MultiIndex.from_tuples([(7, "a"), (8, "b")], names=["patient", "id"])
+    )
+    ds = load_vqa(frame)
+    assert (ds["patient_id"], ds["id"]) == (["7", "8"], ["a", "b"])
+
+
+def test_patients_that_differ_in_spelling_alone_are_told():
+    with pytest.warns(UserWarning, match="patients that may be one: 'P1' and 'p 01', 'x-7' and 'X 07'; they count as"):
+        load_vqa([row(patient=one) for one in ("P1", "p 01", "P2", "x-7", "X 07", "1-23", "12-3", None)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_vqa([row(patient=one) for one in ("P1", "P10", "1-23", "12-3", "1", "10", None, "-")])
+
+
+def test_images_that_nobody_can_open_are_told(capsys):
+    load_vqa([row(image="a.png")])
+    assert "image <- image (not loaded: images= is not given)" in said(capsys)[1]
+    load_vqa([row(image=png())])
+    assert "not loaded" not in said(capsys)[1]
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ([{"id": 1, "conversations": []}], "'conversations' holds chats, not questions"),
+        (["a.csv", "b.csv"], "source is a list of 2 files; load each"),
+        (
+            pd.DataFrame([["q"]], columns=pd.MultiIndex.from_tuples([("a", "question")])),
+            "column names of several levels",
+        ),
+        (pd.Series(["a"]), "source is a Series; give a file, a DataFrame"),
+        (datasets.DatasetDict({"test": datasets.Dataset.from_list([row()])}), "choose one, split='test'"),
+        ([{"question": "Which?", "answer": "A"}], "options are missing.*columns={'options'"),
+    ],
+)
+def test_what_is_close_to_a_table_gets_the_remedy_that_fits(source, message):
+    with pytest.raises(DataError, match=message):
+        load_vqa(source)

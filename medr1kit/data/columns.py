@@ -75,6 +75,15 @@ def tells_gold(name: object) -> bool:
 _STRONG = {plain(one) for one in _GOLD}
 
 
+def is_options(name: str) -> bool:
+    """Return whether a column is called what options are called.
+
+    >>> is_options("Options"), is_options("Antworten"), is_options("Patient")
+    (True, True, False)
+    """
+    return plain(name) in {plain(one) for one in (*_SPELLINGS["options"], "option", "choice", "antworten", "optionen")}
+
+
 def find_columns(names: Sequence[str], columns: Mapping[str, Any] | None, where: str) -> Columns:
     """Find out which column is what.
 
@@ -110,6 +119,10 @@ def find_columns(names: Sequence[str], columns: Mapping[str, Any] | None, where:
     if plain(found.of.get("image")) == "image1" and "image" not in stated:
         found.images = [name for name in names if re.fullmatch(r"image\d", plain(name))]
     for role in ("question", "answer"):
+        chat = [free[one] for one in ("conversations", "messages") if one in free]
+        if role not in found.of and chat:
+            remedy = "write question, options and answer in columns of their own"
+            raise DataError(f"{where}: {chat[0]!r} holds chats, not questions; {remedy}")
         if role not in found.of:
             hint = f"columns={{{role!r}: '…'}} names it"
             raise DataError(f"{where}: no column is the {role}; it has {', '.join(map(str, names))[:300]!r}; {hint}")

@@ -15,6 +15,7 @@ from medr1kit.data.cells import failed, texts_of
 from medr1kit.data.columns import Columns, find_columns
 from medr1kit.data.golds import Golds, listed, read_golds, without_letters, yes_no_options
 from medr1kit.data.record import Doubled
+from medr1kit.data.stored import holds_image
 from medr1kit.data.wording import without_list
 from medr1kit.leftovers import without_place
 from medr1kit.vqa import LETTERS, DataError, fold, modality_name, parse_problem, task_name
@@ -64,7 +65,8 @@ def as_questions(
             items.append(_item(i, found, cells, options[i], golds, others))
         except DataError as error:
             items.append(error)
-    named = not pictured and any(isinstance(cell, str) and len(cell) < 300 for cell in cells.get(images[0], ()))
+    paths = [] if pictured else cells.get(images[0], ())
+    named = any(isinstance(path, str) for path in paths) and not any(map(holds_image, paths))
     _say(where, about, found, names, numbers, golds, options, named)
     return items
 
