@@ -53,6 +53,15 @@ def test_the_line_of_column_names_is_found_below_titles(tmp_path, above):
     assert list(load_vqa(saved(tmp_path, above, [], HEAD, ROW))["answer"]) == ["B"]
 
 
+def test_columns_in_other_words_are_shown_from_the_line_that_names_them(tmp_path):
+    head = ["Frage", "Antwort A", "Antwort B", "Richtige\nAntwort"]
+    file = saved(tmp_path, ["Katalog", "2024"], ["Angaben", "Antworten", None, "Schlüssel"], head, ROW)
+    with pytest.raises(DataError, match="it has 'Frage, Antwort A, Antwort B, Richtige Antwort'"):
+        load_vqa(file)
+    with pytest.raises(DataError, match=r"no column 'Richtige Antwrt'.*did you mean 'Richtige Antwort'"):
+        load_vqa(file, columns={"question": "Frage", "answer": "Richtige Antwrt"})
+
+
 def test_a_column_without_a_name_is_told_and_can_be_named(tmp_path, capsys):
     file = saved(tmp_path, ["Frage", "A", "B", None, None], ["Welches?", "Leber", "Lunge", None, "B"])
     ds = load_vqa(file, columns={"question": "Frage", "answer": "(column 5 without a name)"})
@@ -90,7 +99,9 @@ def test_a_cell_whose_formula_failed_is_no_text(tmp_path, failure):
 
 
 def test_a_line_of_totals_is_no_question(tmp_path):
-    with pytest.raises(DataError, match=r"row 3: row is no question: 'Total: 1' stands there.*delete the row"):
+    with pytest.raises(
+        DataError, match=r"row 3: row is no question: 'Total: 1' stands there without options and answer; delete"
+    ):
         load_vqa(saved(tmp_path, HEAD, ROW, ["Total: 1"]))
 
 

@@ -125,7 +125,7 @@ def find_columns(names: Sequence[str], columns: Mapping[str, Any] | None, where:
             raise DataError(f"{where}: {chat[0]!r} holds chats, not questions; {remedy}")
         if role not in found.of:
             hint = f"columns={{{role!r}: '…'}} names it"
-            raise DataError(f"{where}: no column is the {role}; it has {', '.join(map(str, names))[:300]!r}; {hint}")
+            raise DataError(f"{where}: no column is the {role}; it has {', '.join(map(str, names))[:160]!r}; {hint}")
     return found
 
 
@@ -153,7 +153,7 @@ def _column(name: object, names: Sequence[str], role: str, where: str) -> str:
     if len(alike) == 1:
         return alike[0]
     near = difflib.get_close_matches(str(name), names, n=1)
-    meant = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(map(str, names))[:300]!r}"
+    meant = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(map(str, names))[:160]!r}"
     raise DataError(f"{where}: no column {name!r}, which columns= names for {role}; {meant}")
 
 

@@ -15,6 +15,7 @@ import unicodedata
 from functools import lru_cache
 from pathlib import Path, PureWindowsPath
 
+from medr1kit.alike import alike
 from medr1kit.vqa import DataError
 
 
@@ -137,6 +138,9 @@ def _near(part: str, names: dict[str, str]) -> str | None:
     for name, real in names.items():
         if name.casefold() == part.casefold():
             return f"there is {real!r}: upper and lower case count, correct the path"
+    for name, real in names.items():
+        if alike(name).casefold() == alike(part).casefold():
+            return f"there is {real!r}: a character that looks the same is another one, correct the path"
     real = next((real for name, real in names.items() if os.path.splitext(name)[0].casefold() == part.casefold()), None)
     return real and f"there is {real!r}: write the path with its ending"
 

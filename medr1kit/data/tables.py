@@ -176,15 +176,16 @@ def _headed(
 
 
 def _names_at(lines: Sequence[Sequence[Any]], columns: Mapping[str, Any] | None, name: str) -> int:
-    """Which line names the columns: the first that names a question and an answer, else the first of several cells."""
-    wide = [i for i, line in enumerate(lines) if sum(map(bool, line)) > 1]
+    """Which line names the columns: the first that names a question and an answer, else the first that is filled."""
+    filled = [sum(not missing(cell) for cell in line) for line in lines]
+    wide = [i for i, count in enumerate(filled) if count > 1]
     for i in wide:
         try:
             find_columns([one for one in _header(lines[i], lines[i + 1 :]) if one], columns, name)
             return i
         except DataError:
             continue
-    return wide[0] if wide else 0
+    return next((i for i in wide if filled[i] >= 0.8 * max(filled)), 0)
 
 
 def _header(names: Sequence[Any], body: Sequence[Sequence[Any]]) -> list[str]:

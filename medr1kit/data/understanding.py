@@ -125,7 +125,9 @@ def _options(
 
 def _without_options(question: object, answer: object, there: bool, yes_no: bool) -> str:
     if there and answer is None:
-        return f"row is no question: {question!r:.60} stands there, without options and answer; delete the row"
+        what = "options and answer" if question else "question, options and answer"
+        shown = f"{question!r:.60} stands there without" if question else "a line without"
+        return f"row is no question: {shown} {what}; delete the row"
     if yes_no:
         return f"options are missing: {question!r:.60} is answered {answer!r:.40}, not yes or no; leave it out"
     remedy = "give them" if there else "columns={'options': ['…', '…']} names their columns"
