@@ -25,6 +25,7 @@ import re
 import string
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from medr1kit.alike import alike
 from medr1kit.leftovers import control_token, cut_tail, told_answer
@@ -290,7 +291,17 @@ def lowered(text: str) -> str:
 
     So stems, problems and thoughts are compared.
     """
-    return " ".join(alike(alike(str(text)).casefold()).split())
+    text = str(text)
+    return _lowered_short(text) if len(text) < 200 else _lowered(text)
+
+
+def _lowered(text: str) -> str:
+    return " ".join(alike(alike(text).casefold()).split())
+
+
+_lowered_short = lru_cache(maxsize=2**14)(
+    _lowered
+)  # the options of a data set are few texts, asked for again and again
 
 
 def fold(text: str) -> str:

@@ -109,8 +109,9 @@ def _by_text(value: str, options: list[str]) -> str | None:
     if options.count(value) == 1:
         return LETTERS[options.index(value)]
     for plain in (fold, _number):
-        wanted = plain(value)
-        found = [letter for letter, text in zip(LETTERS, options) if plain(text) == wanted is not None]
+        if (wanted := plain(value)) is None:
+            continue
+        found = [letter for letter, text in zip(LETTERS, options) if plain(text) == wanted]
         if found:
             return found[0] if len(found) == 1 else None
     if numbered := re.fullmatch(r"\(?(\d{1,2})[).:]\s*([^\d\s].*)", value, re.DOTALL):  # "2) lung"
