@@ -28,10 +28,8 @@ from medr1kit.untagged import bare_letters, untagged_letter
 from medr1kit.vqa import LETTERS, DataError, fold
 
 Options = Sequence[str] | Mapping[str, str]
-
-TAG = re.compile(r"</?(?:think|answer)>")
-"""Any tag of any format."""
-_ANY_TAG = re.compile(r"</?\s*(?:think|thinking|answer)\s*/?>", re.IGNORECASE)  # what a model would learn as one
+TAG = re.compile(r"</?(?:think|answer)>")  # any tag of any format
+_ANY_TAG = re.compile(r"</?\s*(?:think(ing)?|thoughts?|reason(ing)?|rationale|answer|solution)\s*/?>", re.IGNORECASE)
 _TAGGED = re.compile(r"\s*<think>\s*(.*?)\s*</think>\s*", re.DOTALL | re.IGNORECASE)
 _WORD = re.compile(r"[^\W_]")  # a letter or digit of any script: less is a thought that no eye sees
 
@@ -88,22 +86,26 @@ class ResponseFormat:
 
         Args:
             answer: the letter.
-            rationale: the thought; a pair of think tags around it, as a completion brings them, is taken off.
+            rationale: the thought; a pair of think tags around it is taken off.
 
         Raises:
-            DataError: if another tag is left in either: the parser would not read what was written.
+            DataError: if another tag is in either, or what was written is malformed.
 
         >>> THINK_AFTER.write("B", "Fluid under the retina.")
         '<answer>B</answer><think>Fluid under the retina.</think>'
         """
+        if not isinstance(answer, str) or not isinstance(rationale, str):
+            raise DataError(f"the answer is {answer!r:.40}, the rationale {rationale!r:.40}; give texts")
         bare = _TAGGED.fullmatch(rationale)
         content = {"answer": answer, "think": bare.group(1) if bare else rationale}
         for block in self.blocks:
             if tag := _ANY_TAG.search(content[block]):
-                name = "rationale" if block == "think" else "answer"
-                text = content[block][:80]
-                raise DataError(f"the {name} holds a tag of its own, {tag.group()}, in {text!r}; take it out")
-        return "".join(f"<{block}>{content[block]}</{block}>" for block in self.blocks)
+                what = f"the {'rationale' if block == 'think' else 'answer'} holds a tag of its own, {tag[0]}"
+                raise DataError(f"{what}, in {content[block][:80]!r}; take it out")
+        written = "".join(f"<{block}>{content[block]}</{block}>" for block in self.blocks)
+        if fault := self.parse(written).fault:
+            raise DataError(f"{fault} in {written[:80]!r}; give a letter and, where the format thinks, a rationale")
+        return written
 
     def parse(self, text: str, options: Options | None = None) -> Parsed:
         """Read a completion.
@@ -139,9 +141,8 @@ def _read(text: str, blocks: tuple[str, ...], letters: tuple[tuple[str, str | No
         fault = "there is text outside the blocks"
     else:
         fault = "" if all(_WORD.search(alike(thought)) for thought in thoughts) else "the thinking is empty"
-    think = thoughts[0].strip() if thoughts else None
-    lenient_answer = answer or _read_untagged(answers, outside, choices)
-    return Parsed(think, answer, lenient_answer, not fault, reason, fault, by_text)
+    lenient = answer or _read_untagged(answers, outside, choices)
+    return Parsed(thoughts[0].strip() if thoughts else None, answer, lenient, not fault, reason, fault, by_text)
 
 
 class Mention(NamedTuple):
@@ -202,10 +203,11 @@ def choices_of(options: Options | None) -> dict[str, str | None]:
     """
     if options is None:
         return dict.fromkeys(LETTERS)
-    given = options if isinstance(options, Mapping) else None
-    if given is None and not isinstance(options, (str, bytes)) and hasattr(options, "__len__"):
-        given = dict(zip(LETTERS, options))
-    if given is None or not all(text is None or isinstance(text, str) for text in given.values()):
+    pairs = options.items() if isinstance(options, Mapping) else None
+    if pairs is None and not isinstance(options, (str, bytes)) and hasattr(options, "__getitem__"):
+        pairs = zip(LETTERS, options) if len(options) <= len(LETTERS) else None  # a set has no order
+    given = None if pairs is None else {str(letter).upper(): text for letter, text in pairs}
+    if given is None or not all(k in LETTERS and (t is None or isinstance(t, str)) for k, t in given.items()):
         raise DataError(f"options are {str(options)[:80]!r}; give a list of the option texts, such as ['mass', 'cyst']")
     return {letter: fold(text) for letter, text in given.items() if text is not None}
 
@@ -342,8 +344,7 @@ def format_named(name: str | ResponseFormat) -> ResponseFormat:
         return name
     if not isinstance(name, str):
         raise DataError(f"a format has a name, not {name!r}; use one of {', '.join(FORMATS)}")
-    key = name.casefold().replace("_", "-")
-    key = {"think": "think-before"}.get(key, key)
+    key = {"think": "think-before"}.get(name.casefold(), name.casefold().replace("_", "-"))
     if key not in FORMATS:
         raise DataError(f"unknown format {name!r}; use one of {', '.join(FORMATS)}")
     return FORMATS[key]

@@ -35,9 +35,10 @@ _BETWEEN = re.compile(
     re.IGNORECASE,
 )
 _DENIAL = re.compile(
-    r"\b(?:not|no|nor|neither|never|none|nothing|cannot|without|except|excluding|unless|if|whether|unlikely|wrong|"
+    r"\b(?:not|no|nor|neither|never|none|nothing|cannot|without|except|excluding|unless|if|whether|unlikely|implausible|improbable|wrong|"
     r"incorrect|false|impossible|doubt\w*|hardly|rather than|instead of|opposed|other than|all but|any but|"
     r"\w+thing but|none but|against|absent|lack\w*|exclud\w*|rul\w+ out|reject\w*|eliminat\w*|discard\w*|dismiss\w*|"
+    r"refut\w*|ignor\w*|contraindicat\w*|contradict\w*|second choice|"
     r"less likely|"
     r"least|differs? from|(?:is|are|was|does|do|ca|could|wo|would|should)n'?t|can't|"
     r"nicht|kein\w*|weder|noch|nie|niemals|ohne|statt|anstatt|außer|falsch|unwahrscheinlich|ausgeschlossen|wenn|falls|"
@@ -52,7 +53,8 @@ _VERB = (
 _LISTED = re.compile(r"[\s,/&).:(]*+(?:\b(?:and|or|und|oder|et|ou)\b|[和或与])?+[\s(]*+")
 _DENIED_AFTER = re.compile(
     rf"(?:{_LISTED.pattern}\b[A-Z]\b)*+[\s*_$\"']*(?:[).:]?[\s*_$\"']*{_VERB}\b.*?|\s)(?={_DENIAL.pattern})"
-    r"|[).:\s]*\s(?:excluded|wrong|incorrect|ruled out|unlikely|rejected|eliminated)\b",
+    r"|[).:\s]*\s(?:excluded|wrong|incorrect|ruled out|unlikely|rejected|eliminated|fails?|lacks?|contradicts)\b"
+    r"|[)\s]*(?:选?项)?[\s是为]*(?:错|不|非|可?以?被?排除|除外|以外)",
     re.IGNORECASE,
 )
 

@@ -25,8 +25,10 @@ import re
 import string
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from medr1kit.alike import alike
+from medr1kit.leftovers import control_token, cut_tail, told_answer
 
 LETTERS = string.ascii_uppercase
 
@@ -105,33 +107,6 @@ def _canonical(text: str, table: dict[str, str], kind: str, names: tuple[str, ..
 MAX_CHARACTERS = 50_000
 """The longest text of a question: Med-R1's longest has under a thousand; no model reads a problem of this length."""
 
-# What a tokenizer takes for an image, the end of a turn or the answer itself, in the chat templates in use.
-_CONTROL = re.compile(
-    r"<[|\uff5c][^<>|\uff5c\s]{1,40}[|\uff5c]>|<(?:start|end)_of_\w{1,20}>|\[/?INST\]|<</?SYS>>|</?s>|<(?:bos|eos|pad|unk)>"
-)
-_TAGS = re.compile(r"</?(?:think|answer)>", re.IGNORECASE)
-# What stands behind the options of a question that was taken out of a prompt: an instruction, or the answer itself.
-_INSTRUCTION = re.compile(
-    r"(?<=[\s.,;!?)])\(?(?:"
-    r"(?:(?:the|your)\s)?(?:(?:correct|right|final|gold|best)\s)?(?:answer|ans|antwort)(?:\sis)?\s{0,9}[:=]"
-    r"|(?:correct|right|gold)\s(?:option|choice|letter)\s{0,9}[:=]|(?:assistant|user|human|gpt)\s{0,9}:"
-    r"|answer\sthe\squestion\b"
-    r"|the\s(?:(?:correct|right|best)\s)?(?:answer|option|choice)\sis\b"
-    r"|(?-i:(?:Select|Choose|Pick|Respond|Reply|Answer)\b[^\n]{0,80}?\b(?:[A-Z],?\sor\s[A-Z]|one)\b)"
-    r"|(?<=\n)(?:solution|label|gold|key|ground\struth|hint)\s{0,9}[:=]"
-    r"|(?:please\s|only\s|now\s)?(?:answer|respond|reply|select|choose|pick|return|output|give|state|write|provide|end)\b"
-    r"[^\n]{0,80}?(?:\bletters?\b|\b(?:the|these|given|following|above)\s(?:options?|choices?)\b|\banswers?\b|<answer>|\btags?\b)"
-    r"|(?:let's\s|let\sus\s)?think\s(?:step|carefully)\b"
-    r"|your\stask\b"
-    r").*",
-    re.IGNORECASE | re.DOTALL,
-)
-# Text on a line of its own, or a letter that is told: no option, unless the other options look like this, too.
-_TAIL = re.compile(r"\n.*|(?:\b\w+\s?[:=]|[-=]>|→|\b[Aa]nswer\b)\s?\(?[A-Z]\)?\.?$", re.DOTALL)
-_TOLD = re.compile(
-    r"\b(?:answer|solution)(?:\sis)?\s{0,9}[:=]\s{0,9}\(?[A-Z]\b\)?[ .]{0,9}$", re.IGNORECASE | re.MULTILINE
-)
-
 
 def refuse_control(text: str, tags: bool = True) -> None:
     """Refuse a text that holds what a chat model reads as something else than words.
@@ -143,9 +118,8 @@ def refuse_control(text: str, tags: bool = True) -> None:
     Raises:
         DataError: naming the token.
     """
-    token = _CONTROL.search(text) or (_TAGS.search(text) if tags else None)
-    if token:
-        raise DataError(f"a control token of chat models, {token.group()!r}, in {text[:120]!r}; take it out")
+    if token := control_token(text, tags):
+        raise DataError(f"a control token of chat models, {token!r}, in {text[:120]!r}; take it out")
 
 
 def parse_problem(problem: str) -> tuple[str, list[str]]:
@@ -188,7 +162,9 @@ def read_problem(problem: str) -> tuple[str, str, list[str]]:
             options[:-1] = [text.rstrip(",").rstrip() for text in options[:-1]]
             if len(options) >= 2 and all(options):
                 if _LATER_LETTER.search(options[-1]):
-                    raise DataError(f"an option letter is skipped in {problem[:120]!r}; letters must be A, B, C, ...")
+                    raise DataError(
+                        f"an option letter is skipped or doubled in {problem[:120]!r}; letters must be A, B, C, ..."
+                    )
                 options[-1] = _without_instruction(options)
                 shown = problem[: problem.index(options[-1], spans[-1][0]) + len(options[-1])]
                 shown = problem if shown == problem.rstrip() else shown
@@ -206,8 +182,8 @@ _FORMS = tuple(
         (r"\n[^\S\n]*A:", r"\n[^\S\n]*([B-Z]):"),  # the fork's converter
     )
 )
-# What a skipped letter leaves inside the last option: "A)x, B)y, D)z". No option of Med-R1's files looks like this.
-_LATER_LETTER = re.compile(r",\s*[C-Z]\)\S")
+# What a letter that is skipped or doubled leaves in the last option: "A)x, B)y, D)z". Med-R1's have none like this.
+_LATER_LETTER = re.compile(r",\s*[A-Z]\)\s?\S")
 
 
 def _option_spans(places: dict[str, list[tuple[int, int]]], position: int, end: int) -> list[tuple[int, int]]:
@@ -224,24 +200,21 @@ def _option_spans(places: dict[str, list[tuple[int, int]]], position: int, end: 
 
 
 def _without_instruction(options: list[str]) -> str:
-    """The last option without an instruction or an answer behind it; other text on a line of its own is refused."""
-    *others, last = options
-    told = _INSTRUCTION.search(last)
-    kept = last[: told.start()].rstrip(" \n\t\r;,") if told else last
-    more = _TAIL.search(kept)
-    if more and not any(map(_TAIL.search, others)):
-        raise DataError(f"text after the last option: {more.group().strip()[:80]!r}; take it out")
-    return kept or last
+    """The last option without an instruction or an answer behind it; other text behind it is refused."""
+    kept, tail = cut_tail(options)
+    if tail:
+        raise DataError(f"text after the last option: {tail[:80]!r}; take it out")
+    return kept
 
 
-def refuse_told(question: str) -> None:
-    """Refuse a question that tells an answer: "Which organ? Answer: B".
+def refuse_told(question: str, options: Sequence[str] = ()) -> None:
+    """Refuse a question that tells an answer: "Which organ? Answer: B", "… Lösung: lung".
 
     Raises:
         DataError: naming what tells it.
     """
-    if told := _TOLD.search(question):
-        raise DataError(f"the question tells an answer: {told.group()!r} in {question[:120]!r}; take it out")
+    if told := told_answer(question, options, fold):
+        raise DataError(f"the question tells an answer: {told.strip()[:60]!r} in {question[:120]!r}; take it out")
 
 
 def format_problem(question: str, options: list[str]) -> str:
@@ -318,7 +291,17 @@ def lowered(text: str) -> str:
 
     So stems, problems and thoughts are compared.
     """
-    return " ".join(alike(alike(str(text)).casefold()).split())
+    text = str(text)
+    return _lowered_short(text) if len(text) < 200 else _lowered(text)
+
+
+def _lowered(text: str) -> str:
+    return " ".join(alike(alike(text).casefold()).split())
+
+
+_lowered_short = lru_cache(maxsize=2**14)(
+    _lowered
+)  # the options of a data set are few texts, asked for again and again
 
 
 def fold(text: str) -> str:

@@ -518,3 +518,29 @@ def test_a_hundred_thousand_mentions_are_found_in_a_second():
     began = time.process_time()
     assert len(option_mentions("left cyst " * 50_000, ["left cyst", "cyst", "left", "left mass"])) == 50_000
     assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize("format", [THINK_BEFORE, THINK_AFTER])
+@pytest.mark.parametrize(
+    "rationale", ["", "  ", "...", "\u200b", "<reasoning>A ring.</reasoning>", "<Thought>A ring.", None, ["x"]]
+)
+def test_what_would_be_malformed_is_not_written(format, rationale):
+    with pytest.raises(DataError):
+        format.write("B", rationale)
+
+
+@pytest.mark.parametrize("answer", ["", None, "AB", "cyst", "not B", "<b>B</b>"])
+def test_what_is_no_letter_is_not_written_as_the_answer(answer):
+    with pytest.raises(DataError):
+        NO_THINK.write(answer)
+
+
+def test_options_by_small_letters_are_options():
+    assert NO_THINK.parse("<answer>b</answer>", {"a": "mass", "b": "cyst"}).answer == "B"
+    assert NO_THINK.parse("<answer>Cyst.</answer>", {"a": "mass", "b": "cyst"}).answer == "B"
+
+
+@pytest.mark.parametrize("options", [{"mass", "cyst"}, {"1": "mass"}, ["x"] * 27, iter(["mass"]), 5])
+def test_options_without_an_order_or_letters_are_refused(options):
+    with pytest.raises(DataError, match="give a list of the option texts"):
+        NO_THINK.parse("<answer>B</answer>", options)

@@ -185,3 +185,20 @@ def test_a_tilde_in_images_is_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     file = picture(tmp_path / "films" / "a.png")
     assert find_image(image_folder("~/films"), "a.png") == file
+
+
+def test_a_path_without_its_folder_and_several_paths_in_one_get_a_hint(tmp_path):
+    (tmp_path / "ct").mkdir()
+    for name in ("ct/a.png", "b.png", "c.png"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(DataError, match="in its folder 'ct': pass images="):
+        find_image(tmp_path, "a.png")
+    with pytest.raises(DataError, match="it names several images"):
+        find_image(tmp_path, "b.png;c.png")
+
+
+@pytest.mark.parametrize("asked", ["a\u00a0b-c.png", "a b\u2011c.png"])
+def test_a_name_that_looks_the_same_gets_a_hint(tmp_path, asked):
+    (tmp_path / "a b-c.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"'a b-c.png': a character that looks the same is another one"):
+        find_image(tmp_path, asked)

@@ -129,7 +129,7 @@ def test_what_excel_made_a_date_is_refused_as_an_option(tmp_path):
 
 def test_a_damaged_excel_file_and_an_old_one_are_refused(tmp_path):
     for name, message in (
-        ("x.xlsx", "not an Excel file that can be read"),
+        ("x.xlsx", "a text by its content"),
         ("x.xls", "no file of questions by its name"),
     ):
         (tmp_path / name).write_text("hello")
@@ -309,6 +309,68 @@ def test_a_column_of_golds_is_read_as_a_whole(values, letters, way):
     assert golds(values, ["liver", "lung", "skin"]) == (letters, way)
 
 
+@pytest.mark.parametrize(
+    "gold",
+    [
+        *(
+            "Option B",
+            "option_b",
+            "Answer: B",
+            "B - lung",
+            "B = lung",
+            "B (lung)",
+            "B lung",
+            "\uff22",
+            "B\u200b",
+            "**B**",
+        ),
+        *('"B"', "2) lung", "Lung.", "b)", "[B]"),
+    ],
+)
+def test_one_gold_in_many_spellings(gold):
+    assert golds([gold, "B"], ["liver", "lung", "skin"])[0] == ["B", "B"]
+    assert golds(["opt2", "Option 3"], ["liver", "lung", "skin"])[0] == ["B", "C"]
+
+
+@pytest.mark.parametrize("gold", ["B) liver", "2) liver", "B liver", "\u0412", "not B", "probably B", "BB"])
+def test_a_gold_that_contradicts_itself_or_is_no_letter_is_refused(gold):
+    assert golds([gold], ["liver", "lung", "skin"])[0] == [None]
+
+
+def test_one_of_yes_and_no_in_numbers_is_not_guessed_at():
+    assert golds(["1", "0"], ["yes", "no"]) == ([None, None], None)
+    assert "may be a place, or 1 stand for yes" in read_golds(["1"], [["yes", "no"]]).reasons[0]
+    mixed = read_golds(["1", "0", "0"], [["Ja", "Nein"], ["Ja", "Nein"], ["liver", "lung"]])
+    assert mixed.letters == ["B", "A", "A"], "the third row shows that the column counts from 0"
+
+
+@pytest.mark.parametrize("gold", ["TRUE", "ja", "Y", "yes"])
+def test_yes_is_yes_in_other_words(gold):
+    assert golds([gold, "No"], ["Yes", "No"])[0] == ["A", "B"]
+    assert golds([gold, "No"], ["no", "yes"])[0] == ["B", "A"]
+
+
+def test_letters_of_options_that_are_out_of_order_are_refused():
+    for options in (["B) liver", "A) lung"], [{"key": "B", "value": "liver"}, {"key": "A", "value": "lung"}]):
+        with pytest.raises(DataError, match="keys out of order: 'B, A'"):
+            load_vqa([{"question": "Which?", "options": options, "answer": "A"}])
+    species = ["E. coli", "B. cereus", "A. baumannii"]
+    assert list(load_vqa([{"question": "Which?", "options": species, "answer": "B. cereus"}])["options"]) == [species]
+
+
+@pytest.mark.parametrize(
+    "cell", ["a) liver b) lung", "1. liver 2. lung", "- liver\n- lung", "\u2022 liver\n\u2022 lung", "liver | lung |"]
+)
+def test_marks_of_a_list_are_no_part_of_its_options(cell):
+    ds = load_vqa([{"question": "Which?", "options": cell, "answer": "lung"}])
+    assert list(ds["options"]) == [["liver", "lung"]]
+
+
+def test_numbers_that_make_the_options_differ_stay():
+    ribs = ["1. Rippe", "2. Rippe"]
+    assert list(load_vqa([{"question": "Which?", "options": ribs, "answer": "2. Rippe"}])["options"]) == [ribs]
+
+
 def test_the_words_of_an_option_go_before_its_number():
     assert golds(["3", "4"], ["2", "3", "4"]) == (["B", "C"], "text")
     assert golds(["64.0", "7"], ["64", "7"]) == (["A", "B"], "text")
@@ -409,3 +471,74 @@ def test_any_number_of_options_up_to_26_is_taken(count):
     options = [f"finding {i}" for i in range(count)]
     ds = load_vqa([{"question": "q", "options": options, "answer": options[-1]}])
     assert ds[0]["options"] == options and ds[0]["answer"] == "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[count - 1]
+
+
+# --- what is told, not guessed --------------------------------------------------------------------------------------
+
+
+def base64_image(shade=90):
+    return base64.b64encode(png(shade)).decode()
+
+
+def test_images_of_a_tsv_are_shared_by_index_and_never_two_in_one(tmp_path):
+    lines = ["index\timage\tquestion\tA\tB\tanswer", f"0\t{base64_image()}\tq?\tx\ty\tx", "1\t0\tq?\tx\ty\tx"]
+    lines += ["2\t1\tq?\tx\ty\tx", f"3\t['{base64_image()}', '{base64_image(3)}']\tq?\tx\ty\tx", "4\t77\tq?\tx\ty\tx"]
+    lines += [f"5\t{base64_image()[:-21]}\tq?\tx\ty\tx"]
+    (tmp_path / "bench.tsv").write_text("\n".join(lines))
+    with pytest.warns(DroppedRows) as caught:
+        ds = load_vqa(tmp_path / "bench.tsv", check="drop")
+    assert ds["id"] == ["0", "1", "2"] and len(set(ds["image_id"])) == 1
+    several, absent, broken = (row["reason"] for row in caught[0].message.rows)
+    assert (
+        several.startswith("several images: 2 in one row") and "it names row '77'" in absent and "no base64" in broken
+    )
+
+
+@pytest.mark.parametrize("columns", [["options", "A", "B"], ["A", "B", "choices"]])
+def test_options_in_columns_and_in_a_list_must_agree(columns):
+    listed = columns[0] if columns[0] != "A" else "choices"
+    assert load_vqa([row(**{listed: ["liver", "lung"]})])["answer"] == ["A"]
+    with pytest.raises(DataError, match=f"options and {listed} disagree"):
+        load_vqa([row(**{listed: ["lung", "liver"]})])
+
+
+def test_an_index_with_a_name_is_a_column():
+    frame = pd.DataFrame([row(), row()]).set_index(
+        pd.MultiIndex.from_tuples([(7, "a"), (8, "b")], names=["patient", "id"])
+    )
+    ds = load_vqa(frame)
+    assert (ds["patient_id"], ds["id"]) == (["7", "8"], ["a", "b"])
+
+
+def test_patients_that_differ_in_spelling_alone_are_told():
+    with pytest.warns(UserWarning, match="patients that may be one: 'P1' and 'p 01', 'x-7' and 'X 07'; they count as"):
+        load_vqa([row(patient=one) for one in ("P1", "p 01", "P2", "x-7", "X 07", "1-23", "12-3", None)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_vqa([row(patient=one) for one in ("P1", "P10", "1-23", "12-3", "1", "10", None, "-")])
+
+
+def test_images_that_nobody_can_open_are_told(capsys):
+    load_vqa([row(image="a.png")])
+    assert "image <- image (not loaded: images= is not given)" in said(capsys)[1]
+    load_vqa([row(image=png())])
+    assert "not loaded" not in said(capsys)[1]
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ([{"id": 1, "conversations": []}], "'conversations' holds chats, not questions"),
+        (["a.csv", "b.csv"], "source is a list of 2 files; load each"),
+        (
+            pd.DataFrame([["q"]], columns=pd.MultiIndex.from_tuples([("a", "question")])),
+            "column names of several levels",
+        ),
+        (pd.Series(["a"]), "source is a Series; give a file, a DataFrame"),
+        (datasets.DatasetDict({"test": datasets.Dataset.from_list([row()])}), "choose one, split='test'"),
+        ([{"question": "Which?", "answer": "A"}], "options are missing.*columns={'options'"),
+    ],
+)
+def test_what_is_close_to_a_table_gets_the_remedy_that_fits(source, message):
+    with pytest.raises(DataError, match=message):
+        load_vqa(source)

@@ -267,3 +267,29 @@ def test_a_saved_data_set_cannot_name_a_file_elsewhere_nor_a_pipe(tmp_path, monk
     saved_with_path(tmp_path / "b", tmp_path / "b/pipe.png")
     with pytest.raises(DataError, match="a pipe or a device"):
         load_vqa(tmp_path / "b")
+
+
+# --- golds, options and names in further columns and spellings --------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["gt_answer", "answer_text", "Correct Answer", "answer_idx"])
+def test_a_further_column_of_golds_must_agree_with_the_solution(key):
+    right, wrong = (1, 0) if key == "answer_idx" else ("lung", "liver")
+    assert made(**{key: right})["answer"] == "B"
+    with pytest.raises(DataError, match=f"{key} and the gold disagree: {wrong!r}, 'B'"):
+        made(**{key: wrong})
+
+
+def test_options_that_look_the_same_cannot_hold_the_gold():
+    with pytest.raises(DataError, match="gold text under several letters"):
+        listed(options=["X-ray", "X\u2011ray"])
+
+
+@pytest.mark.parametrize("patient", ["-", "?", "#N/A", "unbekannt", "Anonymous", "k.A.", "--", " n/a "])
+def test_a_word_for_an_unknown_patient_is_no_patient(patient):
+    assert listed(patient_id=patient)["patient_id"] is None
+
+
+@pytest.mark.parametrize("patient", ["P-1", "P\u20111", "\uff30-1", " P-1 "])
+def test_a_patient_has_one_spelling_whatever_the_keyboard(patient):
+    assert listed(patient_id=patient)["patient_id"] == "P-1"

@@ -229,3 +229,26 @@ def test_a_long_text_is_read_in_a_second(piece):
     began = time.process_time()
     lenient(piece * (200_000 // len(piece)))
     assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("C seems implausible.", "C fails to explain the shadow", "C lacks support", "C contradicts the findings"),
+        *(
+            "C is refuted",
+            "C can safely be ignored",
+            "C is contraindicated",
+            "My second choice is C",
+            "C is improbable",
+        ),
+        *("C是错误的", "C项不正确", "C可以排除", "C不对"),
+    ],
+)
+def test_a_letter_that_is_ruled_out_in_other_words_is_not_read(text):
+    assert lenient(text) is None
+
+
+def test_a_letter_that_is_right_beside_one_that_is_not_is_read():
+    assert lenient("B is right, C fails to explain the shadow") == "B"
+    assert lenient("正确答案为B，C不对") == "B"

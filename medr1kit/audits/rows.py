@@ -17,8 +17,9 @@ import numpy as np
 import pandas as pd
 
 from medr1kit.alike import alike
+from medr1kit.data.cells import missing, unknown
 from medr1kit.data.image_paths import image_path
-from medr1kit.data.record import UNKNOWN, missing, plain_name
+from medr1kit.data.record import plain_name
 from medr1kit.given import kind
 from medr1kit.results.clusters import clustering
 from medr1kit.results.columns import read_column
@@ -149,9 +150,8 @@ def file_names(paths: Iterable[Any]) -> list[str | None]:
 
 
 def patient_names(values: Iterable[Any]) -> list[str | None]:
-    """Return patient ids in one spelling for one patient: 7.0 is 7, accents are composed; None where unknown."""
-    known = (None if missing(value) or str(value).strip().casefold() in UNKNOWN else value for value in values)
-    return [None if value is None else plain_name(value, "patient_id") for value in known]
+    """Return patient ids in one spelling for one patient: 7.0 is 7, look-alikes are one; None where unknown."""
+    return [None if unknown(value) else plain_name(value, "patient_id") for value in values]
 
 
 def _place(name: str, row: int, options: Any, answer: Any) -> int:

@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from medr1kit.given import choice, kind
@@ -48,6 +49,7 @@ class Columns:
         options: the columns of the options in letter order, or one that holds them all.
         stated: the roles that the user named.
         golds: further columns that tell the gold and must agree.
+        twice: where columns count as options: a further one that lists them, too, and must agree.
         images: where columns of images are numbered: all of them, of which a row may fill one.
     """
 
@@ -55,12 +57,31 @@ class Columns:
     options: list[str]
     stated: set[str] = field(default_factory=set)
     golds: list[str] = field(default_factory=list)
+    twice: list[str] = field(default_factory=list)
     images: list[str] = field(default_factory=list)
 
 
 def plain(name: object) -> str:
     """Return a column's name without case, blanks and marks: "Question_Text" and "question text" meet."""
     return "".join(c for c in unicodedata.normalize("NFKC", str(name)).casefold() if c.isalnum())
+
+
+@lru_cache(maxsize=1024)
+def tells_gold(name: object) -> bool:
+    """Return whether a column of this name beside ``answer`` and ``solution`` tells the gold, too."""
+    return name not in ("answer", "solution") and plain(name) in _STRONG
+
+
+_STRONG = {plain(one) for one in _GOLD}
+
+
+def is_options(name: str) -> bool:
+    """Return whether a column is called what options are called.
+
+    >>> is_options("Options"), is_options("Antworten"), is_options("Patient")
+    (True, True, False)
+    """
+    return plain(name) in {plain(one) for one in (*_SPELLINGS["options"], "option", "choice", "antworten", "optionen")}
 
 
 def find_columns(names: Sequence[str], columns: Mapping[str, Any] | None, where: str) -> Columns:
@@ -82,7 +103,9 @@ def find_columns(names: Sequence[str], columns: Mapping[str, Any] | None, where:
     options = stated.pop("options", _NOT_SAID) if stated else _NOT_SAID
     if options is _NOT_SAID:
         known, other = _counted([name for name in names if name not in taken], where)
-        options = known or [free[plain(one)] for one in _SPELLINGS["options"] if plain(one) in free][:1] or other
+        lists = [free[plain(one)] for one in _SPELLINGS["options"] if plain(one) in free][:1]
+        options = known or lists or other
+        found.twice = [name for name in lists if known and name not in known]
     found.options = [options] if isinstance(options, str) else list(options or ())
     for role, spellings in _SPELLINGS.items():
         there = [free[plain(one)] for one in spellings if plain(one) in free]
@@ -92,14 +115,17 @@ def find_columns(names: Sequence[str], columns: Mapping[str, Any] | None, where:
         elif there and role != "options":
             found.of[role] = there[0]
         if role == "answer" and there:
-            strong = {plain(one) for one in _GOLD}
-            found.golds = [name for name in there if name != found.of.get("answer") and plain(name) in strong]
+            found.golds = [name for name in there if name != found.of.get("answer") and plain(name) in _STRONG]
     if plain(found.of.get("image")) == "image1" and "image" not in stated:
         found.images = [name for name in names if re.fullmatch(r"image\d", plain(name))]
     for role in ("question", "answer"):
+        chat = [free[one] for one in ("conversations", "messages") if one in free]
+        if role not in found.of and chat:
+            remedy = "write question, options and answer in columns of their own"
+            raise DataError(f"{where}: {chat[0]!r} holds chats, not questions; {remedy}")
         if role not in found.of:
             hint = f"columns={{{role!r}: '…'}} names it"
-            raise DataError(f"{where}: no column is the {role}; it has {', '.join(map(str, names))[:300]!r}; {hint}")
+            raise DataError(f"{where}: no column is the {role}; it has {', '.join(map(str, names))[:160]!r}; {hint}")
     return found
 
 
@@ -127,18 +153,19 @@ def _column(name: object, names: Sequence[str], role: str, where: str) -> str:
     if len(alike) == 1:
         return alike[0]
     near = difflib.get_close_matches(str(name), names, n=1)
-    meant = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(map(str, names))[:300]!r}"
+    meant = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(map(str, names))[:160]!r}"
     raise DataError(f"{where}: no column {name!r}, which columns= names for {role}; {meant}")
 
 
 def _counted(names: Sequence[str], where: str) -> tuple[list[str], list[str]]:
     """The columns that count A, B, C … or 1, 2, 3 … behind a word for options, and those behind any other word."""
     rows: dict[tuple[str, bool], dict[str, str]] = {}
-    for name in names:
+    for one in names:
+        name = re.sub(r"[\s_]*(?:text|value)$", "", str(one), flags=re.IGNORECASE)  # "Option 1 text"
         found = re.fullmatch(r"(.*?)(\d{1,2}|[a-z])", plain(name))
-        lone = found and found.group(2).isalpha() and found.group(1) and not re.search(r"(?:[\W_].|[A-Z])$", str(name))
+        lone = found and found.group(2).isalpha() and found.group(1) and not re.search(r"(?:[\W_].|[A-Z])$", name)
         if found and not (lone and found.group(1) not in _COUNTED):
-            rows.setdefault((found.group(1), found.group(2).isdigit()), {})[found.group(2).lstrip("0") or "0"] = name
+            rows.setdefault((found.group(1), found.group(2).isdigit()), {})[found.group(2).lstrip("0") or "0"] = one
     runs = {}
     for (word, digits), there in rows.items():
         marks = [str(i) for i in range(0 if "0" in there else 1, 100)] if digits else list("abcdefghijklmnopqrstuvwxyz")

@@ -100,7 +100,9 @@ def read_json(path: Path) -> list:
     if not path.exists():
         raise DataError(f"file not found: {name!r}; check the path")
     if not re.search(r"\.json(\.gz)?$", name, re.IGNORECASE):
-        raise DataError(f"{name}: no file of questions by its name; give .json, .csv, .tsv, .xlsx, .jsonl or .parquet")
+        other = re.search(r"\.(?:xlsb?|ods|numbers|docx?|pdf|html?)$", name, re.IGNORECASE)
+        remedy = "save it as .xlsx or CSV" if other else "give .json, .csv, .tsv, .xlsx, .jsonl or .parquet"
+        raise DataError(f"{name}: no file of questions by its name; {remedy}")
     text = decoded(read_bytes(path), name)
     if not text.strip():
         raise DataError(f"{name}: the file is empty; fetch it again")

@@ -9,11 +9,13 @@ must not lead out of the image folder.
 from __future__ import annotations
 
 import os
+import re
 import stat
 import unicodedata
 from functools import lru_cache
 from pathlib import Path, PureWindowsPath
 
+from medr1kit.alike import alike
 from medr1kit.vqa import DataError
 
 
@@ -114,7 +116,7 @@ def _spelled_otherwise(folder: Path, parts: list[str], shown: str) -> Path:
             place /= names[part]
         else:
             break
-    hint = _near(part, names) or _folder_hint(folder, parts[0])
+    hint = _near(part, names) or _several(folder, parts) or _deeper(folder, parts) or _folder_hint(folder, parts[0])
     raise DataError(f"image missing: {shown} is not in {os.fspath(folder)!r}; {hint}")
 
 
@@ -136,8 +138,24 @@ def _near(part: str, names: dict[str, str]) -> str | None:
     for name, real in names.items():
         if name.casefold() == part.casefold():
             return f"there is {real!r}: upper and lower case count, correct the path"
+    for name, real in names.items():
+        if alike(name).casefold() == alike(part).casefold():
+            return f"there is {real!r}: a character that looks the same is another one, correct the path"
     real = next((real for name, real in names.items() if os.path.splitext(name)[0].casefold() == part.casefold()), None)
     return real and f"there is {real!r}: write the path with its ending"
+
+
+def _several(folder: Path, parts: list[str]) -> str | None:
+    first, *more = [one.strip() for one in re.split("[;,|]", "/".join(parts))]
+    return "it names several images, and one image a question is supported: choose one" * bool(
+        more and os.path.lexists(folder / first)
+    )
+
+
+def _deeper(folder: Path, parts: list[str]) -> str | None:
+    """A hint at a folder within the image folder, below which the file is."""
+    inner = next((real for real in _names(folder).values() if os.path.lexists(folder / real / Path(*parts))), None)
+    return inner and f"it is in its folder {inner!r}: pass images={os.fspath(folder / inner)!r}, or begin the paths so"
 
 
 def _folder_hint(folder: Path, first: str) -> str:

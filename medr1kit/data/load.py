@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import warnings
 from collections import Counter
 from functools import partial
@@ -162,6 +163,8 @@ def load_vqa(
         warnings.warn(DroppedRows(refused, total), stacklevel=2)
     if n is not None and len(records) < n:
         warnings.warn(f"{loaded.name}: only {len(records)} of the {n} rows asked for are there; took all", stacklevel=2)
+    if alike := _spellings(records):
+        warnings.warn(f"{loaded.name}: {alike}; they count as several, write each patient one way", stacklevel=2)
     size = None if max_pixels else size or DEFAULT_SIZE
     return read_dataset(records, loaded, MedicalImage(size=size, max_pixels=max_pixels, frame=frame))
 
@@ -207,6 +210,18 @@ def _take(
                 taken.append(i)
         _raise_first(refused, check)
     return [records[i] for i in sorted(taken)], refused
+
+
+def _spellings(records: list[dict]) -> str:
+    """What patients differ in case, a blank, a mark or leading zeros alone; empty if none do."""
+    patients: dict[str, list[str]] = {}
+    for one in dict.fromkeys(record.get("patient_id") for record in records):
+        if one is not None:
+            key = re.sub(r"(?<=[^\W\d])-(?=\d)", "", re.sub(r"[\W_]+", "-", one.casefold()))
+            patients.setdefault(re.sub(r"(?<!\d)0+(?=\d)", "", key), []).append(one)
+    several = [names for names in patients.values() if len(names) > 1]
+    shown = ", ".join(" and ".join(map(repr, names[:4])) for names in several[:3])
+    return f"patients that may be one: {shown}{' …' * (len(several) > 3)}" if several else ""
 
 
 def _image_key(record: dict) -> object:

@@ -59,7 +59,8 @@ def _open(path: Path) -> datasets.Dataset | datasets.DatasetDict:
 def _chosen(table: Any, split: str | None, name: str) -> datasets.Dataset:
     if isinstance(table, datasets.DatasetDict):
         if (split or "train") not in table:
-            raise DataError(f"{name} has no split {split or 'train'!r}; it has {', '.join(table)}")
+            there = f"it has {', '.join(table)}: choose one, split={next(iter(table), '…')!r}"
+            raise DataError(f"{name} has no split {split or 'train'!r}; {there}")
         return table[split or "train"]
     if split not in (None, str(table.split)):
         raise DataError(f"{name} is a single data set without split {split!r}; leave split= out")
@@ -173,7 +174,7 @@ def read_file(
     stem = re.sub(r"\.\w+(\.gz)?$", "", path.name)
     if path.suffix.lower() == ".parquet":
         return _read_table(_open_parquet(path), os.fspath(path), images, columns, yes_no, [path.parent], stem)
-    table = read_table(path, sheet)
+    table = read_table(path, sheet, columns)
     source = Source(table.name, image_folder(images))
     source.add(table.rows, table.name, stem, stem, columns, yes_no, table.numbers, table.about)
     return source
@@ -196,6 +197,13 @@ def read_frame(
     yes_no: bool = False,
 ) -> Source:
     """Read a pandas DataFrame."""
+    if frame.columns.nlevels > 1:
+        raise DataError(
+            "the frame has column names of several levels; keep one, frame.columns = frame.columns.get_level_values(-1)"
+        )
+    named = [level for level in frame.index.names if level is not None and level not in frame.columns]
+    if named:  # an id or a patient that is the index
+        frame = frame.reset_index(level=named)
     if not frame.columns.is_unique:
         raise DataError(f"the frame has two columns {frame.columns[frame.columns.duplicated()][0]!r}; rename one")
     cells = [[cell.tolist() if hasattr(cell, "shape") else cell for cell in frame[name].tolist()] for name in frame]

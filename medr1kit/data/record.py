@@ -11,46 +11,29 @@ Every reason begins with what is wrong and then names the value in quotes, so th
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Sequence
 
+from medr1kit.alike import alike
+from medr1kit.data.cells import missing, unknown
+from medr1kit.data.columns import tells_gold
 from medr1kit.data.image_paths import image_path
+from medr1kit.data.wording import wording
 from medr1kit.vqa import (
     LETTERS,
     MAX_CHARACTERS,
     DataError,
     fold,
-    format_problem,
     format_solution,
     lowered,
     modality_name,
     parse_solution,
-    read_problem,
     refuse_control,
-    refuse_told,
     task_name,
 )
-
-UNKNOWN = ("", "nan", "none", "null", "na", "n/a", "<na>", "unknown")
 
 
 class Doubled(dict):
     """An object of a file that has a key twice: which of its two values is meant, nobody knows."""
-
-
-def missing(value: object) -> bool:
-    """Return whether a cell says nothing: None, NaN in any library's form, blank, or the text "nan".
-
-    >>> [missing(value) for value in (None, float("nan"), " ", "nan", 0, "NA", "None")]
-    [True, True, True, True, False, False, False]
-    """
-    if value is None:
-        return True
-    if isinstance(value, str):
-        return not value or value.isspace() or (len(value) == 3 and value.casefold() == "nan")
-    if isinstance(value, (bool, int, list, dict, bytes)):
-        return False
-    return type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
 
 
 def make_record(item: object, id: str, stem: str) -> dict:
@@ -72,7 +55,7 @@ def make_record(item: object, id: str, stem: str) -> dict:
             something else than words.
     """
     check_texts(item, _keys(item), {"gt_answer": "pass the folder of OmniMedVQA instead"})
-    problem, question, options = _question(item)
+    problem, question, options = wording(item)
     answer = _gold(item, options)
     image = _image(item)
     path = (image or "").split("/")
@@ -93,8 +76,7 @@ def make_record(item: object, id: str, stem: str) -> dict:
     }
     if "patient_id" in item:
         patient = item["patient_id"]
-        unknown = missing(patient) or str(patient).strip().casefold() in UNKNOWN
-        record["patient_id"] = None if unknown else plain_name(patient, "patient_id")
+        record["patient_id"] = None if unknown(patient) else plain_name(patient, "patient_id")
     if "rationale" in item:
         record["rationale"] = None if missing(item["rationale"]) else str(item["rationale"])
     _check_written(record)
@@ -136,74 +118,6 @@ def check_texts(item: object, keys: Sequence[str], hints: dict[str, str] | None 
             raise DataError(f"value is no text: {key!r} is {str(item[key])[:60]!r}; write it as a string")
 
 
-# --- question and options --------------------------------------------------------------------------------------------
-
-
-def _question(item: dict) -> tuple[str, str, list[str]]:
-    """The problem text, its question and its options, which agree with what else the row says about them."""
-    problem, question, options = item.get("problem"), item.get("question"), item.get("options")
-    if not isinstance(question, str) or missing(question) or missing(options):
-        problem, question, options = read_problem(problem)
-        refuse_told(question)
-        return problem, question, options
-    options = check_options(options)
-    refuse_told(question)
-    written = format_problem(question, options)
-    if problem == written or missing(problem):
-        return written, question, options
-    return _agreed(problem, written, question, options), question, options
-
-
-def check_options(options: object) -> list[str]:
-    """Return options if they are two to 26 texts.
-
-    Raises:
-        DataError: if not.
-    """
-    if not isinstance(options, (list, tuple)) or not all(isinstance(text, str) and text.strip() for text in options):
-        raise DataError(f"options are not a list of texts: {str(options)[:120]!r}; correct them")
-    if len(options) < 2:
-        raise DataError(f"fewer than two options in {options!r}; add the others, open questions are not supported")
-    if len(options) > len(LETTERS):
-        raise DataError(f"more than {len(LETTERS)} options: {len(options)} in {str(options)[:80]!r}; leave some out")
-    return list(options)
-
-
-def _agreed(problem: str, written: str, question: str, options: list[str]) -> str:
-    """The problem text of a row that has question and options beside it: its own if it shows them, else written."""
-    stem, text = lowered(question), lowered(problem)
-    if stem not in text:
-        raise DataError(f"question and problem disagree: {question[:80]!r}, {problem[:120]!r}; correct one of them")
-    rest = text.replace(stem, " ", 1).strip()
-    if not re.search(r"\w", rest):
-        return written  # the problem is the bare question
-    if lowered(written).removeprefix(stem).strip() == rest:
-        return problem
-    try:
-        shown, _, parsed = read_problem(problem)
-    except DataError:
-        refuse_control(problem)
-        shown, parsed = problem, []
-    if [fold(one) for one in parsed] == [fold(one) for one in options]:
-        return shown
-    if not parsed and _in_order(rest, options):
-        return problem
-    raise DataError(
-        f"options and problem disagree: {options!r:.120} is not what {problem[:120]!r} shows; correct one of them"
-    )
-
-
-def _in_order(text: str, options: list[str]) -> bool:
-    """Whether a text shows the options one after the other, whatever stands between them."""
-    position = 0
-    for option in map(lowered, options):
-        found = re.compile(rf"(?<!\w){re.escape(option)}(?!\w)").search(text, position)
-        if found is None:
-            return False
-        position = found.end()
-    return True
-
-
 # --- the gold --------------------------------------------------------------------------------------------------------
 
 
@@ -223,7 +137,11 @@ def _gold(item: dict, options: list[str]) -> str:
         raise DataError(f"gold text not among the options: {answer!r:.60} is none of {options!r:.120}; correct the row")
     else:
         letter = said[0]
-    texts = [text.casefold().strip() for text in options]
+    for key in filter(tells_gold, item):
+        others = letters_meant(item[key], options) if isinstance(item[key], (str, int)) else []
+        if others and letter not in others:
+            raise DataError(f"{key} and the gold disagree: {item[key]!r:.60}, {letter!r}; correct one of them")
+    texts = [lowered(text) for text in options]
     gold = texts[LETTERS.index(letter)]
     if texts.count(gold) > 1:
         raise DataError(f"gold text under several letters: {gold[:60]!r} in {options!r:.120}; correct them")
@@ -257,7 +175,7 @@ def _image(item: dict) -> str | None:
 
 
 def plain_name(value: object, key: str) -> str:
-    """Return an id as text, one spelling for one thing: 7 and 7.0, composed and decomposed letters.
+    """Return an id as text, one spelling for one thing: 7 and 7.0, P‑1 and P-1, composed and decomposed letters.
 
     Raises:
         DataError: if it is a list, an object or a truth value.
@@ -266,11 +184,11 @@ def plain_name(value: object, key: str) -> str:
         raise DataError(f"value is no name: {key!r} is {str(value)[:60]!r}; write it as a text or a number")
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return unicodedata.normalize("NFC", str(value)).strip()
+    return " ".join(alike(str(value)).split())
 
 
 def _known(value: object, name: Callable[[str], str]) -> str | None:
-    return None if missing(value) or str(value).strip().casefold() in UNKNOWN else name(value)
+    return None if unknown(value) else name(value)
 
 
 # --- texts -----------------------------------------------------------------------------------------------------------
@@ -287,6 +205,7 @@ def _check_written(record: dict) -> None:
     if len(asked) > 2 * MAX_CHARACTERS:
         raise DataError(f"text is too long: {len(asked):,} characters in {asked[:60]!r}…; shorten it")
     if "<" in asked or "[" in asked:
-        refuse_control(asked)
+        for text in (record["question"], *record["options"], record["problem"]):
+            refuse_control(text)
     if "<" in named[4] or "[" in named[4]:
         refuse_control(named[4], tags=False)

@@ -106,8 +106,9 @@ class Source:
         if not isinstance(yes_no, bool):
             raise DataError(f"yes_no={yes_no!r} is neither True nor False")
         numbers = range(len(rows)) if numbers is None else numbers
+        pictured = self.folder is not None or self.pictures is not None
         finished = columns is None and not yes_no and _as_med_r1_writes(rows)
-        rows = rows if finished else as_questions(rows, numbers, file, columns, yes_no, about)
+        rows = rows if finished else as_questions(rows, numbers, file, columns, yes_no, about, pictured)
         stored = None if self.pictures is not None else stored_images(rows)
         if stored is not None:
             column = [one if isinstance(one, dict) else None for one in stored]
@@ -118,7 +119,7 @@ class Source:
         named = ["image" in row for row in rows if isinstance(row, dict)]
         if self.folder is not None and named and not any(named):
             raise DataError(f"{file}: images= is given, and no column names an image; columns={{'image': …}} does")
-        places, pictured = count(), self.pictures is not None
+        places, stored_here = count(), self.pictures is not None
 
         def convert(row: Any, number: int) -> dict:
             place = next(places)
@@ -126,21 +127,31 @@ class Source:
             if isinstance(refused, DataError):
                 raise refused
             sound = type(row) is dict  # what is none, or has a key twice, is refused as it is
-            if sound and pictured:
+            if sound and stored_here:
                 row = {key: value for key, value in row.items() if key != "image"}
             elif sound and "image" in row:
                 row = {**row, "image": unwrapped(row["image"])}
-            if sound and (pictured or (not finished and "image" not in row)):
+            if sound and (stored_here or (not finished and "image" not in row)):
                 row = {"image_id": None, **row}
             record = make_record(row, f"{prefix}-{number}", stem)
-            record["image_id"] = record["image_id"] or (None if pictured else record["id"])
-            return {**record, "position": place if pictured else None}
+            record["image_id"] = record["image_id"] or (None if stored_here else record["id"])
+            return {**record, "position": place if stored_here else None}
 
         self.read(rows, file, convert, numbers)
 
 
 def _as_med_r1_writes(rows: Sequence[Any]) -> bool:
-    """Whether rows say problem and solution, with options, if any, as a list; and where none of them is a row."""
+    """Whether rows say problem and solution, with options, if any, as a list; and where none of them is a row.
+
+    A problem without any option is a question of a table, whose options stand elsewhere.
+    """
     some = [row for row in rows[:100] if isinstance(row, dict)]
-    listed = not any(isinstance(row.get("options"), str) for row in some)
-    return not some or (listed and any("problem" in row for row in some) and any("solution" in row for row in some))
+    listed = all(isinstance(row.get("options"), (list, tuple, type(None))) for row in some)
+    problems = [row["problem"] for row in some if isinstance(row.get("problem"), str)]
+    shown = not problems or any(map(_SHOWN.search, problems)) or any(row.get("options") for row in some)
+    return not some or (
+        listed and shown and any("problem" in row for row in some) and any("solution" in row for row in some)
+    )
+
+
+_SHOWN = re.compile(r"(?:^|\s)A\)|\n\s*A:")

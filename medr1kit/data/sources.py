@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import os
 import re
 from collections.abc import Iterable
 from hashlib import sha1
@@ -17,6 +18,7 @@ from medr1kit.data.images import MedicalImage, stored_path, to_png
 from medr1kit.data.readers import read_file, read_frame, read_given, read_hub, read_list, read_saved
 from medr1kit.data.rows import Source
 from medr1kit.data.tables import is_table
+from medr1kit.given import kind as what_it_is
 from medr1kit.given import path_given
 from medr1kit.progress import progress
 from medr1kit.vqa import DataError
@@ -38,10 +40,15 @@ def kind_of(source: Any) -> str | None:
         if type(source).__name__.startswith("Iterable"):
             raise DataError("the data set is streamed; load it whole, without streaming=True")
         return "a Dataset"
+    if isinstance(source, (list, tuple)) and source and all(re.search(_FILE, str(one)) for one in source):
+        remedy = "load each, and join them with datasets.concatenate_datasets"
+        raise DataError(f"source is a list of {len(source)} files; {remedy}")
     if isinstance(source, (list, tuple)):
         return "a list of rows"
     if isinstance(source, dict):
         raise DataError("source is a dict; give a list of dicts, one a question, or a DataFrame")
+    if not isinstance(source, (str, os.PathLike)):
+        raise DataError(f"source is {what_it_is(source)}; give a file, a DataFrame, a list of dicts or a Dataset")
     path = path_given(source, "source")
     if source in DRAWN:
         return source

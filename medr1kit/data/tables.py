@@ -13,16 +13,16 @@ import csv
 import io
 import os
 import re
-import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from medr1kit.data.cells import missing
+from medr1kit.data.columns import find_columns, is_options
+from medr1kit.data.excel import OLD_OFFICE, read_sheet
 from medr1kit.data.files import decoded, load_json, read_bytes
-from medr1kit.data.record import missing
 from medr1kit.vqa import DataError
 
 SHEETS = (".csv", ".tsv", ".txt", ".xlsx", ".xlsm")
@@ -56,12 +56,13 @@ def _ending(path: Path) -> str:
     return Path(re.sub(r"\.gz$", "", path.name, flags=re.IGNORECASE)).suffix.lower()
 
 
-def read_table(path: str | os.PathLike, sheet: str | None = None) -> Table:
+def read_table(path: str | os.PathLike, sheet: str | None = None, columns: Mapping[str, Any] | None = None) -> Table:
     """Read a .csv, .tsv, .txt, .xlsx or .jsonl file.
 
     Args:
         path: the file.
-        sheet: of an Excel file: which sheet. Default: the one with rows.
+        sheet: of an Excel file: which sheet. Default: the one with rows that is not hidden.
+        columns: what the user said about columns, by which the line of their names is found.
 
     Raises:
         DataError: if it cannot be read, has no rows, or holds several sheets and none is named.
@@ -71,20 +72,21 @@ def read_table(path: str | os.PathLike, sheet: str | None = None) -> Table:
     if sheet is not None and ending not in (".xlsx", ".xlsm"):
         raise DataError(f"sheet= does not go with {os.fspath(path)!r}; it is for Excel files, leave it out")
     if ending in (".xlsx", ".xlsm"):
-        return _read_excel(path, sheet)
-    return _read_lines(path) if ending in (".jsonl", ".ndjson") else _read_csv(path, ending)
+        lines, about = read_sheet(path, sheet)
+        return _headed(os.fspath(path), lines, 1, about, columns)
+    return _read_lines(path) if ending in (".jsonl", ".ndjson") else _read_csv(path, ending, columns)
 
 
 # --- text ------------------------------------------------------------------------------------------------------------
 
 
-def _read_csv(path: Path, ending: str) -> Table:
+def _read_csv(path: Path, ending: str, columns: Mapping[str, Any] | None) -> Table:
     name = os.fspath(path)
     content = read_bytes(path)
-    if content.startswith(b"PK\x03\x04"):
-        raise DataError(f"{name}: an Excel file by its content; name it .xlsx")
+    _refuse_others(content, name)
     text, encoding = _as_text(content, name)
-    stated = re.match(r"sep=(.)\r?\n", text)  # Excel writes and reads this line
+    # A line for Excel, which does not count it:
+    stated = re.match(r"\"?sep=(.)\"?[,;\t]*\r?\n", text, re.IGNORECASE)
     text = text[stated.end() :] if stated else text
     separator = stated.group(1) if stated else _separator(text, ending)
     limit = csv.field_size_limit(2**31 - 1)  # images in cells
@@ -95,7 +97,23 @@ def _read_csv(path: Path, ending: str) -> Table:
     finally:
         csv.field_size_limit(limit)
     about = f"{_SEPARATORS.get(separator, repr(separator))} between columns, {encoding}"
-    return _headed(name, lines, 1, about)
+    return _headed(name, lines, 1, about, columns)
+
+
+def _refuse_others(content: bytes, name: str) -> None:
+    """Refuse what is no text of rows, whatever its name says."""
+    begin = content[:8].lstrip(b"\xef\xbb\xbf \r\n")
+    if begin.startswith(b"PK\x03\x04"):
+        raise DataError(f"{name}: an Excel file by its content; name it .xlsx")
+    if begin.startswith(OLD_OFFICE):
+        raise DataError(f"{name}: an old Excel file by its content; save it as .xlsx in Excel")
+    if begin.startswith(b"PAR1"):
+        raise DataError(f"{name}: a Parquet file by its content; name it .parquet")
+    if begin[:1] in (b"[", b"{") and re.match(rb"\W*\{\s*\"", content[:200]):
+        kind = ".json" if begin[:1] == b"[" else ".jsonl"
+        raise DataError(f"{name}: JSON by its content; name it {kind}")
+    if begin[:1] == b"<" and re.match(rb"\W*<(?:!doctype|html|table|\?xml)", content[:200], re.IGNORECASE):
+        raise DataError(f"{name}: a web page by its content; open it in Excel and save it as .xlsx or CSV")
 
 
 def _as_text(content: bytes, name: str) -> tuple[str, str]:
@@ -131,17 +149,19 @@ def _separator(text: str, ending: str) -> str:
         return max(_SEPARATORS, key=sample[0].count)
 
 
-def _headed(name: str, lines: Sequence[Sequence[Any]], first: int, about: str) -> Table:
-    """A table out of lines of cells; the first line of several cells names the columns, what is above is a title."""
+def _headed(
+    name: str, lines: Sequence[Sequence[Any]], first: int, about: str, columns: Mapping[str, Any] | None
+) -> Table:
+    """A table out of lines of cells, the line of column names found; what is above is a title."""
     kept = [(number, line) for number, line in enumerate(lines, first) if any(line)]
     if not kept:
         raise DataError(f"{name}: the file is empty; fetch it again, or write a line of column names and the rows")
-    wide = [i for i, (_, line) in enumerate(kept) if sum(map(bool, line)) > 1]
-    (place, names), *body = kept[wide[0] if wide else 0 :]
+    (place, names), *body = kept[_names_at([line for _, line in kept[:20]], columns, name) :]
     about += f", column names in row {place}" if place > 1 else ""
-    header = ["" if missing(cell) else str(cell).strip() for cell in names]
     if not body:
-        raise DataError(f"{name}: no rows below the column names {', '.join(header)[:120]!r}; fill them in")
+        shown = ", ".join(map(str, filter(None, names)))
+        raise DataError(f"{name}: no rows below the column names {shown[:120]!r}; fill them in")
+    header = _header(names, [line for _, line in body])
     if double := sorted({one for one in header if one and header.count(one) > 1}):
         raise DataError(f"{name}: two columns are named {double[0]!r}; rename one")
     width, rows = len(header), []
@@ -151,15 +171,46 @@ def _headed(name: str, lines: Sequence[Sequence[Any]], first: int, about: str) -
                 DataError(f"more cells than columns: {len(line)}, not {width}: {line[-1]!r:.60}; quote the cell")
             )
             continue
-        rows.append(dict(zip_longest(header, line[:width])))
-    if "" in header:  # cells beside the table
-        rows = [{key: row[key] for key in row if key} if isinstance(row, dict) else row for row in rows]
+        rows.append({key: cell for key, cell in zip_longest(header, line[:width]) if key})
     return Table(name, rows, [number for number, _ in body], about)
+
+
+def _names_at(lines: Sequence[Sequence[Any]], columns: Mapping[str, Any] | None, name: str) -> int:
+    """Which line names the columns: the first that names a question and an answer, else the first that is filled."""
+    filled = [sum(not missing(cell) for cell in line) for line in lines]
+    wide = [i for i, count in enumerate(filled) if count > 1]
+    for i in wide:
+        try:
+            find_columns([one for one in _header(lines[i], lines[i + 1 :]) if one], columns, name)
+            return i
+        except DataError:
+            continue
+    return next((i for i in wide if filled[i] >= 0.8 * max(filled)), 0)
+
+
+def _header(names: Sequence[Any], body: Sequence[Sequence[Any]]) -> list[str]:
+    """The names of the columns; a column without one has "" if it is empty, else a name that tells where it is.
+
+    Beside "Options" the columns without a name are options: so a heading over several columns is saved as text.
+    """
+    header, word, count = ["" if missing(cell) else " ".join(str(cell).split()) for cell in names], "", 1
+    for i, one in enumerate(header):
+        if not one and any(len(line) > i and not missing(line[i]) for line in body):
+            count += 1
+            header[i] = f"{word} {count}" if word else f"(column {i + 1} without a name)"
+            if word and count == 2:
+                header[i - 1] = f"{word} 1"
+        else:
+            word, count = one if is_options(one) else "", 1
+    return header
 
 
 def _read_lines(path: Path) -> Table:
     name, rows = os.fspath(path), []
-    for line in decoded(read_bytes(path), name).split("\n"):
+    text = decoded(read_bytes(path), name)
+    if text.lstrip()[:1] == "[":
+        raise DataError(f"{name}: an array of rows by its content, no lines; name it .json")
+    for line in text.split("\n"):
         if line.strip():
             try:
                 rows.append(load_json(line))
@@ -168,49 +219,3 @@ def _read_lines(path: Path) -> Table:
     if not rows:
         raise DataError(f"{name}: the file is empty; fetch it again")
     return Table(name, rows, range(len(rows)), "JSON lines")
-
-
-# --- Excel -----------------------------------------------------------------------------------------------------------
-
-
-def _read_excel(path: Path, sheet: str | None) -> Table:
-    name = os.fspath(path)
-    try:
-        with zipfile.ZipFile(path) as packed:
-            size = sum(entry.file_size for entry in packed.infolist())
-        if size > max(64_000_000, 100 * path.stat().st_size):
-            raise DataError(f"{name}: unpacks to {size:,} bytes, over 100 times its size; save it as CSV")
-        import openpyxl
-
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        lines = {one.title: [[_shown(cell) for cell in line] for line in one.iter_rows()] for one in book.worksheets}
-        book.close()
-    except DataError:
-        raise
-    except Exception as error:  # damaged and protected files fail in many ways
-        raise DataError(
-            f"{name}: not an Excel file that can be read ({error}); save it anew as .xlsx or CSV"
-        ) from error
-    filled = [title for title, rows in lines.items() if any(any(row) for row in rows)]
-    if sheet is None and len(filled) > 1:
-        raise DataError(
-            f"{name}: several sheets hold rows: {', '.join(map(repr, filled))}; name one, sheet={filled[0]!r}"
-        )
-    if sheet is not None and sheet not in lines:
-        raise DataError(f"{name}: no sheet {sheet!r}; it has {', '.join(map(repr, lines))}")
-    chosen = sheet or (filled or list(lines))[0]
-    return _headed(name, lines[chosen], 1, f"sheet {chosen!r}")
-
-
-def _shown(cell: Any) -> object:
-    """What a cell shows: a number as its format writes it. Dates stay dates: an option must not be one."""
-    value = cell.value
-    if value is None or isinstance(value, (str, datetime, date, time)):
-        return value
-    if isinstance(value, bool):
-        return str(value).upper()
-    written = re.fullmatch(r"0(?:\.(0+))?(%?)", cell.number_format or "")
-    if written:
-        digits, percent = len(written.group(1) or ""), written.group(2)
-        return f"{value * 100 if percent else value:.{digits}f}{percent}"
-    return f"{value:.15g}" if isinstance(value, float) else str(value)

@@ -11,51 +11,45 @@ from collections.abc import Mapping, Sequence
 from datetime import date, time
 from typing import Any
 
+from medr1kit.data.cells import failed, texts_of
 from medr1kit.data.columns import Columns, find_columns
 from medr1kit.data.golds import Golds, listed, read_golds, without_letters, yes_no_options
-from medr1kit.data.record import Doubled, missing
-from medr1kit.vqa import LETTERS, DataError, modality_name, parse_problem, task_name
-
-
-def texts_of(cells: Sequence[object]) -> list[object]:
-    """Return a column as its author sees it: 64.0 of a column of whole numbers is "64"; None where nothing is.
-
-    Lists, dicts and dates are left as they are.
-    """
-    floats = [cell for cell in cells if isinstance(cell, float) and cell == cell]
-    whole = all(cell.is_integer() for cell in floats)
-    return [_text(cell, whole) for cell in cells]
-
-
-def _text(cell: object, whole: bool) -> object:
-    if isinstance(cell, str):
-        cell = cell.strip()
-        return None if not cell or (len(cell) == 3 and cell.casefold() == "nan") else cell
-    if missing(cell):
-        return None
-    if isinstance(cell, (list, tuple, dict, bytes, date, time)):
-        return cell
-    return str(int(cell)) if isinstance(cell, float) and whole else str(cell)
+from medr1kit.data.record import Doubled
+from medr1kit.data.stored import holds_image
+from medr1kit.data.wording import without_list
+from medr1kit.leftovers import without_place
+from medr1kit.vqa import LETTERS, DataError, fold, modality_name, parse_problem, task_name
 
 
 def as_questions(
-    rows: Sequence[Any], numbers: Sequence[int], where: str, columns: Mapping[str, Any] | None, yes_no: bool, about: str
+    rows: Sequence[Any],
+    numbers: Sequence[int],
+    where: str,
+    columns: Mapping[str, Any] | None,
+    yes_no: bool,
+    about: str,
+    pictured: bool = True,
 ) -> list[dict | DataError]:
     """Return rows of a table as rows that :func:`medr1kit.data.record.make_record` takes.
 
-    A row that cannot be understood is returned as the error that says why. What was understood is printed.
+    A row that cannot be understood is returned as the error that says why. What was understood is printed, and so is
+    that images are named which nobody can open, where ``pictured`` is False.
     """
     good = [isinstance(row, dict) and not isinstance(row, Doubled) for row in rows]
     names = list(dict.fromkeys(key for row, sound in zip(rows, good) if sound for key in row))
     if {"predicted", "well_formed"} <= set(names):
         raise DataError(f"{where}: these are predictions, not questions; load the questions that were asked")
     found = find_columns(names, columns, where)
-    used = {*found.of.values(), *found.options, *found.golds, *found.images}
+    used = {*found.of.values(), *found.options, *found.golds, *found.images, *found.twice}
     cells = {name: [row.get(name) if ok else None for row, ok in zip(rows, good)] for name in used}
     images = (found.of.get("image"), *found.images)
     cells = {name: column if name in images else texts_of(column) for name, column in cells.items()}
     _leave_unknown(found, cells)
     reasons: list[DataError | None] = [None if ok else _no_row(row) for row, ok in zip(rows, good)]
+    for name in (found.of["question"], found.of["answer"], *found.options, *found.golds):
+        for i, cell in enumerate(cells[name]):
+            if reasons[i] is None and failed(cell):
+                reasons[i] = DataError(f"formula failed: {name!r} shows {cell!r}; correct the cell")
     answers = [
         value[0] if isinstance(value, list) and len(value) == 1 else value for value in cells[found.of["answer"]]
     ]
@@ -71,7 +65,9 @@ def as_questions(
             items.append(_item(i, found, cells, options[i], golds, others))
         except DataError as error:
             items.append(error)
-    _say(where, about, found, names, numbers, golds, options)
+    paths = [] if pictured else cells.get(images[0], ())
+    named = any(isinstance(path, str) for path in paths) and not any(map(holds_image, paths))
+    _say(where, about, found, names, numbers, golds, options, named)
     return items
 
 
@@ -115,14 +111,34 @@ def _options(
                 elif not own and question is not None:
                     questions[i], texts = _within(str(question))
                 if not texts:
-                    remedy = "leave it out" if yes_no else "give its options, or yes_no=True if it is answered so"
-                    raise DataError(
-                        f"options are missing: {question!r:.60} is an open question, not supported; {remedy}"
-                    )
+                    raise DataError(_without_options(question, answers[i], bool(own), yes_no))
+                for name in found.twice:
+                    if cells[name][i] is not None and not _same(listed(cells[name][i]), texts):
+                        raise DataError(
+                            f"options and {name} disagree: {texts!r:.80}, {cells[name][i]!r:.80}; correct one"
+                        )
                 options[i] = texts
             except DataError as error:
                 reasons[i] = error
     return options
+
+
+def _without_options(question: object, answer: object, there: bool, yes_no: bool) -> str:
+    if there and answer is None:
+        what = "options and answer" if question else "question, options and answer"
+        shown = f"{question!r:.60} stands there without" if question else "a line without"
+        return f"row is no question: {shown} {what}; delete the row"
+    if yes_no:
+        return f"options are missing: {question!r:.60} is answered {answer!r:.40}, not yes or no; leave it out"
+    remedy = "give them" if there else "columns={'options': ['…', '…']} names their columns"
+    return (
+        f"options are missing: {question!r:.60} is an open question, not supported; {remedy}, or yes_no=True if it is "
+        "answered so"
+    )
+
+
+def _same(texts: list, others: list[str]) -> bool:
+    return [fold(str(text)) for text in without_letters(texts_of(texts))] == [fold(text) for text in others]
 
 
 def _within(question: str) -> tuple[str, list[str]]:
@@ -161,9 +177,7 @@ def _item(
         raise DataError("question is missing: its cell is empty; fill it in")
     if sum(cells[name][i] is not None for name in found.images) > 1:
         raise DataError(f"several images: {len(found.images)!r} columns; one image a question is supported: choose one")
-    question = str(question)
-    if "A)" in question and (within := _within(question))[1] == options:  # a problem text, its options beside it
-        question = within[0]
+    question = without_list(without_place(str(question)), options)
     if letter is None:
         raise DataError(golds.reasons[i])
     for name, other in others:
@@ -186,13 +200,16 @@ def _say(
     numbers: Sequence[int],
     golds: Golds,
     options: Sequence[list[str] | None],
+    unopened: bool,
 ) -> None:
     first, *_, last = found.options or [None, None] if len(found.options) != 1 else found.options * 2
     shown = {"question": found.of["question"], "options": first if first == last else f"{first}…{last}"}
     shown |= {role: name for role, name in found.of.items() if role not in shown}
     said = [f"{role} <- {name}" for role, name in shown.items() if name is not None]
-    used = {*found.of.values(), *found.options, *found.golds}
+    said = [f"{one} (not loaded: images= is not given)" if unopened and one[:9] == "image <- " else one for one in said]
+    used = {*found.of.values(), *found.options, *found.golds, *found.twice}
     rest = [str(name) for name in names if name not in used]
+    said += [f"the options also in {found.twice[0]}"] if found.twice else []
     said += [f"the gold also in {', '.join(found.golds)}"] if found.golds else []
     said += [f"not read: {', '.join(rest)[:200]}"] if rest else []
     bad = [number for number, letter in zip(numbers, golds.letters) if letter is None]
