@@ -24,6 +24,7 @@ _TABLES = (METRICS_FILE, LINES, ROLLOUTS_FILE, PREDICTIONS_FILE, f"{PREDICTIONS_
 _WEIGHTS, _CHECKPOINTS, _CARD = ("adapter", "model"), "checkpoint-*", "README.md"
 _OURS = (CONFIG, *_TABLES, *_WEIGHTS, _CHECKPOINTS, _CARD, "visual_reliance.csv")  # what a run writes
 _LOCK = ".run.lock"
+_CARDS = (b"Trained with medr1kit", b"It has been trained using [TRL]")  # the run's; TRL's stands there until its end
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -120,6 +121,6 @@ def _foreign(folder: Path) -> Path | None:
     if (config.get("arguments") or {}).get("save_strategy", "no") == "no":
         other |= {path.name for path in found if path.match(_CHECKPOINTS)}
     card = folder / _CARD
-    if not card.is_file() or b"Trained with medr1kit" not in card.read_bytes():
+    if not card.is_file() or not any(words in card.read_bytes() for words in _CARDS):
         other.add(_CARD)
     return next((path for path in found if path.name in other), None)

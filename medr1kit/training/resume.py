@@ -31,6 +31,8 @@ from pathlib import Path
 from typing import Any
 
 from medr1kit.given import path_given
+from medr1kit.models.load import base_of
+from medr1kit.models.weights import load_base
 from medr1kit.results.folders import checkpoints_in, read_config
 from medr1kit.results.runs import Run, load_run, plain_or_text
 from medr1kit.vqa import DataError
@@ -129,6 +131,12 @@ def go_on(trainer: Any, earlier: Checkpoint) -> Any:
     lost = sum(row["loss"] * (row["step"] - begin) for row, begin in zip(history, begins))
     if not hasattr(trainer.args, "num_generations") and history:  # TRL's SFT counts its tokens on the trainer itself
         trainer._total_train_tokens = history[-1].get("num_tokens", 0)
+    sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled
+    if base_of(trainer.model) is trainer.model and not sharded:
+        # The trainer would look for today's names of the tensors, find Qwen2-VL's of old, and load nothing.
+        weights = load_base(str(earlier.path), str(trainer.model.dtype).removeprefix("torch."), "sdpa")
+        trainer.model.load_state_dict(weights.state_dict())
+        trainer._load_from_checkpoint = lambda *_, **__: None
     if earlier.last:  # train() would take one step more
         trainer._load_from_checkpoint(str(earlier.path))
         trainer.state = TrainerState.load_from_json(str(earlier.path / "trainer_state.json"))
@@ -147,7 +155,7 @@ def remove_torn(folder: Path, earlier: Checkpoint | None) -> None:
 
 def _say(sentence: str) -> None:
     if int(os.environ.get("RANK", 0)) == 0:
-        warnings.warn(sentence, stacklevel=5)
+        warnings.warn(sentence, stacklevel=6)
 
 
 def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

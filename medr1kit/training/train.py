@@ -295,7 +295,6 @@ def _run(kind: Callable, made: Mapping, recorder: Recorder, config: dict, overwr
         )
     _check_tower_learns(trainer)
     trainer.remove_callback(PrinterCallback)
-    trainer.create_model_card = lambda *_, **__: None  # TRL's, at each checkpoint, in the place of the run's own
     if base_of(trainer.model) is not trainer.model:
         base = base_of(trainer.model)
         base.medr1kit.wrapper = trainer.model  # before training: it holds after an interruption
