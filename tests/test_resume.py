@@ -446,7 +446,7 @@ def test_the_same_command_again_goes_on(stop_at, one_thread, tmp_path, capsys):
 
 def test_held_out_questions_are_answered_by_a_run_that_had_ended(one_thread, tmp_path, capsys):
     """Killed between the training and its evaluation."""
-    line = ["sft", *LINE.split(), "--num_rows", "40", "--test_size", "0.34", "--output_dir", str(tmp_path)]
+    line = ["sft", *LINE.split(), "--num_rows", "24", "--modality", "CT", "--task", "DD", "--test_size", "0.34", "--output_dir", str(tmp_path)]
     assert main(line) == 0
     first = mk.load_run(tmp_path).predictions
     for name in ("predictions.parquet", "visual_reliance.csv"):

@@ -163,7 +163,8 @@ def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str
     pairs = {name: (was.get(name), now.get(name)) for name in ("method", "model", "format", "seed", "continued_from")}
     pairs |= {name: (was[name], now[name]) for name in ("rewards", "dynamic_sampling", "processes") if name in was}
     pairs["shared_prefix"] = [config.get("shared_prefix") is True for config in (was, now)]
-    pairs |= {f"data {name}": (was["data"].get(name), now["data"].get(name)) for name in ("rows", "fingerprint")}
+    data = was.get("data") or {}
+    pairs |= {f"data {name}": (data.get(name), now["data"][name]) for name in ("rows", "fingerprint")}
     for part in ("lora", "arguments"):
         one, other = was.get(part) or {}, now.get(part) or {}
         if bool(one) != bool(other):
