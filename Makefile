@@ -21,8 +21,9 @@ test-newest: $(VENV)/.installed
 	PYTHONPATH=$(CURDIR)/.newest $(BIN)/python -m pytest -n auto --maxprocesses 4 tests/test_train.py tests/test_trainers.py tests/test_recording.py tests/test_predict.py
 
 # Ten kills at random moments a method, each resumed and held against an unbroken run; `make test` has one of each.
+# Two processes as well.
 test-resume: $(VENV)/.installed
-	KILLS=10 $(BIN)/python -m pytest -n auto --maxprocesses 4 tests/test_resume.py -k random_moment
+	KILLS=10 $(BIN)/python -m pytest -n auto --maxprocesses 4 tests/test_resume.py -k "random_moment or two_processes"
 
 lab: $(VENV)/.installed
 	$(BIN)/jupyter lab notebooks

@@ -1,4 +1,4 @@
-"""Trainings of a second that tests kill, here and in a process of their own: ``python resume_runs.py METHOD FOLDER …``.
+"""Trainings of a second that tests kill, here and in a process of their own: ``resume_runs.py METHOD FOLDER MOMENT``.
 
 Rewards are drawn by chance, so that every step teaches, and only a run that gets back its generators of random numbers
 ends as if it had not been killed. With six or fourteen questions most kills fall into a later epoch than the first.
@@ -58,6 +58,6 @@ if __name__ == "__main__":
 
     if moment == "in a save":
         Trainer._save_rng_state = torn
-    else:
+    elif moment not in ("whole", "resume"):
         Recorder.on_train_begin = timed
-    train(method, folder)
+    train(method, folder, resume=moment == "resume")

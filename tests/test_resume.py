@@ -75,12 +75,18 @@ def whole(one_thread, tmp_path_factory):
     return of
 
 
+def started(method, folder, moment, *launcher):
+    """Train in a process of its own and return how it ended."""
+    script = str(Path(__file__).with_name("resume_runs.py"))
+    paths = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, *launcher, script, method, str(folder), str(moment)]
+    return subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, timeout=300)
+
+
 def killed(method, folder, moment):
     """Train in a process of its own that is killed by SIGKILL, unless it ends before."""
-    command = [sys.executable, str(Path(__file__).with_name("resume_runs.py")), method, str(folder), str(moment)]
-    paths = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    ended = subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, timeout=300)
-    assert ended.returncode in (0, -9), ended.stderr.decode()[-2000:]
+    ended = started(method, folder, moment)
+    assert ended.returncode in (0, -9), ended.stderr[-2000:]
 
 
 def numbers(run):
@@ -122,6 +128,19 @@ def test_a_checkpoint_that_a_kill_left_half_written_is_not_taken(whole, tmp_path
         train("grpo", tmp_path, resume=True)
     assert_equal(whole("grpo")[0], tmp_path)
     assert load_run(tmp_path).config["resumed"] == [2]
+
+
+@pytest.mark.skipif(KILLS < 2, reason="a minute: make test-resume")
+def test_two_processes_go_on_together(tmp_path):
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+    assert started("grpo", tmp_path / "whole", "whole", *torchrun).returncode == 0
+    assert started("grpo", tmp_path / "x", "in a save", *torchrun).returncode == 1
+    ended = started("grpo", tmp_path / "x", "resume", *torchrun)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert_equal(tmp_path / "whole", tmp_path / "x")
+    assert load_run(tmp_path / "x").config["resumed"] == [2]
+    with pytest.raises(DataError, match="processes was 2 and is 1"):
+        train("grpo", tmp_path / "x", resume=True)
 
 
 @pytest.mark.parametrize(
@@ -446,7 +465,8 @@ def test_the_same_command_again_goes_on(stop_at, one_thread, tmp_path, capsys):
 
 def test_held_out_questions_are_answered_by_a_run_that_had_ended(one_thread, tmp_path, capsys):
     """Killed between the training and its evaluation."""
-    line = ["sft", *LINE.split(), "--num_rows", "24", "--modality", "CT", "--task", "DD", "--test_size", "0.34", "--output_dir", str(tmp_path)]
+    chosen = "--num_rows 24 --modality CT --task DD --test_size 0.34 --output_dir"
+    line = ["sft", *LINE.split(), *chosen.split(), str(tmp_path)]
     assert main(line) == 0
     first = mk.load_run(tmp_path).predictions
     for name in ("predictions.parquet", "visual_reliance.csv"):

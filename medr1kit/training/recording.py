@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.data_loader import get_sampler
 from accelerate.utils import gather_object
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
@@ -168,7 +167,8 @@ class RolloutRecorder(Recorder):
         super().on_train_begin(args, state, control, **kwargs)
         self._model, self._args = model, args
         # TRL's order of the questions comes from one generator for all epochs, which a resumed run begins anew.
-        order = get_sampler(train_dataloader)
+        batches = train_dataloader.batch_sampler
+        order = getattr(batches, "batch_sampler", batches).sampler  # of several processes each has a share of it
         if isinstance(order, RepeatSampler) and order.shuffle and not hasattr(order, "set_epoch"):
             for _ in range(int(state.epoch)):
                 torch.randperm(order.num_samples, generator=order.generator)
