@@ -5,7 +5,7 @@ PIP_ARGS ?=
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-newest test-distributed lab lint notebooks test-notebooks browser test-browser clean
+.PHONY: demo test test-newest test-distributed test-resume lab lint notebooks test-notebooks browser test-browser clean
 
 demo: $(VENV)/.installed
 	$(BIN)/medr1kit demo --output_dir runs/demo
@@ -23,6 +23,11 @@ test-newest: $(VENV)/.installed
 # What takes two processes: torchrun with gloo, on a CPU.
 test-distributed: $(VENV)/.installed
 	$(BIN)/python -m pytest tests/distributed
+
+# Ten kills at random moments a method, each resumed and held against an unbroken run; `make test` has one of each.
+# Two processes as well.
+test-resume: $(VENV)/.installed
+	KILLS=10 $(BIN)/python -m pytest -n auto --maxprocesses 4 tests/test_resume.py -k "random_moment or two_processes"
 
 lab: $(VENV)/.installed
 	$(BIN)/jupyter lab notebooks

@@ -354,7 +354,9 @@ def test_what_troubleshooting_quotes_is_what_the_code_says():
         "another training writes to ",
         "this model was trained in ",
         "the trained weights are no longer finite numbers",
-        "resuming a run is not supported yet",
+        "holds a run of other settings",
+        "holds no optimizer",
+        "was written empty",
     ):
         page = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
         assert words.strip() in page and words in code, words

@@ -97,7 +97,8 @@ def test_a_run_that_was_killed_names_its_last_checkpoint(run):
     shutil.rmtree(run.path / "adapter")
     adapter_at(run.path / "checkpoint-100")
     with pytest.raises(
-        DataError, match=r"did not finish: train it again, or load its last checkpoint, .*checkpoint-100"
+        DataError,
+        match=r"did not finish: go on with resume=True \(--resume\), or load its last checkpoint, .*checkpoint-100",
     ):
         find(run, None)
 
