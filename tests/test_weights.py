@@ -106,7 +106,7 @@ def test_weights_that_are_not_finite_are_refused(base, value):
 
 def test_weights_of_nothing_but_zeros_are_refused(base):
     rewrite(base / WEIGHTS, lambda name, tensor: (name, tensor * ("layers.1.mlp.up_proj" not in name)))
-    with pytest.raises(DataError, match="1 tensor of nothing but zeros .*layers.1.mlp.up_proj.weight"):
+    with pytest.raises(DataError, match=r"1 tensor of nothing but zeros .*layers.1.mlp.up_proj.weight"):
         mk.load_model(base)
 
 
