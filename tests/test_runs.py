@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medr1kit.results.runs import RunWriter, check_folder, load_run, replace_file
+from medr1kit.results.folders import check_folder
+from medr1kit.results.runs import RunWriter, load_run, replace_file
 from medr1kit.results.tables import METRICS, PREDICTIONS, ROLLOUTS
 from medr1kit.vqa import DataError
 

@@ -28,7 +28,8 @@ def predict(argv: list[str]) -> None:
 
     flags = parse_flags(argv, "medr1kit predict", DataFlags, PredictFlags, ModelConfig)
     flags = fit_to_machine(flags, choose_device().value)
-    refuse_unused(flags, ("reward_funcs", "preset", "overwrite", "use_peft", "lora_r", "lora_alpha", "lora_dropout"))
+    training = ("reward_funcs", "preset", "overwrite", "resume", "use_peft", "lora_r", "lora_alpha", "lora_dropout")
+    refuse_unused(flags, training)
     output_file(flags["output"], "--output", (".parquet",))  # a large model is not loaded in vain
     model, processor = load_model_of(flags)
     format = format_for(model, flags)

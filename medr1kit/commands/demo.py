@@ -27,7 +27,8 @@ from medr1kit.models.load import load_model
 from medr1kit.models.predict import predict
 from medr1kit.progress import no_bars_of_datasets
 from medr1kit.results.compare import transfer_table
-from medr1kit.results.runs import Run, check_folder, replace_file
+from medr1kit.results.folders import check_folder
+from medr1kit.results.runs import Run, replace_file
 from medr1kit.results.tables import score
 from medr1kit.training.train import train_grpo, train_sft
 from medr1kit.views.page import report_file, write_report

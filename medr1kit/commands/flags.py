@@ -43,6 +43,7 @@ class DataFlags:
     reward_funcs: list[str] | None = field(default=None, metadata={"help": "accuracy, format, reference_accuracy, ..."})
     max_pixels: int | None = field(default=None, metadata={"help": "cap on width times height of an image"})
     overwrite: bool = field(default=False, metadata={"help": "replace an earlier run in output_dir"})
+    resume: bool = field(default=False, metadata={"help": "go on with the run in output_dir, from its last checkpoint"})
 
 
 @dataclass
@@ -83,7 +84,7 @@ _IGNORED = {
 }
 _RENAMED = {"torch_dtype": "dtype", "warmup_ratio": "warmup_steps", "overwrite_output_dir": "overwrite"}
 # Booleans that the reference's command lines give without a value, while TRL wants one.
-_BARE = ("bf16", "fp16", "gradient_checkpointing", "use_cpu", "use_vllm", "use_peft")
+_BARE = ("bf16", "fp16", "gradient_checkpointing", "use_cpu", "use_vllm", "use_peft", "resume_from_checkpoint")
 
 
 def modernise(argv: list[str]) -> list[str]:

@@ -33,8 +33,10 @@ def sft(argv: list[str]) -> None:
 def _train(argv: list[str], command: str, train: Any, *arguments_of: type) -> None:
     from trl import ModelConfig
 
+    from medr1kit.models.load import load_model, origin_of
     from medr1kit.models.machine import choose_device
-    from medr1kit.results.runs import check_folder
+    from medr1kit.results.folders import check_folder
+    from medr1kit.training.resume import resume_asked
 
     flags = parse_flags(argv, f"medr1kit {command}", DataFlags, ModelConfig, LoraFlags, *arguments_of)
     flags = fit_to_machine(flags, choose_device().value)
@@ -43,12 +45,14 @@ def _train(argv: list[str], command: str, train: Any, *arguments_of: type) -> No
         raise DataError("--output_dir is missing: the folder for the run")
     ours = {name for kind in (DataFlags, ModelConfig, LoraFlags) for name in kind.__dataclass_fields__}
     arguments = {name: value for name, value in flags.items() if name not in ours}
-    arguments |= {"overwrite": flags.get("overwrite", False), "lora": _lora_flags(flags)}
+    overwrite, named = flags.get("overwrite", False), {"resume_from_checkpoint": flags.get("resume_from_checkpoint")}
+    resume = resume_asked(flags.get("resume", False), overwrite, named, flags["output_dir"])
+    arguments |= {"overwrite": overwrite, "resume": resume, "lora": _lora_flags(flags)}
     arguments["format"] = format_named(flags.get("format", "no-think"))
     if "reward_funcs" in flags:  # of GRPO; SFT has refused them
         arguments["rewards"] = _rewards(flags["reward_funcs"], arguments["format"])
     if int(os.environ.get("RANK", 0)) == 0:  # before anything is loaded
-        check_folder(flags["output_dir"], arguments["overwrite"])
+        check_folder(flags["output_dir"], overwrite or resume)
     dataset, test = load_data(flags, flags.get("dataset_train_split")), None
     if flags.get("test_size", 0.0) > 0:
         dataset, test = hold_out(dataset, flags)
@@ -58,7 +62,9 @@ def _train(argv: list[str], command: str, train: Any, *arguments_of: type) -> No
     if int(os.environ.get("RANK", 0)) != 0:
         return
     print(f"run written to {run.path}")
-    if test is not None:
+    if test is not None and not (resume and (run.path / "visual_reliance.csv").exists()):
+        if origin_of(model).run is None:  # the run had ended before
+            model, processor = load_model(run)
         _report_held_out(model, processor, dataset, test, flags, run)
 
 

@@ -25,6 +25,7 @@ from medr1kit.models.weights import one_sentence, refuse_damaged
 from medr1kit.results.runs import Run, load_run
 from medr1kit.vqa import DataError
 
+_WEIGHTS_OF = ("config.json", "adapter_config.json")  # what tells a folder of weights, all of them or an adapter's
 TINY = Path(__file__).parent / "tiny" / "checkpoint"
 
 
@@ -109,14 +110,17 @@ def _weights_of(given: Any, argument: str) -> str | Path:
     folder = path_given(given, argument)
     if str(given) == "tiny" or not folder.is_dir():
         return given if isinstance(given, str) else folder
-    if not (folder / "run.json").is_file() or (folder / "config.json").is_file():
+    if not (folder / "run.json").is_file() or any((folder / name).is_file() for name in _WEIGHTS_OF):
         return folder
     for part in ("model", "adapter"):
         if (folder / part).is_dir():
             return folder / part
     steps = [int(path.name[11:]) for path in folder.glob("checkpoint-*") if path.name[11:].isdigit()]
-    last = f", or load its last checkpoint, {folder / f'checkpoint-{max(steps)}'}" if steps else ""
-    raise DataError(f"the run {folder} has neither adapter/ nor model/; it did not finish: train it again{last}")
+    remedy = "train it again"
+    if steps:
+        last = folder / f"checkpoint-{max(steps)}"
+        remedy = f"go on with resume=True (--resume), or load its last checkpoint, {last}"
+    raise DataError(f"the run {folder} has neither adapter/ nor model/; it did not finish: {remedy}")
 
 
 def _is_adapter(place: str | Path) -> bool:
@@ -136,8 +140,10 @@ def _base_below(adapter: Path) -> str | Path:
 
 def _run_of(weights: str | Path) -> Run | None:
     """The run in whose folder these weights are, or None."""
-    if all((Path(weights) / name).is_file() for name in ("run.json", "config.json")):  # merged: it has its own record
-        return load_run(weights)
+    if (Path(weights) / "run.json").is_file():  # a merged folder and a checkpoint have a record of their own
+        own, run = load_run(weights), Path(weights).parent
+        is_part = "merged" not in own.config and (run / "run.json").is_file()
+        return Run(run if is_part else own.path, own.config | {"labels": _recorded(own, "labels", dict)})
     part = re.fullmatch(r"adapter|model|checkpoint-(\d+)", Path(weights).name)
     if part is None or not (Path(weights).parent / "run.json").is_file():
         return None

@@ -13,9 +13,7 @@ Training is killed more often than it ends: by a queue, a full disk, an impatien
 disk before the next step begins, in formats that can be appended to, and files that are replaced as a whole are first
 written beside their place and then moved there. A killed run loses at most the rows of its last step.
 
-A folder may hold other things, too: a project, downloaded weights, the tables of another tool. What no run of ours
-wrote is never replaced (:func:`hold_folder`), and two trainings never write to one folder: whoever writes holds a lock
-of the operating system, which ends with its process.
+Whose folder it is, and who may write to it, is the matter of :mod:`medr1kit.results.folders`.
 """
 
 from __future__ import annotations
@@ -25,25 +23,27 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock, Timeout
 
 from medr1kit.given import path_given
+from medr1kit.results.folders import (
+    CONFIG,
+    LINES,
+    METRICS_FILE,
+    PREDICTIONS_FILE,
+    ROLLOUTS_FILE,
+    hold_folder,
+    left_in,
+    read_config,
+)
 from medr1kit.results.tables import METRICS, PREDICTIONS, ROLLOUTS, check_predictions
 from medr1kit.vqa import DataError
-
-_CONFIG, _METRICS, _LINES = "run.json", "metrics.csv", "rollouts.jsonl"
-_ROLLOUTS, _PREDICTIONS = "rollouts.parquet", "predictions.parquet"
-_TABLES = (_METRICS, _LINES, _ROLLOUTS, _PREDICTIONS, f"{_PREDICTIONS}.partial.jsonl")
-_WEIGHTS, _CHECKPOINTS, _CARD = ("adapter", "model"), "checkpoint-*", "README.md"
-_OURS = (_CONFIG, *_TABLES, *_WEIGHTS, _CHECKPOINTS, _CARD, "visual_reliance.csv")  # what a run writes
-_LOCK = ".run.lock"
 
 
 class Run:
@@ -69,21 +69,21 @@ class Run:
     @cached_property
     def metrics(self) -> pd.DataFrame:
         """A row per logged step, columns as TRL names them; no rows if nothing was logged yet."""
-        text = _whole_lines(self.path / _METRICS)
+        text = _whole_lines(self.path / METRICS_FILE)
         return pd.read_csv(io.StringIO(text)) if text else pd.DataFrame(columns=list(METRICS))
 
     @cached_property
     def rollouts(self) -> pd.DataFrame:
         """A row per sampled completion; no rows if nothing was sampled yet."""
-        if (self.path / _ROLLOUTS).exists():
-            return read_parquet(self.path / _ROLLOUTS)
-        return _read_rollout_lines(self.path / _LINES)
+        if (self.path / ROLLOUTS_FILE).exists():
+            return read_parquet(self.path / ROLLOUTS_FILE)
+        return _read_rollout_lines(self.path / LINES)
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
         """A row per tested question; no rows if nothing was tested yet."""
-        if (self.path / _PREDICTIONS).exists():
-            return read_parquet(self.path / _PREDICTIONS)
+        if (self.path / PREDICTIONS_FILE).exists():
+            return read_parquet(self.path / PREDICTIONS_FILE)
         return pd.DataFrame(columns=list(PREDICTIONS))
 
 
@@ -97,91 +97,7 @@ def load_run(path: str | Path) -> Run:
         DataError: if the folder is missing, or has no readable run.json.
     """
     path = path_given(path, "path")
-    if not (path / _CONFIG).is_file():
-        what = f"has no {_CONFIG}" if path.is_dir() else "does not exist"
-        raise DataError(f"no run at {path}: the folder {what}; pass the output_dir of a training")
-    try:
-        config = json.loads((path / _CONFIG).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path / _CONFIG} is not JSON ({error}); restore it or train again") from error
-    if not isinstance(config, dict):
-        raise DataError(f"{path / _CONFIG} holds a {type(config).__name__}; expected an object with the run's settings")
-    return Run(path, config)
-
-
-@contextmanager
-def hold_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
-    """Hold a folder for one run: while it is held no other process can, and what others put there is safe.
-
-    Args:
-        path: the run folder, ``~`` is read as in a shell; made if missing.
-        overwrite: allow that an earlier run is in it; nothing is removed yet.
-
-    Raises:
-        DataError: if a file is in the way that no run of ours wrote, the folder holds a run and ``overwrite`` is False,
-            another process writes a run to it, or it cannot be written.
-    """
-    folder = path_given(path, "output_dir")
-    if foreign := _foreign(folder):
-        raise DataError(
-            f"{foreign} was not written by a run in this folder, and a run would replace it; nothing was touched: "
-            "choose another output_dir, or move it away"
-        )
-    made = not folder.exists()
-    lock = FileLock(folder / _LOCK, timeout=0.5, thread_local=False)  # a look at it, as by check_folder, holds it, too
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout as error:
-        raise DataError(
-            f"another training writes to {folder}; wait for its end, or choose another output_dir"
-        ) from error
-    except (OSError, NotImplementedError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise DataError(f"output_dir={str(folder)!r} cannot be written ({why}); choose another place") from error
-    try:
-        if not overwrite and any(found.name not in (_CONFIG, _CARD) for found in _found(folder)):
-            raise DataError(
-                f"{folder} already holds a run; choose another output_dir, or replace the run with overwrite=True "
-                "(--overwrite)"
-            )
-        yield folder
-    finally:
-        with suppress(OSError):  # the folder may be gone; on Windows an open file stays
-            (folder / _LOCK).unlink()
-        lock.release()
-        with suppress(OSError):  # nothing was written
-            if made:
-                folder.rmdir()
-
-
-def check_folder(path: str | Path, overwrite: bool = False) -> Path:
-    """Return a run's folder if it can be held (:func:`hold_folder`), before anything expensive is done for it."""
-    with hold_folder(path, overwrite) as folder:
-        return folder
-
-
-def _found(folder: Path) -> list[Path]:
-    """What is in a folder under the names that a run gives to its files."""
-    return sorted(path for name in _OURS for path in folder.glob(name))
-
-
-def _foreign(folder: Path) -> Path | None:
-    """The first file under a run's name that no run wrote: without a run.json of ours, none did."""
-    found = _found(folder)
-    try:
-        config = load_run(folder).config
-    except DataError:
-        return found[0] if found else None
-    if "written_by" not in config and "medr1kit" not in str(config.get("versions")):  # the mark of earlier versions
-        return folder / _CONFIG
-    other = {_WEIGHTS[bool(config.get("lora"))]}  # not both: with LoRA `model` is none of the run's
-    if (config.get("arguments") or {}).get("save_strategy", "no") == "no":
-        other |= {path.name for path in found if path.match(_CHECKPOINTS)}
-    card = folder / _CARD
-    if not card.is_file() or b"Trained with medr1kit" not in card.read_bytes():
-        other.add(_CARD)
-    return next((path for path in found if path.name in other), None)
+    return Run(path, read_config(path))
 
 
 class RunWriter:
@@ -191,21 +107,26 @@ class RunWriter:
         path: the run folder; made if missing.
         config: goes to run.json at once. Values JSON does not know (paths, enums, configs) are written as their text.
         overwrite: remove what an earlier run left in this folder, its weights too; other files stay.
+        step: go on with the run that is in this folder instead, from its checkpoint of this step: what was written
+            after it is cut.
 
     Raises:
         DataError: if the folder cannot be held (:func:`hold_folder`); it is held until the run is closed.
     """
 
-    def __init__(self, path: str | Path, config: Mapping[str, Any], overwrite: bool = False):
+    def __init__(self, path: str | Path, config: Mapping[str, Any], overwrite: bool = False, step: int | None = None):
         self._columns: list[str] = []
         self._closed = False
         self._held = ExitStack()
         self._config: dict[str, Any] = {"written_by": "medr1kit"}
-        self.path = self._held.enter_context(hold_folder(path, overwrite))
+        self.path = self._held.enter_context(hold_folder(path, overwrite or step is not None))
         try:
-            for left in _found(self.path):  # of an earlier run: its weights must not pass for this one's
-                if left.name != _CONFIG:
-                    shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+            if step is None:
+                for left in left_in(self.path):  # of an earlier run: its weights must not pass for this one's
+                    if left.name != CONFIG:
+                        shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+            else:
+                config = {**config, **self._go_on(step)}
             self.update_config(**config)
         except BaseException:
             self._held.close()
@@ -217,11 +138,27 @@ class RunWriter:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _go_on(self, step: int) -> dict[str, Any]:
+        """Cut the tables behind a step; return what run.json keeps of the run so far."""
+        run = load_run(self.path)
+        rollouts, metrics = run.rollouts, self.path / METRICS_FILE
+        if len(rollouts):
+            rows = rollouts[rollouts["step"] <= step].to_dict("records")
+            replace_file(self.path / LINES, "".join(map(_json_line, rows)))
+            (self.path / ROLLOUTS_FILE).unlink(missing_ok=True)  # a run that was stopped, not killed, has made it
+        if lines := list(csv.reader(io.StringIO(_whole_lines(metrics)))):
+            self._columns, place = lines[0], lines[0].index("step")
+            replace_file(metrics, _csv_lines([lines[0], *(row for row in lines[1:] if int(row[place]) <= step)]))
+        for left in self.path.glob("*.part"):  # of a kill between writing a file and moving it to its place
+            left.unlink()
+        kept = {name: run.config[name] for name in ("versions", "command") if name in run.config}
+        return kept | {"resumed": [*run.config.get("resumed", []), step]}
+
     def update_config(self, **values: Any) -> None:
         """Add values to run.json, which is replaced as a whole."""
         self._config |= values
-        text = json.dumps(self._config, indent=2, ensure_ascii=False, default=_plain_or_text)
-        replace_file(self.path / _CONFIG, text + "\n")
+        text = json.dumps(self._config, indent=2, ensure_ascii=False, default=plain_or_text)
+        replace_file(self.path / CONFIG, text + "\n")
 
     def metrics_row(self, row: Mapping[str, Any]) -> None:
         """Append one logged step to metrics.csv.
@@ -230,7 +167,7 @@ class RunWriter:
             row: column -> number, text, None or nan; numpy and torch scalars are welcome. A column not seen before is
                 added to the file, empty in earlier rows; one that is missing here stays empty.
         """
-        file = self.path / _METRICS
+        file = self.path / METRICS_FILE
         new = [column for column in row if column not in self._columns]
         if new:
             earlier = list(csv.reader(io.StringIO(file.read_text(encoding="utf-8"))))[1:] if self._columns else []
@@ -247,8 +184,7 @@ class RunWriter:
         """
         if self._closed:
             raise ValueError(f"the run at {self.path} is closed; its rollouts are complete")
-        lines = [json.dumps(dict(row), ensure_ascii=False, default=_plain) + "\n" for row in rows]
-        _append(self.path / _LINES, "".join(lines))
+        _append(self.path / LINES, "".join(map(_json_line, rows)))
 
     def write_predictions(self, frame: pd.DataFrame) -> None:
         """Write predictions.parquet, in place of an earlier one.
@@ -257,16 +193,20 @@ class RunWriter:
             DataError: if columns of the predictions schema are missing.
         """
         frame = check_predictions(frame)
-        replace_file(self.path / _PREDICTIONS, frame.to_parquet(index=False))
+        replace_file(self.path / PREDICTIONS_FILE, frame.to_parquet(index=False))
 
     def close(self) -> None:
         """Turn rollouts.jsonl into rollouts.parquet and let the folder go; a second call does nothing."""
-        lines = self.path / _LINES
+        lines = self.path / LINES
         with self._held:
             if not self._closed and lines.exists():
-                replace_file(self.path / _ROLLOUTS, _read_rollout_lines(lines).to_parquet(index=False))
+                replace_file(self.path / ROLLOUTS_FILE, _read_rollout_lines(lines).to_parquet(index=False))
                 lines.unlink()
             self._closed = True
+
+
+def _json_line(row: Mapping[str, Any]) -> str:
+    return json.dumps(dict(row), ensure_ascii=False, default=_plain) + "\n"
 
 
 def _plain(value: Any) -> Any:
@@ -276,7 +216,8 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"cannot write a {type(value).__name__} to the run: {value!r:.80}")
 
 
-def _plain_or_text(value: Any) -> Any:
+def plain_or_text(value: Any) -> Any:
+    """Return what run.json holds in place of a value that JSON does not know."""
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 

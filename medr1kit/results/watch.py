@@ -133,6 +133,21 @@ class RewardWatch:
         self.warnings += new
         return columns_of(readings, self.format) | {"watch/alarms": float(len(self._clear))}, new
 
+    def state(self) -> dict[str, Any]:
+        """Return what the watch has to remember beside the rollouts, as JSON knows it."""
+        kept = {"window": len(self._window), "start": self._start, "clear": self._clear, "warnings": self.warnings}
+        return {name: value.copy() if hasattr(value, "copy") else value for name, value in kept.items()}
+
+    def go_on(self, kept: Mapping[str, Any], rollouts: pd.DataFrame) -> None:
+        """Go on where another watch stopped.
+
+        Args:
+            kept: what its :meth:`state` gave.
+            rollouts: all that it had taken in.
+        """
+        self._window = read_rows(rollouts.tail(kept["window"]), self.format) if kept["window"] else []
+        self._start, self._clear, self.warnings = kept["start"], dict(kept["clear"]), list(kept["warnings"])
+
     def _judge(self, step: Any, n: int) -> list[str]:
         numbers = columns_of(self._window, self.format)
         self._start = self._start or numbers

@@ -116,7 +116,8 @@ def train_cell(cell: Cell, folder: Path) -> None:
     dataset = _questions(json.dumps(definition["train"]))
     model, processor = load_model(definition["model"])
     method = {"sft": train_sft, "grpo": train_grpo}[definition["method"]]
-    arguments = {"format": cell.format, "output_dir": folder, "seed": cell.seed, "overwrite": True}
+    arguments = {"format": cell.format, "output_dir": folder, "seed": cell.seed}
+    arguments["resume"] = (folder / "run.json").is_file()  # of the same definition: `_run` has cleared others
     method(model, processor, dataset, preset=definition["preset"], **arguments, **definition["settings"])
 
 

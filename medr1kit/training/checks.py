@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from medr1kit.formats import ResponseFormat
 from medr1kit.given import QUESTIONS, number, path_given, questions_given, whole_number
 from medr1kit.models.load import origin_of
-from medr1kit.results.runs import check_folder, load_run
+from medr1kit.results.folders import check_folder
+from medr1kit.results.runs import load_run
 from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
@@ -29,11 +30,11 @@ _WHOLE = (*_WHOLE, "max_completion_length")
 _RANGES = {"learning_rate": (0, 1), "beta": (0, 1000), "temperature": (0.01, 100), "num_train_epochs": (1e-6, 1e6)}
 
 
-def run_folder(model: Any, output_dir: str | Path, overwrite: bool) -> Path:
+def run_folder(model: Any, output_dir: str | Path, replace: bool) -> Path:
     """Return the run's folder, ``~`` expanded.
 
-    Refused is one in which no run can be written, and the folder of the run that the model's weights come from, at
-    first or second hand: the record of their first steps would be lost.
+    Refused is one in which no run can be written (or, unless ``replace``, is one already), and the folder of the run
+    that the model's weights come from, at first or second hand: the record of their first steps would be lost.
     """
     folder, run, seen = path_given(output_dir, "output_dir"), origin_of(model).run, set()
     while run and run not in seen:
@@ -41,14 +42,15 @@ def run_folder(model: Any, output_dir: str | Path, overwrite: bool) -> Path:
         if Path(run).expanduser().resolve() == folder.resolve():
             raise DataError(
                 f"this model was trained in {run}, and a run there would replace the record of those steps: load the "
-                "model anew to train from the start (overwrite=True), or choose another output_dir to go on"
+                "model anew to train from the start (overwrite=True) or on from a checkpoint of that run "
+                "(resume=True), or choose another output_dir to go on"
             )
         try:
             run = load_run(run).config.get("continued_from")
         except DataError:  # it is gone, and with it whatever it went on from
             break
     alone = int(os.environ.get("RANK", 0)) == 0  # of several processes the first writes, perhaps already
-    return check_folder(folder, overwrite) if alone else folder
+    return check_folder(folder, replace) if alone else folder
 
 
 def prompts_of(dataset: Dataset, format: ResponseFormat) -> list[list[dict[str, str]]]:

@@ -41,6 +41,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -92,14 +93,17 @@ class ResamplingGRPOTrainer(SharedPrefixGRPOTrainer):
                 "start one, or leave dynamic_sampling out"
             )
         self.rounds, self.recorder = rounds, recorder
-        self._reserve = _reserve(len(self.train_dataset), self.args.seed)
+        self._reserve: Iterator[int] | None = None
         self._batch: list[_Completion] | None = None  # chosen, and not handed to the step yet
 
     def chosen(self, inputs):
+        if self._reserve is None:  # a resumed run has drawn some already
+            self._reserve = islice(_reserve(len(self.train_dataset), self.args.seed), self.recorder.spares, None)
         first = self._groups(inputs)
         batch, drawn, rounds = list(first), list(first), 0
         while rounds < self.rounds and (dull := [i for i, group in enumerate(batch) if not self._teaches(group)]):
             questions = [self.train_dataset[next(self._reserve)] for _ in dull]
+            self.recorder.spares += len(dull)
             fresh = self._groups([dict(row) for row in questions for _ in range(self.num_generations)])
             for place, group in zip(dull, filter(self._teaches, fresh)):
                 batch[place] = group

@@ -38,6 +38,7 @@ def run_config(method, model, dataset, format, args, adapter) -> dict[str, Any]:
         "data": {"rows": len(dataset), "fingerprint": fingerprint(dataset), **names},
         "lora": adapter.to_dict() if adapter is not None else None,
         "arguments": args.to_dict(),
+        "processes": args.world_size,
         "versions": {"python": sys.version.split()[0], **{name: importlib.metadata.version(name) for name in packages}},
         "command": sys.argv,
     }

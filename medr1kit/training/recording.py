@@ -15,49 +15,77 @@ from __future__ import annotations
 
 import inspect
 import math
+import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial, update_wrapper
+from functools import update_wrapper
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.data_loader import get_sampler
 from accelerate.utils import gather_object
 from transformers import TrainerCallback
+from transformers.trainer_callback import ExportableState
+from trl.trainer.utils import RepeatSampler
 
 from medr1kit.formats import ResponseFormat
 from medr1kit.given import kind
 from medr1kit.models.load import base_of
 from medr1kit.progress import progress
-from medr1kit.results.runs import RunWriter
-from medr1kit.results.tables import ROLLOUTS
+from medr1kit.results.runs import RunWriter, load_run
 from medr1kit.results.watch import RewardWatch
-from medr1kit.rewards import accuracy_reward, format_reward, text_of
+from medr1kit.rewards import text_of
 from medr1kit.training.provenance import name_base
+from medr1kit.training.reward_functions import reward_name
+from medr1kit.training.saving import check_written, write_record
 from medr1kit.vqa import DataError, parse_solution
 
 
-class Recorder(TrainerCallback):
-    """Writes each logged step to the run and shows one progress bar.
+class Recorder(TrainerCallback, ExportableState):
+    """Writes each logged step to the run and shows one progress bar; a checkpoint holds what it needs to go on.
 
     Args:
         title: what stands before the bar.
 
     Attributes:
         writer: the run; None in all processes but the main one.
-        base: the name of the model that an adapter stands on.
+        config: what run.json holds.
+        sizes: of the tensors that a checkpoint has to hold.
+        seconds: that the training took before it was resumed.
         stepped: whether the weights have been changed.
     """
 
     def __init__(self, title: str):
         self.title = title
         self.writer: RunWriter | None = None
-        self.base, self.stepped = "", False
+        self.config: Mapping[str, Any] = {}
+        self.sizes: Counter = Counter()
+        self.seconds, self.stepped = 0.0, False
         self.bar: Any = None
+        self._begun = time.monotonic()
+
+    @property
+    def seconds_so_far(self) -> float:
+        """What the training took, without what a kill lost."""
+        return self.seconds + time.monotonic() - self._begun
+
+    def state(self) -> dict[str, Any]:
+        """Return what the trainer keeps in a checkpoint's trainer_state.json, and hands back when it is resumed."""
+        return {"args": {}, "attributes": {"seconds": self.seconds_so_far}}
 
     def on_train_begin(self, args, state, control, **kwargs):
+        self._begun, self.stepped = time.monotonic(), state.global_step > 0
+        if self.stepped:
+            self.go_on(state.stateful_callbacks[type(self).__name__]["attributes"])
         hidden = not state.is_world_process_zero
         self.bar = progress(None, self.title, total=state.max_steps, unit="step", delay=0, hidden=hidden)
+        self.bar.update(state.global_step)
+
+    def go_on(self, kept: Mapping[str, Any]) -> None:
+        """Take back what :meth:`state` gave."""
+        self.seconds = kept["seconds"]
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if self.writer is None or logs is None or "train_runtime" in logs:
@@ -71,6 +99,7 @@ class Recorder(TrainerCallback):
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
         self.bar.update(state.global_step - self.bar.n)
+        control.should_log |= control.should_save  # what a log sums up must not span a checkpoint
         trained = [weight for weight in model.parameters() if weight.requires_grad and weight.numel()]
         if not torch.nn.utils.get_total_norm(trained, math.inf).isfinite():  # before anything of it is saved
             raise DataError(
@@ -79,10 +108,17 @@ class Recorder(TrainerCallback):
                 "the rewards pay"
             )
 
+    def on_epoch_end(self, args, state, control, **kwargs):
+        control.should_log |= control.should_save
+
     def on_save(self, args, state, control, **kwargs):
+        if self.writer is None:
+            return
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        if self.writer is not None and (checkpoint / "adapter_config.json").is_file():
-            name_base(checkpoint, self.base)
+        check_written(checkpoint, self.sizes, finite=False)  # the numbers were looked at when the step ended
+        if (checkpoint / "adapter_config.json").is_file():
+            name_base(checkpoint, self.config["model"])
+        write_record(checkpoint, self.config, state.global_step)
 
     def close(self) -> None:
         """End the table of rollouts and the bar, which would push the next one down a line."""
@@ -102,24 +138,54 @@ class RolloutRecorder(Recorder):
         rewards: the same functions, to be handed to the trainer: they pay what they paid, under the same names.
         names: these names.
         held: where completions wait instead of being written, until it is known which are trained on; or None.
-
+        spares: questions that were drawn in place of others.
     """
 
     def __init__(self, format: ResponseFormat, rewards: Sequence[Callable]):
         super().__init__("GRPO")
         self.format, self.watch = format, RewardWatch(format)
-        self.names = [_name(reward) for reward in rewards]
+        self.names = [reward_name(reward) for reward in rewards]
         self.rewards = [self._noting(place, reward) for place, reward in enumerate(rewards)]
         self.held: list[dict] | None = None
         self._paid: dict[int, list[float | None]] = {}  # of the completions at hand, by the reward's place
         self._model: Any = None
         self._told: set[str] = set()  # what is said once
+        self.spares = self._batches = 0
+        self._due = False
 
-    def on_train_begin(self, args, state, control, model=None, processing_class=None, **kwargs):
+    def state(self):
+        kept = super().state()
+        kept["attributes"] |= {"spares": self.spares, "watch": self.watch.state()}
+        return kept
+
+    def go_on(self, kept):
+        super().go_on(kept)
+        self.spares = kept["spares"]
+        if self.writer is not None:
+            self.watch.go_on(kept["watch"], load_run(self.writer.path).rollouts)
+
+    def on_train_begin(self, args, state, control, model=None, processing_class=None, train_dataloader=None, **kwargs):
         super().on_train_begin(args, state, control, **kwargs)
         self._model, self._args = model, args
+        # TRL's order of the questions comes from one generator for all epochs, which a resumed run begins anew.
+        order = get_sampler(train_dataloader)
+        if isinstance(order, RepeatSampler) and order.shuffle and not hasattr(order, "set_epoch"):
+            for _ in range(int(state.epoch)):
+                torch.randperm(order.num_samples, generator=order.generator)
         ends = base_of(model).generation_config.eos_token_id
         self._ends = {processing_class.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
+
+    def on_substep_end(self, args, state, control, **kwargs):
+        self._batches += 1
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """A checkpoint waits until the completions at hand have been used: they are not kept in it."""
+        self._batches += 1
+        self._due |= control.should_save
+        used = self._batches % (args.steps_per_generation * args.num_iterations) == 0
+        control.should_save = self._due and (used or control.should_training_stop)
+        self._due &= not control.should_save
+        super().on_step_end(args, state, control, **kwargs)
 
     def _noting(self, place: int, reward: Callable) -> Callable:
         """A reward function that also notes what it paid; the last one to do so completes the rollouts."""
@@ -264,63 +330,3 @@ def _spread(numbers: torch.Tensor, dim: int | None) -> torch.Tensor:
 
 def _number(pay: float | None) -> float:
     return math.nan if pay is None else float(pay)
-
-
-def rewards_given(rewards: Any, format: ResponseFormat, columns: Iterable[str]) -> list[Callable]:
-    """Return reward functions that TRL can call and a run can write down; the default ones for None.
-
-    Args:
-        rewards: what was given.
-        format: the response format, for the default.
-        columns: of the data set: they are handed to every reward.
-
-    Raises:
-        DataError: if it is no list of functions, one is a name, a model (TRL runs it by itself and tells nobody what it
-            paid) or takes other arguments, two have one name, or one is called as another column of the rollouts.
-    """
-    if rewards is None:
-        return [accuracy_reward(format), format_reward(format)]
-    if not isinstance(rewards, (list, tuple)) or not rewards:
-        what = "an empty list" if isinstance(rewards, (list, tuple)) else kind(rewards)
-        raise DataError(f"rewards is {what}; pass a list of functions, {_EXAMPLE}")
-    handed = ["prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric"]
-    handed = dict.fromkeys([*handed, *(name for name in columns if name not in ("prompt", "completion"))])
-    names: list[str] = []
-    for reward in rewards:
-        _check_function(reward, handed)
-        name = _name(reward)
-        if name in names:
-            raise DataError(f"two rewards are called {name!r}; give each its own __name__, the tables go by it")
-        if name in ROLLOUTS or name == "used":
-            raise DataError(f"a reward is called {name!r}, as another column of the rollouts; give it another __name__")
-        names.append(name)
-    return list(rewards)
-
-
-_EXAMPLE = "rewards=[mk.accuracy_reward(format), mk.format_reward(format)]"
-
-
-def _check_function(reward: Any, handed: Mapping[str, Any]) -> None:
-    """Refuse what TRL could not call with the columns by name."""
-    if isinstance(reward, torch.nn.Module):
-        raise DataError(f"reward {_name(reward)!r} is a model; pass a function that asks it")
-    if not callable(reward):  # TRL would look for a model of that name, on the Hub as well
-        raise DataError(f"rewards holds {kind(reward)}, which is no function; pass functions, {_EXAMPLE}")
-    try:
-        signature = inspect.signature(reward)
-    except (TypeError, ValueError):  # some that are written in C have none
-        return
-    try:
-        signature.bind(**handed)
-    except TypeError as error:
-        raise DataError(
-            f"reward {_name(reward)!r} takes {signature}, and is called with completions, completion_ids, solution and "
-            f"other columns by name: add **columns; what makes a reward is called first, {_EXAMPLE}"
-        ) from error
-
-
-def _name(reward: Any) -> str:
-    """What TRL calls a reward function in its logs."""
-    while isinstance(reward, partial):
-        reward = reward.func
-    return getattr(reward, "__name__", type(reward).__name__)

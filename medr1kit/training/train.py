@@ -33,7 +33,9 @@ from medr1kit.models.load import (
 from medr1kit.progress import no_bars_of_datasets
 from medr1kit.results.runs import Run, RunWriter, load_run
 from medr1kit.training import checks
-from medr1kit.training.provenance import model_card, name_base, run_config
+from medr1kit.training.provenance import model_card, run_config
+from medr1kit.training.resume import Checkpoint, find_earlier, go_on, remove_torn, resume_asked
+from medr1kit.training.saving import save_weights, sizes_of
 from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
 _TINY = {"lora": {"rank": 16, "alpha": 32, "merger": True, "tower": True}, "warmup_steps": 3}
 _TINY |= {"gradient_checkpointing": False}
 _GPU = {"lora": {"rank": 16, "alpha": 32}, "num_train_epochs": 1.0, "gradient_accumulation_steps": 4}
-_GPU |= {"warmup_steps": 10, "gradient_checkpointing": True, "save_strategy": "steps", "save_steps": 200}
+_GPU |= {"warmup_steps": 10, "gradient_checkpointing": True, "save_steps": 200, "save_total_limit": 2}
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "tiny": {
@@ -89,6 +91,7 @@ def train_sft(
     seed: int = 0,
     lora: Mapping[str, Any] | bool = True,
     overwrite: bool = False,
+    resume: bool = False,
     **overrides: Any,
 ) -> Run:
     """Train a model on the gold completions of a data set, with the loss on the completion alone.
@@ -106,10 +109,13 @@ def train_sft(
         lora: True for the preset's adapter, a mapping of :func:`medr1kit.models.load.lora` arguments that change it, or
             False to train every weight, the vision tower included.
         overwrite: replace an earlier run in ``output_dir``.
+        resume: go on with a run in ``output_dir`` that was stopped or killed, from its newest complete checkpoint
+            (:mod:`medr1kit.training.resume`); the other arguments as they were.
         **overrides: any field of :class:`trl.SFTConfig`.
 
     Raises:
-        DataError: if images or rationales are missing, or the folder already holds a run.
+        DataError: if images or rationales are missing, the folder already holds a run, or
+            one that cannot be resumed.
     """
     from trl import SFTConfig, SFTTrainer
 
@@ -118,9 +124,10 @@ def train_sft(
     format = format_named(format)
     pair_given(model, processor)
     prompts, completions = checks.prompts_of(dataset, format), checks.gold_of(dataset, format)
+    resume = resume_asked(resume, overwrite, overrides, output_dir)
     settings, adapter = _settings("sft", preset, overrides, lora)
     checks.check_settings(settings, SFTConfig)
-    folder = checks.run_folder(model, output_dir, overwrite)
+    folder = checks.run_folder(model, output_dir, overwrite or resume)
     with no_bars_of_datasets():
         rows = dataset.select_columns(["image"]).add_column("prompt", prompts).add_column("completion", completions)
     args = checks.arguments_of(SFTConfig, _common(model, folder, seed) | {"max_length": None} | settings)
@@ -128,7 +135,7 @@ def train_sft(
     model, adapter = _continue_adapter(model, adapter, chosen=isinstance(lora, Mapping))
     config = run_config("sft", model, dataset, format, args, adapter)
     made = {"model": model, "args": args, "train_dataset": rows, "processing_class": processor, "peft_config": adapter}
-    return _run(SFTTrainer, made, Recorder("SFT"), config, overwrite)
+    return _run(SFTTrainer, made, Recorder("SFT"), config, overwrite, resume)
 
 
 @without_known_warnings()
@@ -146,6 +153,7 @@ def train_grpo(
     shared_prefix: bool = True,
     dynamic_sampling: int = 0,
     overwrite: bool = False,
+    resume: bool = False,
     **overrides: Any,
 ) -> Run:
     """Train a model by GRPO: sample a group of completions a question, and reinforce those that beat the group's mean.
@@ -168,26 +176,31 @@ def train_grpo(
             other questions; 0 for none, as in GRPO, 3 is usual. It changes the estimator, and needs a step that shares
             prompts: :mod:`medr1kit.training.dynamic`.
         overwrite: replace an earlier run in ``output_dir``.
+        resume: go on with a run in ``output_dir`` that was stopped or killed, from its newest complete checkpoint
+            (:mod:`medr1kit.training.resume`); the other arguments as they were.
         **overrides: any field of :class:`trl.GRPOConfig`.
 
     Raises:
-        DataError: if images are missing, the batch cannot be cut into groups, or the folder already holds a run.
+        DataError: if images are missing, the batch cannot be cut into groups, the folder already holds a run, or
+            one that cannot be resumed.
     """
     from trl import GRPOConfig, GRPOTrainer
 
-    from medr1kit.training.recording import RolloutRecorder, rewards_given
+    from medr1kit.training.recording import RolloutRecorder
+    from medr1kit.training.reward_functions import rewards_given
     from medr1kit.training.trainers import trainer_class
 
     format = format_named(format)
     pair_given(model, processor)
     prompts = checks.prompts_of(dataset, format)
     rewards = rewards_given(rewards, format, dataset.column_names)
+    resume = resume_asked(resume, overwrite, overrides, output_dir)
     settings, adapter = _settings("grpo", preset, overrides, lora)
     checks.check_settings(settings, GRPOConfig)
     checks.check_groups(settings)
     if isinstance(dynamic_sampling, bool) or dynamic_sampling != int(dynamic_sampling) or dynamic_sampling < 0:
         raise DataError(f"dynamic_sampling={dynamic_sampling}: give the number of rounds, 0 for none; 3 is usual")
-    folder = checks.run_folder(model, output_dir, overwrite)
+    folder = checks.run_folder(model, output_dir, overwrite or resume)
     with no_bars_of_datasets():
         rows = dataset.add_column("prompt", prompts)
     # The policy must not write image placeholders: the next forward pass would look for their images.
@@ -208,7 +221,7 @@ def train_grpo(
     config = run_config("grpo", model, dataset, format, args, adapter)
     config |= {"rewards": recorder.names, "dynamic_sampling": dynamic_sampling, "shared_prefix": not_shared or True}
     made = {"model": model, "args": args, "train_dataset": rows, "processing_class": processor, "peft_config": adapter}
-    return _run(kind, made | {"reward_funcs": recorder.rewards}, recorder, config, overwrite)
+    return _run(kind, made | {"reward_funcs": recorder.rewards}, recorder, config, overwrite, resume)
 
 
 def _settings(method: str, preset: str | Mapping, overrides: dict, lora_arguments: Mapping | bool):
@@ -217,11 +230,9 @@ def _settings(method: str, preset: str | Mapping, overrides: dict, lora_argument
         preset = PRESETS[choice(preset, "preset", PRESETS)][method]
     if not isinstance(lora_arguments, (bool, Mapping)):
         raise DataError(f"lora is {kind(lora_arguments)}; give True, False, or a dict such as {{'rank': 16}}")
-    if overrides.get("resume_from_checkpoint"):
-        raise DataError(
-            "resuming a run is not supported yet; train again, with overwrite=True (--overwrite) to use the same folder"
-        )
     settings = {name: value for name, value in preset.items() if name != "lora"} | overrides
+    if settings.get("save_steps") is not None:
+        settings.setdefault("save_strategy", "steps")
     if "max_steps" not in overrides and "num_train_epochs" in overrides:
         settings.pop("max_steps", None)  # epochs were asked for by name: the preset's step count yields
     if lora_arguments is False:
@@ -267,12 +278,16 @@ def _continue_adapter(model: PreTrainedModel, adapter: Any, chosen: bool):
     return model, None
 
 
-def _run(kind: Callable, made: Mapping[str, Any], recorder: Recorder, config: dict, overwrite: bool) -> Run:
+def _run(kind: Callable, made: Mapping, recorder: Recorder, config: dict, overwrite: bool, resume: bool) -> Run:
     """Build a trainer and train; write adapter or weights and a model card, and return the run."""
     from transformers import PrinterCallback
 
+    folder = Path(made["args"].output_dir)
+    earlier = find_earlier(folder, config) if resume else None
+    if isinstance(earlier, Run):
+        return earlier
     trainer = kind(**made, callbacks=[recorder])
-    folder, accelerator = Path(trainer.args.output_dir), trainer.accelerator
+    accelerator = trainer.accelerator
     if accelerator.num_processes != checks.processes():
         raise DataError(
             f"{checks.processes()} processes were started, but the trainer sees {accelerator.num_processes}: each "
@@ -280,30 +295,34 @@ def _run(kind: Callable, made: Mapping[str, Any], recorder: Recorder, config: di
         )
     _check_tower_learns(trainer)
     trainer.remove_callback(PrinterCallback)
+    trainer.create_model_card = lambda *_, **__: None  # TRL's, at each checkpoint, in the place of the run's own
     if base_of(trainer.model) is not trainer.model:
         base = base_of(trainer.model)
         base.medr1kit.wrapper = trainer.model  # before training: it holds after an interruption
         trainer.model.peft_config["default"].base_model_name_or_path = base.config._name_or_path  # PEFT looks there
-    recorder.base = config["model"]
+    recorder.config, recorder.sizes = config, sizes_of(trainer.model)
+    accelerator.wait_for_everyone()  # nobody looks for checkpoints any more
     if accelerator.is_main_process:
-        recorder.writer = RunWriter(folder, config, overwrite=overwrite)
+        recorder.writer = RunWriter(folder, config, overwrite or resume, step=earlier and earlier.step)
+        remove_torn(folder, earlier)
     try:  # the folder is held until all is written
-        result = _train(trainer, recorder, config["labels"])
+        result = _train(trainer, recorder, config["labels"], earlier)
+        save_weights(trainer, folder, config["model"], recorder.sizes)
         if accelerator.is_main_process:
-            _save(trainer, folder, config["model"])
-            recorder.writer.update_config(summary={"steps": trainer.state.global_step, **result.metrics})
-            model_card(config, result.metrics).save(folder / "README.md")
+            metrics = result.metrics | {"train_runtime": round(recorder.seconds_so_far, 2)}
+            recorder.writer.update_config(summary={"steps": trainer.state.global_step, **metrics})
+            model_card(config, metrics).save(folder / "README.md")
     finally:
         recorder.close()
     accelerator.wait_for_everyone()
     return load_run(folder)
 
 
-def _train(trainer: Any, recorder: Recorder, labels: dict[str, Any]) -> Any:
+def _train(trainer: Any, recorder: Recorder, labels: dict[str, Any], earlier: Checkpoint | None) -> Any:
     """Train; whatever happens, the model and the run say afterwards what the weights are."""
     folder = trainer.args.output_dir
     try:
-        result = trainer.train()
+        result = go_on(trainer, earlier) if earlier else trainer.train()
     except BaseException as error:
         stopped = {"steps": trainer.state.global_step, "reason": type(error).__name__}
         if recorder.stepped:  # before the first step the weights are what they were
@@ -329,19 +348,3 @@ def _check_tower_learns(trainer: Any) -> None:
             "gradient checkpointing with use_reentrant=True (ZeRO-3 asks for it) gives the vision tower of Qwen3-VL no "
             "gradient; leave gradient_checkpointing_kwargs out, or train with lora={'tower': False}"
         )
-
-
-def _save(trainer: Any, folder: Path, name: str) -> None:
-    from safetensors import SafetensorError
-
-    model = trainer.model
-    try:
-        if base_of(model) is model:
-            model.save_pretrained(folder / "model")
-            trainer.processing_class.save_pretrained(folder / "model")
-        else:
-            model.save_pretrained(folder / "adapter", selected_adapters=["default"])
-            (folder / "adapter" / "README.md").unlink(missing_ok=True)  # the run's own card stands one level up
-            name_base(folder / "adapter", name)
-    except SafetensorError as error:
-        raise OSError(f"the weights could not be written to {folder}: {error}") from error
