@@ -340,9 +340,10 @@ def test_the_page_holds_findings_figure_and_numbers_safely(tmp_path):
     assert repr(report).startswith("1. Without an image")
 
 
-def test_intervals_count_patients_where_every_test_row_names_one():
+def test_intervals_count_patients_where_test_rows_name_one():
     train, test = files()
     test = [row | {"patient_id": f"P{number // 10}"} for number, row in enumerate(test)]
     assert audit(train, test).about["cluster"] == "patient_id"
-    assert audit(train, [*test[:-1], test[-1] | {"patient_id": None}]).about["cluster"] is None
+    assert audit(train, [*test[:-1], test[-1] | {"patient_id": None}]).about["cluster"] == "patient_id"
+    assert audit(train, [row | {"patient_id": None} for row in test]).about["cluster"] is None
     assert audit(train, test, cluster="image_id").about["cluster"] == "image_id"

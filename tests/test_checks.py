@@ -65,7 +65,7 @@ def test_arguments_that_make_no_training_are_refused(tiny, train_phantoms, tmp_p
 
 @pytest.mark.parametrize("train", [sft, grpo])
 def test_model_and_processor_swapped_are_refused(tiny, train_phantoms, tmp_path, train):
-    with pytest.raises(DataError, match="model is a Qwen2VLProcessor and processor a Qwen2VLForConditionalGeneration"):
+    with pytest.raises(DataError, match="model is a Qwen2VLProcessor; model and processor are swapped"):
         train(tiny[1], tiny[0], train_phantoms, tmp_path)
 
 

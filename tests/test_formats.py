@@ -56,14 +56,14 @@ def test_the_think_after_prompt_asks_for_the_answer_first():
 def test_the_evaluation_asks_with_the_same_words_as_the_training(format):
     from datasets import Dataset
 
-    from medr1kit.training.train import _prompts
+    from medr1kit.training.checks import COLUMNS, prompts_of
 
     class Processor:
         def apply_chat_template(self, turns, **settings):
             return turns
 
     (((trained,),), (asked,)) = (
-        _prompts(Dataset.from_dict({"image": [""], "problem": ["Sharp?"]}), format),
+        prompts_of(Dataset.from_list([dict.fromkeys(("image", *COLUMNS), "") | {"problem": "Sharp?"}]), format),
         chat_prompt(Processor(), format, "Sharp?"),
     )
     texts = [part["text"] for part in asked["content"] if part["type"] == "text"]

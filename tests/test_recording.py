@@ -304,6 +304,20 @@ def test_nan_counts_as_not_applying_and_a_step_without_any_reward_teaches_nothin
     ]
 
 
+def test_a_policy_that_earns_nothing_any_more_is_told_once(fresh_tiny, train_phantoms, tmp_path, monkeypatch):
+    """Paid in the first step only, 8 completions a step: 16 without pay are reached in the third."""
+    monkeypatch.setattr("medr1kit.training.recording.DEAD", 16)
+
+    def at_first(completions, trainer_state, **columns):
+        return [float(trainer_state.global_step == 0)] * len(completions)
+
+    settings = SMALL | {"output_dir": tmp_path, "rewards": [at_first], "max_steps": 5}
+    with pytest.warns(UserWarning) as caught:
+        mk.train_grpo(*fresh_tiny, train_phantoms, **settings)
+    said = [str(one.message) for one in caught if "earned nothing" in str(one.message)]
+    assert len(said) == 1 and said[0].startswith("step 3: the last 16 completions earned nothing, and some before did")
+
+
 # ---- several processes -----------------------------------------------------------------------------------------------
 
 SCRIPT = """

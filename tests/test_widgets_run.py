@@ -248,6 +248,7 @@ def test_another_run_in_the_same_folder_is_read_from_its_start(tmp_path):
     for step in range(1, 9):
         log(run, step)
     rollouts = Rollouts(load_run(tmp_path))
+    run.close()
     run = RunWriter(tmp_path, {}, overwrite=True)
     log(run, 1, text="anew")
     rollouts.look()

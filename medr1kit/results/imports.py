@@ -186,7 +186,7 @@ def _record(row: Answered, asked: ResponseFormat | None) -> dict[str, Any]:
     """A row of predictions; without a format a letter counts however it is written."""
     parsed = (asked or NO_THINK).parse(row.text, row.options)
     boxed = {_letter(said, row.options) for said in re.findall(r"\\boxed\{([^{}]*)\}", row.text)} if not asked else ()
-    lenient = boxed.pop() if len(boxed) == 1 else parsed.lenient_answer
+    lenient = (boxed.pop() if len(boxed) == 1 else None) if boxed else parsed.lenient_answer  # two boxes: no answer
     answer = parsed.answer if asked else lenient
     known = {"reference_predicted": letter_only(reference_answer(row.text))} | row.known
     for column, name in (("modality", modality_name), ("task", task_name)):

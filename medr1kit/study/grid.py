@@ -50,10 +50,17 @@ METHODS = {
 
 _REQUIRED = ("name", "train", "test", "train_by", "methods")
 _DEFAULTS = {"model": "tiny", "preset": "tiny", "formats": list(FORMATS), "seeds": [0], "predict": {}}
-_SOURCE = ("name", "n", "size", "check", *dict.fromkeys(name for own in own_arguments().values() for name in own))
+_SOURCE = (
+    "name",
+    "n",
+    "size",
+    "check",
+    "frame",
+    *dict.fromkeys(name for own in own_arguments().values() for name in own),
+)
 _DATA = {"train": _SOURCE, "test": (*_SOURCE, "modality", "task", "seed")}  # arguments of load_vqa; name: its source
 _PREDICT = ("images", "batch_size", "max_new_tokens", "stop_at_answer")
-_WHOLE = {"n": 1, "size": 1, "seed": 0, "batch_size": 1, "max_new_tokens": 1}  # the smallest value of each
+_WHOLE = {"n": 1, "size": 1, "frame": 0, "seed": 0, "batch_size": 1, "max_new_tokens": 1}  # the smallest value of each
 _LARGEST_SEED = 2**32 - 1
 GROUPS = {"modality": (MODALITIES, modality_name), "task": (TASKS, task_name)}
 

@@ -42,6 +42,9 @@ from medr1kit.training.reward_functions import reward_name
 from medr1kit.training.saving import check_written, write_record
 from medr1kit.vqa import DataError, parse_solution
 
+DEAD = 128
+"""Completions in a row that earn nothing, after some that did, before a word is said."""
+
 
 class Recorder(TrainerCallback, ExportableState):
     """Writes each logged step to the run and shows one progress bar; a checkpoint holds what it needs to go on.
@@ -152,6 +155,7 @@ class RolloutRecorder(Recorder):
         self._told: set[str] = set()  # what is said once
         self.spares = self._batches = 0
         self._due = False
+        self._unpaid: int | None = None  # completions since one was paid; None before the first that was
 
     def state(self):
         kept = super().state()
@@ -275,9 +279,19 @@ class RolloutRecorder(Recorder):
         if self.writer is None:
             return
         paid = torch.tensor([[_number(row[name]) for name in self.names] for row in rows])
+        step = rows[0]["step"]
         if paid.isnan().all():
-            step = rows[0]["step"]
-            self._tell(f"step {step}: no reward applies to any completion, so the step teaches nothing", "")
+            self._tell(f"step {step}: no reward applies to any completion, so the step teaches nothing", "none")
+        if (paid.nan_to_num(0.0) != 0).any():
+            self._unpaid = 0
+        elif self._unpaid is not None:
+            self._unpaid += len(rows)
+            if self._unpaid >= DEAD:
+                ways = "load the model anew and lower learning_rate, or read the completions"
+                self._tell(
+                    f"step {step}: the last {self._unpaid} completions earned nothing, and some before did; {ways}",
+                    "dead",
+                )
         for row, advantage in zip(rows, advantages(paid, self._args)):
             row["advantage"] = advantage
         rows = [*rows, *({**row, "advantage": 0.0, "used": False} for row in unused)]
