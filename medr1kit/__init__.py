@@ -49,7 +49,7 @@ _WHERE = {
         "plot_slices",
     ),
     "views.plots.canvas": ("PAPER",),
-    "views.plots.curves": ("plot_lengths", "plot_rewards"),
+    "views.plots.curves": ("plot_checkpoints", "plot_lengths", "plot_rewards"),
     "views.plots.heatmaps": ("plot_confusion", "plot_counts", "plot_images", "plot_transfer"),
     "results.errors": ("errors",),
     "views.page.worksheet": ("export_worksheet", "read_worksheet", "reader_agreement"),
@@ -65,6 +65,7 @@ _WHERE = {
     "models.machine": ("doctor",),
     "training.train": ("PRESETS", "train_grpo", "train_sft"),
     "models.predict": ("predict",),
+    "models.checkpoints": ("predict_checkpoints",),
     "models.probes": ("position_bias", "prompt_sensitivity", "visual_reliance"),
     "models.letters": ("letter_probabilities",),
 }

@@ -10,8 +10,10 @@ from medr1kit.commands.loading import (
     format_for,
     has_splits,
     hold_out,
+    labels_of,
     load_data,
     load_model_of,
+    loading_of,
     refuse_unused,
 )
 from medr1kit.vqa import DataError
@@ -23,16 +25,26 @@ def predict(argv: list[str]) -> None:
 
     from medr1kit.commands.flags import DataFlags, PredictFlags, fit_to_machine, parse_flags
     from medr1kit.given import output_file
+    from medr1kit.models.checkpoints import checkpoints_of, predict_checkpoints
+    from medr1kit.models.load import origin_of
     from medr1kit.models.machine import choose_device
     from medr1kit.models.predict import predict
+    from medr1kit.models.so_far import rank_of_world
 
     flags = parse_flags(argv, "medr1kit predict", DataFlags, PredictFlags, ModelConfig)
     flags = fit_to_machine(flags, choose_device().value)
     training = ("reward_funcs", "preset", "overwrite", "resume", "use_peft", "lora_r", "lora_alpha", "lora_dropout")
     refuse_unused(flags, training)
     output_file(flags["output"], "--output", (".parquet",))  # a large model is not loaded in vain
-    model, processor = load_model_of(flags)
-    format = format_for(model, flags)
+    chosen = {name: flags[name] for name in PredictFlags.__dataclass_fields__ if name in flags}
+    chosen |= {"labels": labels_of(flags.get("labels", ())), "share": True}
+    adapter, steps = chosen.pop("adapter", None), chosen.pop("checkpoints", None)
+    name = flags.get("model_name_or_path", "tiny")
+    if steps:
+        if adapter:
+            raise DataError("--checkpoints are those of a run, --model_name_or_path RUN; leave --adapter out")
+        steps = _steps_of(steps)
+        checkpoints_of(name, steps)  # they are there
     held_out = flags.get("test_size", 0.0) > 0
     split = flags.get("dataset_train_split" if held_out else "dataset_test_split")
     if split is None and not held_out and has_splits(flags["dataset_name"]):
@@ -40,15 +52,31 @@ def predict(argv: list[str]) -> None:
     dataset = load_data(flags, split)
     if held_out:
         _, dataset = hold_out(dataset, flags)
-    chosen = {name: flags[name] for name in PredictFlags.__dataclass_fields__ if name in flags}
-    preds = predict(model, processor, dataset, format=format, **chosen)
-    print_scores(preds)
+    if flags.get("checkpoints"):
+        run = name if (Path(name) / "run.json").is_file() else None
+        chosen |= {"steps": steps, "loading": loading_of(flags), "format": format_for(run, flags)}
+        preds = predict_checkpoints(name, dataset, **chosen)
+    else:
+        model, processor = load_model_of(flags)
+        preds = predict(model, processor, dataset, format=format_for(origin_of(model).run, flags), **chosen)
+    if rank_of_world()[0] == 0:
+        print_scores(preds)
+
+
+def _steps_of(words: list[str]) -> list[int] | None:
+    """The steps that --checkpoints names, None for all."""
+    if words == ["all"]:
+        return None
+    if strange := [word for word in words if not word.isdecimal()]:
+        raise DataError(f"--checkpoints {strange[0]!r} is no step; write all, or steps such as 100 200")
+    return [int(word) for word in words]
 
 
 def print_scores(preds) -> None:
+    """Print accuracy by modality and task; of several checkpoints of each, and first of all questions."""
     from medr1kit.results.tables import score
 
-    for by in ("modality", "task"):
+    for by in ("step", ["modality", "step"], ["task", "step"]) if preds["step"].nunique() > 1 else ("modality", "task"):
         print("\n" + score(preds, by=by).round(3).to_string(index=False))
 
 

@@ -66,6 +66,9 @@ class PredictFlags:
     """How to predict."""
 
     output: str = field(metadata={"help": "predictions file to write (.parquet)"})
+    adapter: str | None = field(default=None, metadata={"help": "folder of a LoRA adapter to put on the model"})
+    checkpoints: list[str] | None = field(default=None, metadata={"help": "of the run: all, or the steps 100 200"})
+    labels: list[str] | None = field(default=None, metadata={"help": "who answers: method=grpo seed=1 model=NAME"})
     batch_size: int = field(default=64, metadata={"help": "questions a batch"})
     max_new_tokens: int | None = field(default=None, metadata={"help": "limit on completion tokens"})
     images: str = field(default="right", metadata={"help": "right, blank or shuffled images"})

@@ -10,6 +10,8 @@ from typing import Any
 
 from medr1kit.commands.flags import COLUMNS, SHEET, YES_NO
 from medr1kit.formats import ResponseFormat, format_named
+from medr1kit.given import choice
+from medr1kit.results.tables import LABELS
 from medr1kit.vqa import DataError
 
 # Flags of TRL's ModelConfig that something here reads.
@@ -67,14 +69,39 @@ def add_table_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sheet", help=SHEET)
 
 
+def labels_of(words: Sequence[str]) -> dict[str, str | int]:
+    """Return the labels that a command line gives: ``method=grpo seed=1``.
+
+    >>> labels_of(["method=grpo", "seed=1", "model=Med-R1"])
+    {'method': 'grpo', 'seed': 1, 'model': 'Med-R1'}
+    """
+    labels: dict[str, str | int] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not (name and equals and value):
+            raise DataError(f"--labels {word!r} is no pair; write method=grpo, with quotes where the value has blanks")
+        choice(name, "--labels", LABELS)
+        if name in labels:
+            raise DataError(f"--labels names {name} twice, {labels[name]!r} and {value!r}; give one")
+        whole = name in ("seed", "step")
+        if whole and not value.isdecimal():
+            raise DataError(f"--labels {word!r}: {name} is a whole number")
+        labels[name] = int(value) if whole else value
+    return labels
+
+
+def loading_of(flags: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of :func:`medr1kit.load_model` that say how, not what."""
+    names = {"dtype": "dtype", "attn_implementation": "attn", "max_pixels": "max_pixels"}
+    chosen = {ours: flags[theirs] for theirs, ours in names.items() if theirs in flags}
+    return chosen | ({"device": "cpu"} if flags.get("use_cpu") else {})
+
+
 def load_model_of(flags: dict[str, Any]):
     from medr1kit.models.load import load_model
 
-    names = {"dtype": "dtype", "attn_implementation": "attn", "max_pixels": "max_pixels"}
-    chosen = {ours: flags[theirs] for theirs, ours in names.items() if theirs in flags}
-    if flags.get("use_cpu"):
-        chosen["device"] = "cpu"
-    return load_model(flags.get("model_name_or_path", "tiny"), **chosen)
+    name, adapter = flags.get("model_name_or_path", "tiny"), flags.get("adapter")
+    return load_model(name, adapter=adapter, **loading_of(flags))
 
 
 def load_data(flags: dict[str, Any], split: str | None):
@@ -98,12 +125,11 @@ def hold_out(dataset, flags: dict[str, Any]):
     return train, test
 
 
-def format_for(model, flags: dict[str, Any]) -> ResponseFormat:
+def format_for(run: str | Path | None, flags: dict[str, Any]) -> ResponseFormat:
     """The format asked for; a run that was trained in another one is worth a word."""
-    from medr1kit.models.load import origin_of
     from medr1kit.results.runs import load_run
 
-    format, run = format_named(flags.get("format", "no-think")), origin_of(model).run
+    format = format_named(flags.get("format", "no-think"))
     trained = load_run(run).config["format"] if run else format.name
     if trained != format.name:
         warnings.warn(

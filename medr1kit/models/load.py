@@ -84,18 +84,32 @@ def load_model(
         raise DataError(f"the tokenizer of {name} is not that of its config.json; copy or download the folder again")
     model.medr1kit = Origin(str(name), kept=_sampled(model))
     if adapter is not None:
-        wrapped = load_adapter(model, adapter)
-        labels = {"model": f"{name} + {adapter}", "method": "given"}  # trained somewhere else, nobody knows how
-        record_training(wrapped, run.labels if run else labels, run and str(run.path))
-        if not _acting(model, changed=True):
-            warnings.warn(f"the adapter at {adapter} changes nothing: factors or scaling are zero", stacklevel=3)
-        model = wrapped
+        model = put_on(model, adapter, run)
     elif run is not None:
         model.medr1kit = Origin(str(name), run.labels, str(run.path))
     with one_sentence(f"the model at {name}", f"choose another device than {device}"):
         model = model.to(device).eval()
     refuse_not_finite(model, f"the model at {name}" + (f" with {adapter}" if adapter is not None else ""))
     return model, processor
+
+
+def put_on(model: PreTrainedModel, adapter: Path, run: Run | None) -> PeftModel:
+    """Put an adapter on a model that carries none, and note whose it is.
+
+    Args:
+        model: the base, as :func:`load_model` made it.
+        adapter: the adapter's folder.
+        run: the run that trained it, from :func:`medr1kit.models.found.find`, or None.
+
+    Raises:
+        DataError: if the adapter is damaged or of another base.
+    """
+    wrapped, name = load_adapter(model, adapter), origin_of(model).name
+    labels = {"model": f"{name} + {adapter}", "method": "given"}  # trained somewhere else, nobody knows how
+    record_training(wrapped, run.labels if run else labels, run and str(run.path))
+    if not _acting(model, changed=True):
+        warnings.warn(f"the adapter at {adapter} changes nothing: factors or scaling are zero", stacklevel=4)
+    return wrapped
 
 
 @contextmanager

@@ -13,7 +13,6 @@ when it is done (:mod:`medr1kit.models.shared_prefix.answering`). A model that c
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -23,16 +22,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from filelock import lock_descriptor
 
 from medr1kit.formats import ResponseFormat, format_named
 from medr1kit.given import choice, kind, output_file, questions_given, truth, whole_number
 from medr1kit.models.load import acting_adapters, base_of, image_token_ids, origin_of, pair_given
 from medr1kit.models.processor import user_turn, warn_of_open_thinking
-from medr1kit.progress import progress
+from medr1kit.models.so_far import AnswersSoFar, finish
 from medr1kit.results.columns import label_values
 from medr1kit.results.runs import Run, replace_file
-from medr1kit.results.tables import METHODS, PREDICTIONS
+from medr1kit.results.tables import LABELS, METHODS, PREDICTIONS
 from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
@@ -40,7 +38,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
 
 IMAGES = ("right", "blank", "shuffled", "shuffled-all")
-_LABELS = ("model", "train_modality", "train_task", "method", "seed", "step")
 
 
 def predict(
@@ -56,6 +53,7 @@ def predict(
     output: str | Path | None = None,
     seed: int = 0,
     stop_at_answer: bool = False,
+    share: bool = False,
 ) -> pd.DataFrame:
     """Answer every question greedily and read the answers.
 
@@ -80,6 +78,8 @@ def predict(
             unreadable, is not seen; of the answers of version 0.1's built-in model and of 36 policies trained from it
             that changed 11 of 42,400 in think-after and none of 42,400 in no-think. In think-before the argument has no
             effect: there the answer comes last.
+        share: under torchrun or ``accelerate launch``, have all processes answer together: each must call this with the
+            same arguments, each returns the whole table, the first writes the file.
 
     Returns:
         The predictions table, in the order of the data set.
@@ -87,6 +87,35 @@ def predict(
     Raises:
         DataError: before the first question is asked, if it is no data set of questions with images, model and
             processor are none, another argument is out of its range, or ``output`` is something else, or being written.
+    """
+    output = None if output is None else predictions_file(output)
+    asked = {"format": format, "labels": labels, "images": images, "batch_size": batch_size}
+    asked |= {"max_new_tokens": max_new_tokens, "seed": seed, "stop_at_answer": stop_at_answer, "share": share}
+    frame, done = answered(model, processor, dataset, output, **asked)
+    finish([done], lambda: write_predictions(frame, output))
+    return frame
+
+
+def answered(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    dataset: Dataset,
+    beside: Path | None,
+    *,
+    format: ResponseFormat | str,
+    labels: Mapping[str, Any] | Run | None = None,
+    images: str = "right",
+    batch_size: int = 64,
+    max_new_tokens: int | None = None,
+    seed: int = 0,
+    stop_at_answer: bool = False,
+    share: bool = False,
+) -> tuple[pd.DataFrame, AnswersSoFar]:
+    """Return the table of :func:`predict`, and the answers that are kept until it is written.
+
+    Args:
+        beside: the file beside which they are kept; None keeps none.
+        format, labels, images, batch_size, max_new_tokens, seed, stop_at_answer, share: as there.
     """
     from medr1kit.models.shared_prefix.vision import Pictures
 
@@ -109,23 +138,24 @@ def predict(
     stopped = answer_closed if truth(stop_at_answer, "stop_at_answer") and format.blocks[0] == "answer" else None
     settings |= {"stop_at_answer": True} if stopped else {}
     what = "predict" if images == "right" else f"predict: {images} images"
-    output = None if output is None else _predictions_file(output)
-    done = _Progress(output, settings | known, len(questions), what)
+    done = AnswersSoFar(beside, settings | known, len(questions), what, share)
     order = _reading_order([i for i in range(len(questions)) if i not in done], prompts, questions, picture_of)
     shown = Pictures(dataset)
     with _plain_greedy(model, processor, limit), closing(done):
         answer = _answerer(model, processor, limit, stopped)
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
+        for batch in done.share(order, batch_size):
             said = answer([prompts[i] for i in batch], shown([picture_of[i] for i in batch]))
             for i, (text, n_tokens) in zip(batch, said):
                 done.add(i, text, n_tokens)
+        done.complete()
     rows = [_row(questions[i], format, known, *done[i], stopped) for i in range(len(questions))]
-    frame = pd.DataFrame(rows, columns=list(PREDICTIONS))
+    return pd.DataFrame(rows, columns=list(PREDICTIONS)), done
+
+
+def write_predictions(frame: pd.DataFrame, output: Path | None) -> None:
+    """Write a table of predictions as a whole, in place of an earlier one; nowhere for None."""
     if output is not None:
         replace_file(output, frame.to_parquet(index=False))
-        done.partial.unlink(missing_ok=True)
-    return frame
 
 
 def chat_prompt(processor: ProcessorMixin, format: ResponseFormat, problem: str) -> str:
@@ -150,10 +180,10 @@ def model_labels(model: PreTrainedModel, labels: Mapping[str, Any] | Run | None)
     """Return who answers, as in :func:`predict`: from the run that trained the model, overridden by ``labels``."""
     given = labels.labels if isinstance(labels, Run) else labels or {}
     if not isinstance(given, Mapping):
-        raise DataError(f"labels is {kind(labels)}; give a dict of {', '.join(_LABELS)}, or a run")
-    known = dict.fromkeys(_LABELS) | origin_of(model).labels | dict(given)
-    if extra := set(known) - set(_LABELS):
-        raise DataError(f"unknown labels {sorted(map(str, extra))}; use {', '.join(_LABELS)}")
+        raise DataError(f"labels is {kind(labels)}; give a dict of {', '.join(LABELS)}, or a run")
+    known = dict.fromkeys(LABELS) | origin_of(model).labels | dict(given)
+    if extra := set(known) - set(LABELS):
+        raise DataError(f"unknown labels {sorted(map(str, extra))}; use {', '.join(LABELS)}")
     return label_values(known, tuple(METHODS))
 
 
@@ -282,7 +312,7 @@ def _row(question: dict, format: ResponseFormat, labels: dict, text: str, n_toke
     return {**{name: question.get(name) for name in PREDICTIONS}, **labels, **read}
 
 
-def _predictions_file(output: object) -> Path:
+def predictions_file(output: object) -> Path:
     """The file to write; one that is there and holds something else than predictions is not ours to replace."""
     import pyarrow.parquet
 
@@ -294,57 +324,3 @@ def _predictions_file(output: object) -> Path:
     if not ours:
         raise DataError(f"{path} is there and holds no predictions; choose another name for output")
     return path
-
-
-class _Progress(dict[int, tuple[str, int]]):
-    """Text and length of each answer so far, by row number; where a file was asked for, in FILE.partial.jsonl, too.
-
-    The file is only ever appended to. It is locked while it is written; the lock ends with the process.
-    """
-
-    def __init__(self, output: Path | None, settings: dict[str, Any], total: int, what: str):
-        self.partial = self.handle = None
-        if output is not None:
-            self.partial = output.with_name(f"{output.name}.partial.jsonl")
-            self._go_on(json.dumps({"rows": total, **settings}, default=str))
-        self.bar = progress(None, what, total=total, initial=len(self), unit="question", delay=0)
-
-    def _go_on(self, header: str) -> None:
-        self.handle = self.partial.open("a+b")
-        if not lock_descriptor(self.handle.fileno(), blocking=False):
-            self.handle.close()
-            raise DataError(
-                f"{self.partial} is being written by another prediction; wait for it, or name another output"
-            )
-        self.handle.seek(0)
-        found, *lines = self.handle.read().split(b"\n")
-        if not lines or not found.strip(b"\0"):  # interrupted in its first line, or zeros after a crash of the machine
-            self.handle.truncate(0)
-            return self._write(header)
-        if found.decode(errors="replace") != header:
-            self.handle.close()
-            raise DataError(f"{self.partial} was left by another prediction; delete it to start anew")
-        whole = len(found) + 1
-        for line in lines[:-1]:
-            try:
-                i, text, n_tokens = json.loads(line)
-            except (ValueError, TypeError):
-                break
-            self[i] = (text, n_tokens)
-            whole += len(line) + 1
-        self.handle.truncate(whole)  # what follows was being written when it was interrupted; it is asked again
-
-    def _write(self, line: str) -> None:
-        self.handle.write(f"{line}\n".encode())
-        self.handle.flush()
-
-    def add(self, i: int, text: str, n_tokens: int) -> None:
-        self[i] = (text, n_tokens)
-        self.bar.update()
-        if self.handle:
-            self._write(json.dumps([i, text, n_tokens]))
-
-    def close(self) -> None:
-        self.bar.close()
-        if self.handle:
-            self.handle.close()

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from medr1kit.formats import ResponseFormat, format_named
-from medr1kit.results.tables import WHO, check_predictions, rows_by
+from medr1kit.results.tables import ANSWERER, check_predictions, rows_by
 from medr1kit.vqa import DataError
 
 _NEEDED = ("id", "image_id", "question", "options", "answer", "format", "text", "predicted", "correct", "well_formed")
@@ -78,7 +78,7 @@ class Answers:
         place = pd.Index(self.ids)
         parts = []
         for k, frame in enumerate(frames):
-            known = [column for column in (*WHO, "seed") if column in frame]
+            known = [column for column in ANSWERER if column in frame]
             parts += [(k, frame, rows) for _, rows in rows_by(frame, known)]
         made = _names([(k, frame, rows[0]) for k, frame, rows in parts], len(frames))
         if names is not None and len(names) != len(parts):
@@ -160,9 +160,8 @@ def _holds(value: object, text: str) -> bool:
 
 def _names(parts: Sequence[tuple[int, pd.DataFrame, int]], n_frames: int) -> list[str]:
     """A name for each answerer: what tells it from the others, and its frame where that does not do."""
-    keys = (*WHO, "seed")
-    labels = [{key: _label(key, frame[key].iloc[row]) for key in keys if key in frame} for _, frame, row in parts]
-    varying = [key for key in keys if len({label.get(key, "") for label in labels} - {""}) > 1]
+    labels = [{key: _label(key, frame[key].iloc[row]) for key in ANSWERER if key in frame} for _, frame, row in parts]
+    varying = [key for key in ANSWERER if len({label.get(key, "") for label in labels} - {""}) > 1]
     names = [" · ".join(filter(None, (label.get(key, "") for key in varying))) for label in labels]
     if len(set(names)) == len(names) and all(names):
         return names
@@ -178,8 +177,8 @@ def _names(parts: Sequence[tuple[int, pd.DataFrame, int]], n_frames: int) -> lis
 def _label(key: str, value: object) -> str:
     if pd.isna(value):
         return ""
-    if key == "seed":
-        return f"seed {int(value)}" if isinstance(value, float) and value.is_integer() else f"seed {value}"
+    if key in ("seed", "step"):
+        return f"{key} {int(value)}" if isinstance(value, float) and value.is_integer() else f"{key} {value}"
     return f"trained on {value}" if key.startswith("train_") else str(value)
 
 

@@ -26,9 +26,10 @@ from medr1kit.results.numbers import count as told
 from medr1kit.results.numbers import interval, p_value, percent, points
 from medr1kit.results.pairs import DIFFERENCE, LIMITS, Pairs, Rows, compared, corrected, count, match, pair
 from medr1kit.results.stats import NAN, share
-from medr1kit.results.tables import VERDICT, check_predictions, in_canonical_order, rows_by
+from medr1kit.results.tables import VERDICT, check_predictions, in_canonical_order, one_checkpoint, rows_by
 from medr1kit.vqa import DataError
 
+_ONE = "select one of each training: preds[preds['step'] == …]"
 UNKNOWN = "unknown"
 """How a table calls what a model was trained on where nobody knows."""
 
@@ -109,6 +110,8 @@ def compare(before: pd.DataFrame, after: pd.DataFrame, cluster: str | bool | Non
             frames have different seeds, a cluster name is missing, or the numbers are published ones.
     """
     before, after = check_predictions(before, ["id", *VERDICT], cluster), check_predictions(after, ["id", *VERDICT])
+    for name, frame in (("before", before), ("after", after)):
+        one_checkpoint(frame, [], f"select one: {name}[{name}['step'] == …]")
     several = all("format" in frame and frame["format"].nunique() > 1 for frame in (before, after))
     rows = Rows([before, after], ["id", "format"] if several else ["id"], cluster)
     sides = np.split(np.arange(len(rows.id)), [len(before)])
@@ -227,6 +230,7 @@ def gains(preds: pd.DataFrame, by: str, cluster: str | bool | None = None) -> pd
     trained = np.flatnonzero(~base & (preds[train].notna() | preds[other].isna()).to_numpy())
     if not len(trained):
         raise DataError(f"no trained model in the predictions: no row has a {train} and a method other than 'base'")
+    one_checkpoint(preds.iloc[trained], keys, _ONE)
     labels = preds[keys].iloc[trained]
     labels = labels.assign(**{train: labels[train].astype(object).where(labels[train].notna(), UNKNOWN)})
     rows, untrained = Rows([preds], ["id"], cluster), np.flatnonzero(base)
@@ -302,6 +306,7 @@ def modes(preds: pd.DataFrame, one: str, other: str, by: str, cluster: str | boo
     """
     train, other_train = _trained_by(by, "compare_modes")
     names, keys = [format_named(name).name for name in (one, other)], ["method", "model", train, by]
+    one_checkpoint(preds, ["format", *keys], _ONE)
     base, named, format = preds["method"].eq("base"), preds[train].notna(), preds["format"].to_numpy(object)
     preds = preds.assign(**{train: preds[train].astype(object).where(named, UNKNOWN).mask(base, "untrained")})
     rows = Rows([preds], [*keys, "id"], cluster)

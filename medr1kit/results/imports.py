@@ -27,7 +27,7 @@ import pandas as pd
 from medr1kit.formats import NO_THINK, THINK_AFTER, THINK_BEFORE, ResponseFormat, format_named
 from medr1kit.given import choice, kind, path_given, questions_given
 from medr1kit.results.layouts import Answered, letter_only, read_rows
-from medr1kit.results.tables import PREDICTIONS, check_predictions
+from medr1kit.results.tables import LABELS, PREDICTIONS, check_predictions
 from medr1kit.rewards import reference_answer
 from medr1kit.vqa import LETTERS, DataError, fold, lowered, modality_name, task_name
 
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 BESIDE = ("reference_predicted", "their_correct", "category")
 """Columns of an imported table that others lack: the letter that Med-R1's own parser reads, what the tool that wrote
 the file held of the answer, and the tool's own grouping; missing where they are not known."""
-
-_LABELS = ("model", "train_modality", "train_task", "method", "seed", "step")
 
 
 def import_predictions(
@@ -72,17 +70,17 @@ def import_predictions(
     """
     path = path_given(path, "path")
     if not isinstance(labels, (Mapping, type(None))):
-        raise DataError(f"labels is {kind(labels)}; give a dict with some of {', '.join(_LABELS)}")
+        raise DataError(f"labels is {kind(labels)}; give a dict with some of {', '.join(LABELS)}")
     known = {"model": re.sub(r"(\.(jsonl?|xlsx|[ct]sv|gz))+$", "", path.name), "method": "given"} | dict(labels or {})
     for name in known:
-        choice(name, "labels", _LABELS)
+        choice(name, "labels", LABELS)
     rows = read_rows(path)
     if data is not None:
         _join(rows, questions_given(data, "data"), os.fspath(path))
     _check(rows, os.fspath(path))
     tagged = any("<answer>" in row.text for row in rows)
     asked = format_named(format) if format is not None else _looks(rows) if tagged else None
-    known = dict.fromkeys(_LABELS) | known
+    known = dict.fromkeys(LABELS) | known
     frame = pd.DataFrame([_record(row, asked) | known for row in rows], columns=[*PREDICTIONS, *BESIDE])
     return check_predictions(frame.assign(n_tokens=pd.to_numeric(frame["n_tokens"], errors="coerce")))
 

@@ -20,7 +20,7 @@ from medr1kit.results.tables import VERDICT, check_predictions
 from medr1kit.vqa import DataError
 
 _LABELS = ("method", "format", "model", "modality", "task", "train_modality", "train_task")
-_NEEDED = ("id", "seed", *_LABELS, *VERDICT)
+_NEEDED = ("id", "seed", "step", *_LABELS, *VERDICT)
 
 
 @dataclass(frozen=True)

@@ -72,11 +72,18 @@ VERDICT = ("answer", "lenient_predicted", "correct")
 """Columns that say whether an answer is right."""
 
 WHO = ("model", "train_modality", "train_task", "method", "format")
-"""Columns that tell models apart; seeds are repetitions of one."""
+"""Columns that tell models apart; seeds are repetitions of one, and steps are its checkpoints, never averaged."""
+
+LABELS = ("model", "train_modality", "train_task", "method", "seed", "step")
+"""What can be said of the weights that answer."""
+
+ANSWERER = (*WHO, "seed", "step")
+"""Columns that tell apart whoever can answer a question once."""
 
 _ORDER = {"modality": MODALITIES, "task": TASKS, "format": tuple(FORMATS)}
 _ORDER |= {"train_modality": MODALITIES, "train_task": TASKS}
-_SCORES = ("n", "accuracy", "low", "high", "lenient_accuracy", "well_formed", "chance", "mean_tokens", "cluster")
+SCORES = ("n", "accuracy", "low", "high", "lenient_accuracy", "well_formed", "chance", "mean_tokens", "cluster")
+"""Columns of :func:`score` beside those it was asked for."""
 
 
 def check_predictions(
@@ -211,13 +218,15 @@ def score(
         number of options), ``mean_tokens`` and ``cluster`` (what the interval counts: "patient_id", "id", "row", or the
         column that was given). Modalities, tasks and formats stand in canonical order, other values in alphabetical
         order, missing ones last. A single ``by`` column gets a final row "all" over all questions; several columns or
-        None get none.
+        None get none, and "step" neither: checkpoints of one training are not averaged.
 
     Raises:
-        DataError: if columns, verdicts or cluster names are missing, or a row cannot be (:func:`check_predictions`).
+        DataError: if columns, verdicts or cluster names are missing, a row cannot be (:func:`check_predictions`), or
+            one number would be of several checkpoints of one training.
     """
-    keys = columns_given(by, _SCORES)
+    keys = columns_given(by, SCORES)
     preds = check_predictions(preds, [*VERDICT, "well_formed", "options", "n_tokens"], cluster, keys)
+    one_checkpoint(preds, keys, "add 'step' to by=, or select one: preds[preds['step'] == …]")
     if cluster is None:
         _warn_averaged(preds, keys)
     unit, by_patient = clustering([preds], cluster)
@@ -226,13 +235,14 @@ def score(
         lenient=same_letter(preds["lenient_predicted"], preds["answer"]),
         well_formed=preds["well_formed"].astype(float),
     )
-    places = rows_by(rows, keys) if len(keys) != 1 else [*rows_by(rows, keys), (("all",), np.arange(len(rows)))]
+    totalled = len(keys) == 1 and keys != ["step"]
+    places = [*rows_by(rows, keys), *([(("all",), np.arange(len(rows)))] if totalled else [])]
     found = [
         (*names, *_score_row(rows.iloc[some], unit[some]), counted(unit[some], by_patient[some], cluster))
         for names, some in places
     ]
-    table = pd.DataFrame(found, columns=[*keys, *_SCORES])
-    total = table.iloc[len(table) - (len(keys) == 1) :]
+    table = pd.DataFrame(found, columns=[*keys, *SCORES])
+    total = table.iloc[len(table) - totalled :]
     table = in_canonical_order(table.iloc[: len(table) - len(total)], keys)
     return pd.concat([table, total], ignore_index=True) if len(total) else table
 
@@ -246,7 +256,7 @@ def _warn_averaged(preds: pd.DataFrame, keys: list[str]) -> None:
     """The mean over several models is seldom meant, and an answer that stands twice never is."""
     if "id" not in preds or not (repeated := preds.duplicated([*keys, "id"], keep=False)).any():
         return
-    varying = [c for c in (*WHO, "seed", "step") if c in preds and c not in keys and preds[c].nunique(dropna=False) > 1]
+    varying = [c for c in ANSWERER if c in preds and c not in keys and preds[c].nunique(dropna=False) > 1]
     if set(varying) - {"format", "seed"}:
         said = f"so that several models are averaged; add {' or '.join(varying)} to by=, or select rows"
     elif not varying:
@@ -259,9 +269,33 @@ def _warn_averaged(preds: pd.DataFrame, keys: list[str]) -> None:
     )
 
 
+def one_checkpoint(preds: pd.DataFrame, keys: Sequence[str], remedy: str) -> None:
+    """Refuse rows of several checkpoints of one training, which stand as one model where ``keys`` do not part them.
+
+    Args:
+        preds: checked predictions.
+        keys: the columns that part them.
+        remedy: what to do, in an imperative.
+
+    Raises:
+        DataError: naming the steps.
+    """
+    if "step" not in preds or "step" in keys or preds["step"].nunique(dropna=False) < 2:
+        return
+    model = [name for name in dict.fromkeys((*keys, *WHO)) if name in preds]
+    for _, rows in rows_by(preds[model], model):
+        steps = preds["step"].iloc[rows].unique()
+        if len(steps) > 1:
+            named = ", ".join("none" if pd.isna(step) else f"{step:.0f}" for step in steps[:5])
+            more = ", …" if len(steps) > 5 else ""
+            raise DataError(
+                f"answers of {len(steps)} checkpoints of one model (step {named}{more}) are not averaged; {remedy}"
+            )
+
+
 def who_varies(rows: pd.DataFrame) -> list[str]:
-    """Return the columns that tell several models of a frame apart; ``format`` always."""
-    return [c for c in WHO if c == "format" or (c in rows and rows[c].nunique(dropna=False) > 1)]
+    """Return the columns that tell several models of a frame apart, their checkpoints too; ``format`` always."""
+    return [c for c in (*WHO, "step") if c == "format" or (c in rows and rows[c].nunique(dropna=False) > 1)]
 
 
 def same_letter(one: pd.Series, other: pd.Series) -> np.ndarray:

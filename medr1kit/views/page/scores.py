@@ -19,9 +19,10 @@ from medr1kit.results.errors.kinds import describe
 from medr1kit.results.errors.letters import confusion_table
 from medr1kit.results.maps import Map, cell_answers, map_table, maps_of, slim
 from medr1kit.results.numbers import interval, percent, points
-from medr1kit.results.tables import WHO, score
+from medr1kit.results.tables import ANSWERER, WHO, groups_by, score
 from medr1kit.views.html import escape, side_by_side, table
 from medr1kit.views.page.page import button, pack, section, select
+from medr1kit.views.widgets.curves import curve
 from medr1kit.views.widgets.heat import cell_html, map_html, published_html
 from medr1kit.vqa import DataError
 
@@ -35,7 +36,7 @@ _GAIN_LEGEND = (
     "letter stayed (leniently read), by answers where it changed. An interval is for its own row, uncorrected."
 )
 _GAIN_COLUMNS = (
-    *("method", "format", "trained on", "tested on", "gain, points", "95 %", "by form", "by answers"),
+    *("trained on", "tested on", "gain, points", "95 %", "by form", "by answers"),
     *("fixed", "broken", "questions", "seeds"),
 )
 CONFUSIONS = 6
@@ -64,7 +65,7 @@ def scores_section(preds: pd.DataFrame) -> str:
     body = (
         f'<p><small>{legend}</small></p><div class="controls">{select("tested", "table", tables)}'
         '<label>rows with <input type="search" data-mk="filter" placeholder="grpo think-before CT"></label>'
-        f'<span data-mk="filtered" role="status"></span></div>{shown}'
+        f'<span data-mk="filtered" role="status"></span></div>{shown}{_curves(preds)}'
     )
     return section("scores", "Scores", body)
 
@@ -77,7 +78,7 @@ def _counted(preds: pd.DataFrame) -> str:
 
 
 def _table(preds: pd.DataFrame, by: str | None) -> str:
-    who, tested = [*(["model"] if preds["model"].nunique() > 1 else []), "method", "format"], [by] if by else []
+    who, tested = _told(preds), [by] if by else []
     keys = [*who, "train_modality", "train_task", *tested]
     groups = preds.groupby(keys, dropna=False, observed=True)["seed"].nunique()
     seeds, rows = {tuple(map(str, names)): max(1, n) for names, n in groups.items()}, []
@@ -92,12 +93,30 @@ def _table(preds: pd.DataFrame, by: str | None) -> str:
     return table(rows, columns, f"scores-{by or 'all'}")
 
 
+def _curves(preds: pd.DataFrame) -> str:
+    """The accuracy of each training over its checkpoints, where several were asked."""
+    table, drawn = score(preds[preds["step"].notna()], by=[*WHO, "step"]) if preds["step"].nunique() > 1 else None, []
+    for names, rows in groups_by(table, WHO) if table is not None else ():
+        if len(rows) > 1:
+            title = " ".join(map(str, filter(None, (names["method"], names["format"], _trained_on(names)))))
+            lines = {"accuracy": rows["accuracy"], "95 %, low": rows["low"], "high": rows["high"]}
+            drawn.append(curve(f"{title}: accuracy by step", rows["step"], lines))
+    return side_by_side(drawn) if drawn else ""
+
+
 def _trained_on(row: dict) -> str | None:
     """What a model was trained on: a modality, a task, both, all, unknown; None for the base."""
     if row["method"] == "base":
         return None
     named = [str(row[name]) for name in ("train_modality", "train_task") if not pd.isna(row[name])]
     return ", ".join(name for name in named if name != "all") or (named or [UNKNOWN])[0]
+
+
+def _told(preds: pd.DataFrame) -> list[str]:
+    """The columns that name each model: its own name where there are several, its step where there is one."""
+    left_out = {"model"} if preds["model"].nunique() < 2 else set()
+    left_out |= set() if preds["step"].notna().any() else {"step"}
+    return [name for name in ("model", "method", "step", "format") if name not in left_out]
 
 
 def gains_table(preds: pd.DataFrame) -> str:
@@ -109,17 +128,18 @@ def gains_table(preds: pd.DataFrame) -> str:
     Args:
         preds: predictions, rows numbered from 0.
     """
-    untrained, several = preds["method"].eq("base"), preds["model"].nunique() > 1
+    untrained, told = preds["method"].eq("base"), _told(preds)
     bases = {who: rows.index for who, rows in preds[untrained].groupby(["model", "format"], observed=True)}
     named, sides = [], []
-    for (model, *trained, method, format), after in preds[~untrained].groupby(
-        list(WHO), dropna=False, sort=False, observed=True
+    for (model, *trained, method, format, step), after in preds[~untrained].groupby(
+        [*WHO, "step"], dropna=False, sort=False, observed=True
     ):
         names = {by: name for by, name in zip(("modality", "task"), trained) if isinstance(name, str) and name != "all"}
         inside = np.logical_and.reduce([after[by].eq(name) for by, name in names.items()])
         places = {"the same": after[inside], "all others": after[~inside]} if names else {"all": after}
         on = _trained_on(dict(zip(("method", "train_modality", "train_task"), (method, *trained))))
-        who = [*([model] if several else []), method, format, on]
+        known = {"model": model, "method": method, "step": step, "format": format}
+        who = [*(known[name] for name in told), on]
         for place, some in places.items():
             if len(some) and (model, format) in bases:
                 named.append([*who, place])
@@ -128,11 +148,11 @@ def gains_table(preds: pd.DataFrame) -> str:
     for names, change in zip(named, compare_all(preds, sides).itertuples() if sides else ()):
         if change.fault:
             refused.append(
-                f'<p class="mk-warn">{escape(" ".join(names[:-1]))}, {names[-1]}: {escape(change.fault)}</p>'
+                f'<p class="mk-warn">{escape(" ".join(map(str, names[:-1])))}, {names[-1]}: {escape(change.fault)}</p>'
             )
         else:
             rows.append([*map(escape, names), *_gain(change)])
-    head = [*(["model"] if several else []), *_GAIN_COLUMNS]
+    head = [*told, *_GAIN_COLUMNS]
     said = f"<p><small>{escape(_GAIN_LEGEND)}</small></p>{''.join(refused)}"
     return said + table(rows, head, "gains") if rows else ""
 
@@ -222,4 +242,4 @@ def _confusions(preds: pd.DataFrame, cells: list) -> pd.DataFrame:
 
 
 def _who(row: pd.Series) -> tuple[str, ...]:
-    return tuple("" if pd.isna(row[name]) else str(row[name]) for name in (*WHO, "seed"))
+    return tuple("" if pd.isna(row.get(name)) else str(row[name]) for name in ANSWERER)

@@ -112,6 +112,9 @@ def _keys(rows: pd.DataFrame) -> list[str]:
     """A short name for each answer, from who gave it and to which question; the same whenever it is made again."""
     parts = [rows[column].astype(object) for column in ("id", *WHO, "seed") if column in rows]
     joined = ["\x1f".join("" if pd.isna(value) else _plain(value) for value in values) for values in zip(*parts)]
+    if "step" in rows:  # only where there is one: keys of sheets without stay what they were
+        steps = rows["step"].astype(object)
+        joined = [text if pd.isna(step) else f"{text}\x1f{_plain(step)}" for text, step in zip(joined, steps)]
     return [hashlib.sha256(text.encode()).hexdigest()[:12] for text in joined]
 
 

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 
 from medr1kit.audits import BlindFloor
 from medr1kit.given import number, table_given, whole_number
+from medr1kit.results.tables import SCORES
 from medr1kit.views.look import COLOURS
 from medr1kit.views.plots.canvas import INK, PALE, axes, fit_lines, legend_above, named, need, scaled, texts
 from medr1kit.vqa import DataError
@@ -18,7 +19,6 @@ from medr1kit.vqa import DataError
 Floor = float | pd.DataFrame | BlindFloor | None
 """A blind floor, in any of the forms that :func:`plot_accuracy` takes."""
 
-_SCORES = ("n", "accuracy", "low", "high", "lenient_accuracy", "well_formed", "chance", "mean_tokens")
 _MARKERS = "osD^vPX*"
 # Kind -> colour (of the colour-blind palette, or a grey) and hatch: from pale and plain to dark and hatched.
 _KINDS = {
@@ -51,7 +51,7 @@ def plot_accuracy(scores: pd.DataFrame, floor: Floor = None, *, ax: Axes | None 
         DataError: if a column is missing or two rows of ``scores`` would be the same point.
     """
     need(scores, ["accuracy", "low", "high", "chance"], "scores", "mk.score(…)")
-    keys = [column for column in scores if column not in _SCORES]
+    keys = [column for column in scores if column not in SCORES]
     category = next((key for key in ("modality", "task", *keys[::-1]) if key in keys), None)
     frame = scores.assign(_line="accuracy" if category is None else texts(scores[category]))
     frame["_model"] = named(scores, [key for key in keys if key != category])

@@ -1,15 +1,17 @@
-"""Curves of a training: rewards and lengths by step, of one run or of several seeds."""
+"""Curves of a training: rewards and lengths by step, of one run or of several seeds; accuracy by checkpoint."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain, cycle
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from medr1kit.results.tables import SCORES
 from medr1kit.views.look import COLOURS, smoothed
-from medr1kit.views.plots.canvas import INK, axes, legend_above, named, need, scaled
+from medr1kit.views.plots.canvas import INK, PALE, axes, legend_above, named, need, scaled
 from medr1kit.vqa import DataError
 
 _WHO = ("train_modality", "train_task", "method", "format", "model")
@@ -73,6 +75,45 @@ def plot_lengths(metrics: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     drawn = [(runs, "completions/mean_length", label or "mean") for label, runs in models.items()]
     _draw(drawn, len(models), ax, "completion length (tokens)")
     ax.set_ylim(bottom=0)
+    return ax
+
+
+def plot_checkpoints(scores: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Draw how accuracy changes from checkpoint to checkpoint.
+
+    Args:
+        scores: ``mk.score(preds, by="step")`` of what :func:`medr1kit.predict_checkpoints` gave, or by more columns,
+            such as ``["method", "seed", "step"]``, each value of which gets a curve. Rows without a step, those of the
+            base for example, are drawn as a level across.
+        ax: axes to draw into; a new figure when None.
+
+    Returns:
+        The axes: a point a checkpoint with its 95 % interval, which counts what ``score`` counted; and chance.
+
+    Raises:
+        DataError: if a column is missing, there is no step at all, or two rows would be the same point.
+    """
+    need(scores, ["step", "accuracy", "low", "high", "chance"], "scores", "mk.score(preds, by='step')")
+    names = named(scores, [name for name in scores if name not in (*SCORES, "step")])
+    steps = pd.to_numeric(scores["step"])
+    names = [name or "accuracy" if known else name or "no step" for name, known in zip(names, steps.notna())]
+    frame = scores.assign(_model=names, step=steps)
+    if frame.duplicated(["_model", "step"]).any() or frame["step"].isna().all():
+        raise DataError("the scores have no steps, or two rows for one; pass mk.score(preds, by=['method', 'step'])")
+    ax = axes(ax)
+    for (model, rows), colour, dashes in zip(frame.groupby("_model", sort=False), cycle(COLOURS), cycle(_DASHES)):
+        style = {"color": colour, "label": model, "lw": scaled(1.5)}
+        curve = rows.dropna(subset=["step"]).sort_values("step")
+        if curve.empty:
+            ax.axhspan(rows["low"].iloc[0], rows["high"].iloc[0], color=colour, alpha=0.1, lw=0)
+            ax.axhline(rows["accuracy"].iloc[0], ls=dashes, **style)
+            continue
+        reach = [curve["accuracy"] - curve["low"], curve["high"] - curve["accuracy"]]
+        bars = np.nan_to_num(np.array(reach, dtype=float)).clip(min=0)
+        ax.errorbar(curve["step"], curve["accuracy"], bars, fmt="o", ls=dashes, capsize=scaled(2), **style)
+    ax.axhline(frame["chance"].mean(), color=PALE, ls=":", lw=scaled(1.8), label="chance")
+    ax.set(xlabel="step", ylabel="accuracy (95 % interval)", ylim=(-0.02, 1.02))
+    legend_above(ax, 3)
     return ax
 
 
