@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medr1kit.given import kind
+from medr1kit.given import kind, number, whole_number
 from medr1kit.models.found import TINY, architecture, find
 from medr1kit.models.machine import attention_given, device_given, dtype_given
 from medr1kit.models.processor import load_processor
@@ -154,6 +154,9 @@ def lora(
     """
     from peft import LoraConfig
 
+    whole_number(rank, "the rank of lora", 1, 4096)
+    number(alpha, "the alpha of lora", 1e-3, 1e6)
+    number(dropout, "the dropout of lora", 0, 0.99)
     parts = [LANGUAGE_MODEL, *([MERGER] if merger else []), *([TOWER] if tower else [])]
     targets = f"({'|'.join(parts)})" if len(parts) > 1 else LANGUAGE_MODEL
     return LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets, task_type="CAUSAL_LM")
