@@ -76,7 +76,9 @@ class Run:
             text = _whole_lines(file)
             frame = pd.read_csv(io.StringIO(text)) if text else pd.DataFrame(columns=list(METRICS))
         except ValueError as error:
-            raise DataError(f"{file} cannot be read ({error}); restore it, or remove it to see the rest") from error
+            raise DataError(
+                f"{file} cannot be read ({' '.join(str(error).split())}); restore it, or remove it to see the rest"
+            ) from error
         if "step" not in frame or not isinstance(frame.index, pd.RangeIndex):
             raise DataError(f"{file} is not the metrics of a run; restore it, or remove it to see the rest")
         return frame
