@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medr1kit.vqa import DataError
+from medr1kit.vqa import LETTERS, DataError, parse_solution, refuse_control
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -41,17 +43,36 @@ def kind(value: object) -> str:
 
 
 def path_given(value: object, name: str) -> Path:
-    """Return a path, ``~`` and ``~user`` expanded as a shell does.
+    """Return a path, ``~``, ``~user`` and ``$NAME`` expanded as a shell does.
 
     Raises:
-        DataError: if it is neither a text nor a path, is empty, or names a home folder that nobody knows.
+        DataError: if it is neither a text nor a path, is empty, names a home folder or a variable that nobody knows,
+            begins or ends with a blank, or cannot be the name of a file.
     """
-    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+    text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else b""
+    if not text or not isinstance(text, str):
         raise DataError(f"{name} is {kind(value)}; give the path of a file or folder")
+    given = f"{name}={text[:100]!r}"
     try:
-        return Path(value).expanduser()
+        there = os.path.lexists(text)
+        text = text if there else os.path.expandvars(text)
+        if not there and (unknown := _VARIABLE.search(text)):
+            raise DataError(f"{given}: the variable {unknown.group()} is not set; write the path out")
+        if not there and text != text.strip():
+            raise DataError(f"{given} begins or ends with a blank; leave it out")
+        path = Path(text).expanduser()
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            path.lstat()  # it need not be there, but it must be possible to ask
     except RuntimeError as error:
-        raise DataError(f"{name}: the home folder in {os.fspath(value)!r} is not known; write it out") from error
+        raise DataError(f"{name}: the home folder in {text!r} is not known; write it out") from error
+    except DataError:
+        raise
+    except (OSError, ValueError) as error:  # too long, or with a NUL in it
+        raise DataError(f"{given} cannot be a path ({getattr(error, 'strerror', None) or error})") from error
+    return path
+
+
+_VARIABLE = re.compile(r"\$(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*\})")
 
 
 def output_file(value: object, name: str, endings: Sequence[str], ours: Sequence[bytes] | None = None) -> Path:
@@ -76,6 +97,8 @@ def output_file(value: object, name: str, endings: Sequence[str], ours: Sequence
         if not path.name.lower().endswith(tuple(endings)):
             raise DataError(f"{given} does not end in {' or '.join(endings)}, which is what is written")
         path.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(path.parent, os.W_OK):
+            raise DataError(f"{given} cannot be written (its folder is read-only); choose another place")
         if ours is not None and os.path.lexists(path) and not any(mark in _begin(path) for mark in ours):
             why = "is none that medr1kit wrote" if ours else "may hold notes"
             raise DataError(f"{given} exists and {why}; give another name or remove it")
@@ -106,6 +129,17 @@ def whole_number(value: object, name: str, low: int = 1, high: int | None = None
         upto = f"of at least {low}" if high is None else f"from {low} to {high}"
         raise DataError(f"{name}={value!r} is not a whole number {upto}")
     return int(value)
+
+
+def truth(value: object, name: str) -> bool:
+    """Return True or False; "no" is neither, and Python would take it for True.
+
+    Raises:
+        DataError: if it is something else.
+    """
+    if isinstance(value, bool) or type(value).__name__ in ("bool", "bool_"):  # NumPy's
+        return bool(value)
+    raise DataError(f"{name} is {kind(value)}; give True or False")
 
 
 def number(value: object, name: str, low: float, high: float) -> float:
@@ -145,7 +179,7 @@ def questions_given(
 
     Raises:
         DataError: if it is no data set (a name, a path, a frame, a list), one of several splits, a streamed one, has no
-            rows, or lacks a column.
+            rows, lacks a column, or was changed after loading so that a row is no question any more.
     """
     if isinstance(value, (str, os.PathLike, list, tuple)) or (hasattr(value, "to_parquet") and hasattr(value, "iloc")):
         raise DataError(f"{name} is {kind(value)}; load it first: load_vqa(…) takes files, names, frames and lists")
@@ -161,7 +195,30 @@ def questions_given(
         raise DataError(f"{name} has no column {', '.join(map(repr, missing))}; pass it through load_vqa(…), unrenamed")
     if not len(value):
         raise DataError(f"{name} has no rows; a filter may have left nothing over")
+    if set(_ROW) <= set(columns):
+        _check_rows(value, name, solved="solution" in columns)
     return value
+
+
+_ROW = ("id", "problem", "options", "answer")
+
+
+def _check_rows(value: Dataset, name: str, solved: bool) -> None:
+    """Refuse a row that load_vqa would have refused: between loading and here a data set can be mapped at will."""
+    solutions = value["solution"] if solved else [None] * len(value)
+    for row, (key, problem, options, letter, solution) in enumerate(zip(*(value[c] for c in _ROW), solutions)):
+        try:
+            if not isinstance(problem, str) or not problem.strip():
+                raise DataError(f"problem is {kind(problem)}")
+            if not options or len(options) < 2 or letter not in list(LETTERS[: len(options)]):
+                raise DataError(f"the gold answer {letter!r} is none of its options, {options!r:.60}, of two or more")
+            if solved and parse_solution(solution, len(options)) != letter:
+                raise DataError(f"answer {letter!r} and solution {solution!r:.40} disagree")
+            refuse_control(problem)
+        except (DataError, TypeError) as error:
+            raise DataError(
+                f"{name}, row {row} ({str(key)[:40]}): {str(error)[:150]}; pass changed rows through load_vqa(…) again"
+            ) from error
 
 
 def table_given(

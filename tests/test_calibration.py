@@ -133,7 +133,7 @@ def test_the_seed_is_fixed_and_order_is_no_matter():
 @pytest.mark.parametrize(
     ("rows", "bins", "message"),
     [
-        (frame(ROWS).drop(columns="answer"), 10, "no column answer; letter_probabilities"),
+        (frame(ROWS).drop(columns="answer"), 10, "has no column 'answer'; pass what mk.letter_probabilities"),
         (frame(ROWS).head(0), 10, "no rows"),
         (frame(ROWS), 0, "bins=0 is not a whole number"),
         (frame([*ROWS, ([0.5, 0.6], "A")]), 10, "row 5: probabilities are .*sum to 1"),

@@ -1,6 +1,7 @@
 """What is asked of a training is looked at before the model is touched, and refused in one sentence."""
 
 import re
+import warnings
 
 import pytest
 from test_train import grpo, sft
@@ -38,7 +39,7 @@ BAD_ARGUMENTS = {
     "format": ({"format": None}, "a format has a name"),
     "seed": ({"seed": "0"}, "seed='0' is not a whole number from 0"),
     "epochs": ({"num_train_epochs": "2", "max_steps": -1}, "num_train_epochs='2' is a text; give a number"),
-    "steps": ({"max_steps": 0}, "max_steps=0 is not a whole number of at least 1"),
+    "steps": ({"max_steps": 0}, "max_steps=0 is not a whole number"),
     "a text": ({"max_steps": "9"}, "max_steps='9' is a text; give a number"),
     "rate": ({"learning_rate": 1e3}, "learning_rate=1000.0 is not a number from 0 to 1"),
     "nan": ({"weight_decay": float("nan")}, "weight_decay=nan is no number"),
@@ -47,8 +48,15 @@ BAD_ARGUMENTS = {
     "another": ({"qqq": 1}, "has no argument 'qqq'; its arguments are the fields of trl"),
     "TRL's": ({"optim": "luck"}, "refuses these arguments: .*luck"),
     "preset": ({"preset": "gpuu"}, "preset='gpuu' is unknown; did you mean 'gpu'?"),
-    "rank": ({"lora": {"rank": 0}}, "rank.*=0 is not a whole number of at least 1"),
+    "rank": ({"lora": {"rank": 0}}, "rank.*=0 is not a whole number from 1"),
     "lora's": ({"lora": {"ranks": 4}}, "lora=.*'ranks'.* it takes the arguments of medr1kit.lora"),
+    "alpha": ({"lora": {"alpha": 0}}, "the alpha of lora=0 is not a number"),
+    "dropout": ({"lora": {"dropout": 2}}, "the dropout of lora=2 is not a number"),
+    "none": ({"learning_rate": None}, "learning_rate is None; give a number, or leave it out"),
+    "below 0": ({"dataloader_num_workers": -1}, "dataloader_num_workers=-1 is below 0"),
+    "decay": ({"weight_decay": -0.1}, "weight_decay=-0.1 is below 0"),
+    "overwrite": ({"overwrite": "no"}, "overwrite is the text 'no'; give True or False"),
+    "resume": ({"resume": "no"}, "resume is the text 'no'; give True or False"),
     "lora": ({"lora": 16}, "lora is an int; give True, False, or a dict"),
 }
 
@@ -61,6 +69,50 @@ def test_arguments_that_make_no_training_are_refused(tiny, train_phantoms, tmp_p
         train(*tiny, train_phantoms, tmp_path / "run", **changes)
     assert not (tmp_path / "run" / "run.json").exists()
     assert not any("lora" in name for name, _ in tiny[0].named_parameters())
+
+
+@pytest.mark.parametrize("train", [sft, grpo])
+@pytest.mark.parametrize("changes", [{"report_to": "no-such-tool"}, {"eval_strategy": "steps"}])
+def test_what_trl_refuses_in_its_own_words_is_one_sentence(train_phantoms, tmp_path, train, changes):
+    model, processor = mk.load_model("tiny")
+    with pytest.raises(DataError, match=f"this training cannot be set up .*{changes.get('report_to', 'eval_dataset')}"):
+        train(model, processor, train_phantoms, tmp_path / "run", **changes)
+    assert train(model, processor, train_phantoms, tmp_path / "run", max_steps=1).path.is_dir(), "it can be tried again"
+
+
+BAD_GRPO = {
+    "rounds": ({"dynamic_sampling": None}, "dynamic_sampling=None is not a whole number of at least 0"),
+    "sharing": ({"shared_prefix": "no"}, "shared_prefix is the text 'no'; give True or False"),
+    "two weights": ({"reward_weights": [1.0]}, "reward_weights=.*give a list of 2 numbers"),
+    "no weight": ({"reward_weights": [0, 0]}, "reward_weights=.*not all 0"),
+    "a weight": ({"reward_weights": [1.0, float("nan")]}, "reward_weights=nan is not a number"),
+    "a dict": ({"generation_kwargs": 3}, "generation_kwargs is an int; give a dict"),
+    "top_p": ({"top_p": 0}, "top_p=0 is not a number from 0.01 to 1"),
+    "TRL's loss": ({"loss_type": "luck"}, "this training could not begin .*luck"),
+    "TRL's scale": ({"scale_rewards": "luck"}, "luck"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_GRPO)
+def test_arguments_of_grpo_that_make_no_training_are_refused(fresh_tiny, train_phantoms, tmp_path, case):
+    changes, sentence = BAD_GRPO[case]
+    with pytest.raises(DataError, match=sentence):
+        grpo(*fresh_tiny, train_phantoms, tmp_path / "run", **({"max_steps": 1} | changes))
+
+
+def test_a_column_that_trl_uses_itself_is_refused(tiny, train_phantoms, tmp_path):
+    for name in ("prompt", "completions", "images"):
+        rows = train_phantoms.add_column(name, ["x"] * len(train_phantoms))
+        with pytest.raises(DataError, match=f"dataset has a column '{name}', as something of TRL's is called"):
+            grpo(*tiny, rows, tmp_path)
+
+
+def test_a_training_that_changed_no_weight_says_so(fresh_tiny, train_phantoms, tmp_path):
+    with pytest.warns(UserWarning, match="step 1 to 1 changed no weight: the model is what it was; was the learning"):
+        sft(*fresh_tiny, train_phantoms, tmp_path / "nothing", max_steps=1, learning_rate=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        sft(*mk.load_model("tiny"), train_phantoms, tmp_path / "some", max_steps=1, warmup_steps=0)
 
 
 @pytest.mark.parametrize("train", [sft, grpo])

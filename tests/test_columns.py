@@ -10,6 +10,7 @@ from test_tables import predictions
 
 import medr1kit as mk
 from medr1kit.results.answers import Answers
+from medr1kit.results.columns import label_values
 from medr1kit.results.compare import compare_all
 from medr1kit.results.errors.kinds import describe
 from medr1kit.results.maps import slim
@@ -159,5 +160,46 @@ def test_a_misspelt_column_is_answered_with_the_one_that_was_meant():
             DataError, match="cluster='img': the predictions have no such column; did you mean 'image_id'"
         ):
             use(frame, cluster="img")
-        with pytest.raises(DataError, match=r"cluster=\['id'\]: the predictions have no such column"):
-            use(frame, cluster=["id"])
+        for value in (["id"], True, 0, frame["id"]):
+            with pytest.raises(DataError, match=r"cluster is an? \w+; give the name of one column"):
+                use(frame, cluster=value)
+        with pytest.raises(DataError, match="cluster='options': a list makes no group"):
+            use(frame, cluster="options")
+
+
+@pytest.mark.parametrize(
+    ("by", "said"),
+    [
+        (3, "by is an int"),
+        ({"modality"}, "by is a set"),
+        (["modality", "modality"], "by= names 'modality', twice"),
+        ("n", "by= names 'n', as a column of the result is called"),
+        ("options", "by='options': a list makes no group"),
+    ],
+)
+def test_groups_are_made_of_columns(by, said):
+    with pytest.raises(DataError, match=said):
+        mk.score(predictions("AB").assign(n=1), by=by)
+
+
+def test_a_number_is_the_same_as_a_number_or_as_a_text():
+    frame = pd.concat([predictions("A").assign(step=10), predictions("B").assign(step="10", id="other")])
+    assert mk.score(frame, by="step")["n"].tolist() == [2]
+
+
+def test_one_question_of_two_patients_is_refused():
+    frame = predictions("AB").assign(patient_id=["P1", "P2"])
+    same = frame.assign(id="q", seed=[0, 1])
+    with pytest.raises(DataError, match="the question 'q' is of patient 'P1' in one row and of 'P2' in another"):
+        mk.score(same)
+    assert mk.score(frame)["cluster"].eq("patient_id").all()
+    assert mk.score(same, by=None, cluster=False)["cluster"].tolist() == ["row"]
+
+
+def test_labels_are_read_as_their_columns_will_be():
+    labels = {"method": "sft", "seed": "0", "step": None, "train_modality": "US", "train_task": "all", "model": "m"}
+    said = {"seed": 0, "train_modality": "Ultrasound"}
+    assert label_values(labels, ["base"]) == labels | said
+    for wrong in ({"method": "Base"}, {"method": None}, {"seed": "zero"}, {"step": "last"}, {"model": ["m"]}):
+        with pytest.raises(DataError, match=f"labels: {next(iter(wrong))} is"):
+            label_values(wrong, ["base"])

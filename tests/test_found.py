@@ -74,7 +74,7 @@ def test_an_adapter_alone_goes_on_the_base_that_it_records(tmp_path):
     assert find(adapter_at(tmp_path / "b", "Qwen/Some"), None)[0] == "Qwen/Some"
 
 
-@pytest.mark.parametrize("base", [None, ""])
+@pytest.mark.parametrize("base", [None, "", 3])
 def test_an_adapter_that_names_no_base_asks_for_it(tmp_path, base):
     with pytest.raises(DataError, match=r"names no base; give both: load_model\(BASE, adapter="):
         find(adapter_at(tmp_path / "a", base), None)

@@ -3,10 +3,12 @@
 import os
 
 import datasets
+import numpy as np
 import pandas as pd
 import pytest
 
 from medr1kit.given import (
+    QUESTIONS,
     choice,
     number,
     output_file,
@@ -14,6 +16,7 @@ from medr1kit.given import (
     questions_given,
     table_given,
     texts_given,
+    truth,
     whole_number,
 )
 from medr1kit.results.runs import Run
@@ -31,6 +34,49 @@ def test_home_is_expanded_as_a_shell_does(monkeypatch, tmp_path):
 def test_what_is_no_path_is_named(value):
     with pytest.raises(DataError, match="output_dir is"):
         path_given(value, "output_dir")
+
+
+def test_a_variable_is_expanded_as_a_shell_does(monkeypatch, tmp_path):
+    monkeypatch.setenv("SCRATCH", str(tmp_path))
+    monkeypatch.delenv("NOWHERE", raising=False)
+    assert path_given("$SCRATCH/a", "output") == path_given("${SCRATCH}/a", "output") == tmp_path / "a"
+    with pytest.raises(DataError, match=r"the variable \$NOWHERE is not set"):
+        path_given("$NOWHERE/a", "output")
+    (tmp_path / "$NOWHERE ").mkdir()  # a strange name of something that is there
+    assert path_given(tmp_path / "$NOWHERE ", "path").is_dir()
+    assert path_given("cost 5$", "path").name == "cost 5$"
+
+
+@pytest.mark.parametrize("value", ["runs/x ", " ", "runs/x\n", "a\0b", "x" * 300])
+def test_what_can_be_no_name_of_a_file_is_refused(value):
+    with pytest.raises(DataError, match=r"begins or ends with a blank|cannot be a path") as refusal:
+        path_given(value, "output_dir")
+    assert len(str(refusal.value)) < 250
+
+
+def test_no_is_not_taken_for_true():
+    assert truth(True, "overwrite") and not truth(np.bool_(False), "overwrite")
+    for value in ("no", 1, None):
+        with pytest.raises(DataError, match=r"overwrite is .*; give True or False"):
+            truth(value, "overwrite")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"problem": None}, "problem is None"),
+        ({"problem": "p <|image_pad|>"}, "control token"),
+        ({"answer": "C"}, "the gold answer 'C' is none of its options"),
+        ({"answer": None}, "the gold answer None"),
+        ({"options": ["x"]}, "of two or more"),
+        ({"solution": "B"}, "answer 'A' and solution 'B' disagree"),
+        ({"solution": None}, "unknown answer letter"),
+    ],
+)
+def test_rows_changed_after_loading_are_looked_at_again(change, said):
+    rows = datasets.Dataset.from_list([ROW | {"solution": "A"}, ROW | {"solution": "A"} | change])
+    with pytest.raises(DataError, match=f"dataset, row 1 .1.: .*{said}.*pass changed rows through load_vqa"):
+        questions_given(rows, columns=(*QUESTIONS, "solution"))
 
 
 def test_an_output_file_is_what_its_name_says(tmp_path):
@@ -57,7 +103,7 @@ def test_only_a_file_of_ours_is_replaced(tmp_path):
     for name in ("link", "pipe"):
         with pytest.raises(DataError, match="none that medr1kit wrote"):
             output_file(tmp_path / f"{name}.html", "output", [".html"], (b"x",))
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(DataError, match="cannot be a path"):
         output_file(tmp_path / f"{'x' * 300}.html", "output", [".html"])
 
 

@@ -61,6 +61,17 @@ def test_in_a_folder_a_log_is_named_as_the_viewer_lists_it(asked, tmp_path):
     assert path.name[19:] == "_medr1kit_m-7B.json"
 
 
+def test_only_a_log_is_replaced_and_a_name_says_what_is_in_it(asked, tmp_path):
+    log = mk.export_inspect(answered(asked), tmp_path / "log.json")
+    assert mk.export_inspect(answered(asked), log) == log, "one of ours"
+    log.write_text('{"mine": 1}')
+    with pytest.raises(mk.DataError, match="is none that medr1kit wrote"):
+        mk.export_inspect(answered(asked), log)
+    with pytest.raises(mk.DataError, match=r"does not end in \.json"):
+        mk.export_inspect(answered(asked), tmp_path / "log.eval")
+    assert json.loads(log.read_text()) == {"mine": 1} and list(tmp_path.iterdir()) == [log]
+
+
 def test_a_log_is_of_one_model(asked, tmp_path):
     both = pd.concat([answered(asked), answered(asked, model="other")])
     with pytest.raises(mk.DataError, match="several models, told apart by model; a log is of one"):

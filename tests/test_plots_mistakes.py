@@ -75,6 +75,13 @@ def test_a_plot_draws_into_the_axes_it_is_given_and_nowhere_else(errors, name):
     assert plot(frame).figure is not figure
 
 
+@pytest.mark.parametrize("projection", ["polar", "3d"])
+def test_axes_of_another_kind_are_refused(errors, projection):
+    ax = plt.figure().add_subplot(projection=projection)
+    with pytest.raises(DataError, match=r"ax is .*; pass one of the axes of a figure"):
+        plot_kinds(errors.kinds, ax=ax)
+
+
 def test_kinds_are_bars_that_end_at_one_with_a_hatch_for_what_colour_does_not_tell(errors):
     ax = plot_kinds(errors.kinds)
     assert names(ax.get_yticklabels()) == ["think-before", "no-think"]
@@ -142,6 +149,9 @@ def test_confusion_prints_shares_and_counts_frames_the_right_and_leaves_grey_wha
 def test_confusion_of_several_modalities_or_of_nothing_is_refused(errors):
     with pytest.raises(DataError, match="select one"):
         plot_confusion(errors.confusion)
+    one = errors.confusion[errors.confusion["modality"] == errors.confusion["modality"].iloc[0]]
+    with pytest.raises(DataError, match="several rows belong to one cell"):
+        plot_confusion(pd.concat([one, one]))
     with pytest.raises(DataError, match="no confusion to draw"):
         plot_confusion(mk.errors(many([1, 1])).confusion)
 

@@ -66,7 +66,7 @@ def test_the_discordant_share_by_hand():
         (lambda: questions_needed(0.03, accuracy=1.2), "accuracy is 1.2"),
         (lambda: questions_needed(0.03, power=0.1), "power is 0.1"),
         (lambda: questions_needed(0.03, level=95), "level is 95"),
-        (lambda: smallest_difference(0), "n is 0"),
+        (lambda: smallest_difference(0), "n=0"),
         (lambda: discordant_share(0.5, 0.9, correlation=0.9), "cannot correlate 0.9; it must be -0.33 to 0.33"),
         (lambda: discordant_share(0.5, 0.5, correlation=5), "correlation is 5"),
     ],

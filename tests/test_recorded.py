@@ -130,7 +130,7 @@ def test_the_list_names_every_table_with_its_size():
 
 def test_an_unknown_name_is_answered_with_the_names():
     with pytest.raises(
-        DataError, match=r"table 'quick/prediction'; did you mean 'quick/predictions'\?.*there are.*binding"
+        DataError, match=r"table 'quick/prediction'; did you mean 'quick/predictions'\? mk.recorded\(\) lists them"
     ):
         recorded("quick/prediction")
 

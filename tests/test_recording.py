@@ -281,6 +281,10 @@ PAID_WRONGLY = {
     "texts": (lambda ids: ["1"] * 8, "'pay' paid the text '1'; expected a number or None"),
     "lists": (lambda ids: [[1.0]] * 8, "'pay' paid a list; expected a number or None"),
     "infinity": (lambda ids: [0.0] * 7 + [float("inf")], "step 1: reward 'pay' paid inf for '.*'; nothing can be"),
+    "more than float32": (lambda ids: [1e38] * 8, "step 1: reward 'pay' paid 1e\\+38 for"),
+    "more than a float": (lambda ids: [10**400] * 8, "step 1: reward 'pay' paid inf for"),
+    "a dict": (lambda ids: {i: 1.0 for i in range(8)}, "reward 'pay' returned a dict; expected a list"),
+    "a set": (lambda ids: {1.0 * i for i in range(8)}, "reward 'pay' returned a set; expected a list"),
     "less than any": (lambda ids: [-float("inf")] * 8, "step 1: reward 'pay' paid -inf for"),
 }
 
@@ -298,6 +302,7 @@ def test_nan_counts_as_not_applying_and_a_step_without_any_reward_teaches_nothin
     with pytest.warns(UserWarning) as caught:
         mk.train_grpo(*fresh_tiny, train_phantoms, **(SMALL | {"output_dir": tmp_path, "rewards": rewards}))
     ours = [str(one.message) for one in caught if str(one.message).startswith("step ")]
+    assert "changed no weight" in ours.pop()
     assert ours == [  # each once, in two steps
         "step 1: reward 'pay' paid nan, which counts as None, not applying",
         "step 1: no reward applies to any completion, so the step teaches nothing",

@@ -351,7 +351,7 @@ def test_what_is_no_run_and_no_study_is_refused_in_a_sentence(tmp_path, capsys):
         ([str(tmp_path / "nowhere")], "there is no such folder"),
         ([str(tmp_path / "empty")], "it has no run.json, no study.yaml and no predictions.parquet"),
         ([str(tmp_path / "begun")], "has logged nothing and answered nothing yet"),
-        ([str(tmp_path / "letter.txt")], "there is no such folder"),
+        ([str(tmp_path / "letter.txt")], "it is no .parquet file"),
         ([str(tmp_path / "predictions.parquet")], "predictions without the column(s)"),
         ([str(tmp_path / "torn")], "metrics.csv cannot be read"),
         ([str(tmp_path / "list")], "provenance.json holds a list; write the tables again"),
@@ -408,7 +408,7 @@ def test_an_earlier_report_is_replaced_and_the_same_again_but_for_the_date(tmp_p
 
 def test_a_page_that_cannot_be_written_is_refused(tmp_path):
     run = write_run(tmp_path / "run", steps=2)
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(DataError, match="cannot be a path"):
         write_report(run, tmp_path / ("x" * 300 + ".html"))
 
 

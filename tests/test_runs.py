@@ -208,6 +208,55 @@ def test_checkpoints_of_an_earlier_run_go_with_it(tmp_path):
     assert not (tmp_path / "checkpoint-5").exists()
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_users_checkpoint_folder_is_none_of_the_runs(tmp_path, overwrite):
+    config = {"arguments": {"save_strategy": "steps"}}
+    RunWriter(tmp_path, config).close()
+    (tmp_path / "checkpoint-best").mkdir()
+    RunWriter(tmp_path, config, overwrite=True).close()
+    assert (tmp_path / "checkpoint-best").is_dir()
+
+
+def test_a_users_file_among_the_weights_is_not_deleted_with_them(tmp_path):
+    RunWriter(tmp_path, {"lora": {"r": 4}}).close()
+    (tmp_path / "adapter").mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (tmp_path / "adapter" / name).write_text("")
+    (tmp_path / "adapter" / "notes.txt").write_text("mine")
+    with pytest.raises(DataError, match=r"notes\.txt was not written by a run"):
+        RunWriter(tmp_path, {}, overwrite=True)
+    (tmp_path / "adapter" / "notes.txt").unlink()
+    RunWriter(tmp_path, {}, overwrite=True).close()
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_a_file_that_is_a_link_is_not_written_through(tmp_path):
+    RunWriter(tmp_path / "first", {"seed": 1}).close()
+    (tmp_path / "second").mkdir()
+    (tmp_path / "second" / "run.json").symlink_to(tmp_path / "first" / "run.json")
+    (tmp_path / "third").mkdir()
+    (tmp_path / "third" / "metrics.csv").symlink_to(tmp_path / "nowhere")
+    for place, name in (("second", "run.json"), ("third", "metrics.csv")):
+        with pytest.raises(DataError, match=f"{name} was not written by a run"):
+            RunWriter(tmp_path / place, {"seed": 2}, overwrite=True)
+    assert load_run(tmp_path / "first").config["seed"] == 1 and not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("place", ["~", "/", "."])
+def test_home_and_root_are_no_folder_of_a_run(tmp_path, monkeypatch, place):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"is (your home|the root of all folders), and a run has a folder of its own"):
+        RunWriter(place, CONFIG)
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_is_not_taken_for_yes(tmp_path):
+    RunWriter(tmp_path, CONFIG).close()
+    with pytest.raises(DataError, match="overwrite is the text 'no'; give True or False"):
+        RunWriter(tmp_path, CONFIG, overwrite="no")
+
+
 def test_a_link_is_taken_away_and_not_what_it_shows(tmp_path):
     (tmp_path / "store").mkdir()
     RunWriter(tmp_path / "run", {"lora": {}}).close()
@@ -317,6 +366,12 @@ def test_a_damaged_table_names_its_file(tmp_path):
         file.write("not json\n" + json.dumps(rollout(2, 0, advantage=0.5)) + "\n")
     with pytest.raises(DataError, match=r"rollouts\.jsonl, line 2"):
         _ = load_run(tmp_path).rollouts
+    for damage in (b"\xff\xfe\n", b"\0\0\0\n", b"step,loss\n1,2,3\n", b"a,b\n1,2\n"):
+        (tmp_path / "metrics.csv").write_bytes(damage)
+        with pytest.raises(DataError, match=r"metrics\.csv .*; restore it, or remove it to see the rest"):
+            _ = load_run(tmp_path).metrics
+    with pytest.raises(DataError, match=r"run\.json does not hold the run's labels"):
+        _ = load_run(tmp_path).labels
     (tmp_path / "predictions.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match=r"predictions\.parquet cannot be read"):
         _ = load_run(tmp_path).predictions

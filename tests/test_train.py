@@ -117,7 +117,7 @@ def test_a_run_has_a_row_a_step_and_what_it_takes_to_repeat_it(sft_run, train_ph
 
 def test_the_fingerprint_is_that_of_the_questions_in_their_order(fresh_tiny, train_phantoms, tmp_path):
     rows = train_phantoms.select(range(8))
-    changed = rows.map(lambda row: {"solution": "<answer> A </answer>"})
+    changed = rows.map(lambda row: {"solution": "<answer> A </answer>", "answer": "A"})
     found = []
     for number, data in enumerate((rows, rows.select(range(8)), rows.select(range(7, -1, -1)), changed)):
         run = sft(*fresh_tiny, data, tmp_path / str(number), max_steps=1)

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import medr1kit as mk
-from medr1kit.models.load import TINY
+from medr1kit.models.load import TINY, origin_of
 from medr1kit.vqa import DataError
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
@@ -101,6 +101,12 @@ def test_weights_that_are_not_finite_are_refused(base, value):
     tensors["model.layers.1.mlp.up_proj.weight"][3, 5] = value
     save_file(tensors, base / WEIGHTS, metadata={"format": "pt"})
     with pytest.raises(DataError, match=r"1 tensor with NaN or infinite values \(.*layers.1.mlp.up_proj"):
+        mk.load_model(base)
+
+
+def test_weights_of_nothing_but_zeros_are_refused(base):
+    rewrite(base / WEIGHTS, lambda name, tensor: (name, tensor * ("layers.1.mlp.up_proj" not in name)))
+    with pytest.raises(DataError, match=r"1 tensor of nothing but zeros .*layers.1.mlp.up_proj.weight"):
         mk.load_model(base)
 
 
@@ -237,6 +243,52 @@ def test_an_adapter_that_changes_nothing_is_said(adapter):
     rewrite(adapter / ADAPTER, lambda name, tensor: (name, tensor * 0 if "lora_B" in name else tensor))
     with pytest.warns(UserWarning, match="changes nothing"):
         mk.load_model("tiny", adapter=adapter)
+
+
+@pytest.mark.parametrize("nothing", ["scaling", "lora_A"])
+def test_an_adapter_whose_product_is_zero_is_said(adapter, nothing):
+    if nothing == "scaling":
+        file = adapter / "adapter_config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"lora_alpha": 0}))
+    else:
+        rewrite(adapter / ADAPTER, lambda name, tensor: (name, tensor * (nothing not in name)))
+    with pytest.warns(UserWarning, match="changes nothing"):
+        mk.load_model("tiny", adapter=adapter)
+
+
+def test_an_adapter_that_brings_whole_layers_loads(tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    asked = LoraConfig(r=4, target_modules=["q_proj"], modules_to_save=["lm_head"], task_type="CAUSAL_LM")
+    get_peft_model(mk.load_model("tiny")[0], asked).save_pretrained(tmp_path / "whole")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model, _ = mk.load_model("tiny", adapter=tmp_path / "whole")
+    assert origin_of(model).labels["method"] == "given"
+
+
+def test_an_adapter_on_another_base_of_the_same_sizes_is_said(adapter, base):
+    other = shutil.copytree(base, base.parent / "other")
+    with pytest.warns(UserWarning, match="was trained on .*checkpoint, .*and is put on .*other; is that the same"):
+        mk.load_model(other, adapter=adapter)
+
+
+def test_a_model_saved_with_its_adapter_inside_names_what_to_load(adapter, tmp_path):
+    model, processor = mk.load_model("tiny", adapter=adapter)
+    for part in (model.get_base_model(), processor):
+        part.save_pretrained(tmp_path / "saved")
+    with pytest.raises(DataError, match="was saved with a LoRA adapter inside; load the run that trained it, or save"):
+        mk.load_model(tmp_path / "saved")
+
+
+def test_weights_that_others_have_changed_are_no_base(fresh_tiny):
+    model, _ = fresh_tiny
+    assert origin_of(model).labels["method"] == "base"
+    before = model.lm_head.weight.data.clone()
+    model.lm_head.weight.data += 0.01
+    assert origin_of(model).labels == {"model": "tiny, changed", "method": "given"}
+    model.lm_head.weight.data.copy_(before)
+    assert origin_of(model.to(torch.bfloat16)).labels["method"] == "base", "a cast changes nothing"
 
 
 def test_loading_what_is_in_order_says_nothing(adapter, capfd):

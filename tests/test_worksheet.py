@@ -219,6 +219,12 @@ def test_readers_are_compared_on_what_both_judged():
     assert same.agreed == 1 and pd.isna(same.kappa)
     with pytest.raises(DataError, match="no row in common"):
         reader_agreement(sheet(["x", ""]), sheet(["", "x"]))
+    other_case = reader_agreement(sheet(["Gold wrong", "unclear"]), sheet(["gold  wrong ", "Unclear"]))
+    assert other_case.agreed == 1 and list(other_case.table) == ["gold wrong", "unclear"]
+    from_pandas = sheet(["x", None, "y"])
+    assert reader_agreement(from_pandas, from_pandas).n == 2
+    with pytest.raises(DataError, match=r"one judges the row .* twice"):
+        reader_agreement(pd.concat([from_pandas, from_pandas]), from_pandas)
 
 
 @pytest.mark.parametrize("name", ["sheet.csv", "sheet.html"])

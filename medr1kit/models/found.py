@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +45,29 @@ def find(name: Any, adapter: Any) -> tuple[str | Path, Path | None, Run | None]:
     if adapter is None:
         return base, weights if alone else None, _run_of(weights)
     adapter = Path(_weights_of(adapter, "adapter"))
+    _warn_of_another_base(adapter, base)
     return base, adapter, _run_of(adapter)
 
 
-def architecture(path: str | Path) -> str:
-    """Return which of SUPPORTED a checkpoint is, a folder or one of the hub.
+def _warn_of_another_base(adapter: Path, base: str | Path) -> None:
+    """Say so if an adapter's own record names another base; sizes alone do not tell. Folders move, so names count."""
+    try:
+        recorded = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # loading it will tell
+    if not isinstance(recorded, str) or not recorded:
+        return
+    names = ["tiny" if Path(name).parts[-2:] == TINY.parts[-2:] else Path(name).name for name in (recorded, str(base))]
+    if names[0] != names[1] and Path(recorded).resolve() != Path(base).resolve():
+        warnings.warn(
+            f"the adapter at {adapter} was trained on {recorded}, by its adapter_config.json, and is put on {base}; "
+            "is that the same model?",
+            stacklevel=4,
+        )
+
+
+def architecture(path: str | Path, adapter: Path | None = None) -> str:
+    """Return which of SUPPORTED a checkpoint is, a folder or one of the hub; ``adapter`` is what stands on it.
 
     Raises:
         DataError: if it is none, or is not there.
@@ -63,9 +82,10 @@ def architecture(path: str | Path) -> str:
             _reach_the_hub(folder, str(path))
         found = PretrainedConfig.get_config_dict(path)[0].get("model_type")
     except Exception as error:  # nothing there, no network, no access
+        above = f"; if {adapter} stands on it and it has moved, give both: load_model(BASE, adapter=…)"
         raise DataError(
             f"no model at {str(path)!r}: give 'tiny', a folder with config.json, or a hub id that this machine can "
-            f"reach ({' '.join(str(error).split())[:200]})"
+            f"reach ({' '.join(str(error).split())[:120]})" + (above if adapter else "")
         ) from error
     if found not in SUPPORTED:
         raise DataError(f"{str(path)!r} is a {found or 'nameless'} model; medr1kit supports {', '.join(SUPPORTED)}")
@@ -113,7 +133,7 @@ def _base_below(adapter: Path) -> str | Path:
         return _recorded(run, "model", str)
     with one_sentence(f"the adapter at {adapter}"):
         base = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
-    if not base:
+    if not isinstance(base, str) or not base:
         raise DataError(f"{adapter} is a LoRA adapter that names no base; give both: load_model(BASE, adapter=FOLDER)")
     return "tiny" if Path(base) == TINY else base
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medr1kit.given import kind
+from medr1kit.given import kind, number, whole_number
 from medr1kit.models.found import TINY, architecture, find
 from medr1kit.models.machine import attention_given, device_given, dtype_given
 from medr1kit.models.processor import load_processor
@@ -76,13 +76,13 @@ def load_model(
     attn = attention_given(attn, device, dtype)
     name, adapter, run = find(name, adapter)
     path = TINY if str(name) == "tiny" else name
-    kind_of_model = architecture(path)
+    kind_of_model = architecture(path, adapter)
     with one_sentence(f"the model at {name}"), _quiet_if(path == TINY or bool(os.environ.get("CI"))):
         model = load_base(path, dtype, attn)
         processor = load_processor(path, kind_of_model, max_pixels)
     if processor.image_token_id != model.config.image_token_id or len(processor.tokenizer) > _vocabulary(model):
         raise DataError(f"the tokenizer of {name} is not that of its config.json; copy or download the folder again")
-    model.medr1kit = Origin(str(name))
+    model.medr1kit = Origin(str(name), kept=_sampled(model))
     if adapter is not None:
         model = put_on(model, adapter, run)
     elif run is not None:
@@ -108,7 +108,7 @@ def put_on(model: PreTrainedModel, adapter: Path, run: Run | None) -> PeftModel:
     labels = {"model": f"{name} + {adapter}", "method": "given"}  # trained somewhere else, nobody knows how
     record_training(wrapped, run.labels if run else labels, run and str(run.path))
     if not _acting(model, changed=True):
-        warnings.warn(f"the adapter at {adapter} changes nothing: its last factors are all zero", stacklevel=4)
+        warnings.warn(f"the adapter at {adapter} changes nothing: factors or scaling are zero", stacklevel=4)
     return wrapped
 
 
@@ -154,6 +154,9 @@ def lora(
     """
     from peft import LoraConfig
 
+    whole_number(rank, "the rank of lora", 1, 4096)
+    number(alpha, "the alpha of lora", 1e-3, 1e6)
+    number(dropout, "the dropout of lora", 0, 0.99)
     parts = [LANGUAGE_MODEL, *([MERGER] if merger else []), *([TOWER] if tower else [])]
     targets = f"({'|'.join(parts)})" if len(parts) > 1 else LANGUAGE_MODEL
     return LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets, task_type="CAUSAL_LM")
@@ -195,7 +198,8 @@ class Origin:
         below: what the model is without the adapters that ``labels`` tell of, or None if they tell of none.
         adapters: the names of those.
         layer: one of their layers; it is there as long as they are.
-        kept: some values of each weight under an adapter, by layer; they tell whether it was merged.
+        kept: some values of each weight, by layer: of a base, which tell whether it still is one; of what is under an
+            adapter, which tell whether it was merged.
     """
 
     name: str
@@ -220,16 +224,16 @@ def origin_of(model: PreTrainedModel | PeftModel) -> Origin:
     """Return what a model is at this moment, with or without its LoRA wrapper; it may have been loaded by others.
 
     An adapter that was taken off or turned off no longer counts, one that was merged does, and one that others have put
-    on is ``given``: nobody here knows how it was trained.
+    on is ``given``: nobody here knows how it was trained. So are weights of a base that others have changed.
     """
     base = base_of(model)
     origin = _settled(base)
     acting = _acting(base, changed=origin.below is None)
     if acting == origin.adapters:
-        return origin
+        return _as_loaded(base, origin)
     below = origin.below or origin
     if not acting:
-        return below
+        return _as_loaded(base, below)
     labels = {"model": f"{below.labels['model']} + {', '.join(sorted(acting))}", "method": "given"}
     return Origin(below.name, labels, wrapper=origin.wrapper)
 
@@ -263,7 +267,7 @@ def record_training(model: PreTrainedModel | PeftModel, labels: Mapping[str, Any
     origin = _settled(base)
     below = replace(origin.below or origin, wrapper=None)
     layers = {name: part for name, part in base.named_modules() if _is_adapted(part)}
-    kept = {name: _some(part.get_base_layer().weight) for name, part in layers.items()}
+    kept = {name: _some(_weight(part)) for name, part in layers.items() if _weight(part) is not None}
     base.medr1kit = Origin(below.name, dict(labels), run, model, below, _acting(base, changed=False))
     base.medr1kit.layer, base.medr1kit.kept = next(iter(layers.values())), kept
 
@@ -273,9 +277,34 @@ def _acting(base: PreTrainedModel, changed: bool) -> frozenset[str]:
     found = set()
     for _, part in base.named_modules():
         if _is_adapted(part) and not part.disable_adapters:
-            ups = getattr(part, "lora_B", {})
-            found |= {a for a in part.active_adapters if not changed or a not in ups or ups[a].weight.any()}
+            found |= {a for a in part.active_adapters if not changed or _does_something(part, a)}
     return frozenset(found)
+
+
+def _does_something(part: torch.nn.Module, adapter: str) -> bool:
+    """Whether an adapter of a layer is none of LoRA's, or a product that is not zero."""
+    factors = [getattr(part, name, {}) for name in ("lora_A", "lora_B")]
+    if any(adapter not in factor for factor in factors):
+        return True
+    return part.scaling[adapter] != 0 and all(factor[adapter].weight.any() for factor in factors)
+
+
+def _as_loaded(base: PreTrainedModel, origin: Origin) -> Origin:
+    """What is known of weights, if they are still those; a base that others have trained or changed is none."""
+    if origin.labels["method"] != "base" or _as_kept(base, origin.kept):
+        return origin
+    return Origin(origin.name, {"model": f"{origin.labels['model']}, changed", "method": "given"})
+
+
+def _weight(part: torch.nn.Module) -> torch.Tensor | None:
+    """A layer's own weight, below its adapters."""
+    below = getattr(part, "original_module", None) or getattr(part, "base_layer", None) or part
+    weight = below._parameters.get("weight")
+    return weight if weight is not None and weight.numel() else None  # none of its own where ZeRO-3 has cut it up
+
+
+def _sampled(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    return {name: _some(_weight(part)) for name, part in model.named_modules() if _weight(part) is not None}
 
 
 def _some(weight: torch.Tensor) -> torch.Tensor:
@@ -283,10 +312,10 @@ def _some(weight: torch.Tensor) -> torch.Tensor:
 
 
 def _as_kept(base: PreTrainedModel, kept: Mapping[str, torch.Tensor]) -> bool:
-    """Whether the weights that had adapters are what they were; a cast to another number format changes nothing."""
+    """Whether weights are what they were; a cast to another number format changes nothing."""
     parts = dict(base.named_modules())
-    now = {name: _some(getattr(parts[name], "base_layer", parts[name]).weight) for name in kept}
-    return all((values == kept[name].to(values.dtype)).all() for name, values in now.items())
+    now = {name: weight for name in kept if name in parts and (weight := _weight(parts[name])) is not None}
+    return all((_some(weight) == kept[name].to(weight.dtype)).all() for name, weight in now.items())
 
 
 def pair_given(model: Any, processor: Any) -> None:

@@ -24,12 +24,13 @@ import numpy as np
 import pandas as pd
 
 from medr1kit.formats import ResponseFormat, format_named
-from medr1kit.given import choice, kind, output_file, questions_given, whole_number
+from medr1kit.given import choice, kind, output_file, questions_given, truth, whole_number
 from medr1kit.models.load import acting_adapters, base_of, image_token_ids, origin_of, pair_given
 from medr1kit.models.processor import user_turn, warn_of_open_thinking
 from medr1kit.models.so_far import AnswersSoFar, finish
+from medr1kit.results.columns import label_values
 from medr1kit.results.runs import Run, replace_file
-from medr1kit.results.tables import LABELS, PREDICTIONS
+from medr1kit.results.tables import LABELS, METHODS, PREDICTIONS
 from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def answered(
     asked = hashlib.sha256(repr([(row["id"], prompt) for row, prompt in zip(questions, prompts)]).encode())
     settings = {"format": format.name, "images": images, "seed_of_images": seed if "shuffled" in images else None}
     settings |= {"questions": asked.hexdigest()[:16], "limit": limit, "weights": _weights_digest(model)}
-    stopped = answer_closed if stop_at_answer and format.blocks[0] == "answer" else None
+    stopped = answer_closed if truth(stop_at_answer, "stop_at_answer") and format.blocks[0] == "answer" else None
     settings |= {"stop_at_answer": True} if stopped else {}
     what = "predict" if images == "right" else f"predict: {images} images"
     done = AnswersSoFar(beside, settings | known, len(questions), what, share)
@@ -183,14 +184,13 @@ def model_labels(model: PreTrainedModel, labels: Mapping[str, Any] | Run | None)
     known = dict.fromkeys(LABELS) | origin_of(model).labels | dict(given)
     if extra := set(known) - set(LABELS):
         raise DataError(f"unknown labels {sorted(map(str, extra))}; use {', '.join(LABELS)}")
-    return known
+    return label_values(known, tuple(METHODS))
 
 
 def _image_rows(questions: list[dict], images: str, seed: int) -> list[int | None]:
     """For each question the row whose image is shown; None for a blank one.
 
-    Shuffled images are never the right one wherever there are two at all: the images of a modality ("shuffled") or of
-    the data set ("shuffled-all") are moved on by one place along a random circle.
+    Shuffled images, of a modality or of all, are moved on by one along a random circle: never the right ones.
     """
     if images == "right":
         return list(range(len(questions)))
@@ -318,9 +318,9 @@ def predictions_file(output: object) -> Path:
 
     path = output_file(output, "output", (".parquet",))
     try:
-        columns = pyarrow.parquet.read_schema(path).names
-    except (OSError, ValueError):  # not there, or no table, left half-written by an earlier version
-        return path
-    if not {"id", "text", "predicted"} <= set(columns):
+        ours = {"id", "text", "predicted"} <= set(pyarrow.parquet.read_schema(path).names)
+    except (OSError, ValueError):  # not there, empty, or left half-written by an earlier version
+        ours = not path.is_file() or path.read_bytes()[:4] in (b"", b"PAR1")
+    if not ours:
         raise DataError(f"{path} is there and holds no predictions; choose another name for output")
     return path

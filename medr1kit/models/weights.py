@@ -5,7 +5,7 @@ at random, or as it was, and the libraries say so in a log line at most::
 
     missing       a layer that the file does not hold stays random       refused
     unexpected    a tensor that fits no layer is left out                an adapter's: refused; a base's: said
-    not finite    NaN or infinite: each answer is then "!!!!"            refused
+    not finite    NaN or infinite, or all zero: each answer is "!!!!"    refused
     a pointer     what a clone without Git LFS leaves in a file's place  refused
 
 Tensors of Qwen2-VL that were named before transformers 4.52 (``model.layers…``, ``visual…``) get today's names: a
@@ -39,7 +39,7 @@ def one_sentence(what: str, remedy: str = "copy or download it again") -> Iterat
     except DataError:
         raise
     except Exception as error:  # safetensors, tokenizers, jinja2, peft, torch: each has its own, and plain KeyErrors
-        reason = " ".join(str(error).split())[:250]
+        reason = " ".join(str(error).split())[:120]
         raise DataError(f"{what} cannot be loaded ({type(error).__name__}: {reason}); {remedy}") from error
 
 
@@ -79,6 +79,11 @@ def load_base(path: str | Path, dtype: str, attn: str) -> PreTrainedModel:
         )
     missing, stray = sorted(found["missing_keys"]), sorted(found["unexpected_keys"])
     beside = f"{_tensors(stray)} that fit no layer ({stray[0]}, …)" if stray else ""
+    if missing and any(".base_layer." in name for name in stray):
+        raise DataError(
+            f"{path} was saved with a LoRA adapter inside; load the run that trained it, or save the model anew after "
+            "merge_and_unload()"
+        )
     if missing:
         raise DataError(
             f"{path} lacks {_tensors(missing)} ({missing[0]}, …), whose layers would be random"
@@ -130,13 +135,16 @@ def refuse_not_finite(model: PreTrainedModel | PeftModel, what: str) -> None:
     """Refuse weights that hold NaN or infinite values; such a model answers "!!!!", whatever it is asked."""
     import torch
 
-    ends = ((name, torch.aminmax(weight.detach())) for name, weight in model.named_parameters() if weight.numel())
+    ends = [(name, torch.aminmax(weight.detach())) for name, weight in model.named_parameters() if weight.numel()]
     bad = [name for name, (low, high) in ends if not (low.isfinite() & high.isfinite())]
     if bad:
         raise DataError(
             f"{what} has {_tensors(bad)} with NaN or infinite values ({bad[0]}, …); its training diverged, the files "
             f"are damaged, or they do not fit into {model.dtype}"
         )
+    flat = [name for name, (low, high) in ends if low == high == 0 and name.endswith("weight") and "lora_" not in name]
+    if flat:
+        raise DataError(f"{what} has {_tensors(flat)} of nothing but zeros ({flat[0]}, …); copy or download it again")
 
 
 def _tensors(names: list[str]) -> str:

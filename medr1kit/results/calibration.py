@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from medr1kit.given import whole_number
+from medr1kit.given import table_given, whole_number
 from medr1kit.results.clusters import clustering
 from medr1kit.results.numbers import count, percent
 from medr1kit.results.stats import cluster_codes, share
@@ -140,10 +140,7 @@ def _ece_limits(
 
 
 def _check(frame: pd.DataFrame, bins: int) -> None:
-    if missing := [name for name in ("probabilities", "answer") if name not in frame]:
-        raise DataError(f"no column {', '.join(missing)}; letter_probabilities() writes all that calibration() needs")
-    if frame.empty:
-        raise DataError("no rows; letter probabilities of at least one question are needed")
+    table_given(frame, "probabilities", ("probabilities", "answer"), "what mk.letter_probabilities(…) returned")
     whole_number(bins, "bins")
     for row, (values, letter) in enumerate(zip(frame["probabilities"], frame["answer"])):
         values = np.asarray(values, dtype=float)

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from medr1kit.vqa import DataError
+
 ROW = "row"
 """How a table calls what was counted where each answer counts for itself."""
 
@@ -43,6 +45,9 @@ def clustering(frames: Sequence[pd.DataFrame], cluster: str | bool | None = None
 
     Returns:
         A number a row, equal where two do not count as independent; and whether it stands for a patient.
+
+    Raises:
+        DataError: if two rows answer one question of two patients.
     """
     n = sum(map(len, frames))
     if cluster is False:
@@ -54,6 +59,13 @@ def clustering(frames: Sequence[pd.DataFrame], cluster: str | bool | None = None
     row_patient, patients = codes(frames, ["patient_id"])
     patient = np.full(len(ids) + n, -1)
     np.maximum.at(patient, question, row_patient)
+    if (other := (row_patient >= 0) & (row_patient < patient[question])).any():
+        row = int(other.argmax())
+        raise DataError(
+            f"the question {ids[question[row]]!r:.60} is of patient {patients[row_patient[row]]!r:.60} in one row "
+            f"and of {patients[patient[question[row]]]!r:.60} in another; give one patient one name, and one question "
+            "one id, or count rows with cluster=False"
+        )
     patient = patient[question]
     return np.where(patient < 0, len(patients) + question, patient), patient >= 0
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain
 from operator import is_
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medr1kit.vqa import LETTERS, DataError
+from medr1kit.vqa import LETTERS, DataError, modality_name, task_name
 
 _NOTHING = {"", "nan", "none", "null", "<na>", "nat"}  # what is missing, once it has been written as a text
 
@@ -52,14 +53,41 @@ def read_column(values: pd.Series, methods: Sequence[str] = ()) -> Any:
         if texts and not (name == "id" and values.isna().any()):
             return values
         return _each(values, _text, "expected a text", needed=name == "id")
-    if name in ("seed", "step") and pd.api.types.infer_dtype(values, skipna=True) == "string":
+    if name in ("seed", "step") and not pd.api.types.is_numeric_dtype(values):
         return _each(values, _number, "expected a whole number")
     if name == "n_tokens" and not pd.api.types.is_numeric_dtype(values):
         return _each(values, _number, "expected a number").astype(float)
     if name == "method":
-        for word in pd.unique(values.dropna()):
+        values = _each(values, _text, "expected a word")
+        for word in pd.unique(pd.Series(values).dropna()):
             _check_method(word, methods)
     return values
+
+
+def label_values(labels: Mapping[str, Any], methods: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what rows are going to be labelled with, as their columns would be read.
+
+    Args:
+        labels: by column. A modality or task is called by its canonical name, if it has one.
+        methods: as in :func:`read_column`.
+
+    Raises:
+        DataError: if one could not be read back from a table.
+    """
+    said = dict(labels)
+    for name, value in labels.items():
+        try:
+            read = read_column(pd.Series([value], name=name, dtype=object), methods)
+        except DataError as error:
+            raise DataError(f"labels: {str(error).replace('predictions row 0: ', '')}") from error
+        said[name] = read[0]
+        canonical = {"train_modality": modality_name, "train_task": task_name}.get(name)
+        if canonical and isinstance(said[name], str):
+            with suppress(DataError):  # "all", or a word of one's own
+                said[name] = canonical(said[name])
+    if said.get("method", "given") is None:
+        raise DataError("labels: method is None; leave it out, or name how the weights were trained")
+    return said
 
 
 def _each(values: pd.Series, read: Callable[[Any], Any], expected: str, needed: bool = False) -> Any:
@@ -112,6 +140,8 @@ def _text(value: Any) -> str:
 
 
 def _number(value: Any) -> float:
+    if isinstance(value, bool):
+        raise ValueError
     number = float(value)
     return int(number) if number == int(number) else number
 

@@ -8,6 +8,7 @@ of the operating system, which ends with its process.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,14 +16,17 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from medr1kit.given import path_given
+from medr1kit.given import path_given, truth
 from medr1kit.vqa import DataError
 
 CONFIG, METRICS_FILE, LINES = "run.json", "metrics.csv", "rollouts.jsonl"
 ROLLOUTS_FILE, PREDICTIONS_FILE = "rollouts.parquet", "predictions.parquet"
 _TABLES = (METRICS_FILE, LINES, ROLLOUTS_FILE, PREDICTIONS_FILE, f"{PREDICTIONS_FILE}.partial.jsonl")
-_WEIGHTS, _CHECKPOINTS, _CARD = ("adapter", "model"), "checkpoint-*", "README.md"
-_OURS = (CONFIG, *_TABLES, *_WEIGHTS, _CHECKPOINTS, _CARD, "visual_reliance.csv")  # what a run writes
+_WEIGHTS, _CARD = ("adapter", "model"), "README.md"
+_OURS = (CONFIG, *_TABLES, *_WEIGHTS, _CARD, "visual_reliance.csv")  # what a run writes, beside its checkpoints
+_CHECKPOINT = re.compile(r"checkpoint-(\d+)")  # not a user's checkpoint-best
+_PARTS = ("*.safetensors", "*.json", "*.jinja", "*.pt", "*.pth", "*.bin", "merges.txt", "vocab.txt", "latest")
+_PARTS = (*_PARTS, "*.model", "global_step*", "zero_to_fp32.py", "pytorch_model_fsdp*", "optimizer_*", _CARD)
 _LOCK = ".run.lock"
 _CARDS = (b"Trained with medr1kit", b"It has been trained using [TRL]")  # the run's; TRL's stands there until its end
 
@@ -57,7 +61,12 @@ def hold_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
         DataError: if a file is in the way that no run of ours wrote, the folder holds a run and ``overwrite`` is False,
             another process writes a run to it, or it cannot be written.
     """
-    folder = path_given(path, "output_dir")
+    folder, overwrite = path_given(path, "output_dir"), truth(overwrite, "overwrite")
+    if folder.resolve() in (Path("~").expanduser(), Path(folder.resolve().anchor)):
+        raise DataError(
+            f"output_dir={str(path)!r} is {'your home' if folder.resolve().name else 'the root of all folders'}, and a "
+            f"run has a folder of its own; name one, such as {str(folder / 'runs' / 'ct')!r}"
+        )
     if foreign := _foreign(folder):
         raise DataError(
             f"{foreign} was not written by a run in this folder, and a run would replace it; nothing was touched: "
@@ -99,13 +108,15 @@ def check_folder(path: str | Path, overwrite: bool = False) -> Path:
 
 def checkpoints_in(folder: Path) -> list[Path]:
     """Return the folders of a run's checkpoints, ``checkpoint-5`` before ``checkpoint-10``."""
-    found = [path for path in folder.glob(_CHECKPOINTS) if path.name.rpartition("-")[2].isdigit()]
-    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+    found = {int(match[1]): path for path in left_in(folder) if (match := _CHECKPOINT.fullmatch(path.name))}
+    return [found[step] for step in sorted(found)]
 
 
 def left_in(folder: Path) -> list[Path]:
     """Return what is in a folder under the names that a run gives to its files."""
-    return sorted(path for name in _OURS for path in folder.glob(name))
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.name in _OURS or _CHECKPOINT.fullmatch(path.name))
 
 
 def _foreign(folder: Path) -> Path | None:
@@ -119,8 +130,17 @@ def _foreign(folder: Path) -> Path | None:
         return folder / CONFIG
     other = {_WEIGHTS[bool(config.get("lora"))]}  # not both: with LoRA `model` is none of the run's
     if (config.get("arguments") or {}).get("save_strategy", "no") == "no":
-        other |= {path.name for path in found if path.match(_CHECKPOINTS)}
+        other |= {path.name for path in found if _CHECKPOINT.fullmatch(path.name)}
     card = folder / _CARD
     if not card.is_file() or not any(words in card.read_bytes() for words in _CARDS):
         other.add(_CARD)
-    return next((path for path in found if path.name in other), None)
+    strange = (_strange(path) for path in found)
+    return next((path for path in found if path.name in other), None) or next(filter(None, strange), None)
+
+
+def _strange(path: Path) -> Path | None:
+    """What no run wrote and would be lost with a run's file: what a link shows, or a user's file among weights."""
+    if path.is_symlink() and not path.is_dir():
+        return path
+    inside = sorted(path.iterdir()) if path.is_dir() and not path.is_symlink() else []
+    return next((file for file in inside if not any(file.match(pattern) for pattern in _PARTS)), None)

@@ -99,10 +99,10 @@ def _files(kind: str) -> dict[str, Path]:
 
 
 def _named(name: str, files: dict[str, Path], kind: str) -> Path:
-    if name not in files:
+    if not isinstance(name, str) or name not in files:
         near = difflib.get_close_matches(str(name), files, n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise DataError(f"no {kind} table {name!r}{hint} (there are {', '.join(files)}; see mk.{kind}())")
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise DataError(f"no {kind} table {name!r:.60}; {hint}mk.{kind}() lists them")
     return files[name]
 
 

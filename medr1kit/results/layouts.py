@@ -65,10 +65,12 @@ def read_rows(path: Path) -> list[Answered]:
         raise DataError(f"{name}: there are no rows in it; it may be of a run that did not finish")
     keys = set().union(*(item for item in items if isinstance(item, dict)))
     read = next((reader for mark, reader in READERS.items() if mark in keys), None)
+    if read is None and {"id", "predicted", "correct"} <= keys:
+        raise DataError(f"{name} holds predictions of ours already; read it with pandas, and pass the table on")
     if read is None:
         raise DataError(
             f"{name}: no result file of Med-R1, VLMEvalKit, lmms-eval (its samples) or MedEvalKit: it has "
-            f"{', '.join(sorted(map(str, keys)))[:160] or 'no rows'}, and none of {', '.join(READERS)}"
+            f"{', '.join(sorted(map(str, keys)))[:60] or 'no rows'}, …, and none of {', '.join(READERS)}"
         )
     rows = []
     for where, item in enumerate(items, first):

@@ -16,10 +16,12 @@ from two accuracies and the correlation of the verdicts, which is 0.3 to 0.7 for
 from __future__ import annotations
 
 import math
+from numbers import Real
 
 from scipy.optimize import brentq
 from scipy.stats import norm
 
+from medr1kit.given import kind, whole_number
 from medr1kit.vqa import DataError
 
 
@@ -83,8 +85,8 @@ def smallest_difference(n: int, *, discordant: float = 0.2, power: float = 0.8, 
     >>> round(smallest_difference(436), 3)
     0.06
     """
-    if n < 1:
-        raise DataError(f"n is {n}; it must be at least 1 question")
+    whole_number(n, "n")
+    _check("discordant", discordant, 0, 1, ends=True)
     if _paired(discordant, discordant, power, level) > n:
         return math.nan
     return float(brentq(lambda d: _paired(d, discordant, power, level) - n, 1e-9, discordant))
@@ -131,11 +133,14 @@ def _paired(difference: float, discordant: float, power: float, level: float) ->
 
 def _quantiles(power: float, level: float) -> tuple[float, float]:
     _check("level", level, 0, 1)
-    if not 0.5 <= power < 1:
+    _check("power", power, 0, 1)
+    if power < 0.5:
         raise DataError(f"power is {power}; it must be 0.5 to below 1")
     return float(norm.ppf((1 + level) / 2)), float(norm.ppf(power))
 
 
 def _check(name: str, value: float, low: float, high: float, ends: bool = False) -> None:
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise DataError(f"{name} is {kind(value)}; give a number between {low} and {high}")
     if not (low <= value <= high if ends else low < value < high):
         raise DataError(f"{name} is {value:g}; it must be between {low} and {high}{'' if ends else ', not at an end'}")

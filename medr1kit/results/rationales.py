@@ -24,7 +24,7 @@ from medr1kit.formats import option_mentions
 from medr1kit.progress import progress
 from medr1kit.results.clusters import clustering, counted
 from medr1kit.results.stats import share
-from medr1kit.results.tables import check_predictions, groups_by
+from medr1kit.results.tables import check_predictions, columns_given, groups_by
 from medr1kit.vqa import LETTERS, DataError
 
 _COLUMNS = ("image_id", "source", "think", "options", "answer", "predicted")
@@ -140,7 +140,7 @@ def rationale_truth(
     Raises:
         DataError: if a column is missing, a row is not about a phantom, or its text was ended at its answer.
     """
-    keys = [] if by is None else [by] if isinstance(by, str) else list(by)
+    keys = columns_given(by)
     groups = [key for key in keys if key != "fact"]
     preds = check_predictions(preds, _COLUMNS, cluster, groups)
     unit, by_patient = clustering([preds], cluster)

@@ -64,13 +64,24 @@ class Run:
     @property
     def labels(self) -> dict[str, Any]:
         """What predictions of the trained model are labelled with: model, method, seed, what it was trained on."""
+        if not isinstance(self.config.get("labels"), dict):
+            raise DataError(f"{self.path / CONFIG} does not hold the run's labels; restore it or train again")
         return dict(self.config["labels"])
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
         """A row per logged step, columns as TRL names them; no rows if nothing was logged yet."""
-        text = _whole_lines(self.path / METRICS_FILE)
-        return pd.read_csv(io.StringIO(text)) if text else pd.DataFrame(columns=list(METRICS))
+        file = self.path / METRICS_FILE
+        try:
+            text = _whole_lines(file)
+            frame = pd.read_csv(io.StringIO(text)) if text else pd.DataFrame(columns=list(METRICS))
+        except ValueError as error:
+            raise DataError(
+                f"{file} cannot be read ({' '.join(str(error).split())}); restore it, or remove it to see the rest"
+            ) from error
+        if "step" not in frame or not isinstance(frame.index, pd.RangeIndex):
+            raise DataError(f"{file} is not the metrics of a run; restore it, or remove it to see the rest")
+        return frame
 
     @cached_property
     def rollouts(self) -> pd.DataFrame:
@@ -245,6 +256,7 @@ def replace_file(file: Path, content: str | bytes) -> None:
         file: where it goes; what is there is replaced.
         content: its text, written as UTF-8 with the line ends it has, or its bytes.
     """
+    file = Path(os.path.realpath(file))  # a link stays one
     beside = file.with_name(f"{file.name}.{os.getpid()}.part")  # two processes may write the same file
     beside.write_bytes(content.encode() if isinstance(content, str) else content)
     os.replace(beside, file)

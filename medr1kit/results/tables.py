@@ -110,6 +110,8 @@ def check_predictions(
             that were ended at their answer.
     """
     _check_table(frame)
+    if cluster is True or not isinstance(cluster, (str, bool, type(None))):
+        raise DataError(f"cluster is {kind(cluster)}; give the name of one column, None (by patient) or False (rows)")
     added = [column for column in ADDED if column in (*columns, cluster, *by) and column not in frame]
     if added:
         frame = frame.assign(**dict.fromkeys(added))
@@ -123,6 +125,8 @@ def check_predictions(
                 near = difflib.get_close_matches(str(name), map(str, frame), n=1, cutoff=0.5)
                 hint = f"; did you mean {near[0]!r}?" if near else f" (there are {', '.join(map(str, frame))})"
                 raise DataError(f"{argument}={name!r}: the predictions have no such column{hint}")
+            if name == "options":
+                raise DataError(f"{argument}='options': a list makes no group; give 'question', or a column of texts")
     if frame.empty:
         raise DataError("predictions without rows; nothing was predicted, or a filter left nothing over")
     if not frame.index.equals(pd.RangeIndex(len(frame))):
@@ -138,6 +142,26 @@ def check_predictions(
             "needs it in every row"
         )
     return frame
+
+
+def columns_given(by: object, taken: Sequence[str] = ()) -> list[str]:
+    """Return the columns that make a group: of one name, a list or tuple of them, or None for none.
+
+    Args:
+        by: what was given.
+        taken: the names of the result's own columns.
+
+    Raises:
+        DataError: if it is something else, or names a column twice or one that is taken.
+    """
+    names = [] if by is None else [by] if isinstance(by, str) else by
+    if not isinstance(names, (list, tuple)):  # a set has no order, a Series holds values
+        raise DataError(f"by is {kind(by)}; give the name of a column, a list of names, or None")
+    for place, name in enumerate(names):
+        if name in taken or name in names[:place]:
+            why = "as a column of the result is called; rename it" if name in taken else "twice; name it once"
+            raise DataError(f"by= names {name!r}, {why}")
+    return list(names)
 
 
 def _check_table(frame: object) -> None:
@@ -200,7 +224,7 @@ def score(
         DataError: if columns, verdicts or cluster names are missing, a row cannot be (:func:`check_predictions`), or
             one number would be of several checkpoints of one training.
     """
-    keys = [] if by is None else [by] if isinstance(by, str) else list(by)
+    keys = columns_given(by, SCORES)
     preds = check_predictions(preds, [*VERDICT, "well_formed", "options", "n_tokens"], cluster, keys)
     one_checkpoint(preds, keys, "add 'step' to by=, or select one: preds[preds['step'] == …]")
     if cluster is None:

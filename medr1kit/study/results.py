@@ -30,7 +30,6 @@ from medr1kit.results.runs import load_run, read_parquet, replace_file
 from medr1kit.results.tables import PREDICTIONS, VERDICT, check_predictions, score
 from medr1kit.study.folder import PREDICTIONS_FILE, cell_folder, commands_so_far, make_folder, now, state_of
 from medr1kit.study.grid import GROUPS, Cell, Study
-from medr1kit.views.widgets.run import metrics_of
 from medr1kit.vqa import DataError
 
 _CURVES = ("step", "reward", "reward_std", "frac_reward_zero_std", "completions/mean_length", "entropy")
@@ -139,7 +138,7 @@ def _curves(study: Study, root: Path) -> pd.DataFrame | None:
     for cell in finished(study, root):
         if cell.definition["method"] != "grpo":
             continue
-        metrics = metrics_of(load_run(cell_folder(root, cell)))
+        metrics = load_run(cell_folder(root, cell)).metrics
         rewards = [name for name in metrics if name.startswith("rewards/") and name.endswith("/mean")]
         chosen = metrics[[name for name in _CURVES if name in metrics] + rewards]
         frames.append(chosen.assign(**_who(cell))[[*_WHO, *chosen.columns]])

@@ -9,14 +9,16 @@ from __future__ import annotations
 import difflib
 import math
 import os
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medr1kit.formats import ResponseFormat
-from medr1kit.given import QUESTIONS, number, path_given, questions_given, whole_number
-from medr1kit.models.load import origin_of
+from medr1kit.given import QUESTIONS, kind, number, path_given, questions_given, whole_number
+from medr1kit.models.load import base_of, origin_of
 from medr1kit.results.folders import check_folder
 from medr1kit.results.runs import load_run
 from medr1kit.vqa import DataError
@@ -28,6 +30,7 @@ COLUMNS = (*QUESTIONS, "solution", "modality", "task", "source")
 _WHOLE = ("per_device_train_batch_size", "gradient_accumulation_steps", "steps_per_generation", "num_iterations")
 _WHOLE = (*_WHOLE, "max_completion_length")
 _RANGES = {"learning_rate": (0, 1), "beta": (0, 1000), "temperature": (0.01, 100), "num_train_epochs": (1e-6, 1e6)}
+_RANGES |= {"top_p": (0.01, 1), "adam_beta1": (0, 0.999999), "adam_beta2": (0, 0.999999)}
 
 
 def run_folder(model: Any, output_dir: str | Path, replace: bool) -> Path:
@@ -109,6 +112,12 @@ def check_settings(settings: Mapping[str, Any], arguments: type) -> None:
             raise DataError(f"{name}={value!r} is a text; give a number")
         if isinstance(value, float) and math.isnan(value):
             raise DataError(f"{name}=nan is no number")
+        if numeric and value is None:
+            raise DataError(f"{name} is None; give a number, or leave it out")
+        if numeric and known[name] >= 0 and isinstance(value, (int, float)) and value < 0:
+            raise DataError(f"{name}={value} is below 0; give a number of at least 0")
+        if name == "generation_kwargs" and not isinstance(value, (dict, type(None))):
+            raise DataError(f"generation_kwargs is {kind(value)}; give a dict")
         if value is not None and name in _WHOLE:
             whole_number(value, name)
         if value is not None and name in _RANGES:
@@ -117,12 +126,35 @@ def check_settings(settings: Mapping[str, Any], arguments: type) -> None:
         whole_number(settings["max_steps"], "max_steps")
 
 
-def arguments_of(kind: type, settings: Mapping[str, Any]) -> Any:
+def arguments_of(method: type, settings: Mapping[str, Any]) -> Any:
     """Return TRL's arguments; what it refuses in its own words is refused in one sentence."""
     try:
-        return kind(**settings)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{kind.__name__} refuses these arguments: {str(error).splitlines()[0]}") from error
+        return method(**settings)
+    except (TypeError, ValueError, ImportError) as error:
+        raise DataError(f"{method.__name__} refuses these arguments: {_first_line(error)}") from error
+
+
+@contextmanager
+def one_sentence(what: str, more: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Turn what TRL refuses in its own words into one sentence; a reward's own errors are its author's to see."""
+    try:
+        yield
+    except DataError:
+        raise
+    except (TypeError, ValueError, ImportError, *more) as error:
+        in_a_reward = any(frame.name == REWARD for frame in traceback.extract_tb(error.__traceback__))
+        if in_a_reward or "OutOfMemory" in type(error).__name__:
+            raise
+        raise DataError(f"{what} ({type(error).__name__}: {_first_line(error)})") from error
+
+
+REWARD = "paid"
+"""The function in whose frames a reward is called."""
+
+
+def _first_line(error: Exception) -> str:
+    line = (str(error).strip() or "no reason given").splitlines()[0]
+    return line if len(line) < 200 else f"{line[:200]}…"
 
 
 def processes() -> int:
@@ -147,6 +179,19 @@ def check_groups(settings: Mapping[str, Any]) -> None:
         )
 
 
+def check_weights(settings: Mapping[str, Any], rewards: int) -> None:
+    """Refuse weights of rewards that are not a number each, or all zero."""
+    given = settings.get("reward_weights")
+    listed = list(given) if isinstance(given, (list, tuple)) else None
+    if given is not None and (listed is None or len(listed) != rewards or not any(listed)):
+        raise DataError(f"reward_weights={given!r:.60}: give a list of {rewards} numbers, one a reward, not all 0")
+    for weight in listed or ():
+        number(weight, "reward_weights", -_LARGE, _LARGE)
+
+
+_LARGE = 1e6
+
+
 def enough_questions(n: int, args: Any) -> None:
     """Refuse fewer questions than one step takes: TRL would train for no step, and call that a run.
 
@@ -164,4 +209,17 @@ def enough_questions(n: int, args: Any) -> None:
         raise DataError(
             f"{n} question{'s' * (n != 1)} given, and a step needs {need} ({why}), so nothing would be trained: pass "
             "more questions, or lower per_device_train_batch_size"
+        )
+
+
+def check_tower_learns(trainer: Any) -> None:
+    """Refuse the one setting in which an adapted vision tower would get no gradient, without a word."""
+    args, base = trainer.args, base_of(trainer.model)
+    reentrant = args.gradient_checkpointing and (args.gradient_checkpointing_kwargs or {}).get("use_reentrant")
+    if not reentrant or base.config.model_type != "qwen3_vl" or base is trainer.model:
+        return
+    if any(weight.requires_grad for weight in base.model.visual.blocks.parameters()):
+        raise DataError(
+            "gradient checkpointing with use_reentrant=True (ZeRO-3 asks for it) gives the vision tower of Qwen3-VL no "
+            "gradient; leave gradient_checkpointing_kwargs out, or train with lora={'tower': False}"
         )

@@ -30,14 +30,13 @@ from transformers.trainer_callback import ExportableState
 from trl.trainer.utils import RepeatSampler
 
 from medr1kit.formats import ResponseFormat
-from medr1kit.given import kind
 from medr1kit.models.load import base_of
 from medr1kit.progress import progress
 from medr1kit.results.runs import RunWriter, load_run
 from medr1kit.results.watch import RewardWatch
 from medr1kit.rewards import text_of
 from medr1kit.training.provenance import name_base
-from medr1kit.training.reward_functions import reward_name
+from medr1kit.training.reward_functions import pay_given, reward_name
 from medr1kit.training.saving import check_written, write_record
 from medr1kit.vqa import DataError, parse_solution
 
@@ -77,7 +76,8 @@ class Recorder(TrainerCallback, ExportableState):
         """Return what the trainer keeps in a checkpoint's trainer_state.json, and hands back when it is resumed."""
         return {"args": {}, "attributes": {"seconds": self.seconds_so_far}}
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        self._before = _some_of(model)
         self._begun, self.stepped = time.monotonic(), state.global_step > 0
         if self.stepped:
             self.go_on(state.stateful_callbacks[type(self).__name__]["attributes"])
@@ -110,6 +110,15 @@ class Recorder(TrainerCallback, ExportableState):
                 "the rewards pay"
             )
 
+    def on_train_end(self, args, state, control, model=None, **kwargs):
+        now = _some_of(model)
+        if now and all(torch.equal(one, other) for one, other in zip(self._before, now)):
+            warnings.warn(
+                f"step 1 to {state.global_step} changed no weight: the model is what it was; was the learning rate 0 "
+                "(learning_rate, warmup_steps), lora's alpha 0, or every reward of a group the same?",
+                stacklevel=2,
+            )
+
     def on_epoch_end(self, args, state, control, **kwargs):
         control.should_log |= control.should_save
 
@@ -127,6 +136,12 @@ class Recorder(TrainerCallback, ExportableState):
         for what in (self.writer, self.bar):
             if what is not None:
                 what.close()
+
+
+def _some_of(model: torch.nn.Module) -> list[torch.Tensor]:
+    """Some numbers of each tensor that is trained; none where other processes hold them."""
+    trained = (weight.detach().flatten() for weight in model.parameters() if weight.requires_grad and weight.numel())
+    return [weight[:: max(1, weight.numel() // 16)].clone() for weight in trained]
 
 
 class RolloutRecorder(Recorder):
@@ -168,7 +183,7 @@ class RolloutRecorder(Recorder):
             self.watch.go_on(kept["watch"], load_run(self.writer.path).rollouts)
 
     def on_train_begin(self, args, state, control, model=None, processing_class=None, train_dataloader=None, **kwargs):
-        super().on_train_begin(args, state, control, **kwargs)
+        super().on_train_begin(args, state, control, model, **kwargs)
         self._model, self._args = model, args
         # TRL's order of the questions comes from one generator for all epochs, which a resumed run begins anew.
         batches = train_dataloader.batch_sampler
@@ -213,27 +228,10 @@ class RolloutRecorder(Recorder):
         return paid
 
     def _checked(self, name: str, pay: Any, given: Mapping[str, Any]) -> list[float | None]:
-        """What a reward paid, if it is a finite number or nothing for each completion."""
-        n, step = len(given["completions"]), given["trainer_state"].global_step + 1
-        if isinstance(pay, str) or not isinstance(pay, Iterable):
-            made = "; call it first, and pass what it returns" if callable(pay) else ""
-            raise DataError(f"reward {name!r} returned {kind(pay)}; expected a list with a number for each of the {n} "
-                            f"completions, None where it does not apply{made}")  # fmt: skip
-        pay = list(pay)
-        if len(pay) != n:
-            raise DataError(f"reward {name!r} returned {len(pay)} rewards, but {n} were expected, one a completion")
-        for place, value in enumerate(pay):
-            try:
-                number = math.nan if value is None else float(None if isinstance(value, str) else value)
-            except (TypeError, ValueError) as error:
-                raise DataError(f"reward {name!r} paid {kind(value)}; expected a number or None") from error
-            if math.isinf(number):
-                raise DataError(
-                    f"step {step}: reward {name!r} paid {number} for {text_of(given['completions'][place])[:80]!r}; "
-                    "nothing can be learned from infinity: pay a finite number, or None where it does not apply"
-                )
-            if math.isnan(number) and value is not None:
-                self._tell(f"step {step}: reward {name!r} paid nan, which counts as None, not applying", name)
+        pay = pay_given(name, pay, given)
+        if any(value is not None and math.isnan(value) for value in pay):
+            step = given["trainer_state"].global_step + 1
+            self._tell(f"step {step}: reward {name!r} paid nan, which counts as None, not applying", name)
         return pay
 
     def _tell(self, sentence: str, about: str) -> None:

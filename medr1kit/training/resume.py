@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medr1kit.given import path_given
+from medr1kit.given import path_given, truth
 from medr1kit.models.load import base_of
 from medr1kit.models.weights import load_base
 from medr1kit.results.folders import checkpoints_in, read_config
@@ -78,7 +78,7 @@ def resume_asked(resume: Any, overwrite: bool, overrides: dict[str, Any], output
             f"resume_from_checkpoint={str(named)!r} is not in {folder}: a run goes on in its own folder, from its "
             "newest complete checkpoint; give its output_dir and resume=True (--resume)"
         )
-    asked = bool(resume) or word not in ("none", "false", "")
+    asked = truth(resume, "resume") or word not in ("none", "false", "")
     if asked and overwrite:
         raise DataError("resume and overwrite: going on with the run that is there, or replacing it? Leave one out")
     return asked

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping, Set
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from medr1kit.formats import ResponseFormat
 from medr1kit.given import kind
 from medr1kit.results.tables import ROLLOUTS
-from medr1kit.rewards import accuracy_reward, format_reward
+from medr1kit.rewards import accuracy_reward, format_reward, text_of
 from medr1kit.vqa import DataError
 
 
@@ -29,12 +30,14 @@ def rewards_given(rewards: Any, format: ResponseFormat, columns: Iterable[str]) 
             paid) or takes other arguments, two have one name, or one is called as another column of the rollouts.
     """
     if rewards is None:
-        return [accuracy_reward(format), format_reward(format)]
+        rewards = [accuracy_reward(format), format_reward(format)]
     if not isinstance(rewards, (list, tuple)) or not rewards:
         what = "an empty list" if isinstance(rewards, (list, tuple)) else kind(rewards)
         raise DataError(f"rewards is {what}; pass a list of functions, {_EXAMPLE}")
-    handed = ["prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric"]
-    handed = dict.fromkeys([*handed, *(name for name in columns if name not in ("prompt", "completion"))])
+    columns = list(columns)
+    handed = dict.fromkeys([*_HANDED, *columns])
+    if taken := [name for name in columns if name in _TAKEN]:
+        raise DataError(f"dataset has a column {taken[0]!r}, as something of TRL's is called; rename it")
     names: list[str] = []
     for reward in rewards:
         _check_function(reward, handed)
@@ -47,6 +50,8 @@ def rewards_given(rewards: Any, format: ResponseFormat, columns: Iterable[str]) 
     return list(rewards)
 
 
+_HANDED = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
+_TAKEN = {*_HANDED, "prompt", "completion", "images", "environments", "tools"}
 _EXAMPLE = "rewards=[mk.accuracy_reward(format), mk.format_reward(format)]"
 
 
@@ -67,6 +72,45 @@ def _check_function(reward: Any, handed: Mapping[str, Any]) -> None:
             f"reward {reward_name(reward)!r} takes {signature}, and is called with completions, completion_ids, "
             f"solution and other columns by name: add **columns; what makes a reward is called first, {_EXAMPLE}"
         ) from error
+
+
+def pay_given(name: str, pay: Any, given: Mapping[str, Any]) -> list[float | None]:
+    """Return what a reward paid, if it is a number that float32 holds, or nothing, for each completion.
+
+    Args:
+        name: the reward's.
+        pay: what it returned.
+        given: what it was called with.
+
+    Raises:
+        DataError: saying what it returned instead, or paid for which completion.
+    """
+    n, step = len(given["completions"]), given["trainer_state"].global_step + 1
+    if isinstance(pay, (str, Mapping, Set)) or not isinstance(pay, Iterable):
+        made = "; call it first, and pass what it returns" if callable(pay) else ""
+        raise DataError(
+            f"reward {name!r} returned {kind(pay)}; expected a list with a number for each of the {n} completions, "
+            f"None where it does not apply{made}"
+        )
+    pay = list(pay)
+    if len(pay) != n:
+        raise DataError(f"reward {name!r} returned {len(pay)} rewards, but {n} were expected, one a completion")
+    for place, value in enumerate(pay):
+        try:
+            number = 0.0 if value is None else float(None if isinstance(value, str) else value)
+        except OverflowError:
+            number = math.inf
+        except (TypeError, ValueError) as error:
+            raise DataError(f"reward {name!r} paid {kind(value)}; expected a number or None") from error
+        if abs(number) > _MOST:
+            raise DataError(
+                f"step {step}: reward {name!r} paid {number} for {text_of(given['completions'][place])[:80]!r}; "
+                "nothing can be learned from infinity: pay a finite number, or None where it does not apply"
+            )
+    return pay
+
+
+_MOST = 1e30  # a sum of squares of what is larger is infinite in float32
 
 
 def reward_name(reward: Any) -> str:

@@ -14,13 +14,13 @@ load it anew.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medr1kit.formats import ResponseFormat, format_named
-from medr1kit.given import choice, kind, whole_number
+from medr1kit.given import choice, kind, truth, whole_number
 from medr1kit.models.load import (
     base_of,
     image_token_ids,
@@ -114,8 +114,7 @@ def train_sft(
         **overrides: any field of :class:`trl.SFTConfig`.
 
     Raises:
-        DataError: if images or rationales are missing, the folder already holds a run, or
-            one that cannot be resumed.
+        DataError: if images or rationales are missing, the folder holds a run, or one that cannot be resumed.
     """
     from trl import SFTConfig, SFTTrainer
 
@@ -181,8 +180,8 @@ def train_grpo(
         **overrides: any field of :class:`trl.GRPOConfig`.
 
     Raises:
-        DataError: if images are missing, the batch cannot be cut into groups, the folder already holds a run, or
-            one that cannot be resumed.
+        DataError: if images are missing, the batch cannot be cut into groups, the folder holds a run, or one that
+            cannot be resumed.
     """
     from trl import GRPOConfig, GRPOTrainer
 
@@ -198,8 +197,9 @@ def train_grpo(
     settings, adapter = _settings("grpo", preset, overrides, lora)
     checks.check_settings(settings, GRPOConfig)
     checks.check_groups(settings)
-    if isinstance(dynamic_sampling, bool) or dynamic_sampling != int(dynamic_sampling) or dynamic_sampling < 0:
-        raise DataError(f"dynamic_sampling={dynamic_sampling}: give the number of rounds, 0 for none; 3 is usual")
+    checks.check_weights(settings, len(rewards))
+    whole_number(dynamic_sampling, "dynamic_sampling", 0)
+    truth(shared_prefix, "shared_prefix")
     folder = checks.run_folder(model, output_dir, overwrite or resume)
     with no_bars_of_datasets():
         rows = dataset.add_column("prompt", prompts)
@@ -238,10 +238,9 @@ def _settings(method: str, preset: str | Mapping, overrides: dict, lora_argument
     if lora_arguments is False:
         return settings, None
     chosen = {**preset.get("lora", {}), **({} if lora_arguments is True else lora_arguments)}
-    whole_number(chosen.get("rank", 1), "the rank of lora")
     try:
         return settings, lora(**chosen)
-    except (TypeError, ValueError) as error:
+    except TypeError as error:
         raise DataError(f"lora={dict(chosen)}: {error}; it takes the arguments of medr1kit.lora") from error
 
 
@@ -286,14 +285,15 @@ def _run(kind: Callable, made: Mapping, recorder: Recorder, config: dict, overwr
     earlier = find_earlier(folder, config) if resume else None
     if isinstance(earlier, Run):
         return earlier
-    trainer = kind(**made, callbacks=[recorder])
+    with checks.one_sentence("this training cannot be set up", (OSError, RuntimeError)):
+        trainer = kind(**made, callbacks=[recorder])
     accelerator = trainer.accelerator
     if accelerator.num_processes != checks.processes():
         raise DataError(
             f"{checks.processes()} processes were started, but the trainer sees {accelerator.num_processes}: each "
             "would train alone; on a CPU start them with torchrun and pass use_cpu=True"
         )
-    _check_tower_learns(trainer)
+    checks.check_tower_learns(trainer)
     trainer.remove_callback(PrinterCallback)
     if base_of(trainer.model) is not trainer.model:
         base = base_of(trainer.model)
@@ -330,20 +330,8 @@ def _train(trainer: Any, recorder: Recorder, labels: dict[str, Any], earlier: Ch
         with suppress(OSError):  # a full disk, say, which is what stopped it
             if recorder.writer is not None:
                 recorder.writer.update_config(labels=labels, stopped=stopped)
-        raise
+        with nullcontext() if recorder.stepped else checks.one_sentence("this training could not begin"):
+            raise
     trainer.model.eval()
     record_training(trainer.model, labels, folder)
     return result
-
-
-def _check_tower_learns(trainer: Any) -> None:
-    """Refuse the one setting in which an adapted vision tower would get no gradient, without a word."""
-    args, base = trainer.args, base_of(trainer.model)
-    reentrant = args.gradient_checkpointing and (args.gradient_checkpointing_kwargs or {}).get("use_reentrant")
-    if not reentrant or base.config.model_type != "qwen3_vl" or base is trainer.model:
-        return
-    if any(weight.requires_grad for weight in base.model.visual.blocks.parameters()):
-        raise DataError(
-            "gradient checkpointing with use_reentrant=True (ZeRO-3 asks for it) gives the vision tower of Qwen3-VL no "
-            "gradient; leave gradient_checkpointing_kwargs out, or train with lora={'tower': False}"
-        )

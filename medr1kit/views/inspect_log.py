@@ -38,7 +38,8 @@ def export_inspect(preds: pd.DataFrame, path: str | os.PathLike, data: Dataset |
 
     Args:
         preds: predictions of one model in one format with one seed, also imported ones.
-        path: a folder of logs, in which the file is named as the viewer lists it; or a .json file, which is replaced.
+        path: a folder of logs, in which the file is named as the viewer lists it; or a .json file, which is replaced if
+            it is such a log.
         data: the questions with their images, joined on ``id``. None: phantoms are redrawn from their image id, other
             questions stand without an image.
 
@@ -57,10 +58,11 @@ def export_inspect(preds: pd.DataFrame, path: str | os.PathLike, data: Dataset |
         told = f"by {' and '.join(varying)}" if varying else "by seed or step"
         raise DataError(f"these are answers of several models, told apart {told}; a log is of one: select its rows")
     now = datetime.now(UTC)
-    if path.suffix.lower() != ".json":
+    folder = path.is_dir() or not path.suffix[1:2].isalpha()  # logs, logs/2.5; not logs.eval
+    if folder:
         model = re.sub(r"[^\w.-]+", "-", str(preds["model"].iloc[0]))[-60:]
         path = path / f"{now:%Y-%m-%dT%H-%M-%S}_medr1kit_{model}.json"
-    path = output_file(path, "path", [".json"])
+    path = output_file(path, "path", [".json"], [b'"task": "medr1kit '])
     scored = {"medr1kit": preds["correct"].to_numpy(dtype=bool)}
     if "reference_predicted" in preds:
         scored["reference"] = same_letter(preds["reference_predicted"], preds["answer"])

@@ -29,7 +29,7 @@ from medr1kit.results.errors.letters import confusion_table, letters_table
 from medr1kit.results.errors.slices import slices_table, words_table
 from medr1kit.results.numbers import count, percent, points
 from medr1kit.results.stats import share
-from medr1kit.results.tables import check_predictions, who_varies
+from medr1kit.results.tables import check_predictions, columns_given, who_varies
 
 _SURE = 0.05
 _SHOWN = 6  # slices in a notebook's output
@@ -62,7 +62,7 @@ def errors(
         DataError: if a column is missing, a format is unknown, a model answers a question twice, or ``before`` answers
             other questions.
     """
-    columns = [by] if isinstance(by, str) else list(by)
+    columns = columns_given(by)
     preds = check_predictions(preds, (), cluster, [name for name in columns if name not in _OURS])
     if before is None and "method" in preds:
         base = preds["method"].eq("base")

@@ -39,7 +39,6 @@ from medr1kit.views.page.reader import answers_section, sample_ids
 from medr1kit.views.page.scores import maps_section, scores_section
 from medr1kit.views.page.steps import steps_section
 from medr1kit.views.pictures import Gallery
-from medr1kit.views.widgets.run import metrics_of
 from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
@@ -164,9 +163,8 @@ def read_source(path: Path) -> Source:
     if path.is_file() and path.suffix == ".parquet":
         return Source(f"answers in {path.name}", {}, _read(path))
     if not path.is_dir():
-        raise DataError(
-            f"no run or study at {str(path)!r}: there is no such folder; pass one that a training or a study wrote"
-        )
+        what = "it is no .parquet file" if path.is_file() else "there is no such folder"
+        raise DataError(f"no run or study at {str(path)!r}: {what}; pass one that a training or a study wrote")
     if (path / "run.json").is_file():
         return _run(path)
     if (path / _PREDICTIONS).is_file():
@@ -214,12 +212,12 @@ def study_source(preds: pd.DataFrame, known: Mapping[str, Any]) -> Source:
 def _run(folder: Path) -> Source:
     run = load_run(folder)
     preds = check_predictions(run.predictions) if len(run.predictions) else None
-    if metrics_of(run).empty and preds is None:
+    if run.metrics.empty and preds is None:
         raise DataError(
             f"the run in {str(folder)!r} has logged nothing and answered nothing yet; wait for its first step"
         )
     facts = {name: run.config[name] for name in _SHOWN if run.config.get(name)}
-    details = {"steps logged": len(metrics_of(run)), **run.config.get("arguments", {}), "lora": run.config.get("lora")}
+    details = {"steps logged": len(run.metrics), **run.config.get("arguments", {}), "lora": run.config.get("lora")}
     facts |= _counts(preds) if preds is not None else {}
     return Source(f"run {folder.resolve().name}", _without_places(facts), preds, run, _without_places(details))
 

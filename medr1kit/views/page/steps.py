@@ -15,7 +15,7 @@ from medr1kit.views.page.page import button, pack, section
 from medr1kit.views.pictures import Gallery
 from medr1kit.views.widgets.curves import LEFT, MOST, RIGHT, WIDTH
 from medr1kit.views.widgets.question import group_html, groups_of, label_of
-from medr1kit.views.widgets.run import curves_html, metrics_of, steps_html
+from medr1kit.views.widgets.run import curves_html, steps_html
 
 
 def steps_section(run: Run, gallery: Gallery, n: int) -> tuple[str, dict[str, Any]]:
@@ -26,7 +26,7 @@ def steps_section(run: Run, gallery: Gallery, n: int) -> tuple[str, dict[str, An
         gallery: where the images of its questions come from.
         n: groups of completions to embed, at most but for one step's; spread evenly over the steps.
     """
-    metrics, rollouts = metrics_of(run), Rollouts(run)
+    metrics, rollouts = run.metrics, Rollouts(run)
     logged = pd.to_numeric(metrics.get("step", pd.Series(dtype=int)), "coerce").dropna().astype(int)
     steps = sorted({*logged, *rollouts.steps})
     if not steps:

@@ -34,7 +34,7 @@ from medr1kit.views.csv import as_texts, options_cell, write_csv, write_new
 from medr1kit.views.page.page import page_of
 from medr1kit.views.page.reader import reader_section
 from medr1kit.views.pictures import Gallery
-from medr1kit.vqa import LETTERS, DataError
+from medr1kit.vqa import LETTERS, DataError, lowered
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -223,8 +223,17 @@ class Agreement:
         )
 
 
+def _verdicts(sheet: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Key and verdict of the rows that were judged; "Model wrong " is "model wrong"."""
+    said = sheet["verdict"].fillna("").astype(str).map(lowered)
+    judged = sheet[["key"]].assign(verdict=said)[said != ""]
+    if (twice := judged["key"].duplicated()).any():
+        raise DataError(f"{name} judges the row {judged['key'][twice].iloc[0]!r} twice; keep one")
+    return judged
+
+
 def reader_agreement(one: pd.DataFrame, other: pd.DataFrame) -> Agreement:
-    """Return how far two readers agree on the rows that both judged.
+    """Return how far two readers agree on the rows that both judged; upper and lower case count as one.
 
     Args:
         one: from :func:`read_worksheet`.
@@ -243,7 +252,7 @@ def reader_agreement(one: pd.DataFrame, other: pd.DataFrame) -> Agreement:
     from statsmodels.stats.inter_rater import cohens_kappa
 
     sides = [
-        table_given(frame, name, ("key", "verdict"), "mk.read_worksheet(…)")[["key", "verdict"]].query("verdict != ''")
+        _verdicts(table_given(frame, name, ("key", "verdict"), "mk.read_worksheet(…)"), name)
         for name, frame in (("one", one), ("other", other))
     ]
     both = sides[0].merge(sides[1], on="key", suffixes=("_one", "_other"))

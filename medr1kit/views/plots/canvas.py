@@ -85,7 +85,7 @@ def axes(ax: Axes | None) -> Axes:
     Raises:
         DataError: if it is something else, such as the array of them that ``plt.subplots(1, 2)`` returns.
     """
-    if ax is not None and not isinstance(ax, Axes):
+    if ax is not None and getattr(ax, "name", None) != "rectilinear":  # neither polar nor 3d
         raise DataError(f"ax is {kind(ax)}; pass one of the axes of a figure, such as plt.subplots(1, 2)[1][0]")
     return plt.subplots(layout="constrained")[1] if ax is None else ax
 

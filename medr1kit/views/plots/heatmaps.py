@@ -170,6 +170,8 @@ def plot_confusion(confusion: pd.DataFrame, n: int = 8, *, ax: Axes | None = Non
         raise DataError("no option was taken for another one; there is no confusion to draw")
     names = _confused(confusion, n)
     cells = confusion[confusion["gold_text"].isin(names) & confusion["predicted_text"].isin(names)]
+    if cells.duplicated(["gold_text", "predicted_text"]).any():
+        raise DataError("several rows belong to one cell of the confusion; select one modality and one table")
     numbers = ["share", "taken", "offered"]
     grid = cells.pivot(index="gold_text", columns="predicted_text", values=numbers)
     share, taken, offered = (grid[name].reindex(index=names, columns=names).astype(float) for name in numbers)

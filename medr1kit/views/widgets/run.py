@@ -132,7 +132,7 @@ class RunPanel(Panel):
     def _read_all(self) -> None:
         last = self.step == self.steps[-1]
         self._run = load_run(self._path)
-        self.metrics = metrics_of(self._run)
+        self.metrics = self._run.metrics
         numbers = self.metrics.apply(pd.to_numeric, errors="coerce").dropna(axis=1, how="all")
         logged = numbers["step"].dropna().astype(int) if "step" in numbers else []
         self.steps = sorted({*logged, *self._rollouts.steps}) or [0]
@@ -295,14 +295,6 @@ def _curves(columns: list[str]) -> list[tuple[str, dict[str, str]]]:
         ("loss", {"loss": "loss"} if "reward" not in columns else {}),
     )
     return [(title, there) for title, lines in found if (there := {k: c for k, c in lines.items() if c in columns})]
-
-
-def metrics_of(run: Run) -> pd.DataFrame:
-    """Return what a run has logged; a DataError says so where that cannot be read."""
-    try:
-        return run.metrics
-    except ValueError as error:  # a line that was torn, or bytes that are no text
-        raise DataError(f"{run.path / 'metrics.csv'} cannot be read ({str(error).strip()[:200]}); mend it") from error
 
 
 def step_html(metrics: pd.DataFrame, step: int) -> str:
