@@ -34,16 +34,24 @@ def _train(argv: list[str], command: str, train: Any, *arguments_of: type) -> No
     from trl import ModelConfig
 
     from medr1kit.models.machine import choose_device
+    from medr1kit.models.outline import is_built_in
     from medr1kit.results.runs import check_folder
+    from medr1kit.training.needs import check_before_loading
+    from medr1kit.training.presets import preset_given, with_overrides
 
     flags = parse_flags(argv, f"medr1kit {command}", DataFlags, ModelConfig, LoraFlags, *arguments_of)
-    flags = fit_to_machine(flags, choose_device().value)
+    device = "cpu" if flags.get("use_cpu") else choose_device().value
+    flags = fit_to_machine(flags, device)
     refuse_unused(flags, ("reward_funcs",) if command == "sft" else ())
     if "output_dir" not in flags:
         raise DataError("--output_dir is missing: the folder for the run")
     ours = {name for kind in (DataFlags, ModelConfig, LoraFlags) for name in kind.__dataclass_fields__}
     arguments = {name: value for name, value in flags.items() if name not in ours}
-    arguments |= {"overwrite": flags.get("overwrite", False), "lora": _lora_flags(flags)}
+    name = flags.get("model_name_or_path", "tiny")
+    preset = preset_given(flags.get("preset") or ("tiny" if is_built_in(name) else "gpu"), command)
+    theirs = {name: value for name, value in arguments.items() if name not in GRPOFlags.__dataclass_fields__}
+    check_before_loading(with_overrides(preset, theirs), arguments_of[-1], device)
+    arguments |= {"preset": preset, "overwrite": flags.get("overwrite", False), "lora": _lora_flags(flags)}
     arguments["format"] = format_named(flags.get("format", "no-think"))
     if "reward_funcs" in flags:  # of GRPO; SFT has refused them
         arguments["rewards"] = _rewards(flags["reward_funcs"], arguments["format"])
@@ -53,7 +61,6 @@ def _train(argv: list[str], command: str, train: Any, *arguments_of: type) -> No
     if flags.get("test_size", 0.0) > 0:
         dataset, test = hold_out(dataset, flags)
     model, processor = load_model_of(flags)
-    arguments["preset"] = flags.get("preset") or ("tiny" if model.num_parameters() < 10_000_000 else "gpu")
     run = train(model, processor, dataset, **arguments)
     if int(os.environ.get("RANK", 0)) != 0:
         return

@@ -28,13 +28,24 @@ class Choice:
 
 
 def choose_device() -> Choice:
-    """Return "cuda" (under torchrun this process's GPU) if PyTorch sees one, else "cpu"."""
+    """Return "cuda" (under torchrun this process's GPU) if PyTorch sees one, else "cpu".
+
+    Raises:
+        DataError: if torchrun started more processes than there are GPUs.
+    """
     import torch
 
     if torch.cuda.is_available():
         rank = os.environ.get("LOCAL_RANK")  # set by torchrun: one process a GPU
-        found = f"{torch.cuda.device_count()} GPU(s), first: {torch.cuda.get_device_name(0)}"
-        return Choice("cuda" if rank is None else f"cuda:{rank}", found)
+        if rank is not None and int(rank) >= torch.cuda.device_count():
+            raise DataError(
+                f"this is process {int(rank) + 1} on a machine that shows {torch.cuda.device_count()} GPU(s), one for "
+                f"each process: torchrun --nproc_per_node={torch.cuda.device_count()}"
+            )
+        n, name = torch.cuda.device_count(), torch.cuda.get_device_name(int(rank or 0))
+        if rank is not None:
+            return Choice(f"cuda:{rank}", f"{n} GPU(s), of this process: {name}")
+        return Choice("cuda", f"{n} GPU(s), first: {name}" + ("; one process uses one" if n > 1 else ""))
     return Choice("cpu", "PyTorch sees no CUDA device" if torch.version.cuda else "this PyTorch is a CPU build")
 
 
