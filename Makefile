@@ -5,7 +5,7 @@ PIP_ARGS ?=
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-newest lab lint notebooks test-notebooks browser test-browser clean
+.PHONY: demo test test-newest test-distributed lab lint notebooks test-notebooks browser test-browser clean
 
 demo: $(VENV)/.installed
 	$(BIN)/medr1kit demo --output_dir runs/demo
@@ -19,6 +19,10 @@ test-newest: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --upgrade --no-deps --target .newest trl transformers
 	$(BIN)/python -m pip list --path .newest
 	PYTHONPATH=$(CURDIR)/.newest $(BIN)/python -m pytest -n auto --maxprocesses 4 tests/test_train.py tests/test_trainers.py tests/test_recording.py tests/test_predict.py
+
+# What takes two processes: torchrun with gloo, on a CPU.
+test-distributed: $(VENV)/.installed
+	$(BIN)/python -m pytest tests/distributed
 
 lab: $(VENV)/.installed
 	$(BIN)/jupyter lab notebooks

@@ -38,7 +38,7 @@ class DataFlags:
     check: str = field(default="error", metadata={"help": "bad rows: 'error' refuses, 'drop' leaves out and lists"})
     test_size: float = field(default=0.0, metadata={"help": "share held out by image and patient, 0 to 1"})
     format: str = field(default="no-think", metadata={"help": "think-before, think-after or no-think"})
-    preset: str | None = field(default=None, metadata={"help": "tiny or gpu (default: by model)"})
+    preset: str | None = field(default=None, metadata={"help": "tiny, gpu, gpu-24gb, gpu-80gb or med-r1"})
     reward_funcs: list[str] | None = field(default=None, metadata={"help": "accuracy, format, reference_accuracy, ..."})
     max_pixels: int | None = field(default=None, metadata={"help": "cap on width times height of an image"})
     overwrite: bool = field(default=False, metadata={"help": "replace an earlier run in output_dir"})
@@ -56,6 +56,7 @@ class LoraFlags:
 class GRPOFlags:
     """What :func:`medr1kit.training.train.train_grpo` adds to TRL."""
 
+    reference: bool = field(default=False, metadata={"help": "preset med-r1, and batch sizes count prompts as there"})
     dynamic_sampling: int = field(default=0, metadata={"help": "rounds of replacing groups that earn one reward only"})
 
 
@@ -154,7 +155,7 @@ def fit_to_machine(flags: dict[str, Any], device: str) -> dict[str, Any]:
     if fitted.get("fp16"):
         fitted["bf16"] = False
     if device == "cpu":
-        for name in ("bf16", "fp16"):
+        for name in ("fp16",) if fitted.get("preset") == "med-r1" else ("bf16", "fp16"):
             if fitted.pop(name, None):
                 warnings.warn(f"--{name} is ignored: there is no GPU, training is in float32", stacklevel=2)
     reporter = fitted.get("report_to")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
 from medr1kit.commands.answers import print_scores
@@ -33,6 +34,7 @@ def sft(argv: list[str]) -> None:
 def _train(argv: list[str], command: str, train: Any, *arguments_of: type) -> None:
     from trl import ModelConfig
 
+    from medr1kit.commands.reference import as_reference, unlike_reference
     from medr1kit.models.machine import choose_device
     from medr1kit.models.outline import is_built_in
     from medr1kit.results.runs import check_folder
@@ -40,6 +42,10 @@ def _train(argv: list[str], command: str, train: Any, *arguments_of: type) -> No
     from medr1kit.training.presets import preset_given, with_overrides
 
     flags = parse_flags(argv, f"medr1kit {command}", DataFlags, ModelConfig, LoraFlags, *arguments_of)
+    if flags.pop("reference", False):
+        flags = as_reference(flags)
+    if flags.get("preset") == "med-r1":  # beneath bf16 autocast
+        flags.setdefault("dtype", "float32")
     device = "cpu" if flags.get("use_cpu") else choose_device().value
     flags = fit_to_machine(flags, device)
     refuse_unused(flags, ("reward_funcs",) if command == "sft" else ())
@@ -50,8 +56,13 @@ def _train(argv: list[str], command: str, train: Any, *arguments_of: type) -> No
     name = flags.get("model_name_or_path", "tiny")
     preset = preset_given(flags.get("preset") or ("tiny" if is_built_in(name) else "gpu"), command)
     theirs = {name: value for name, value in arguments.items() if name not in GRPOFlags.__dataclass_fields__}
-    check_before_loading(with_overrides(preset, theirs), arguments_of[-1], device)
-    arguments |= {"preset": preset, "overwrite": flags.get("overwrite", False), "lora": _lora_flags(flags)}
+    settings, lora = with_overrides(preset, theirs), _lora_flags(flags)
+    if "num_generations" in settings and (
+        differs := unlike_reference(settings, bool(lora and preset.get("lora", True)))
+    ):
+        warnings.warn(differs, stacklevel=2)
+    check_before_loading(settings, arguments_of[-1], device)
+    arguments |= {"preset": preset, "overwrite": flags.get("overwrite", False), "lora": lora}
     arguments["format"] = format_named(flags.get("format", "no-think"))
     if "reward_funcs" in flags:  # of GRPO; SFT has refused them
         arguments["rewards"] = _rewards(flags["reward_funcs"], arguments["format"])
@@ -75,7 +86,8 @@ def _lora_flags(flags: dict[str, Any]) -> dict[str, Any] | bool:
         return False
     names = {"lora_r": "rank", "lora_alpha": "alpha", "lora_dropout": "dropout"}
     names |= {"lora_merger": "merger", "lora_tower": "tower"}
-    return {ours: flags[theirs] for theirs, ours in names.items() if theirs in flags} or True
+    chosen = {ours: flags[theirs] for theirs, ours in names.items() if theirs in flags}
+    return chosen if chosen or flags.get("use_peft") else True  # an adapter asked for, also where the preset has none
 
 
 def _rewards(names: list[str], format: ResponseFormat) -> list:

@@ -40,7 +40,7 @@ def check_before_loading(settings: Mapping[str, Any], arguments: type, device: s
     refuse_lacking(settings, device)
     if "num_generations" in settings:
         checks.check_groups(settings)
-    if not settings.get("deepspeed"):  # whose settings act on how a model is loaded, as long as the arguments live
+    if checks.processes() == 1 and not settings.get("deepspeed"):  # no group of processes is made twice
         checks.arguments_of(arguments, {"output_dir": ".", "use_cpu": device == "cpu", "bf16": False} | settings)
 
 
