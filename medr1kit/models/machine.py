@@ -6,9 +6,11 @@ checked before anything is loaded.
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import os
 import platform
+import sys
 from dataclasses import dataclass
 
 from medr1kit.given import choice
@@ -96,6 +98,24 @@ def doctor() -> None:
         return
     note = "it breaks transformers next to a CPU build of torch: pip uninstall torchvision"
     print(f"torchvision   {vision}" + (f" WARNING: {note}" if device.value == "cpu" else ""))
+
+
+def free_memory() -> None:
+    """Give back what a model took that is not needed any more: trainer and model hold each other, in a circle."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def visible_gpus() -> list[str]:
+    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; none is taken by the asking."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return []
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return (named or [str(i) for i in range(torch.cuda.device_count())])[: torch.cuda.device_count()]
 
 
 def device_given(device: object) -> str:
