@@ -62,7 +62,7 @@ _WHERE = {
     "views.widgets.transfer": ("explore_transfer",),
     "views.widgets.dataset": ("explore_data",),
     "models.load": ("load_model", "lora"),
-    "models.machine": ("doctor",),
+    "training.forecast": ("doctor",),
     "training.presets": ("PRESETS",),
     "training.train": ("train_grpo", "train_sft"),
     "models.predict": ("predict",),

@@ -165,9 +165,9 @@ def test_a_base_given_by_a_relative_path_is_found_from_another_folder(run, tmp_p
     recorded = {"model": "hub/small", "model_path": str(tmp_path / "work/hub/small"), "labels": LABELS}
     (run.path / "run.json").write_text(json.dumps(recorded))
     monkeypatch.chdir(tmp_path / "work")
-    assert find(run.path, None)[0] == "hub/small", "here it is what was given"
+    assert str(find(run.path, None)[0]) == "hub/small", "here it is what was given"
     for folder in (tmp_path, tmp_path / "other"):  # where there is none, and where another has its name
         monkeypatch.chdir(folder)
-        assert find(run.path, None)[0] == str(tmp_path / "work/hub/small")
+        assert str(find(run.path, None)[0]) == str(tmp_path / "work/hub/small")
     shutil.rmtree(tmp_path / "work")
-    assert find(run.path, None)[0] == "hub/small", "moved, with its run, to another machine"
+    assert str(find(run.path, None)[0]) == "hub/small", "moved, with its run, to another machine"
