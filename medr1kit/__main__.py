@@ -17,11 +17,15 @@ from medr1kit.vqa import DataError
 
 
 def doctor(argv: list[str]) -> None:
-    """Print versions, device, number format and attention, each with its reason."""
-    from medr1kit.models.machine import doctor
+    """Print device, number format and attention with their reasons, and what training a model will need."""
+    from medr1kit.training.forecast import doctor
 
-    argparse.ArgumentParser(prog="medr1kit doctor", description=doctor.__doc__).parse_args(argv)
-    doctor()
+    parser = argparse.ArgumentParser(prog="medr1kit doctor", description=doctor.__doc__.splitlines()[0])
+    parser.add_argument("model", nargs="?", help="folder or hub id of a model; only its configuration is read")
+    parser.add_argument("--preset", help="tiny, gpu, gpu-24gb, gpu-80gb or med-r1 (default: by model)")
+    parser.add_argument("--method", default="grpo", help="grpo or sft")
+    parser.add_argument("--size", type=int, default=384, help="side of the images, in pixels")
+    doctor(**vars(parser.parse_args(argv)))
 
 
 def demo(argv: list[str]) -> None:

@@ -46,8 +46,8 @@ class Fake:
     def __init__(self, fail=(), stop_in=None):
         self.trained, self.tested, self.fail, self.stop_in = [], [], set(fail), stop_in
 
-    def __call__(self):  # what starts a worker
-        return FakeWorker(self)
+    def __call__(self, gpu=None):  # what starts a worker
+        return FakeWorker(self, gpu)
 
     def train(self, cell, folder):
         self.trained.append(cell.name)
@@ -64,8 +64,8 @@ class Fake:
 
 
 class FakeWorker:
-    def __init__(self, fake):
-        self.fake, (self.pipe, self.end) = fake, Pipe()
+    def __init__(self, fake, gpu):
+        self.fake, self.gpu, (self.pipe, self.end) = fake, gpu, Pipe()
 
     def begin(self, cell, folder):
         run_cell(cell, folder, self.fake.train, self.fake.test)
@@ -87,6 +87,10 @@ def in_a_process(cell, folder):
     (folder / "pid").write_text(str(os.getpid()))
     if cell.name == "oct_sft-answer_no-think_0":
         time.sleep(60)
+
+
+def say_gpu(cell, folder):
+    print(os.environ["CUDA_VISIBLE_DEVICES"])
 
 
 def no_start(cell, folder):

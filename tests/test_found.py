@@ -158,3 +158,17 @@ def test_another_architecture_is_refused_with_those_there_are(tmp_path, config, 
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(DataError, match=f"is a {kind} model; medr1kit supports qwen2_vl, qwen2_5_vl, qwen3_vl"):
         found.architecture(tmp_path)
+
+
+def test_a_base_given_by_a_relative_path_is_found_from_another_folder(run, tmp_path, monkeypatch):
+    for name in ("work/hub/small", "other/hub/small"):
+        shutil.copytree(TINY, tmp_path / name)
+    recorded = {"model": "hub/small", "model_path": str(tmp_path / "work/hub/small"), "labels": LABELS}
+    (run.path / "run.json").write_text(json.dumps(recorded))
+    monkeypatch.chdir(tmp_path / "work")
+    assert str(find(run.path, None)[0]) == "hub/small", "here it is what was given"
+    for folder in (tmp_path, tmp_path / "other"):  # where there is none, and where another has its name
+        monkeypatch.chdir(folder)
+        assert str(find(run.path, None)[0]) == str(tmp_path / "work/hub/small")
+    shutil.rmtree(tmp_path / "work")
+    assert str(find(run.path, None)[0]) == "hub/small", "moved, with its run, to another machine"

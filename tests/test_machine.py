@@ -42,7 +42,7 @@ def test_the_device_is_a_gpu_where_there_is_one(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda *_: "Some GPU")
-    assert machine.choose_device() == machine.Choice("cuda", "2 GPU(s), first: Some GPU")
+    assert machine.choose_device() == machine.Choice("cuda", "2 GPU(s), first: Some GPU; one process uses one")
 
 
 @pytest.mark.parametrize("torchvision", [None, "0.28.0"])

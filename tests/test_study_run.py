@@ -1,3 +1,4 @@
+import gc
 import json
 import os
 import signal
@@ -5,18 +6,19 @@ import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from study_fakes import STUDY, Fake, in_a_process, no_start, write_study
+from study_fakes import STUDY, Fake, in_a_process, no_start, say_gpu, write_study
 
 from medr1kit.__main__ import main
 from medr1kit.results.tables import PREDICTIONS
 from medr1kit.study import commands
-from medr1kit.study.cell import Worker, WorkerDied, run_cell, run_cells
+from medr1kit.study.cell import Worker, WorkerDied, predict_cell, run_cell, run_cells, train_cell
 from medr1kit.study.commands import describe, read_shard, seconds_left, status_table
 from medr1kit.study.folder import cell_folder, cell_lock, read_record, state_of
 from medr1kit.study.grid import read_study
@@ -394,6 +396,61 @@ def test_a_worker_runs_many_cells_with_one_thread_and_keeps_what_they_print(stud
     pid = worker.process.pid
     worker.kill()
     assert pids == {pid}
+
+
+def test_a_worker_sees_the_one_gpu_that_it_was_given(study, tmp_path):
+    cell = study.cells[0]
+    worker = Worker(say_gpu, gpu="GPU-5f")
+    worker.begin(cell, tmp_path / cell.name)
+    worker.finish()
+    worker.kill()
+    assert (tmp_path / f"{cell.name}.log").read_text() == "GPU-5f\n"
+
+
+def test_workers_spread_over_the_gpus_and_a_new_one_takes_the_place_of_the_dead(study, tmp_path):
+    class Dying(Fake):
+        started = ()
+
+        def __call__(self, gpu=None):
+            self.started = (*self.started, gpu)
+            worker = super().__call__(gpu)
+            if len(self.started) == 1:  # the first one dies in its cell
+                worker.begin, worker.finish = lambda *_: worker.end.send(None), self.die
+            return worker
+
+        def die(self):
+            raise WorkerDied("out of memory")
+
+    fake = Dying()
+    run_cells(study.cells, tmp_path, 3, start=fake, gpus=["0", "1", "2"])
+    assert fake.started == ("0", "1", "2", "0")
+    fake = Dying()
+    run_cells(study.cells, tmp_path, 4, start=fake, gpus=["0", "1"])
+    assert fake.started[:4] == ("0", "1", "0", "1")
+
+
+@pytest.mark.parametrize("step", [train_cell, predict_cell])
+def test_a_model_is_freed_before_the_next_is_loaded(study, tmp_path, monkeypatch, step):
+    class Model:  # and its trainer hold each other
+        def __init__(self):
+            self.trainer = self
+
+    class Loaded(Exception):
+        pass
+
+    def load(*_):
+        raise Loaded
+
+    monkeypatch.setattr("medr1kit.models.load.load_model", load)
+    gc.disable()
+    try:
+        last = weakref.ref(Model())
+        assert last() is not None
+        with pytest.raises(Loaded):
+            step(study.cells[-1], tmp_path)
+        assert last() is None
+    finally:
+        gc.enable()
 
 
 def test_the_death_of_a_worker_fails_its_cell_and_the_rest_goes_on(study, tmp_path):

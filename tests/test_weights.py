@@ -167,6 +167,38 @@ def test_a_chat_template_that_leaves_the_image_out_is_refused(base):
         mk.load_model(base)
 
 
+def test_a_template_that_writes_two_placeholders_for_one_image_is_refused(base):
+    file = base / "chat_template.jinja"
+    text = file.read_text(encoding="utf-8").replace("<|image_pad|>", "<|image_pad|><|image_pad|>")
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=r"writes 2 placeholders \(<\|image_pad\|>\) for one image"):
+        mk.load_model(base)
+
+
+def _give_the_tokenizer(base, template):
+    settings = json.loads((base / "tokenizer_config.json").read_text(encoding="utf-8"))
+    (base / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": template}), encoding="utf-8")
+
+
+@pytest.mark.parametrize("file", ["chat_template.jinja", "chat_template.json"])
+def test_the_processors_own_template_wins_over_the_tokenizers_for_whoever_asks(base, file):
+    right = (base / "chat_template.jinja").read_text(encoding="utf-8")
+    (base / "chat_template.jinja").unlink()
+    (base / file).write_text(json.dumps({"chat_template": right}) if file.endswith("json") else right)
+    _give_the_tokenizer(base, "{% for m in messages %}{{ m.content }}{% endfor %}")
+    processor = mk.load_model(base)[1]
+    assert processor.chat_template == processor.tokenizer.chat_template == right
+
+
+def test_a_template_that_only_the_tokenizer_has_is_taken_and_none_is_refused(base):
+    right = (base / "chat_template.jinja").read_text(encoding="utf-8")
+    (base / "chat_template.jinja").unlink()
+    with pytest.raises(DataError, match=r"base has no chat template; copy chat_template\.jinja"):
+        mk.load_model(base)
+    _give_the_tokenizer(base, right)
+    assert mk.load_model(base)[1].chat_template == right
+
+
 def test_a_chat_template_that_opens_the_thinking_is_said_on_loading(base):
     file = base / "chat_template.jinja"
     opened = file.read_text(encoding="utf-8").replace("<|im_start|>assistant\n", "<|im_start|>assistant\n<think>\n")

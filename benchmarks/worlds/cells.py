@@ -21,7 +21,7 @@ from typing import Any
 from medr1kit.formats import FORMATS
 from medr1kit.models.load import TINY
 from medr1kit.study.grid import METHODS, Cell
-from medr1kit.training.train import PRESETS
+from medr1kit.training.presets import PRESETS
 
 HOME = ("CT", "OCT", "Dermoscopy", "MRI")
 TAUGHT = ("CT", "MRI", "Dermoscopy")  # whose twins are trained on; those of ultrasound are only asked about

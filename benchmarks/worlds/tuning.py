@@ -13,7 +13,7 @@ from benchmarks.worlds.run import train
 from medr1kit.study.cell import Worker, run_cell, run_cells
 from medr1kit.study.folder import cell_folder, read_record, state_of
 from medr1kit.study.grid import Cell
-from medr1kit.training.train import PRESETS
+from medr1kit.training.presets import PRESETS
 
 RUNS = Path("runs/worlds-tuning")
 SEED, N_VAL = 0, 400

@@ -8,7 +8,6 @@ and says so, so that its command line runs with only the script swapped.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import warnings
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,7 +38,7 @@ class DataFlags:
     check: str = field(default="error", metadata={"help": "bad rows: 'error' refuses, 'drop' leaves out and lists"})
     test_size: float = field(default=0.0, metadata={"help": "share held out by image and patient, 0 to 1"})
     format: str = field(default="no-think", metadata={"help": "think-before, think-after or no-think"})
-    preset: str | None = field(default=None, metadata={"help": "tiny or gpu (default: by model)"})
+    preset: str | None = field(default=None, metadata={"help": "tiny, gpu, gpu-24gb, gpu-80gb or med-r1"})
     reward_funcs: list[str] | None = field(default=None, metadata={"help": "accuracy, format, reference_accuracy, ..."})
     max_pixels: int | None = field(default=None, metadata={"help": "cap on width times height of an image"})
     overwrite: bool = field(default=False, metadata={"help": "replace an earlier run in output_dir"})
@@ -58,6 +57,7 @@ class LoraFlags:
 class GRPOFlags:
     """What :func:`medr1kit.training.train.train_grpo` adds to TRL."""
 
+    reference: bool = field(default=False, metadata={"help": "preset med-r1, and batch sizes count prompts as there"})
     dynamic_sampling: int = field(default=0, metadata={"help": "rounds of replacing groups that earn one reward only"})
 
 
@@ -143,30 +143,33 @@ def _refuse(message: str) -> None:
 
 
 def fit_to_machine(flags: dict[str, Any], device: str) -> dict[str, Any]:
-    """Drop what this machine cannot do, with a one-line warning each.
+    """Drop what this machine cannot do, with a one-line warning each, and refuse what a training cannot do without.
 
     Args:
         flags: from :func:`parse_flags`.
         device: what :func:`medr1kit.models.machine.choose_device` chose.
+
+    Raises:
+        DataError: from :func:`medr1kit.training.needs.refuse_lacking`.
     """
+    from medr1kit.models.machine import choose_attention, choose_dtype
+    from medr1kit.training.needs import missing_reporters, refuse_lacking
+
     fitted = dict(flags)
     if fitted.get("fp16"):
         fitted["bf16"] = False
     if device == "cpu":
-        for name in ("bf16", "fp16"):
+        for name in ("fp16",) if fitted.get("preset") == "med-r1" else ("bf16", "fp16"):
             if fitted.pop(name, None):
                 warnings.warn(f"--{name} is ignored: there is no GPU, training is in float32", stacklevel=2)
     reporter = fitted.get("report_to")
-    if reporter in ("wandb", "tensorboard") and not importlib.util.find_spec(reporter):
+    if reporter in ("wandb", "tensorboard") and missing_reporters(reporter):  # the reference's command line has one
         warnings.warn(f"--report_to {reporter} is ignored: not installed; see metrics.csv", stacklevel=2)
         fitted["report_to"] = "none"
     if str(fitted.get("attn_implementation", "")).startswith("flash"):
-        from medr1kit.models.machine import choose_attention, choose_dtype
-
-        chosen = choose_attention(device, choose_dtype(device).value)
+        chosen = choose_attention(device, fitted.get("dtype") or choose_dtype(device).value)
         if chosen.value != fitted["attn_implementation"]:
             warnings.warn(f"--attn_implementation {chosen.value} instead: {chosen.reason}", stacklevel=2)
             fitted["attn_implementation"] = chosen.value
-    if fitted.get("deepspeed") and not importlib.util.find_spec("deepspeed"):
-        raise DataError("--deepspeed needs the package deepspeed: pip install 'medr1kit[gpu]', or leave the flag out")
+    refuse_lacking(fitted, device)
     return fitted

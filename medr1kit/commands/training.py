@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
 from medr1kit.commands.answers import print_scores
@@ -33,14 +34,23 @@ def sft(argv: list[str]) -> None:
 def _train(argv: list[str], command: str, train: Any, *arguments_of: type) -> None:
     from trl import ModelConfig
 
+    from medr1kit.commands.reference import as_reference, unlike_reference
     from medr1kit.models.load import load_model, origin_of
     from medr1kit.models.machine import choose_device
+    from medr1kit.models.outline import is_built_in
     from medr1kit.results.folders import check_folder
+    from medr1kit.training.needs import check_before_loading
+    from medr1kit.training.presets import preset_given, with_overrides
     from medr1kit.training.publish import push_run, take_push
     from medr1kit.training.resume import resume_asked
 
     flags = parse_flags(argv, f"medr1kit {command}", DataFlags, ModelConfig, LoraFlags, *arguments_of)
-    flags = fit_to_machine(flags, choose_device().value)
+    if flags.pop("reference", False):
+        flags = as_reference(flags)
+    if flags.get("preset") == "med-r1":  # beneath bf16 autocast
+        flags.setdefault("dtype", "float32")
+    device = "cpu" if flags.get("use_cpu") else choose_device().value
+    flags = fit_to_machine(flags, device)
     refuse_unused(flags, ("reward_funcs",) if command == "sft" else ())
     if "output_dir" not in flags:
         raise DataError("--output_dir is missing: the folder for the run")
@@ -48,7 +58,16 @@ def _train(argv: list[str], command: str, train: Any, *arguments_of: type) -> No
     arguments = {name: value for name, value in flags.items() if name not in ours}
     overwrite, named = flags.get("overwrite", False), {"resume_from_checkpoint": flags.get("resume_from_checkpoint")}
     resume = resume_asked(flags.get("resume", False), overwrite, named, flags["output_dir"])
-    arguments |= {"overwrite": overwrite, "resume": resume, "lora": _lora_flags(flags)}
+    name = flags.get("model_name_or_path", "tiny")
+    preset = preset_given(flags.get("preset") or ("tiny" if is_built_in(name) else "gpu"), command)
+    theirs = {name: value for name, value in arguments.items() if name not in GRPOFlags.__dataclass_fields__}
+    settings, lora = with_overrides(preset, theirs), _lora_flags(flags)
+    if "num_generations" in settings and (
+        differs := unlike_reference(settings, bool(lora and preset.get("lora", True)))
+    ):
+        warnings.warn(differs, stacklevel=2)
+    check_before_loading(settings, arguments_of[-1], device)
+    arguments |= {"preset": preset, "overwrite": overwrite, "resume": resume, "lora": lora}
     arguments["format"] = format_named(flags.get("format", "no-think"))
     if "reward_funcs" in flags:  # of GRPO; SFT has refused them
         arguments["rewards"] = _rewards(flags["reward_funcs"], arguments["format"])
@@ -58,7 +77,6 @@ def _train(argv: list[str], command: str, train: Any, *arguments_of: type) -> No
     if flags.get("test_size", 0.0) > 0:
         dataset, test = hold_out(dataset, flags)
     model, processor = load_model_of(flags)
-    arguments["preset"] = flags.get("preset") or ("tiny" if model.num_parameters() < 10_000_000 else "gpu")
     push = take_push(arguments)
     run = train(model, processor, dataset, **arguments)
     if int(os.environ.get("RANK", 0)) != 0:
@@ -78,7 +96,8 @@ def _lora_flags(flags: dict[str, Any]) -> dict[str, Any] | bool:
         return False
     names = {"lora_r": "rank", "lora_alpha": "alpha", "lora_dropout": "dropout"}
     names |= {"lora_merger": "merger", "lora_tower": "tower"}
-    return {ours: flags[theirs] for theirs, ours in names.items() if theirs in flags} or True
+    chosen = {ours: flags[theirs] for theirs, ours in names.items() if theirs in flags}
+    return chosen if chosen or flags.get("use_peft") else True  # an adapter asked for, also where the preset has none
 
 
 def _rewards(names: list[str], format: ResponseFormat) -> list:

@@ -130,12 +130,21 @@ def _is_adapter(place: str | Path) -> bool:
 def _base_below(adapter: Path) -> str | Path:
     """What an adapter stands on: by its run, else by its own record."""
     if run := _run_of(adapter):
-        return _recorded(run, "model", str)
+        return _base_of(run)
     with one_sentence(f"the adapter at {adapter}"):
         base = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
         raise DataError(f"{adapter} is a LoRA adapter that names no base; give both: load_model(BASE, adapter=FOLDER)")
     return "tiny" if Path(base) == TINY else base
+
+
+def _base_of(run: Run) -> str:
+    """The base that a run recorded: a hub id, or a folder, found also from elsewhere than where it was trained."""
+    name, then = _recorded(run, "model", str), Path(run.config.get("model_path") or "").expanduser()
+    if not run.config.get("model_path") or not then.is_dir():
+        return name
+    here = Path(name).expanduser()
+    return name if here.is_dir() and here.resolve() == then.resolve() else str(then)
 
 
 def _run_of(weights: str | Path) -> Run | None:

@@ -6,9 +6,11 @@ checked before anything is loaded.
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import os
 import platform
+import sys
 from dataclasses import dataclass
 
 from medr1kit.given import choice
@@ -28,13 +30,24 @@ class Choice:
 
 
 def choose_device() -> Choice:
-    """Return "cuda" (under torchrun this process's GPU) if PyTorch sees one, else "cpu"."""
+    """Return "cuda" (under torchrun this process's GPU) if PyTorch sees one, else "cpu".
+
+    Raises:
+        DataError: if torchrun started more processes than there are GPUs.
+    """
     import torch
 
     if torch.cuda.is_available():
         rank = os.environ.get("LOCAL_RANK")  # set by torchrun: one process a GPU
-        found = f"{torch.cuda.device_count()} GPU(s), first: {torch.cuda.get_device_name(0)}"
-        return Choice("cuda" if rank is None else f"cuda:{rank}", found)
+        if rank is not None and int(rank) >= torch.cuda.device_count():
+            raise DataError(
+                f"this is process {int(rank) + 1} on a machine that shows {torch.cuda.device_count()} GPU(s), one for "
+                f"each process: torchrun --nproc_per_node={torch.cuda.device_count()}"
+            )
+        n, name = torch.cuda.device_count(), torch.cuda.get_device_name(int(rank or 0))
+        if rank is not None:
+            return Choice(f"cuda:{rank}", f"{n} GPU(s), of this process: {name}")
+        return Choice("cuda", f"{n} GPU(s), first: {name}" + ("; one process uses one" if n > 1 else ""))
     return Choice("cpu", "PyTorch sees no CUDA device" if torch.version.cuda else "this PyTorch is a CPU build")
 
 
@@ -85,6 +98,24 @@ def doctor() -> None:
         return
     note = "it breaks transformers next to a CPU build of torch: pip uninstall torchvision"
     print(f"torchvision   {vision}" + (f" WARNING: {note}" if device.value == "cpu" else ""))
+
+
+def free_memory() -> None:
+    """Give back what a model took that is not needed any more: trainer and model hold each other, in a circle."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def visible_gpus() -> list[str]:
+    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; none is taken by the asking."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return []
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return (named or [str(i) for i in range(torch.cuda.device_count())])[: torch.cuda.device_count()]
 
 
 def device_given(device: object) -> str:

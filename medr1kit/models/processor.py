@@ -78,7 +78,8 @@ def load_processor(path: str | Path, model_type: str, max_pixels: int | None = N
         max_pixels: images are shrunk until width times height is at most this; None keeps the checkpoint's setting.
 
     Raises:
-        DataError: if ``max_pixels`` is less than one image token covers, or the chat template writes no image.
+        DataError: if ``max_pixels`` is less than one image token covers, or the chat template does not write one
+            placeholder for one image.
     """
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
@@ -92,9 +93,22 @@ def load_processor(path: str | Path, model_type: str, max_pixels: int | None = N
         # a floor above the cap would enlarge small images past it
         floor = min(images.size["shortest_edge"], max_pixels)
         images.size = type(images.size)(**{**dict(images.size), "shortest_edge": floor, "longest_edge": max_pixels})
+    # Two files may hold a template; the processor's own wins, and whoever asks the tokenizer gets the same.
+    template = processor.chat_template or processor.tokenizer.chat_template
+    if not template:
+        raise DataError(
+            f"{path} has no chat template; copy chat_template.jinja (or .json) from where the model is from"
+        )
+    processor.chat_template = processor.tokenizer.chat_template = template
     prompt = user_turn(processor, "?")
-    if processor.image_token not in prompt:
+    found = prompt.count(processor.image_token)
+    if found == 0:
         raise DataError(f"the chat template of {path} leaves the image out of a user turn; it is one of a text model")
+    if found > 1:
+        raise DataError(
+            f"the chat template of {path} writes {found} placeholders ({processor.image_token}) for one image, and it "
+            "would be read as several; take the template that the model came with"
+        )
     warn_of_open_thinking(prompt)
     return processor
 

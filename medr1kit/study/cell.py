@@ -18,8 +18,8 @@ import sys
 import threading
 import time
 import traceback
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import version
@@ -32,6 +32,7 @@ from typing import Any
 from filelock import Timeout
 from tqdm import tqdm
 
+from medr1kit.models.machine import free_memory
 from medr1kit.study.folder import (
     PREDICTIONS_FILE,
     cell_folder,
@@ -114,6 +115,7 @@ def train_cell(cell: Cell, folder: Path) -> None:
 
     definition = cell.definition
     dataset = _questions(json.dumps(definition["train"]))
+    free_memory()  # of the model before
     model, processor = load_model(definition["model"])
     method = {"sft": train_sft, "grpo": train_grpo}[definition["method"]]
     arguments = {"format": cell.format, "output_dir": folder, "seed": cell.seed}
@@ -127,6 +129,7 @@ def predict_cell(cell: Cell, folder: Path) -> None:
     from medr1kit.models.predict import predict
 
     definition = cell.definition
+    free_memory()
     model, processor = load_model(folder if cell.train_by is not None else definition["model"])
     dataset = _questions(json.dumps(definition["test"]))
     output = folder / PREDICTIONS_FILE
@@ -162,15 +165,18 @@ class Worker:
 
     Args:
         run: what it does with a cell and its folder; a function of a module, which the process imports.
+        gpu: the one GPU that it sees, as CUDA_VISIBLE_DEVICES names it; None leaves what the study sees.
 
     Attributes:
         pipe: has something to read when the cell has ended, or the process.
+        gpu: as given.
     """
 
-    def __init__(self, run: Callable[[Cell, Path], Any] = run_cell):
+    def __init__(self, run: Callable[[Cell, Path], Any] = run_cell, gpu: str | None = None):
         context = get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, run))
+        self.gpu = gpu
+        self.process = context.Process(target=_serve, args=(theirs, run, gpu))
         self.process.start()
         theirs.close()
 
@@ -211,8 +217,9 @@ def run_cells(
     root: Path,
     workers: int,
     *,
-    start: Callable[[], Any] = Worker,
+    start: Callable[..., Any] = Worker,
     tick: Callable[[], None] = lambda: None,
+    gpus: Sequence[str] = (),
 ) -> None:
     """Run cells in order on ``workers`` processes; returns when all have ended, well or badly.
 
@@ -220,15 +227,23 @@ def run_cells(
         cells: the cells to run.
         root: the study's folder.
         workers: processes, at least 1.
-        start: makes a worker.
+        start: makes a worker; called with ``gpu=`` where there are some.
         tick: called whenever a cell has ended, and every two seconds, for the progress bar. If it raises (or Ctrl-C is
             pressed), the workers are killed; their cells are left as interrupted.
+        gpus: each worker sees one of these, and each is seen by as few workers as possible.
     """
     waiting, idle, busy = deque(cells), [], {}
+
+    def new() -> Any:
+        if not gpus:
+            return start()
+        taken = Counter(worker.gpu for worker in [*idle, *(worker for worker, _ in busy.values())])
+        return start(gpu=min(gpus, key=taken.__getitem__))
+
     try:
         while waiting or busy:
             while waiting and len(busy) < workers:
-                worker, cell = idle.pop() if idle else start(), waiting.popleft()
+                worker, cell = idle.pop() if idle else new(), waiting.popleft()
                 busy[worker.pipe] = worker, cell
                 worker.begin(cell, cell_folder(root, cell))
             for pipe in wait(list(busy), timeout=2):
@@ -256,10 +271,10 @@ def _mark_dead(cell: Cell, folder: Path, error: WorkerDied) -> None:
 # --- the worker's end -------------------------------------------------------------------------------------------------
 
 
-def _serve(pipe: Connection, run: Callable[[Cell, Path], Any]) -> None:
+def _serve(pipe: Connection, run: Callable[[Cell, Path], Any], gpu: str | None) -> None:
     """Be a worker: run the cells that come through the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the study, which then ends its workers
-    os.environ |= _ENVIRONMENT  # before anything imports numpy or torch
+    os.environ |= _ENVIRONMENT | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})  # before numpy or torch is imported
     tqdm.set_lock(threading.RLock())  # its own is one between processes, which a killed worker would leave behind
     threading.Thread(target=_end_with_the_study, daemon=True).start()
     with suppress(EOFError):

@@ -17,6 +17,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from medr1kit.given import path_given, whole_number
+from medr1kit.models.machine import visible_gpus
 from medr1kit.progress import progress
 from medr1kit.results.runs import load_run
 from medr1kit.study.cell import run_cells
@@ -35,7 +36,7 @@ def command(argv: list[str]) -> None:
     run = commands.add_parser("run", help="train and test every cell that is not finished; repeat to go on")
     run.add_argument("file", type=Path, help="the study's YAML file")
     run.add_argument("--output", type=Path, help="the study's folder (default: runs/NAME)")
-    run.add_argument("--workers", type=int, help="cells at a time (default: one a core for the tiny model, else 1)")
+    run.add_argument("--workers", type=int, help="cells at a time (default: one a core for tiny, else one a GPU)")
     run.add_argument("--only", default="", help="some cells: 'method=grpo seed=0,1', keys as in the study")
     run.add_argument("--shard", default=_WHOLE, help="i/n: the i-th of n parts, 1 to n; 'slurm': as the job array says")
     run.set_defaults(run=_run)
@@ -54,10 +55,10 @@ def command(argv: list[str]) -> None:
 def _run(flags: argparse.Namespace) -> None:
     grid = read_study(flags.file)
     root = Path("runs") / grid.name if flags.output is None else path_given(flags.output, "--output")
-    workers = flags.workers
-    if workers is None:  # a model that is not built in needs the whole machine
+    workers, gpus = flags.workers, visible_gpus()
+    if workers is None:  # a model that is not built in needs a whole GPU, or the whole machine
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = cores if grid.settings["model"] == "tiny" else 1
+        workers = cores if grid.settings["model"] == "tiny" else max(1, len(gpus))
     whole_number(workers, "--workers")
     shard = read_shard(flags.shard)
     cells = [cell for cell in select(grid.cells, flags.only) if cell.in_shard(*shard)]
@@ -67,10 +68,12 @@ def _run(flags: argparse.Namespace) -> None:
         check_data(grid)
     note_start(root, grid)
     _say_what_is_due(table, root, grid)
+    if len(gpus) > 1:
+        print(f"  {workers} workers on {len(gpus)} GPUs ({', '.join(gpus)}), one each")
     due = [cell for cell, state in zip(cells, table["state"]) if state != "done"]
     try:
         with progress(None, grid.name, total=len(cells), unit="cell", delay=0) as bar:
-            run_cells(due, root, workers, tick=lambda: _move_on(bar, root, cells, workers))
+            run_cells(due, root, workers, gpus=gpus, tick=lambda: _move_on(bar, root, cells, workers))
     except KeyboardInterrupt:
         print(f"stopped; {headline(grid.name, status_table(root, grid.cells))}. The same command goes on.")
         raise SystemExit(130) from None

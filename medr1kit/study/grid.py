@@ -37,7 +37,7 @@ from medr1kit.data.sources import own_arguments
 from medr1kit.formats import FORMATS, format_named
 from medr1kit.given import choice, path_given, whole_number
 from medr1kit.models.predict import IMAGES
-from medr1kit.training.train import PRESETS
+from medr1kit.training.presets import PRESETS
 from medr1kit.vqa import MODALITIES, TASKS, DataError, modality_name, task_name
 
 _THINKING = tuple(name for name, format in FORMATS.items() if "think" in format.blocks)

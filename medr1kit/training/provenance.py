@@ -33,7 +33,9 @@ def run_config(method, model, dataset, format, args, adapter) -> dict[str, Any]:
     trained_on = {f"train_{name}": _trained_on(found[name]) for name in ("modality", "task")}
     packages = ("medr1kit", "torch", "transformers", "trl", "peft", "datasets")
     asked = {"method": method, "model": origin.name, "format": format.name, "seed": args.seed}
+    here = Path(origin.name).expanduser()
     known = {
+        "model_path": str(here.resolve()) if origin.name != "tiny" and here.is_dir() else None,  # from any folder
         "labels": {"model": origin.labels["model"], "method": method, "seed": args.seed, **trained_on},
         "continued_from": origin.run,
         "data": {"rows": len(dataset), "fingerprint": fingerprint(dataset), **names},

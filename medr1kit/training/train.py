@@ -3,9 +3,7 @@
 Both functions take the same arguments, use the same prompts and leave the same kind of folder behind, so that a
 comparison differs in the method alone. What they add to TRL is small: the prompt comes from the response format, the
 rewards from :mod:`medr1kit.rewards`, every sampled completion is written to disk, and a preset supplies arguments that
-work. A preset is a plain dict; print it, and override any of it by keyword: "tiny" is for the built-in model on a CPU,
-tuned on phantoms' validation split (four settings a method, `benchmarks/worlds/tuning.py`); "gpu" is a first
-setting for one GPU of 24 to 80 GB and a 2B or 3B model, not tuned and not run yet.
+work: :mod:`medr1kit.training.presets`.
 
 The model is trained *in place*: afterwards it answers as trained, and a second call goes on from there. To start anew,
 load it anew.
@@ -20,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medr1kit.formats import ResponseFormat, format_named
-from medr1kit.given import choice, kind, truth, whole_number
+from medr1kit.given import kind, truth, whole_number
 from medr1kit.models.load import (
     base_of,
     image_token_ids,
@@ -33,6 +31,8 @@ from medr1kit.models.load import (
 from medr1kit.progress import no_bars_of_datasets
 from medr1kit.results.runs import Run, RunWriter, load_run
 from medr1kit.training import checks
+from medr1kit.training.needs import check_model, refuse_lacking
+from medr1kit.training.presets import preset_given, with_overrides
 from medr1kit.training.provenance import model_card, run_config
 from medr1kit.training.resume import Checkpoint, find_earlier, go_on, remove_torn, resume_asked
 from medr1kit.training.saving import save_weights, sizes_of
@@ -43,40 +43,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
 
     from medr1kit.training.recording import Recorder
-
-# What both methods have in common. "lora" holds arguments of models.lora, the rest those of SFTConfig and GRPOConfig.
-_TINY = {"lora": {"rank": 16, "alpha": 32, "merger": True, "tower": True}, "warmup_steps": 3}
-_TINY |= {"gradient_checkpointing": False}
-_GPU = {"lora": {"rank": 16, "alpha": 32}, "num_train_epochs": 1.0, "gradient_accumulation_steps": 4}
-_GPU |= {"warmup_steps": 10, "gradient_checkpointing": True, "save_steps": 200, "save_total_limit": 2}
-
-PRESETS: dict[str, dict[str, dict[str, Any]]] = {
-    "tiny": {
-        "sft": {**_TINY, "learning_rate": 2e-3, "max_steps": 125, "per_device_train_batch_size": 16},
-        "grpo": {
-            **_TINY,
-            "learning_rate": 5e-4,
-            "max_steps": 250,
-            "num_generations": 8,
-            "per_device_train_batch_size": 64,
-            "max_completion_length": 48,
-            "temperature": 1.0,
-            "beta": 0.0,
-        },
-    },
-    "gpu": {
-        "sft": {**_GPU, "learning_rate": 1e-4, "per_device_train_batch_size": 4},
-        "grpo": {
-            **_GPU,
-            "learning_rate": 1e-5,
-            "num_generations": 8,
-            "per_device_train_batch_size": 8,
-            "max_completion_length": 256,
-            "temperature": 1.0,
-            "beta": 0.04,
-        },
-    },
-}
 
 
 @without_known_warnings()
@@ -126,10 +92,12 @@ def train_sft(
     resume = resume_asked(resume, overwrite, overrides, output_dir)
     settings, adapter = _settings("sft", preset, overrides, lora)
     checks.check_settings(settings, SFTConfig)
+    refuse_lacking(settings, model.device.type)
     folder = checks.run_folder(model, output_dir, overwrite or resume)
     with no_bars_of_datasets():
         rows = dataset.select_columns(["image"]).add_column("prompt", prompts).add_column("completion", completions)
     args = checks.arguments_of(SFTConfig, _common(model, folder, seed) | {"max_length": None} | settings)
+    check_model(args, model, adapter)
     checks.enough_questions(len(rows), args)
     model, adapter = _continue_adapter(model, adapter, chosen=isinstance(lora, Mapping))
     config = run_config("sft", model, dataset, format, args, adapter)
@@ -196,6 +164,7 @@ def train_grpo(
     resume = resume_asked(resume, overwrite, overrides, output_dir)
     settings, adapter = _settings("grpo", preset, overrides, lora)
     checks.check_settings(settings, GRPOConfig)
+    refuse_lacking(settings, model.device.type)
     checks.check_groups(settings)
     checks.check_weights(settings, len(rewards))
     whole_number(dynamic_sampling, "dynamic_sampling", 0)
@@ -208,6 +177,7 @@ def train_grpo(
     bar = {"logit_bias": dict.fromkeys(barred, -100.0)} if settings.get("use_vllm") else {"suppress_tokens": barred}
     generation = {**bar, **(settings.pop("generation_kwargs", None) or {})}
     args = checks.arguments_of(GRPOConfig, _common(model, folder, seed) | settings | {"generation_kwargs": generation})
+    check_model(args, model, adapter)
     checks.enough_questions(len(rows), args)
     model, adapter = _continue_adapter(model, adapter, chosen=isinstance(lora, Mapping))
     recorder = RolloutRecorder(format, rewards)
@@ -226,18 +196,14 @@ def train_grpo(
 
 def _settings(method: str, preset: str | Mapping, overrides: dict, lora_arguments: Mapping | bool):
     """Merge preset and overrides; return trainer arguments and the LoRA configuration or None."""
-    if not isinstance(preset, Mapping):
-        preset = PRESETS[choice(preset, "preset", PRESETS)][method]
+    preset = preset_given(preset, method)
     if not isinstance(lora_arguments, (bool, Mapping)):
         raise DataError(f"lora is {kind(lora_arguments)}; give True, False, or a dict such as {{'rank': 16}}")
-    settings = {name: value for name, value in preset.items() if name != "lora"} | overrides
-    if settings.get("save_steps") is not None:
-        settings.setdefault("save_strategy", "steps")
-    if "max_steps" not in overrides and "num_train_epochs" in overrides:
-        settings.pop("max_steps", None)  # epochs were asked for by name: the preset's step count yields
-    if lora_arguments is False:
+    settings = with_overrides(preset, overrides)
+    adapter = preset.get("lora", {})
+    if lora_arguments is False or (adapter is False and lora_arguments is True):
         return settings, None
-    chosen = {**preset.get("lora", {}), **({} if lora_arguments is True else lora_arguments)}
+    chosen = {**(adapter or {}), **({} if lora_arguments is True else lora_arguments)}
     try:
         return settings, lora(**chosen)
     except TypeError as error:
