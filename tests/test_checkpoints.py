@@ -40,6 +40,12 @@ def asked(run, rows):
 # ---- asked -----------------------------------------------------------------------------------------------------------
 
 
+def lend(checkpoint, folder):
+    """A checkpoint as others save it: without the record of our own that tells what it is."""
+    shutil.copytree(checkpoint, folder)
+    (folder / "run.json").unlink()
+
+
 def test_each_answers_as_if_it_were_loaded_alone_and_the_base_is_loaded_once(run, rows, asked, monkeypatch):
     alone = [mk.predict(*mk.load_model(run.path / f"checkpoint-{step}"), rows, **ASKING) for step in (2, 4)]
     pd.testing.assert_frame_equal(asked, pd.concat(alone, ignore_index=True))
@@ -64,7 +70,7 @@ def test_a_trained_tower_and_all_weights_are_changed_too(rows, tmp_path, setting
 
 def test_checkpoints_of_others_are_given_and_called_by_their_folder(run, rows, tmp_path):
     for step in (2, 4):
-        shutil.copytree(run.path / f"checkpoint-{step}", tmp_path / "theirs" / f"checkpoint-{step}")
+        lend(run.path / f"checkpoint-{step}", tmp_path / "theirs" / f"checkpoint-{step}")
     preds = mk.predict_checkpoints(tmp_path / "theirs", rows.select(range(3)), labels={"seed": 9}, **ASKING)
     who = preds[["model", "method", "seed", "step"]].drop_duplicates().values.tolist()
     assert who == [[str(tmp_path / "theirs"), "given", 9, step] for step in (2, 4)]
@@ -136,7 +142,7 @@ def test_the_command_takes_a_checkpoint_an_adapter_and_labels(run, tmp_path):
 
     alone = ask("--model_name_or_path", str(run.path / "checkpoint-2"))
     assert set(alone["step"]) == {2} and set(alone["method"]) == {"sft"}
-    shutil.copytree(run.path / "checkpoint-2", tmp_path / "lent")
+    lend(run.path / "checkpoint-2", tmp_path / "lent")
     lent = ask("--model_name_or_path", "tiny", "--adapter", str(tmp_path / "lent"))
     assert set(lent["method"]) == {"given"} and lent["text"].equals(alone["text"])
     named = ask("--model_name_or_path", str(tmp_path / "lent"), "--labels", "method=grpo", "seed=1", "model=Med-R1")
