@@ -25,11 +25,12 @@ def predict(argv: list[str]) -> None:
     from medr1kit.given import output_file
     from medr1kit.models.machine import choose_device
     from medr1kit.models.predict import predict
+    from medr1kit.results.locks import refuse_without_locks
 
     flags = parse_flags(argv, "medr1kit predict", DataFlags, PredictFlags, ModelConfig)
     flags = fit_to_machine(flags, choose_device().value)
     refuse_unused(flags, ("reward_funcs", "preset", "overwrite", "use_peft", "lora_r", "lora_alpha", "lora_dropout"))
-    output_file(flags["output"], "--output", (".parquet",))  # a large model is not loaded in vain
+    refuse_without_locks(output_file(flags["output"], "--output", (".parquet",)).parent)  # nothing is loaded in vain
     model, processor = load_model_of(flags)
     format = format_for(model, flags)
     held_out = flags.get("test_size", 0.0) > 0
