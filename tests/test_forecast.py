@@ -69,7 +69,7 @@ def test_doctor_tells_it_before_anything_is_loaded(micro_folder, monkeypatch, ca
         (micro_folder / "elsewhere").rename(micro_folder / "model.safetensors")
     out = capsys.readouterr().out
     assert "grpo of all weights, preset med-r1, images 384 × 384" in out and "in float32" in out
-    assert "sft of an adapter of rank 16, preset gpu-24gb" in out
+    assert "sft of an adapter of rank 16, preset gpu-24gb" in out and "in bfloat16" in out
     assert out.count("GiB, estimated;") == out.count("GiB a checkpoint") == 2
 
 
@@ -84,3 +84,20 @@ def test_a_model_is_known_by_its_size_without_its_weights(micro_folder, tmp_path
     config = json.loads((micro_folder / "config.json").read_text(encoding="utf-8"))
     assert outline(micro_folder).config.model_type == config["model_type"]
     assert all(weight.device.type == "meta" for weight in outline("tiny").parameters())
+
+
+@pytest.mark.parametrize(("gigabytes", "verdict"), [(80, "it should fit"), (9, "may not fit"), (8, "does not fit")])
+def test_the_card_at_hand_is_compared(two_billion, monkeypatch, capsys, gigabytes, verdict):
+    class Card:
+        total_memory = gigabytes * 10**9
+
+    for name, value in {"is_available": True, "device_count": 1, "is_bf16_supported": True}.items():
+        monkeypatch.setattr(f"torch.cuda.{name}", lambda *_, value=value, **__: value)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda *_: "Some GPU")
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda *_: (9, 0))
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda *_: Card)
+    monkeypatch.setattr("medr1kit.training.forecast.outline", lambda _: two_billion)
+    monkeypatch.setattr("medr1kit.training.forecast.is_built_in", lambda _: False)
+    mk.doctor("Qwen/Qwen2-VL-2B-Instruct", preset="gpu-24gb")
+    out = capsys.readouterr().out
+    assert verdict in out and "2.209 billion weights in bfloat16" in out

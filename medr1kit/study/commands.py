@@ -19,6 +19,7 @@ from tqdm import tqdm
 from medr1kit.given import path_given, whole_number
 from medr1kit.models.machine import visible_gpus
 from medr1kit.progress import progress
+from medr1kit.results.locks import refuse_without_locks
 from medr1kit.results.runs import load_run
 from medr1kit.study.cell import run_cells
 from medr1kit.study.folder import STATES, STUDY_FILE, State, cell_folder, note_start, state_of, time_of
@@ -67,6 +68,7 @@ def _run(flags: argparse.Namespace) -> None:
     if (table["state"] != "done").any():
         check_data(grid)
     note_start(root, grid)
+    refuse_without_locks(root)
     _say_what_is_due(table, root, grid)
     if len(gpus) > 1:
         print(f"  {workers} workers on {len(gpus)} GPUs ({', '.join(gpus)}), one each")

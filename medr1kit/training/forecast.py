@@ -109,7 +109,8 @@ def doctor(
     chosen = preset_given(name, method)
     settings, adapter = with_overrides(chosen, {}), chosen.get("lora", {})
     device = machine.choose_device().value
-    dtype = "float32" if adapter is False else machine.choose_dtype(device).value
+    dtype = machine.choose_dtype(device).value if device != "cpu" else "bfloat16"  # asked on a laptop, for a GPU
+    dtype = "float32" if adapter is False or name == "tiny" else dtype
     parts = forecast(shapes, settings, adapter, dtype, whole_number(size, "size", 28))
     together, checkpoint = parts.pop("together"), parts.pop("checkpoint")
     what = "all weights" if adapter is False else f"an adapter of rank {lora(**adapter).r}"
@@ -124,7 +125,7 @@ def doctor(
 def _room(device: str, needed: float) -> str:
     """How much there is of what is needed."""
     if device == "cpu":
-        return "this machine has no GPU, so it is of the machine's own memory"
+        return "this machine has no GPU to compare it with"
     import torch
 
     there = torch.cuda.get_device_properties(device).total_memory / _GIB
