@@ -73,9 +73,9 @@ def test_arguments_that_make_no_training_are_refused(tiny, train_phantoms, tmp_p
 
 @pytest.mark.parametrize("train", [sft, grpo])
 @pytest.mark.parametrize("changes", [{"report_to": "no-such-tool"}, {"eval_strategy": "steps"}])
-def test_what_trl_refuses_in_its_own_words_is_one_sentence(train_phantoms, tmp_path, train, changes):
+def test_what_is_lacking_is_refused_in_one_sentence(train_phantoms, tmp_path, train, changes):
     model, processor = mk.load_model("tiny")
-    with pytest.raises(DataError, match=f"this training cannot be set up .*{changes.get('report_to', 'eval_dataset')}"):
+    with pytest.raises(DataError, match=f"{changes.get('report_to', 'eval_strategy')}"):
         train(model, processor, train_phantoms, tmp_path / "run", **changes)
     assert train(model, processor, train_phantoms, tmp_path / "run", max_steps=1).path.is_dir(), "it can be tried again"
 

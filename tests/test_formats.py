@@ -58,12 +58,14 @@ def test_the_evaluation_asks_with_the_same_words_as_the_training(format):
 
     from medr1kit.training.checks import COLUMNS, prompts_of
 
+    row = {"problem": "Sharp?", "options": ["yes", "no"], "answer": "A", "solution": "A"}
+
     class Processor:
         def apply_chat_template(self, turns, **settings):
             return turns
 
     (((trained,),), (asked,)) = (
-        prompts_of(Dataset.from_list([dict.fromkeys(("image", *COLUMNS), "") | {"problem": "Sharp?"}]), format),
+        prompts_of(Dataset.from_list([dict.fromkeys(("image", *COLUMNS), "") | row]), format),
         chat_prompt(Processor(), format, "Sharp?"),
     )
     texts = [part["text"] for part in asked["content"] if part["type"] == "text"]
