@@ -5,7 +5,7 @@ PIP_ARGS ?=
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-newest test-distributed test-resume lab lint notebooks test-notebooks browser test-browser clean
+.PHONY: demo test test-newest test-distributed test-slow test-resume lab lint notebooks test-notebooks browser test-browser clean
 
 demo: $(VENV)/.installed
 	$(BIN)/medr1kit demo --output_dir runs/demo
@@ -24,10 +24,14 @@ test-newest: $(VENV)/.installed
 test-distributed: $(VENV)/.installed
 	$(BIN)/python -m pytest tests/distributed
 
-# Ten kills at random moments a method, each resumed and held against an unbroken run; `make test` has one of each.
+# Kills and resumed trainings; and trainings, panels, a notebook and the demo without a network, and without CI=true.
+test-slow: $(VENV)/.installed
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 tests/slow
+
+# Ten kills at random moments a method, each resumed and held against an unbroken run; `make test-slow` has one of each.
 # Two processes as well.
 test-resume: $(VENV)/.installed
-	KILLS=10 $(BIN)/python -m pytest -n auto --maxprocesses 4 tests/test_resume.py -k "random_moment or two_processes"
+	KILLS=10 $(BIN)/python -m pytest -n auto --maxprocesses 4 tests/slow/test_resume.py -k "random_moment or two_processes"
 
 lab: $(VENV)/.installed
 	$(BIN)/jupyter lab notebooks

@@ -78,7 +78,7 @@ def whole(one_thread, tmp_path_factory):
 def started(method, folder, moment, *launcher):
     """Train in a process of its own and return how it ended."""
     script = str(Path(__file__).with_name("resume_runs.py"))
-    paths = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    paths = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, *launcher, script, method, str(folder), str(moment)]
     return subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, timeout=300)
 
