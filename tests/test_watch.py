@@ -1,6 +1,7 @@
 """The watch: silent on honest rollouts, one sentence for each way of gaming, said once."""
 
 import random
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -15,6 +16,12 @@ OPTIONS = ["mass", "cyst", "nodule", "left lung"]
 WORDS = "small large dark bright ring shadow line upper lower single many round grey pale dense soft".split()  # noqa: SIM905
 
 
+def composed(format, answer, thought=""):
+    """A completion with the format's tags and anything in them, as a policy that games its reward writes it."""
+    content = {"answer": answer, "think": thought}
+    return "".join(f"<{block}>{content[block]}</{block}>" for block in format.blocks)
+
+
 def honest(format, steps, seed=0, size=32, accuracy=0.6):
     """Steps of rollouts, groups of 8: prose about each picture, letters right in a share of cases."""
     dice = random.Random(seed)
@@ -25,7 +32,7 @@ def honest(format, steps, seed=0, size=32, accuracy=0.6):
             gold = golds[i // 8]
             letter = gold if dice.random() < accuracy else dice.choice("ABCD")
             thought = " ".join(dice.choices(WORDS, k=12))
-            rows.append(paid(format, step, i, gold, letter, format.write(letter, thought), 12))
+            rows.append(paid(format, step, i, gold, letter, composed(format, letter, thought), 12))
         run.append(rows)
     return run
 
@@ -56,7 +63,7 @@ def said(run, format):
     return watch.warnings
 
 
-W = THINK_BEFORE.write
+W = partial(composed, THINK_BEFORE)
 HACKS = {
     "several_answers": (lambda letter, thought: W("A or B", thought), {}),
     "trailing_text": (lambda letter, thought: W(letter, thought) + " I am sure.", {}),
@@ -211,5 +218,5 @@ def test_what_cannot_be_watched_is_said_in_a_sentence(run_folder, tmp_path):
 def test_formats_without_thoughts_are_watched_too():
     run = hacked(NO_THINK, 16, 9, lambda letter, thought: "<answer>A</answer>")
     assert "one letter for everything" in said(run, NO_THINK)[0]
-    run = hacked(THINK_AFTER, 12, 9, lambda letter, thought: THINK_AFTER.write(letter, "…"))
+    run = hacked(THINK_AFTER, 12, 9, lambda letter, thought: composed(THINK_AFTER, letter, "…"))
     assert "tags around nothing" in said(run, THINK_AFTER)[0]

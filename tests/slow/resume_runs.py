@@ -47,9 +47,9 @@ if __name__ == "__main__":
     method, folder, moment = sys.argv[1:]
     begin, save = Recorder.on_train_begin, Trainer._save_rng_state
 
-    def timed(self, args, state, control, **kwargs):
+    def timed(self, *how, **kwargs):
         threading.Thread(target=kill_after, args=(float(moment),), daemon=True).start()
-        return begin(self, args, state, control, **kwargs)
+        return begin(self, *how, **kwargs)
 
     def torn(self, output_dir):  # weights and optimizer are written, the rest is not
         if self.state.global_step == 4:

@@ -369,7 +369,7 @@ def test_giving_save_steps_means_saving(one_thread, tmp_path):
 
 
 def test_the_gpu_preset_keeps_two_checkpoints():
-    from medr1kit.training.train import PRESETS
+    from medr1kit.training.presets import PRESETS
 
     for method in ("sft", "grpo"):
         assert PRESETS["gpu"][method]["save_steps"] == 200 and PRESETS["gpu"][method]["save_total_limit"] == 2
