@@ -6,6 +6,7 @@ The environment is set here, at import, because OpenMP and the Hugging Face libr
 from __future__ import annotations
 
 import os
+import sys
 
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # spinning threads starve whatever else runs on the machine
 os.environ["GOMP_SPINCOUNT"] = "0"
@@ -18,6 +19,13 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the tests mean the CPU, also on a mac
 import pytest
 
 MICRO = ("qwen2_5_vl", "qwen3_vl")  # the built-in model is the third architecture, qwen2_vl
+
+
+@pytest.fixture(autouse=True)
+def no_open_figures():
+    """A test finds no figure that another, or a docstring's example, has left open."""
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close("all")
 
 
 @pytest.fixture(scope="session")

@@ -20,12 +20,6 @@ from medr1kit.views.plots.heatmaps import plot_counts, plot_transfer
 from medr1kit.vqa import MODALITIES, TASKS, DataError
 
 
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
-
-
 def questions(counts):
     rows = [{"modality": m, "task": t} for (m, t), n in counts.items() for _ in range(n)]
     return pd.DataFrame(rows)
@@ -78,8 +72,8 @@ DRAWINGS = {
 @pytest.mark.parametrize("name", DRAWINGS)
 def test_a_plot_draws_into_the_axes_it_is_given_and_nowhere_else(name):
     plot, frame = DRAWINGS[name]
-    before, settings = frame.copy(), dict(matplotlib.rcParams)
     figure, (left, right) = plt.subplots(1, 2)
+    before, settings = frame.copy(), dict(matplotlib.rcParams)  # the first figure of a process has chosen a backend
     assert plot(frame, ax=right) is right
     assert right.has_data() and not left.has_data()
     assert figure.axes == [left, right], "no colour bar or twin axes was added"

@@ -17,12 +17,6 @@ from medr1kit.views.plots.heatmaps import plot_confusion
 from medr1kit.vqa import DataError
 
 
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
-
-
 @pytest.fixture(scope="module")
 def errors():
     bad = {"task": ["Lesion Grading"] * 20 + ["Disease Diagnosis"] * 20, "modality": ["CT", "OCT"] * 20}
@@ -66,8 +60,8 @@ def test_a_plot_draws_into_the_axes_it_is_given_and_nowhere_else(errors, name):
         plot, frame = getattr(mk, f"plot_{name}"), getattr(errors, name)
     if name == "confusion":
         frame = frame[frame["modality"] == "CT"]
-    before, settings = frame.copy(), dict(matplotlib.rcParams)
     figure, (left, right) = plt.subplots(1, 2)
+    before, settings = frame.copy(), dict(matplotlib.rcParams)  # the first figure of a process has chosen a backend
     assert plot(frame, ax=right) is right
     assert right.has_data() and not left.has_data() and figure.axes == [left, right]
     assert dict(matplotlib.rcParams) == settings and plt.get_fignums() == [figure.number]

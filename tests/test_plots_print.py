@@ -20,12 +20,6 @@ from medr1kit.views.plots.heatmaps import plot_counts, plot_transfer
 from medr1kit.vqa import MODALITIES, TASKS
 
 
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
-
-
 def matrix(differences, names=MODALITIES, by="modality", p=0.01):
     pairs = [(train, test) for train in names for test in names]
     table = pd.DataFrame(pairs, columns=[f"train_{by}", by])
