@@ -24,19 +24,17 @@ def predict(argv: list[str]) -> None:
     from trl import ModelConfig
 
     from medr1kit.commands.flags import DataFlags, PredictFlags, fit_to_machine, parse_flags
-    from medr1kit.given import output_file
     from medr1kit.models.checkpoints import checkpoints_of, predict_checkpoints
     from medr1kit.models.load import origin_of
     from medr1kit.models.machine import choose_device
-    from medr1kit.models.predict import predict
+    from medr1kit.models.predict import predict, predictions_file
     from medr1kit.models.so_far import rank_of_world
-    from medr1kit.results.locks import refuse_without_locks
 
     flags = parse_flags(argv, "medr1kit predict", DataFlags, PredictFlags, ModelConfig)
     flags = fit_to_machine(flags, choose_device().value)
     training = ("reward_funcs", "preset", "overwrite", "resume", "use_peft", "lora_r", "lora_alpha", "lora_dropout")
     refuse_unused(flags, training)
-    refuse_without_locks(output_file(flags["output"], "--output", (".parquet",)).parent)  # nothing is loaded in vain
+    predictions_file(flags["output"], "--output")  # nothing is loaded in vain
     chosen = {name: flags[name] for name in PredictFlags.__dataclass_fields__ if name in flags}
     chosen |= {"labels": labels_of(flags.get("labels", ())), "share": True}
     adapter, steps = chosen.pop("adapter", None), chosen.pop("checkpoints", None)
