@@ -43,7 +43,7 @@ def run_config(method, model, dataset, format, args, adapter) -> dict[str, Any]:
         "arguments": args.to_dict(),
         "processes": args.world_size,
         "versions": {"python": sys.version.split()[0], **{name: importlib.metadata.version(name) for name in packages}},
-        "command": sys.argv,
+        "command": [re.sub(r"\bhf_\w+", "hf_…", word) for word in sys.argv],  # without a token of the Hub
     }
     return without_home(asked | known)
 
