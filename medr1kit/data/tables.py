@@ -84,6 +84,21 @@ def _read_csv(path: Path, ending: str, columns: Mapping[str, Any] | None) -> Tab
     name = os.fspath(path)
     content = read_bytes(path)
     _refuse_others(content, name)
+    lines, about = cells_of(content, name, ending)
+    return _headed(name, lines, 1, about, columns)
+
+
+def cells_of(content: bytes, name: str, ending: str = "") -> tuple[list[list[str]], str]:
+    """Return a text's lines of cells, and how they were read: separator and encoding.
+
+    Args:
+        content: of a CSV or TSV file.
+        name: what to call it in an error.
+        ending: of its name; ".tsv" says that tabs are likely.
+
+    Raises:
+        DataError: if it is no text, or no table.
+    """
     text, encoding = _as_text(content, name)
     # A line for Excel, which does not count it:
     stated = re.match(r"\"?sep=(.)\"?[,;\t]*\r?\n", text, re.IGNORECASE)
@@ -96,8 +111,7 @@ def _read_csv(path: Path, ending: str, columns: Mapping[str, Any] | None) -> Tab
         raise DataError(f"{name}: not a table of text ({error}); save it anew as CSV") from error
     finally:
         csv.field_size_limit(limit)
-    about = f"{_SEPARATORS.get(separator, repr(separator))} between columns, {encoding}"
-    return _headed(name, lines, 1, about, columns)
+    return lines, f"{_SEPARATORS.get(separator, repr(separator))} between columns, {encoding}"
 
 
 def _refuse_others(content: bytes, name: str) -> None:
