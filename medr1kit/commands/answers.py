@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from medr1kit.commands.flags import UNDERSTOOD
 from medr1kit.commands.loading import (
     add_table_flags,
     format_for,
@@ -122,7 +123,7 @@ def _report_flags(argv: list[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
     parser.add_argument("--check", default="error", help=bad)
     parser.add_argument("--worksheet", type=Path, help="also write the errors as a sheet to annotate (.html or .csv)")
     flags = parser.parse_args(argv)
-    ours = ("dataset_name", "image_folder", "columns", "yes_no", "sheet")
+    ours = ("dataset_name", "image_folder", *UNDERSTOOD)
     named = {name: value for name in ours if (value := getattr(flags, name)) is not None}
     if named and "dataset_name" not in named:
         parser.error(f"--{next(iter(named))} needs --dataset_name, the questions that name the images")

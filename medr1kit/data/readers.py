@@ -168,13 +168,17 @@ def read_file(
     columns: Mapping[str, Any] | None = None,
     yes_no: bool = False,
     sheet: str | None = None,
+    encoding: str | None = None,
 ) -> Source:
     """Read a .csv, .tsv, .xlsx, .jsonl or .parquet file."""
     path = path_given(path, "source")
     stem = re.sub(r"\.\w+(\.gz)?$", "", path.name)
     if path.suffix.lower() == ".parquet":
+        for name, value in (("sheet", sheet), ("encoding", encoding)):
+            if value is not None:
+                raise DataError(f"{name}= does not go with {os.fspath(path)!r}, a Parquet file; leave it out")
         return _read_table(_open_parquet(path), os.fspath(path), images, columns, yes_no, [path.parent], stem)
-    table = read_table(path, sheet, columns)
+    table = read_table(path, sheet, columns, encoding)
     source = Source(table.name, image_folder(images))
     source.add(table.rows, table.name, stem, stem, columns, yes_no, table.numbers, table.about)
     return source
