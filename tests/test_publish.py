@@ -71,7 +71,7 @@ def hub(monkeypatch):
 
 
 def test_the_command_pushes_weights_card_settings_and_curves(hub, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["medr1kit", "sft", "--hub_token", "hf_x"])
+    monkeypatch.setattr("sys.argv", ["medr1kit", "--hub_token", "hf_x", "--hub_token=hf_x", "runs/hf_ct"])
     pushing = ["--push_to_hub", "true", "--hub_model_id", "lab/ct", "--hub_private_repo", "true", "--hub_token", "hf_x"]
     assert main([*SFT, "--test_size", "0.3", "--output_dir", str(tmp_path / "run"), *pushing]) == 0
     assert "pushed to https://huggingface.co/lab/ct" in capsys.readouterr().out
@@ -84,8 +84,9 @@ def test_the_command_pushes_weights_card_settings_and_curves(hub, tmp_path, caps
     settings = json.loads(files["run.json"])
     assert settings["labels"]["method"] == "sft" and "command" not in settings
     assert not any(b"hf_x" in content for content in files.values())
-    kept = (tmp_path / "run/run.json").read_text(encoding="utf-8")
-    assert "--hub_token" in kept and "hf_x" not in kept
+    kept = json.loads((tmp_path / "run/run.json").read_text(encoding="utf-8"))
+    assert kept["command"] == ["medr1kit", "--hub_token", "…", "--hub_token=…", "runs/hf_ct"]
+    assert "hf_x" not in json.dumps(kept)
 
 
 REFUSED = {
