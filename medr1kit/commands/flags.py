@@ -18,6 +18,10 @@ SOURCES = "'phantoms', a file of questions (.csv, .xlsx, .json, .jsonl, .parquet
 COLUMNS = "your column names: question=Frage answer=Key options=A,B,C image=File patient_id=Patient"
 YES_NO = "questions without options that are answered with yes or no get these two"
 SHEET = "sheet of an Excel file, where several have rows"
+ENCODING = "of a CSV or TSV file that is neither UTF-8, UTF-16 nor cp1252: gb18030, mac_roman"
+LANGUAGE = "of SLAKE's questions: en or zh"
+FRAME = "which picture of images that hold several (DICOM, TIFF), from 0"
+UNDERSTOOD = ("columns", "yes_no", "sheet", "encoding", "language", "frame")  # how a source is to be understood
 
 
 @dataclass
@@ -31,6 +35,9 @@ class DataFlags:
     columns: list[str] | None = field(default=None, metadata={"help": COLUMNS})
     yes_no: bool = field(default=False, metadata={"help": YES_NO})
     sheet: str | None = field(default=None, metadata={"help": SHEET})
+    encoding: str | None = field(default=None, metadata={"help": ENCODING})
+    language: str | None = field(default=None, metadata={"help": LANGUAGE})
+    frame: int | None = field(default=None, metadata={"help": FRAME})
     meta: str | None = field(default=None, metadata={"help": "JSON with modality and task, row by row"})
     modality: str | None = field(default=None, metadata={"help": "only this modality (or: label all rows with it)"})
     task: str | None = field(default=None, metadata={"help": "only this task (or: label all rows with it)"})

@@ -67,6 +67,7 @@ def _train(argv: list[str], command: str, train: Any, *arguments_of: type) -> No
     ):
         warnings.warn(differs, stacklevel=2)
     check_before_loading(settings, arguments_of[-1], device)
+    push = take_push(arguments)
     arguments |= {"preset": preset, "overwrite": overwrite, "resume": resume, "lora": lora}
     arguments["format"] = format_named(flags.get("format", "no-think"))
     if "reward_funcs" in flags:  # of GRPO; SFT has refused them
@@ -77,7 +78,6 @@ def _train(argv: list[str], command: str, train: Any, *arguments_of: type) -> No
     if flags.get("test_size", 0.0) > 0:
         dataset, test = hold_out(dataset, flags)
     model, processor = load_model_of(flags)
-    push = take_push(arguments)
     run = train(model, processor, dataset, **arguments)
     if int(os.environ.get("RANK", 0)) != 0:
         return

@@ -29,6 +29,7 @@ from medr1kit.models.load import acting_adapters, base_of, image_token_ids, orig
 from medr1kit.models.processor import user_turn, warn_of_open_thinking
 from medr1kit.models.so_far import AnswersSoFar, finish
 from medr1kit.results.columns import label_values
+from medr1kit.results.locks import refuse_without_locks
 from medr1kit.results.runs import Run, replace_file
 from medr1kit.results.tables import LABELS, METHODS, PREDICTIONS
 from medr1kit.vqa import DataError
@@ -312,15 +313,24 @@ def _row(question: dict, format: ResponseFormat, labels: dict, text: str, n_toke
     return {**{name: question.get(name) for name in PREDICTIONS}, **labels, **read}
 
 
-def predictions_file(output: object) -> Path:
-    """The file to write; one that is there and holds something else than predictions is not ours to replace."""
+def predictions_file(output: object, name: str = "output") -> Path:
+    """Return the file to write, on a file system that locks files.
+
+    Args:
+        output: what was given.
+        name: the argument's.
+
+    Raises:
+        DataError: if it cannot be written there, or something else than predictions is there: not ours to replace.
+    """
     import pyarrow.parquet
 
-    path = output_file(output, "output", (".parquet",))
+    path = output_file(output, name, (".parquet",))
+    refuse_without_locks(path.parent)
     try:
         ours = {"id", "text", "predicted"} <= set(pyarrow.parquet.read_schema(path).names)
     except (OSError, ValueError):  # not there, empty, or left half-written by an earlier version
         ours = not path.is_file() or path.read_bytes()[:4] in (b"", b"PAR1")
     if not ours:
-        raise DataError(f"{path} is there and holds no predictions; choose another name for output")
+        raise DataError(f"{path} is there and holds no predictions; choose another name for {name}")
     return path

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from medr1kit.training import checks
+from medr1kit.training.publish import refuse_push
 from medr1kit.vqa import DataError
 
 # Settings that take a package, and packages whose optimizers have these words in their names.
@@ -64,7 +65,7 @@ def refuse_lacking(settings: Mapping[str, Any], device: str) -> None:
     _refuse_evaluation(settings)
     _refuse_launch(settings, device)
     if settings.get("push_to_hub"):
-        _refuse_push()
+        refuse_push(settings)
 
 
 def missing_reporters(report_to: Any) -> list[str]:
@@ -126,22 +127,6 @@ def _refuse_launch(settings: Mapping[str, Any], device: str) -> None:
         raise DataError(f"deepspeed={os.fspath(config)!r} is no file; give the path of DeepSpeed's settings (JSON)")
     if config and "RANK" not in environment:
         raise DataError("DeepSpeed needs a launcher, for one process too: torchrun --nproc_per_node=1 -m medr1kit …")
-
-
-def _refuse_push() -> None:
-    """Ask the hub who pushes, before a training of hours ends without having been pushed."""
-    from huggingface_hub import constants, whoami
-
-    try:
-        if constants.HF_HUB_OFFLINE:
-            raise DataError("HF_HUB_OFFLINE is set")
-        whoami()
-    except Exception as error:  # offline, no network, no token, a token that has expired: each has its own
-        why = " ".join(str(error).split())[:150]
-        raise DataError(
-            f"push_to_hub=True cannot reach the hub as somebody who may write there ({why}); log in with `hf auth "
-            "login`, or leave it out"
-        ) from error
 
 
 def check_model(args: Any, model: Any, adapter: Any) -> None:
