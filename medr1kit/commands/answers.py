@@ -30,12 +30,14 @@ def predict(argv: list[str]) -> None:
     from medr1kit.models.machine import choose_device
     from medr1kit.models.predict import predict
     from medr1kit.models.so_far import rank_of_world
+    from medr1kit.models.vllm_engine import engine_given
     from medr1kit.results.locks import refuse_without_locks
 
     flags = parse_flags(argv, "medr1kit predict", DataFlags, PredictFlags, ModelConfig)
     flags = fit_to_machine(flags, choose_device().value)
     training = ("reward_funcs", "preset", "overwrite", "resume", "use_peft", "lora_r", "lora_alpha", "lora_dropout")
     refuse_unused(flags, training)
+    engine_given(flags.get("engine"), flags.get("stop_at_answer", False), share=True)
     refuse_without_locks(output_file(flags["output"], "--output", (".parquet",)).parent)  # nothing is loaded in vain
     chosen = {name: flags[name] for name in PredictFlags.__dataclass_fields__ if name in flags}
     chosen |= {"labels": labels_of(flags.get("labels", ())), "share": True}

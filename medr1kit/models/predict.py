@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from medr1kit.given import choice, kind, output_file, questions_given, truth, wh
 from medr1kit.models.load import acting_adapters, base_of, image_token_ids, origin_of, pair_given
 from medr1kit.models.processor import user_turn, warn_of_open_thinking
 from medr1kit.models.so_far import AnswersSoFar, finish
+from medr1kit.models.vllm_engine import Answers, engine_given, held_against, sample_of, vllm_answers
 from medr1kit.results.columns import label_values
 from medr1kit.results.runs import Run, replace_file
 from medr1kit.results.tables import LABELS, METHODS, PREDICTIONS
@@ -54,6 +55,7 @@ def predict(
     seed: int = 0,
     stop_at_answer: bool = False,
     share: bool = False,
+    engine: str | None = None,
 ) -> pd.DataFrame:
     """Answer every question greedily and read the answers.
 
@@ -80,6 +82,7 @@ def predict(
             effect: there the answer comes last.
         share: under torchrun or ``accelerate launch``, have all processes answer together: each must call this with the
             same arguments, each returns the whole table, the first writes the file.
+        engine: "vllm" has vLLM answer (:mod:`medr1kit.models.vllm_engine`, not run with vLLM itself yet); None: here.
 
     Returns:
         The predictions table, in the order of the data set.
@@ -90,7 +93,13 @@ def predict(
     """
     output = None if output is None else predictions_file(output)
     asked = {"format": format, "labels": labels, "images": images, "batch_size": batch_size}
-    asked |= {"max_new_tokens": max_new_tokens, "seed": seed, "stop_at_answer": stop_at_answer, "share": share}
+    asked |= {
+        "max_new_tokens": max_new_tokens,
+        "seed": seed,
+        "stop_at_answer": stop_at_answer,
+        "share": share,
+        "engine": engine,
+    }
     frame, done = answered(model, processor, dataset, output, **asked)
     finish([done], lambda: write_predictions(frame, output))
     return frame
@@ -110,15 +119,17 @@ def answered(
     seed: int = 0,
     stop_at_answer: bool = False,
     share: bool = False,
+    engine: str | None = None,
 ) -> tuple[pd.DataFrame, AnswersSoFar]:
     """Return the table of :func:`predict`, and the answers that are kept until it is written.
 
     Args:
         beside: the file beside which they are kept; None keeps none.
-        format, labels, images, batch_size, max_new_tokens, seed, stop_at_answer, share: as there.
+        format, labels, images, batch_size, max_new_tokens, seed, stop_at_answer, share, engine: as there.
     """
     from medr1kit.models.shared_prefix.vision import Pictures
 
+    engine = engine_given(engine, stop_at_answer, share)
     format = format_named(format)
     dataset = questions_given(dataset, images=True)
     pair_given(model, processor)
@@ -136,20 +147,28 @@ def answered(
     settings = {"format": format.name, "images": images, "seed_of_images": seed if "shuffled" in images else None}
     settings |= {"questions": asked.hexdigest()[:16], "limit": limit, "weights": _weights_digest(model)}
     stopped = answer_closed if truth(stop_at_answer, "stop_at_answer") and format.blocks[0] == "answer" else None
-    settings |= {"stop_at_answer": True} if stopped else {}
+    settings |= ({"stop_at_answer": True} if stopped else {}) | ({"engine": engine} if engine else {})
     what = "predict" if images == "right" else f"predict: {images} images"
     done = AnswersSoFar(beside, settings | known, len(questions), what, share)
     order = _reading_order([i for i in range(len(questions)) if i not in done], prompts, questions, picture_of)
-    shown = Pictures(dataset)
-    with _plain_greedy(model, processor, limit), closing(done):
-        answer = _answerer(model, processor, limit, stopped)
+    shown, both = Pictures(dataset), sample_of(order) if engine else []
+
+    def asked_of(answer: Answers, batch: Sequence[int]) -> list[tuple[str, int]]:
+        return list(answer([prompts[i] for i in batch], shown([picture_of[i] for i in batch])))
+
+    with _plain_greedy(model, processor, limit), closing(done), ExitStack() as started:
+        answer, ours = _answerer(model, processor, limit, stopped), {}
+        if both:
+            ours = dict(zip(both, asked_of(answer, both)))
+            answer = started.enter_context(vllm_answers(model, processor, limit, _end_tokens(model, processor)))
         for batch in done.share(order, batch_size):
-            said = answer([prompts[i] for i in batch], shown([picture_of[i] for i in batch]))
-            for i, (text, n_tokens) in zip(batch, said):
+            for i, (text, n_tokens) in zip(batch, asked_of(answer, batch)):
                 done.add(i, text, n_tokens)
         done.complete()
     rows = [_row(questions[i], format, known, *done[i], stopped) for i in range(len(questions))]
-    return pd.DataFrame(rows, columns=list(PREDICTIONS)), done
+    frame = pd.DataFrame(rows, columns=list(PREDICTIONS))
+    frame.attrs |= {"engine": held_against(ours, done, questions, format)} if engine else {}
+    return frame, done
 
 
 def write_predictions(frame: pd.DataFrame, output: Path | None) -> None:

@@ -14,6 +14,7 @@ the batch as soon as they are done: at an end token, at the limit, or, where onl
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -126,6 +127,9 @@ def why_not_read(model: Any, adapter: Any = None) -> str | None:
     base = base_of(model)
     if base.config.model_type not in SUPPORTED:
         return f"{base.config.model_type} is not one of {', '.join(SUPPORTED)}"
+    if "mm_encoder_outputs" not in inspect.signature(base.model.forward).parameters:
+        # It would be taken for any keyword and left aside: the answers would be those of a model that sees nothing.
+        return "this transformers takes no image features that were computed before; 5.18 and later do"
     if getattr(base.model.language_model, "has_sliding_layers", False):
         return "the language model has sliding-window attention"
     rope = getattr(base.config.get_text_config(), "rope_parameters", None) or {}
