@@ -37,7 +37,7 @@ def predict(argv: list[str]) -> None:
     flags = fit_to_machine(flags, choose_device().value)
     training = ("reward_funcs", "preset", "overwrite", "resume", "use_peft", "lora_r", "lora_alpha", "lora_dropout")
     refuse_unused(flags, training)
-    engine_given(flags.get("engine"), flags.get("stop_at_answer", False), share=True)
+    engine_given(flags.get("engine"), flags.get("stop_at_answer", False), share=True, samples=flags.get("samples", 0))
     refuse_without_locks(output_file(flags["output"], "--output", (".parquet",)).parent)  # nothing is loaded in vain
     chosen = {name: flags[name] for name in PredictFlags.__dataclass_fields__ if name in flags}
     chosen |= {"labels": labels_of(flags.get("labels", ())), "share": True}

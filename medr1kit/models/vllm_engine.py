@@ -39,7 +39,7 @@ SAMPLE = 8
 Answers = Callable[[Sequence[str], Sequence[Any]], list[tuple[str, int]]]  # prompts, pictures -> text, tokens
 
 
-def engine_given(engine: object, stop_at_answer: bool = False, share: bool = False) -> str | None:
+def engine_given(engine: object, stop_at_answer: bool = False, share: bool = False, samples: int = 0) -> str | None:
     """Return what is to answer: None for the model in memory, or "vllm".
 
     Raises:
@@ -51,6 +51,8 @@ def engine_given(engine: object, stop_at_answer: bool = False, share: bool = Fal
     package_given("vllm", "engine='vllm'")
     if stop_at_answer:
         raise DataError("engine='vllm' writes whole texts; leave stop_at_answer out")
+    if samples:
+        raise DataError("engine='vllm' answers greedily; leave samples out, or leave engine= out to draw here")
     if share and rank_of_world()[1] > 1:
         raise DataError("engine='vllm' is asked by one process; start it without torchrun, or leave it out")
     return engine
@@ -90,7 +92,10 @@ def vllm_answers(model: PreTrainedModel, processor: ProcessorMixin, limit: int, 
         def answer(prompts: Sequence[str], pictures: Sequence[Any]) -> list[tuple[str, int]]:
             shown = [{"image": picture.convert("RGB")} for picture in pictures]
             asked = [{"prompt": text, "multi_modal_data": image} for text, image in zip(prompts, shown)]
-            said = [output.outputs[0].token_ids for output in engine.generate(asked, sampling_params=settings, use_tqdm=False)]
+            said = [
+                output.outputs[0].token_ids
+                for output in engine.generate(asked, sampling_params=settings, use_tqdm=False)
+            ]
             return [(processor.tokenizer.decode(ids, skip_special_tokens=True), len(ids)) for ids in said]
 
         yield answer

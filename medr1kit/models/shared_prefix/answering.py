@@ -1,4 +1,4 @@
-"""Greedy answers from a shared prefix: the same tokens as ``generate``, without its repeated work.
+"""Answers from a shared prefix: greedy ones have the tokens of ``generate``, without its repeated work.
 
 Prompts about one image begin alike: the chat's head, then the image. That beginning is read once and every question
 continues it, as completions continue a prompt in training::
@@ -30,7 +30,7 @@ from medr1kit.models.shared_prefix.vision import Pixels, kept_features, names_of
 
 
 class Answerer:
-    """Answers prompts about images greedily, batch by batch.
+    """Answers prompts about images, greedily or by lot, batch by batch.
 
     Args:
         model: a Qwen-VL, with or without LoRA, in evaluation mode; its weights must not change in the meantime.
@@ -39,6 +39,7 @@ class Answerer:
         ends: ids of tokens that end a completion.
         closed: a function of the text so far; a completion also ends when it returns True. It is asked after tokens
             that hold a ">". None: completions end by themselves.
+        temperature: tokens are drawn at it, with torch's own random numbers; None: the most probable are taken.
 
     Attributes:
         vision: image features; it counts the images that went through the vision tower, also for earlier answerers.
@@ -47,13 +48,20 @@ class Answerer:
     """
 
     def __init__(
-        self, model: Any, processor: Any, *, limit: int, ends: set[int], closed: Callable[[str], bool] | None = None
+        self,
+        model: Any,
+        processor: Any,
+        *,
+        limit: int,
+        ends: set[int],
+        closed: Callable[[str], bool] | None = None,
+        temperature: float | None = None,
     ):
         base = base_of(model)
         self.core, self.processor, self.barred = base.model, processor, image_token_ids(base)
         self.decoder = Decoder(base.model.language_model, base.lm_head)
         self.vision = kept_features(base.model, processor)
-        self.limit, self.ends, self.closed = limit, ends, closed
+        self.limit, self.ends, self.closed, self.temperature = limit, ends, closed, temperature
         self.beginnings = self.row_steps = 0
         decode = processor.tokenizer.decode
         self._may_close = cache(lambda token: ">" in decode([token], skip_special_tokens=True))
@@ -76,8 +84,8 @@ class Answerer:
             torch.tensor(of_row, device=self.core.device),
             max_new_tokens=self.limit,
             end_tokens=self.ends,
-            processors=self._bar,
-            greedy=True,
+            processors=self._settle,
+            greedy=self.temperature is None,
             closed=self._is_closed if self.closed else None,
         )
         self.row_steps += rollouts.branch_steps
@@ -106,9 +114,9 @@ class Answerer:
         _, prefix = follow(self.core, prefix, heads.of_row, ids.to(self.core.device), inside.to(self.core.device))
         return prefix
 
-    def _bar(self, _: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    def _settle(self, _: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
         logits[:, self.barred] = -torch.inf
-        return logits
+        return logits / self.temperature if self.temperature else logits
 
     def _is_closed(self, tokens: list[int]) -> bool:
         return self._may_close(tokens[-1]) and self.closed(self._text(tokens))
