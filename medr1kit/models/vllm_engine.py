@@ -92,10 +92,8 @@ def vllm_answers(model: PreTrainedModel, processor: ProcessorMixin, limit: int, 
         def answer(prompts: Sequence[str], pictures: Sequence[Any]) -> list[tuple[str, int]]:
             shown = [{"image": picture.convert("RGB")} for picture in pictures]
             asked = [{"prompt": text, "multi_modal_data": image} for text, image in zip(prompts, shown)]
-            said = [
-                output.outputs[0].token_ids
-                for output in engine.generate(asked, sampling_params=settings, use_tqdm=False)
-            ]
+            found = engine.generate(asked, sampling_params=settings, use_tqdm=False)
+            said = [output.outputs[0].token_ids for output in found]
             return [(processor.tokenizer.decode(ids, skip_special_tokens=True), len(ids)) for ids in said]
 
         yield answer
