@@ -70,6 +70,7 @@ _WHERE = {
     "models.predict": ("predict",),
     "models.checkpoints": ("predict_checkpoints",),
     "models.probes": ("position_bias", "prompt_sensitivity", "visual_reliance"),
+    "models.thoughts": ("thought_reliance",),
     "models.letters": ("letter_probabilities",),
 }
 forward()

@@ -169,8 +169,8 @@ def answered(
         return list(answer([prompts[i] for i in batch], shown([picture_of[i] for i in batch])))
 
     heat = temperature if samples else None
-    with _plain_decoding(model, processor, limit, heat), closing(done), ExitStack() as started:
-        answer, ours = _answerer(model, processor, limit, stopped, heat), {}
+    with plain_decoding(model, processor, limit, heat), closing(done), ExitStack() as started:
+        answer, ours = answerer(model, processor, limit, stopped, heat), {}
         if both:
             ours = dict(zip(both, asked_of(answer, both)))
             answer = started.enter_context(vllm_answers(model, processor, limit, _end_tokens(model, processor)))
@@ -251,7 +251,7 @@ def answer_closed(text: str) -> bool:
     return bool(closing) and "<answer>" in before and "<think>" not in before
 
 
-def _answerer(model, processor, limit: int, closed: Callable[[str], bool] | None, heat: float | None):
+def answerer(model, processor, limit: int, closed: Callable[[str], bool] | None, heat: float | None):
     """What answers prompts about pictures: an answerer that shares what they have in common, or else ``generate``."""
     from medr1kit.models.shared_prefix.answering import Answerer, why_not_read
 
@@ -281,7 +281,7 @@ def _end_tokens(model, processor) -> set[int]:
 
 
 @contextmanager
-def _plain_decoding(model: PreTrainedModel, processor: ProcessorMixin, limit: int, heat: float | None):
+def plain_decoding(model: PreTrainedModel, processor: ProcessorMixin, limit: int, heat: float | None):
     """Replace the checkpoint's generation settings for the time of a prediction: greedy, or drawn at a temperature."""
     from transformers import GenerationConfig
 
