@@ -25,7 +25,7 @@ from medr1kit.models.load import base_of, image_token_ids
 from medr1kit.models.processor import SUPPORTED
 from medr1kit.models.shared_prefix.decoder import Decoder
 from medr1kit.models.shared_prefix.prompts import Prefix, cut_up, follow, numbered, place, prefill, tokens_of
-from medr1kit.models.shared_prefix.sampling import sample
+from medr1kit.models.shared_prefix.sampling import by_share, most_probable, sample
 from medr1kit.models.shared_prefix.vision import Pixels, kept_features, names_of
 
 
@@ -85,7 +85,7 @@ class Answerer:
             max_new_tokens=self.limit,
             end_tokens=self.ends,
             processors=self._settle,
-            greedy=self.temperature is None,
+            draw=most_probable if self.temperature is None else by_share,
             closed=self._is_closed if self.closed else None,
         )
         self.row_steps += rollouts.branch_steps
