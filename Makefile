@@ -5,7 +5,7 @@ PIP_ARGS ?=
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-newest test-distributed test-slow test-resume lab lint notebooks test-notebooks browser test-browser clean
+.PHONY: demo test test-newest test-distributed test-slow test-resume gpu-check lab lint notebooks test-notebooks browser test-browser clean
 
 demo: $(VENV)/.installed
 	$(BIN)/medr1kit demo --output_dir runs/demo
@@ -32,6 +32,10 @@ test-slow: $(VENV)/.installed
 # Two processes as well.
 test-resume: $(VENV)/.installed
 	KILLS=10 $(BIN)/python -m pytest -n auto --maxprocesses 4 tests/slow/test_resume.py -k "random_moment or two_processes"
+
+# What a GPU does otherwise than a CPU, in a few minutes: one table. Nothing is installed; the python that has torch runs it.
+gpu-check:
+	PYTHONPATH=$(CURDIR) $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m benchmarks gpu --json benchmarks/speed/gpu.json
 
 lab: $(VENV)/.installed
 	$(BIN)/jupyter lab notebooks

@@ -55,7 +55,7 @@ def test_torch_is_pinned_to_the_version_that_comes_for_cpu_and_cuda():
 
 def test_the_readme_s_commands_exist():
     readme, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
-    for target in re.findall(r"^make (\w+)", readme, re.MULTILINE):
+    for target in re.findall(r"^make ([\w-]+)", readme, re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
     assert "make test" in (ROOT / ".ci" / "run").read_text()
     for path in re.findall(r"\]\((notebooks/[^)]+)\)", readme):

@@ -31,12 +31,14 @@ def predict(argv: list[str]) -> None:
     from medr1kit.models.machine import choose_device
     from medr1kit.models.predict import predict, predictions_file
     from medr1kit.models.so_far import rank_of_world
+    from medr1kit.models.vllm_engine import engine_given
 
     flags = parse_flags(argv, "medr1kit predict", DataFlags, PredictFlags, ModelConfig)
     flags = fit_to_machine(flags, choose_device().value)
     training = ("reward_funcs", "preset", "overwrite", "resume", "use_peft", "lora_r", "lora_alpha", "lora_dropout")
     refuse_unused(flags, training)
     predictions_file(flags["output"], "--output")  # nothing is loaded in vain
+    engine_given(flags.get("engine"), flags.get("stop_at_answer", False), share=True, samples=flags.get("samples", 0))
     chosen = {name: flags[name] for name in PredictFlags.__dataclass_fields__ if name in flags}
     chosen |= {"labels": labels_of(flags.get("labels", ())), "share": True}
     adapter, steps = chosen.pop("adapter", None), chosen.pop("checkpoints", None)

@@ -81,6 +81,9 @@ class PredictFlags:
     images: str = field(default="right", metadata={"help": "right, blank or shuffled images"})
     seed: int = field(default=0, metadata={"help": "for num_rows, test_size and shuffled images: that of the training"})
     stop_at_answer: bool = field(default=False, metadata={"help": "no text after the answer, where it comes first"})
+    samples: int = field(default=0, metadata={"help": "answers a question, drawn (default: one, greedy)"})
+    temperature: float = field(default=1.0, metadata={"help": "of drawing"})
+    engine: str | None = field(default=None, metadata={"help": "vllm: have vLLM answer, on a GPU (default: here)"})
 
 
 # Flags of the reference's README that have nothing to do any more, with the reason.

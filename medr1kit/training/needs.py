@@ -6,13 +6,13 @@ first step, the hub at the end; after the model was loaded, in a traceback. Here
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from medr1kit.given import package_given
 from medr1kit.training import checks
 from medr1kit.training.publish import refuse_push
 from medr1kit.vqa import DataError
@@ -57,10 +57,10 @@ def refuse_lacking(settings: Mapping[str, Any], device: str) -> None:
     """
     for name, package in _PACKAGES.items():
         if settings.get(name):
-            _need(package, f"{name}={settings[name]!r}")
+            package_given(package, f"{name}={settings[name]!r}")
     optimizer = str(settings.get("optim") or "")
     if package := next((package for word, package in _OPTIMIZERS.items() if word in optimizer), None):
-        _need(package, f"optim={optimizer!r}")
+        package_given(package, f"optim={optimizer!r}")
     _refuse_reporters(settings.get("report_to"))
     _refuse_evaluation(settings)
     _refuse_launch(settings, device)
@@ -77,14 +77,6 @@ def missing_reporters(report_to: Any) -> list[str]:
 
     there = {"none", "all", "flyte", *get_available_reporting_integrations()}  # flyte is not looked for there
     return [name for name in asked if name not in there]
-
-
-def _need(package: str, asked: str) -> None:
-    if importlib.util.find_spec(package) is None:
-        name = package.replace("_", "-")
-        raise DataError(
-            f"{asked} needs the package {name}, which is not installed: pip install {name}, or leave it out"
-        )
 
 
 def _refuse_reporters(report_to: Any) -> None:
