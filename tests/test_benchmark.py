@@ -113,7 +113,10 @@ def test_the_page_s_tables_are_those_of_the_files(tmp_path):
 
 
 def test_loading_and_the_audit_return_what_was_written():
-    questions, table, images = load.measure_all(1, rows=300, images=4)
+    questions, table, images = load.measure_all(2, rows=300, images=4)
+    middle, low, high = table["times_json"]
+    assert 0 < low <= middle <= high and f"{middle:.2f} times the seconds of JSON" in table["about"]
+    assert len(questions["turns_s"]) == len(table["turns_s"]) == 2
     (audited,) = audit.measure_all(1, train=300, test=100)
     for case in (questions, table, images, audited):
         assert case.keys() >= SCHEMA and case["exact"] is True and case["ratio"] is None and case["fast_s"] > 0
