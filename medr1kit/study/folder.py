@@ -3,9 +3,11 @@
     runs/quick/
       study.yaml               the file it was started with last
       commands.txt             each `medr1kit study run` on it, with its time
-      cells/<name>/cell.json   state (running, done, failed), fingerprint, seconds, versions, error
+      cells/<name>/cell.json   state (running, done, failed), fingerprint, seconds, versions, worker, error, and when
+                               it failed before
       cells/<name>/error.txt   the traceback of a failed cell; cells/<name>.log what was ever printed
       cells/<name>/...         the run (run.json, metrics.csv, adapter/) and predictions.parquet
+      workers.log, jobs/       what workers print between cells; submitit's files of a cluster's jobs
 
 A cell is trusted by what it holds, not by being there: a record that is not whole, or answers that cannot be read, are
 *damaged*, and such a cell is run again. Durations are those of a monotonic clock, so one that is set back does no harm.
@@ -21,11 +23,13 @@ import os
 import shlex
 import shutil
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from platform import node
 from typing import Any
 
 from filelock import FileLock, lock_descriptor
@@ -66,6 +70,11 @@ def now() -> str:
 def time_of(text: str) -> datetime:
     """Return a time that was written to disk; one without an offset is taken for local time."""
     return datetime.fromisoformat(text).astimezone()
+
+
+def this_worker(pid: int) -> str:
+    """Return what a process of this machine is called in cell.json."""
+    return f"{node()}:{pid}"
 
 
 def note_start(root: Path, study: Study) -> None:
@@ -138,6 +147,7 @@ def _check_record(record: dict[str, Any]) -> None:
         raise ValueError
     for name in {"started", "ended"} & record.keys():
         time_of(record[name])
+    [float(moment) for moment in record.get("failures", ())]
     if record.get("trained"):
         float(record["seconds"]["train"]), float(record["cpu_seconds"]["train"])
     if record["state"] == "done":
@@ -210,8 +220,12 @@ def cell_lock(folder: Path) -> FileLock:
 def is_locked(folder: Path) -> bool:
     """Return whether some process holds a cell; needs no right to write, so that anybody may ask for the status."""
     try:
-        with (folder / _LOCK).open("rb") as file:
-            return not lock_descriptor(file.fileno(), blocking=False)
+        for pause in (0.01, 0.0):  # a look takes no time: whoever only looks, too, is gone at the second
+            with (folder / _LOCK).open("rb") as file:
+                if lock_descriptor(file.fileno(), blocking=False):
+                    return False
+            time.sleep(pause)
+        return True
     except FileNotFoundError:
         return False
     except OSError:  # network file systems lock only what may be written: then the cell's word is taken for it
