@@ -6,7 +6,8 @@ from study_fakes import STUDY, write_study
 
 from medr1kit.data.load import load_vqa
 from medr1kit.data.sources import own_arguments
-from medr1kit.study.grid import _DATA, _SOURCE, check_data, check_settings, read_study, select
+from medr1kit.study.checks import check_data, check_room, check_settings
+from medr1kit.study.grid import _DATA, _SOURCE, read_study, select
 from medr1kit.vqa import MODALITIES, TASKS, DataError
 
 STUDIES = Path(__file__).resolve().parents[1] / "studies"
@@ -107,12 +108,6 @@ def test_the_arguments_of_a_data_set_are_those_of_load_vqa():
 
 
 # --- choosing cells ---------------------------------------------------------------------------------------------------
-
-
-def test_shards_part_the_cells(quick):
-    shards = [[cell.name for cell in quick.cells if cell.in_shard(number, 4)] for number in (1, 2, 3, 4)]
-    assert sorted(name for shard in shards for name in shard) == sorted(cell.name for cell in quick.cells)
-    assert min(map(len, shards)) > 237 / 4 / 2
 
 
 def test_only_takes_several_values_and_short_names(quick):

@@ -36,7 +36,7 @@ from medr1kit.study.folder import (
     now,
     read_record,
     state_in,
-    this_worker,
+    worker_name,
     write_record,
 )
 from medr1kit.study.grid import Cell, read_study
@@ -76,7 +76,7 @@ def _run(cell: Cell, folder: Path, train: Callable, predict: Callable) -> bool:
     for name in ("error.txt", PREDICTIONS_FILE):  # answers are there and the cell is not done: they are damaged
         (folder / name).unlink(missing_ok=True)
     record = {"name": cell.name, "fingerprint": cell.fingerprint, "definition": cell.definition}
-    record |= {"state": "running", "started": now(), "worker": this_worker(os.getpid())}
+    record |= {"state": "running", "started": now(), "worker": worker_name(os.getppid(), os.getpid())}
     record |= {"failures": earlier.get("failures", []), "seconds": {}, "cpu_seconds": {}, "trained": False}
     if earlier.get("trained"):
         record |= {"trained": True, **{name: {"train": earlier[name]["train"]} for name in ("seconds", "cpu_seconds")}}

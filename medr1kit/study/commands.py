@@ -22,7 +22,7 @@ from medr1kit.progress import progress
 from medr1kit.results.locks import refuse_without_locks
 from medr1kit.study.cell import end_with_parent, one_of_several
 from medr1kit.study.checks import check_data, check_room, check_settings
-from medr1kit.study.folder import STUDY_FILE, cell_folder, note_start
+from medr1kit.study.folder import STUDY_FILE, cell_folder, is_locked, note_start
 from medr1kit.study.grid import Cell, Study, read_study, select
 from medr1kit.study.results import write_tables
 from medr1kit.study.status import describe, duration, headline, seconds_left, status_table
@@ -192,16 +192,18 @@ def _finish(grid: Study, root: Path, cells: Sequence[Cell], flags: argparse.Name
     table = status_table(root, grid.cells)
     print(headline(grid.name, table))
     ours = table[table["name"].isin([cell.name for cell in cells])]
-    elsewhere = ours.loc[ours["state"] == "running", "name"].tolist()
+    over = ours["state"].isin(("done", "failed"))
+    elsewhere = [name for name in ours.loc[~over, "name"] if is_locked(root / "cells" / name)]
     if elsewhere:
         print(f"  {len(elsewhere)} skipped, being run by another `medr1kit study run`: {', '.join(elsewhere[:5])}")
         print(f"when all cells are done: medr1kit study tables {root}")
     elif (table["state"] == "done").any():
         print("writing tables; of hundreds of cells this takes a minute", flush=True)
         print(f"tables in {write_tables(grid, root)}")
-    left, failed = ours[ours["state"] == "waiting"], ours[ours["state"] == "failed"]
+    left = ours.loc[~over & ~ours["name"].isin(elsewhere), "name"]
     if not left.empty:
-        print(f"  {len(left)} are left: {', '.join(left['name'][:5])}; the same command goes on")
+        print(f"  {len(left)} are left: {', '.join(left[:5])}; the same command goes on")
+    failed = ours[ours["state"] == "failed"]
     if failed.empty:
         return
     output = "" if flags.output is None else f" --output {flags.output}"
@@ -215,7 +217,7 @@ def _finish(grid: Study, root: Path, cells: Sequence[Cell], flags: argparse.Name
 def _work(flags: argparse.Namespace) -> None:
     end_with_parent()
     tqdm.set_lock(threading.RLock())  # its own is one between processes, which a killed worker would leave behind
-    Worker(flags.output, flags.only, flags.since, flags.gpus_per_cell)()
+    Worker(flags.output, flags.only, flags.since, flags.gpus_per_cell)(watched=True)
 
 
 def _study_of(given: Path) -> tuple[Study, Path]:

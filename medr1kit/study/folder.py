@@ -72,9 +72,9 @@ def time_of(text: str) -> datetime:
     return datetime.fromisoformat(text).astimezone()
 
 
-def this_worker(pid: int) -> str:
-    """Return what a process of this machine is called in cell.json."""
-    return f"{node()}:{pid}"
+def worker_name(parent: int, pid: int | str) -> str:
+    """Return what a process of this machine is called in cell.json, by the ids of its parent and its own."""
+    return f"{node()}:{parent}:{pid}"
 
 
 def note_start(root: Path, study: Study) -> None:

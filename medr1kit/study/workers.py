@@ -41,7 +41,8 @@ from medr1kit.study.folder import (
     make_folder,
     read_record,
     state_of,
-    this_worker,
+    time_of,
+    worker_name,
 )
 from medr1kit.study.grid import Cell, read_study, select
 from medr1kit.vqa import DataError
@@ -53,7 +54,13 @@ ENVIRONMENT = dict.fromkeys(_THREADS, "1") | {"CI": "true", "TOKENIZERS_PARALLEL
 _TRIES, _TIMEOUTS = 2, 20
 
 
-def work(cells: Sequence[Cell], root: Path, since: float, run: Callable[[Cell, Path], Any] = run_cell) -> None:
+def work(
+    cells: Sequence[Cell],
+    root: Path,
+    since: float,
+    run: Callable[[Cell, Path], Any] = run_cell,
+    watched: bool = False,
+) -> None:
     """Run cells, one after the other, until none is free.
 
     Args:
@@ -61,26 +68,28 @@ def work(cells: Sequence[Cell], root: Path, since: float, run: Callable[[Cell, P
         root: its folder.
         since: when the command began, in seconds of :func:`time.time`; failures before do not count.
         run: called with a cell and its folder.
+        watched: the process that started this one marks the cells of workers that die, so these are left to it.
     """
     over: set[str] = set()
-    while (cell := _next(cells, root, since, over)) is not None:
+    while (cell := _next(cells, root, since, over, watched)) is not None:
         run(cell, cell_folder(root, cell))
 
 
-def _next(cells: Sequence[Cell], root: Path, since: float, over: set[str]) -> Cell | None:
+def _next(cells: Sequence[Cell], root: Path, since: float, over: set[str], watched: bool) -> Cell | None:
     """The next free cell, or None; the names of those that are over are added to ``over``."""
-    again = []
+    again, siblings = [], worker_name(os.getppid(), "")
     for cell in (cell for cell in cells if cell.name not in over):
         state = state_of(root, cell)
-        failures = sum(moment >= since for moment in state.record.get("failures", ()))
+        record, held = state.record, state.state == "running" or is_locked(cell_folder(root, cell))
+        failures = sum(moment >= since for moment in record.get("failures", ()))
         if state.state == "done" or (state.state == "failed" and failures >= _TRIES):
             over.add(cell.name)
-        elif state.state == "running" or is_locked(cell_folder(root, cell)):
             continue
-        elif failures == 0:
+        if watched and state.why == "interrupted" and record.get("worker", "").startswith(siblings):
+            held |= time_of(record["started"]).timestamp() + 1 > since  # or else of an earlier process of this number
+        if not held and not failures:
             return cell
-        else:
-            again.append(cell)
+        again += [] if held else [cell]
     return again[0] if again else None
 
 
@@ -126,15 +135,15 @@ class Worker:
     gpus_per_cell: int = 1
     gpus: str | None = None
 
-    def __call__(self) -> None:
-        """Work until no cell is free."""
+    def __call__(self, watched: bool = False) -> None:
+        """Work until no cell is free, as :func:`work` does."""
         if self.gpus is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = self.gpus
         run, n = run_cell, self.gpus_per_cell
         if n > 1:
             run = partial(run_cell, train=partial(launched, "train", n), predict=partial(launched, "predict", n))
         cells = select(read_study(self.root / STUDY_FILE).cells, self.only)
-        work(cells, self.root, self.since, partial(logged, run))
+        work(cells, self.root, self.since, partial(logged, run), watched)
 
     def checkpoint(self) -> Any:
         """Return what submitit puts into the queue anew when the time of a job is over: the same work."""
@@ -184,7 +193,7 @@ def run_here(
                 if process.returncode == 0:
                     continue
                 if not _mark_dead(process, cells, worker.root):
-                    lost += 1  # it was killed between two cells, or another worker has taken its cell already
+                    lost += 1  # it was killed between two cells
                     if process.returncode > 0 or lost > n:
                         raise DataError(f"{_last_words(process.returncode)}, {worker.root / 'workers.log'}")
                 _start(worker, its_gpus, running)
@@ -208,7 +217,7 @@ def _mark_dead(process: Popen, cells: Sequence[Cell], root: Path) -> bool:
     for cell in cells:
         folder = cell_folder(root, cell)
         begun = read_record(folder)
-        if begun.get("state") == "running" and begun.get("worker") == this_worker(process.pid):
+        if begun.get("state") == "running" and begun.get("worker") == worker_name(os.getpid(), process.pid):
             with suppress(Timeout), cell_lock(folder):
                 mark_failed(folder, begun, WorkerDied(_last_words(process.returncode)))
                 return True
@@ -266,7 +275,7 @@ def submit(
 
     os.environ |= ENVIRONMENT
     timeouts = {f"{cluster}_max_num_timeout": _TIMEOUTS}
-    executor = submitit.AutoExecutor(worker.root / "jobs" / "%j", cluster=cluster, **timeouts)
+    executor = submitit.AutoExecutor(worker.root / "jobs", cluster=cluster, **timeouts)
     asked = {"name": worker.root.name, "timeout_min": minutes, "gpus_per_node": worker.gpus_per_cell or None}
     executor.update_parameters(**asked, slurm_additional_parameters=dict(words))
     each = [replace(worker, gpus=gpus[number % len(gpus)] if gpus else None) for number in range(n)]
