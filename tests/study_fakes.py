@@ -80,6 +80,15 @@ class InAProcess(Worker):
         return [sys.executable, __file__, str(self.root), self.only, repr(self.since)]
 
 
+class InAJob(Worker):
+    """A worker that runs :func:`in_a_process` as a job."""
+
+    def __call__(self):
+        os.environ["CUDA_VISIBLE_DEVICES"] = self.gpus
+        cells = select(read_study(self.root / "study.yaml").cells, self.only)
+        work(cells, self.root, self.since, partial(logged, in_a_process))
+
+
 def run_all(worker):
     """As `medr1kit study run` does."""
     run_here(worker, select(read_study(worker.root / "study.yaml").cells, worker.only), 1)
@@ -92,10 +101,11 @@ def in_a_process(cell, folder):
 
 
 def die_or_wait(cell, folder):
+    again = (folder / "pid").exists()
     (folder / "pid").write_text(str(os.getpid()))
     if cell.name == "ct_sft-answer_no-think_0":
         os.kill(os.getpid(), 9)
-    if cell.name == "oct_sft-answer_no-think_0":
+    if cell.name == "oct_sft-answer_no-think_0" and not again:
         time.sleep(60)
     Fake().test(cell, folder)
 

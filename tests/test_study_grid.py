@@ -6,7 +6,7 @@ from study_fakes import STUDY, write_study
 
 from medr1kit.data.load import load_vqa
 from medr1kit.data.sources import own_arguments
-from medr1kit.study.checks import check_data, check_room, check_settings
+from medr1kit.study.checks import check_data, check_settings
 from medr1kit.study.grid import _DATA, _SOURCE, read_study, select
 from medr1kit.vqa import MODALITIES, TASKS, DataError
 

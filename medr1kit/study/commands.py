@@ -99,7 +99,7 @@ def _run(flags: argparse.Namespace) -> None:
     worker = Worker(root, flags.only, since, flags.gpus_per_cell)
     if due and flags.cluster:
         jobs = submit(worker, flags.cluster, n, minutes, words, shares)
-        print(f"  {n} jobs: {' '.join(job.job_id for job in jobs)}")
+        print(f"  {n} job{'s' * (n > 1)}: {' '.join(job.job_id for job in jobs)}")
         if flags.cluster == "slurm":
             print(f"how far they are: medr1kit study status {root} --watch")
             print(f"when all cells are done: medr1kit study tables {root}")
