@@ -81,7 +81,7 @@ def test_what_sbatch_refuses_is_one_sentence(run, slurm):
     assert "Traceback" not in err and len(err.splitlines()) == 2, "sbatch's own line, and ours"
 
 
-@pytest.mark.parametrize("text", ["8", "h", "0h", "8x", "1.5h", "-1h", "08:00:00"])
+@pytest.mark.parametrize("text", ["8", "h", "0h", "4m", "8x", "1.5h", "-1h", "08:00:00"])
 def test_a_time_that_is_none_is_refused(run, text):
     status, _, err = run("--cluster", "local", f"--time={text}")
     assert status == 2 and f"--time {text!r} is not understood; write 90m, 8h or 2d" in err

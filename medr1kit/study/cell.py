@@ -14,7 +14,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import version
@@ -119,7 +119,7 @@ def train_cell(cell: Cell, folder: Path) -> None:
     loading = ({"dtype": "float32"} if reference else {}) | definition.get("load", {})
     model, processor = load_model(definition["model"], **loading)
     method = {"sft": train_sft, "grpo": train_grpo}[definition["method"]]
-    settings = definition["settings"] | shared_step(definition["preset"], definition["settings"])
+    settings = definition["settings"] | shared_step(definition, processes())
     if "rewards" in settings:
         settings["rewards"] = rewards_named(settings["rewards"], format_named(cell.format))
     arguments = {"format": cell.format, "output_dir": folder, "seed": cell.seed}
@@ -161,15 +161,16 @@ def _timed(record: dict[str, Any], what: str, work: Callable, cell: Cell, folder
 # --- a cell on several GPUs -------------------------------------------------------------------------------------------
 
 
-def shared_step(preset: dict[str, Any], settings: dict[str, Any]) -> dict[str, int]:
-    """Return the settings by which several processes take the rows of a step that one would take.
+def shared_step(definition: Mapping[str, Any], n: int) -> dict[str, int]:
+    """Return the settings by which ``n`` processes take the rows of a step that one would take.
 
     Raises:
         DataError: if they cannot share them evenly.
     """
-    n, both = processes(), {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1} | preset | settings
+    settings = definition["settings"]
+    both = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1} | definition["preset"] | settings
     names = ("per_device_train_batch_size", "gradient_accumulation_steps")
-    if n == 1 or ("questions" in both and not set(names) & set(settings)):  # which the preset itself shares
+    if n < 2 or ("questions" in both and not set(names) & set(settings)):  # which the preset itself shares
         return {}
     rows = both[names[0]] * both[names[1]]
     device = max(1, min(both[names[0]], rows // n))

@@ -20,7 +20,7 @@ from medr1kit.given import path_given, whole_number
 from medr1kit.models.machine import visible_gpus
 from medr1kit.progress import progress
 from medr1kit.results.locks import refuse_without_locks
-from medr1kit.study.cell import end_with_parent, one_of_several
+from medr1kit.study.cell import end_with_parent, one_of_several, shared_step
 from medr1kit.study.checks import check_data, check_room, check_settings
 from medr1kit.study.folder import STUDY_FILE, cell_folder, is_locked, note_start
 from medr1kit.study.grid import Cell, Study, read_study, select
@@ -88,6 +88,8 @@ def _run(flags: argparse.Namespace) -> None:
     table = status_table(root, cells)
     due = [cell for cell, state in zip(cells, table["state"]) if state != "done"]
     if due:
+        for cell in (cell for cell in due if cell.train_by is not None):
+            shared_step(cell.definition, flags.gpus_per_cell)
         check_data(grid)
         check_room(grid, [cell for cell in due if not (cell_folder(root, cell) / "run.json").exists()], root)
     note_start(root, grid)
@@ -145,9 +147,12 @@ def _minutes(text: str) -> int:
     480
     """
     number, unit = text[:-1], text[-1:]
-    if not number.isdecimal() or unit not in _UNITS or not int(number):
-        raise DataError(f"--time {text!r} is not understood; write 90m, 8h or 2d for minutes, hours or days")
-    return int(number) * _UNITS[unit]
+    minutes = int(number) * _UNITS.get(unit, 0) if number.isdecimal() else 0
+    if minutes < 5:  # the last 90 seconds are for the requeue
+        raise DataError(
+            f"--time {text!r} is not understood; write 90m, 8h or 2d for minutes, hours or days, 5m at least"
+        )
+    return minutes
 
 
 def _words(text: str) -> dict[str, str | bool]:

@@ -273,14 +273,13 @@ def submit(
     """
     import submitit
 
-    os.environ |= ENVIRONMENT
     timeouts = {f"{cluster}_max_num_timeout": _TIMEOUTS}
     executor = submitit.AutoExecutor(worker.root / "jobs", cluster=cluster, **timeouts)
     asked = {"name": worker.root.name, "timeout_min": minutes, "gpus_per_node": worker.gpus_per_cell or None}
     executor.update_parameters(**asked, slurm_additional_parameters=dict(words))
     each = [replace(worker, gpus=gpus[number % len(gpus)] if gpus else None) for number in range(n)]
     try:
-        with executor.batch():
+        with submitit.helpers.environment_variables(**ENVIRONMENT), executor.batch():
             return [executor.submit(one) for one in each]
     except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
         raise DataError(f"the jobs were not submitted: {' '.join(str(error).split())[:400]}") from error
