@@ -18,12 +18,13 @@ from study_fakes import STUDY, Fake, InAProcess, write_study
 from medr1kit.__main__ import main
 from medr1kit.results.tables import PREDICTIONS
 from medr1kit.study import commands
-from medr1kit.study.cell import predict_cell, run_cell, train_cell
+from medr1kit.study.cell import predict_cell, run_cell, shared_step, train_cell
 from medr1kit.study.folder import cell_folder, cell_lock, read_record, state_of
 from medr1kit.study.grid import read_study
 from medr1kit.study.results import read_predictions, write_tables
 from medr1kit.study.status import describe, seconds_left, status_table
 from medr1kit.study.workers import run_here, work
+from medr1kit.training.presets import PRESETS
 from medr1kit.vqa import DataError
 
 GRPO = "ct_grpo_no-think_0"
@@ -605,6 +606,71 @@ def test_tables_of_an_unfinished_study_say_what_is_missing(command, study, tmp_p
 def test_tables_of_a_study_that_has_not_begun_are_refused(study, tmp_path):
     with pytest.raises(DataError, match=r"no cell of small .* is finished"):
         write_tables(study, tmp_path)
+
+
+# --- what a cell's definition is handed to ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def handed(tmp_path, monkeypatch):
+    """Train and test the first GRPO cell of a study with stand-ins; returns what they were called with."""
+    called = {}
+
+    def stand_in(name, result=None):
+        return lambda *given, **arguments: called.setdefault(name, []).append(arguments) or result
+
+    monkeypatch.setattr("medr1kit.models.load.load_model", stand_in("load", ("model", "processor")))
+    monkeypatch.setattr("medr1kit.training.train.train_grpo", stand_in("train"))
+    monkeypatch.setattr("medr1kit.models.predict.predict", stand_in("predict"))
+
+    def run(text):
+        cell = next(cell for cell in read_study(write_study(tmp_path, text)).cells if cell.method == "grpo")
+        train_cell(cell, tmp_path / "cell")
+        predict_cell(cell, tmp_path / "cell")
+        return called["load"], called["train"][0], called["predict"][0]
+
+    return run
+
+
+def test_keys_of_the_file_reach_model_and_trainer(handed):
+    grpo = "{grpo: {rewards: [reference_format, accuracy], dynamic_sampling: 2, shared_prefix: false, max_steps: 3}}"
+    text = STUDY.replace("[sft-answer, grpo]", grpo).replace(
+        "name: small", "name: small\nattn: eager\nmax_pixels: 3136"
+    )
+    loaded, trained, asked = handed(text)
+    assert loaded == [{"attn": "eager", "max_pixels": 3136}] * 2
+    assert [reward.__name__ for reward in trained["rewards"]] == ["reference_format_reward", "accuracy_reward"]
+    assert (trained["dynamic_sampling"], trained["shared_prefix"], trained["max_steps"]) == (2, False, 3)
+    assert trained["preset"] == PRESETS["tiny"]["grpo"] and not trained["resume"] and asked["share"]
+
+
+def test_the_preset_med_r1_trains_weights_in_float32(handed):
+    loaded, trained, _ = handed(STUDY.replace("name: small", "name: small\npreset: med-r1"))
+    assert loaded == [{"dtype": "float32"}, {}] and trained["preset"] == PRESETS["med-r1"]["grpo"]
+
+
+@pytest.mark.parametrize(
+    ("preset", "settings", "n", "shared"),
+    [
+        ({}, {}, 1, {}),
+        ({}, {}, 2, (4, 1)),
+        ({"per_device_train_batch_size": 8, "gradient_accumulation_steps": 4}, {}, 4, (8, 1)),
+        ({"per_device_train_batch_size": 8, "gradient_accumulation_steps": 4}, {}, 2, (8, 2)),
+        ({"per_device_train_batch_size": 64}, {"per_device_train_batch_size": 12}, 3, (4, 1)),
+        ({"questions": 4, "per_device_train_batch_size": 4}, {}, 2, {}),  # the preset shares them itself
+        ({"questions": 4}, {"gradient_accumulation_steps": 2}, 2, (8, 1)),
+    ],
+)
+def test_several_processes_take_the_rows_of_a_step_that_one_would_take(preset, settings, n, shared):
+    names = ("per_device_train_batch_size", "gradient_accumulation_steps")
+    assert shared_step({"preset": preset, "settings": settings}, n) == (shared and dict(zip(names, shared)))
+
+
+def test_rows_that_cannot_be_shared_are_refused_before_anything_runs(command, capsys):
+    text = STUDY.replace("[sft-answer, grpo]", "{sft-answer: {per_device_train_batch_size: 5}}")
+    status, fake = command("--gpus-per-cell", "2", text=text)
+    assert status == 2 and not fake.tried
+    assert "a step of this cell has 5 rows, which 2 processes cannot share evenly" in capsys.readouterr().err
 
 
 # --- a real cell ------------------------------------------------------------------------------------------------------

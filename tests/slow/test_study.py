@@ -22,8 +22,8 @@ train: {name: phantoms, n: 8, scanner: B}
 test: {name: phantoms, n: 8, scanner: B}
 train_by: {modality: [CT, MRI, OCT, Fundus]}
 methods:
-  sft-answer: {max_steps: 2, save_steps: 1, per_device_train_batch_size: 4}
-  grpo: {max_steps: 2, save_steps: 1, per_device_train_batch_size: 8, num_generations: 4, max_completion_length: 8}
+  sft-answer: {max_steps: 3, save_steps: 1, per_device_train_batch_size: 4}
+  grpo: {max_steps: 3, save_steps: 1, per_device_train_batch_size: 8, num_generations: 4, max_completion_length: 8}
 formats: [no-think]
 seeds: [0, 1, 2]
 """
@@ -50,10 +50,17 @@ def states(folder):
     return [read_record(path.parent).get("state") for path in folder.glob("cells/*/cell.json")]
 
 
+def in_its_middle(folder):
+    """Whether a cell is being trained and has a checkpoint."""
+    records = [(path, read_record(path.parent)) for path in folder.glob("cells/*/cell.json")]
+    trained = [path.parent for path, record in records if record.get("state") == "running" and not record["trained"]]
+    return any((cell / "checkpoint-1" / "trainer_state.json").exists() for cell in trained)
+
+
 def killed(folder, done):
     """Run until so many cells are done and another one is in its middle; then kill the study and all of its jobs."""
     study = command(folder, "--cluster", "local", "--workers", "3")
-    wait_until(lambda: states(folder).count("done") >= done and any(folder.glob("cells/*/checkpoint-1")), study)
+    wait_until(lambda: states(folder).count("done") >= done and in_its_middle(folder), study)
     family = [*psutil.Process(study.pid).children(recursive=True), study]
     for process in reversed(family):  # the study first, which would say so
         process.kill()
@@ -86,19 +93,19 @@ def whole(tmp_path_factory):
 def test_a_study_that_was_killed_twice_ends_as_an_unbroken_one(whole, tmp_path):
     folder = tmp_path / "out"
     broken = killed(folder, 4) + killed(folder, 12)
-    assert "running" in broken, "something was in its middle"
     study = command(folder, "--cluster", "local", "--workers", "3")
     said, _ = study.communicate(timeout=900)
     assert study.returncode == 0 and f"{CELLS} cells, {CELLS} done" in said, said
     assert tables(folder) == tables(whole)
     assert (folder / "predictions.parquet").read_bytes() == (whole / "predictions.parquet").read_bytes()
-    resumed = [load_run(path.parent).config.get("resumed") for path in folder.glob("cells/*/run.json")]
-    print(f"killed with {broken.count('running')} in their middle; {len(resumed) - resumed.count(None)} were resumed")
+    resumed = sum("resumed" in load_run(path.parent).config for path in folder.glob("cells/*/run.json"))
+    print(f"killed with {broken.count('running')} in their middle; {resumed} were resumed")
+    assert resumed >= 1
 
 
 def test_a_job_that_is_told_of_its_end_is_requeued_and_goes_on_from_its_checkpoint(tmp_path):
     text = STUDY.replace("[CT, MRI, OCT, Fundus]", "[CT]").replace("[0, 1, 2]", "[0]")
-    text = text.replace("sft-answer: {max_steps: 2,", "sft-answer: {max_steps: 30,")
+    text = text.replace("sft-answer: {max_steps: 3,", "sft-answer: {max_steps: 30,")
     folder, name = tmp_path / "out", "ct_sft-answer_no-think_0"
     study = command(folder, "--cluster", "local", "--workers", "1", text=text)
     wait_until(lambda: any(folder.glob(f"cells/{name}/checkpoint-[2-9]")), study)
@@ -107,5 +114,5 @@ def test_a_job_that_is_told_of_its_end_is_requeued_and_goes_on_from_its_checkpoi
     said, _ = study.communicate(timeout=400)
     assert study.returncode == 0 and "3 cells, 3 done" in said, said
     run, record = load_run(folder / "cells" / name), read_record(folder / "cells" / name)
-    assert len(run.config["resumed"]) == 1 and run.config["resumed"][0] > 1 and len(run.metrics) == 30
+    assert len(run.config["resumed"]) == 1 and run.config["resumed"][0] >= 1 and len(run.metrics) == 30
     assert int(record["worker"].split(":")[-1]) != worker and record["failures"] == []
