@@ -54,9 +54,9 @@ class Fake:
     def __call__(self, cell, folder):
         return run_cell(cell, folder, self.train, self.test)
 
-    def here(self, worker, cells, *others):
+    def here(self, worker, *others):
         """In place of run_here: one worker, in this process."""
-        work(cells, worker.root, worker.since, run=self)
+        work(select(read_study(worker.root / "study.yaml").cells, worker.only), worker.root, worker.since, run=self)
 
     def train(self, cell, folder):
         self.trained.append(cell.name)
@@ -91,7 +91,7 @@ class InAJob(Worker):
 
 def run_all(worker):
     """As `medr1kit study run` does."""
-    run_here(worker, select(read_study(worker.root / "study.yaml").cells, worker.only), 1)
+    run_here(worker, 1)
 
 
 def in_a_process(cell, folder):
@@ -115,4 +115,4 @@ if __name__ == "__main__":
     end_with_parent()
     if only == "no start":
         raise SystemExit(3)
-    work(select(read_study(root / "study.yaml").cells, only), root, since, partial(logged, in_a_process), watched=True)
+    work(select(read_study(root / "study.yaml").cells, only), root, since, partial(logged, in_a_process))

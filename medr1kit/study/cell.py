@@ -33,10 +33,10 @@ from medr1kit.study.folder import (
     STUDY_FILE,
     cell_lock,
     clear,
+    failures_in,
     now,
     read_record,
     state_in,
-    worker_name,
     write_record,
 )
 from medr1kit.study.grid import Cell, read_study
@@ -76,8 +76,8 @@ def _run(cell: Cell, folder: Path, train: Callable, predict: Callable) -> bool:
     for name in ("error.txt", PREDICTIONS_FILE):  # answers are there and the cell is not done: they are damaged
         (folder / name).unlink(missing_ok=True)
     record = {"name": cell.name, "fingerprint": cell.fingerprint, "definition": cell.definition}
-    record |= {"state": "running", "started": now(), "worker": worker_name(os.getppid(), os.getpid())}
-    record |= {"failures": earlier.get("failures", []), "seconds": {}, "cpu_seconds": {}, "trained": False}
+    record |= {"state": "running", "started": now(), "seconds": {}, "cpu_seconds": {}, "trained": False}
+    record["failures"] = failures_in(earlier)
     if earlier.get("trained"):
         record |= {"trained": True, **{name: {"train": earlier[name]["train"]} for name in ("seconds", "cpu_seconds")}}
     write_record(folder, record)
@@ -92,6 +92,9 @@ def _run(cell: Cell, folder: Path, train: Callable, predict: Callable) -> bool:
     except Exception as error:  # whatever it is, the other cells go on
         mark_failed(folder, record, error)
         return False
+    except BaseException:  # Ctrl-C, or the time of a job is over
+        write_record(folder, record | {"state": "waiting"})
+        raise
     write_record(folder, record)
     return True
 

@@ -112,7 +112,7 @@ def _run(flags: argparse.Namespace) -> None:
             if due and flags.cluster:
                 wait_for(jobs, tick)
             elif due:
-                run_here(worker, cells, n, shares, tick)
+                run_here(worker, n, shares, tick)
     except KeyboardInterrupt:
         print(f"stopped; {headline(grid.name, status_table(root, grid.cells))}. The same command goes on.")
         raise SystemExit(130) from None
@@ -222,7 +222,7 @@ def _finish(grid: Study, root: Path, cells: Sequence[Cell], flags: argparse.Name
 def _work(flags: argparse.Namespace) -> None:
     end_with_parent()
     tqdm.set_lock(threading.RLock())  # its own is one between processes, which a killed worker would leave behind
-    Worker(flags.output, flags.only, flags.since, flags.gpus_per_cell)(watched=True)
+    Worker(flags.output, flags.only, flags.since, flags.gpus_per_cell)()
 
 
 def _study_of(given: Path) -> tuple[Study, Path]:

@@ -3,8 +3,7 @@
     runs/quick/
       study.yaml               the file it was started with last
       commands.txt             each `medr1kit study run` on it, with its time
-      cells/<name>/cell.json   state (running, done, failed), fingerprint, seconds, versions, worker, error, and when
-                               it failed before
+      cells/<name>/cell.json   state (running, done, failed, waiting), fingerprint, seconds, versions, error, failures
       cells/<name>/error.txt   the traceback of a failed cell; cells/<name>.log what was ever printed
       cells/<name>/...         the run (run.json, metrics.csv, adapter/) and predictions.parquet
       workers.log, jobs/       what workers print between cells; submitit's files of a cluster's jobs
@@ -13,7 +12,8 @@ A cell is trusted by what it holds, not by being there: a record that is not who
 *damaged*, and such a cell is run again. Durations are those of a monotonic clock, so one that is set back does no harm.
 
 Locks (:mod:`filelock`) are those of the operating system: they end with the process that holds them, however it ends,
-so none is ever left behind. A cell that is locked is being run; one that says "running" and is not was interrupted.
+so none is ever left behind. A cell that is locked is being run; one that says "running" and is not was left without a
+word, and one that says "waiting" was left in good order, by Ctrl-C or a job whose time is over.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from platform import node
 from typing import Any
 
 from filelock import FileLock, lock_descriptor
@@ -70,11 +69,6 @@ def now() -> str:
 def time_of(text: str) -> datetime:
     """Return a time that was written to disk; one without an offset is taken for local time."""
     return datetime.fromisoformat(text).astimezone()
-
-
-def worker_name(parent: int, pid: int | str) -> str:
-    """Return what a process of this machine is called in cell.json, by the ids of its parent and its own."""
-    return f"{node()}:{parent}:{pid}"
 
 
 def note_start(root: Path, study: Study) -> None:
@@ -160,6 +154,22 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     replace_file(folder / _RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 
+def failures_since(record: Mapping[str, Any], since: float) -> int:
+    """Return how often a cell that nobody holds has failed, or was left without a word, since a moment.
+
+    Args:
+        record: the cell's.
+        since: in seconds of :func:`time.time`.
+    """
+    return sum(moment >= since for moment in failures_in(record))
+
+
+def failures_in(record: Mapping[str, Any]) -> list[float]:
+    """Return when a cell that nobody holds failed, or was begun (by the end of that second) and left without a word."""
+    left = record.get("state") == "running" and "started" in record
+    return [*record.get("failures", ()), *([time_of(record["started"]).timestamp() + 1] if left else [])]
+
+
 def state_of(root: Path, cell: Cell) -> State:
     """Return where a cell of the study in ``root`` stands."""
     return state_in(cell_folder(root, cell), cell)
@@ -176,7 +186,7 @@ def state_in(folder: Path, cell: Cell) -> State:
         return State("running", "", record)
     if record["fingerprint"] != cell.fingerprint:
         return State("waiting", "changed", record)
-    if record["state"] == "running":
+    if record["state"] in ("running", "waiting"):
         return State("waiting", "interrupted", record)
     if record["state"] == "done" and (why := damage_of(folder / PREDICTIONS_FILE)):
         return State("waiting", why, record)

@@ -3,13 +3,14 @@
 The queue is the study itself, in its order: free is a cell that is not done, that nobody holds, and that has not failed
 twice since the command began; those that failed once come after the others. Nothing else is shared, so a worker may
 join or leave at any time, here or on another node: another task of a job array, the same command in a second shell. A
-cell whose worker is gone is taken by another one, which goes on from its newest checkpoint.
+cell whose worker is gone is taken by another one, which goes on from its newest checkpoint. Where the worker went
+without a word (killed for want of memory, say) that is a failure: no cell ends all workers, one after the other.
 
 A worker lives for many cells, because importing torch and drawing the test questions takes longer than some trainings.
 
 **Here** (:func:`run_here`) workers are subprocesses, each with its own GPUs, that end with the study, also in the
-middle of a cell and also if it is killed: no training goes on behind the back of the next study. When a worker dies
-(killed for want of memory, say), its cell has failed, and a new worker takes its place.
+middle of a cell and also if it is killed: no training goes on behind the back of the next study. A new worker takes the
+place of one that dies.
 
 **On a cluster** (:func:`submit`) a worker is a job of submitit's and lives on when the command has ended. Before its
 time is over Slurm sends it a signal; then the job is put into the queue of the cluster anew, by submitit.
@@ -19,7 +20,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,12 +37,10 @@ from medr1kit.study.folder import (
     STUDY_FILE,
     cell_folder,
     cell_lock,
+    failures_since,
     is_locked,
     make_folder,
-    read_record,
     state_of,
-    time_of,
-    worker_name,
 )
 from medr1kit.study.grid import Cell, read_study, select
 from medr1kit.vqa import DataError
@@ -54,13 +52,7 @@ ENVIRONMENT = dict.fromkeys(_THREADS, "1") | {"CI": "true", "TOKENIZERS_PARALLEL
 _TRIES, _TIMEOUTS = 2, 20
 
 
-def work(
-    cells: Sequence[Cell],
-    root: Path,
-    since: float,
-    run: Callable[[Cell, Path], Any] = run_cell,
-    watched: bool = False,
-) -> None:
+def work(cells: Sequence[Cell], root: Path, since: float, run: Callable[[Cell, Path], Any] = run_cell) -> None:
     """Run cells, one after the other, until none is free.
 
     Args:
@@ -68,29 +60,37 @@ def work(
         root: its folder.
         since: when the command began, in seconds of :func:`time.time`; failures before do not count.
         run: called with a cell and its folder.
-        watched: the process that started this one marks the cells of workers that die, so these are left to it.
     """
     over: set[str] = set()
-    while (cell := _next(cells, root, since, over, watched)) is not None:
+    while (cell := _next(cells, root, since, over)) is not None:
         run(cell, cell_folder(root, cell))
 
 
-def _next(cells: Sequence[Cell], root: Path, since: float, over: set[str], watched: bool) -> Cell | None:
+def _next(cells: Sequence[Cell], root: Path, since: float, over: set[str]) -> Cell | None:
     """The next free cell, or None; the names of those that are over are added to ``over``."""
-    again, siblings = [], worker_name(os.getppid(), "")
+    again = []
     for cell in (cell for cell in cells if cell.name not in over):
-        state = state_of(root, cell)
-        record, held = state.record, state.state == "running" or is_locked(cell_folder(root, cell))
-        failures = sum(moment >= since for moment in record.get("failures", ()))
+        state, folder = state_of(root, cell), cell_folder(root, cell)
+        failures = 0 if state.why == "changed" else failures_since(state.record, since)
         if state.state == "done" or (state.state == "failed" and failures >= _TRIES):
             over.add(cell.name)
+        elif state.state == "running" or is_locked(folder):
             continue
-        if watched and state.why == "interrupted" and record.get("worker", "").startswith(siblings):
-            held |= time_of(record["started"]).timestamp() + 1 > since  # or else of an earlier process of this number
-        if not held and not failures:
+        elif failures >= _TRIES:
+            with suppress(Timeout), cell_lock(folder):
+                mark_failed(folder, state.record, WorkerDied(_DIED))
+        elif failures:
+            again.append(cell)
+        else:
             return cell
-        again += [] if held else [cell]
     return again[0] if again else None
+
+
+class WorkerDied(RuntimeError):
+    """The processes that ran a cell ended in the middle of it."""
+
+
+_DIED = "whoever ran it was killed, twice; on Linux this is often want of memory: take fewer workers"
 
 
 def logged(run: Callable[[Cell, Path], Any], cell: Cell, folder: Path) -> None:
@@ -135,15 +135,15 @@ class Worker:
     gpus_per_cell: int = 1
     gpus: str | None = None
 
-    def __call__(self, watched: bool = False) -> None:
-        """Work until no cell is free, as :func:`work` does."""
+    def __call__(self) -> None:
+        """Work until no cell is free."""
         if self.gpus is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = self.gpus
         run, n = run_cell, self.gpus_per_cell
         if n > 1:
             run = partial(run_cell, train=partial(launched, "train", n), predict=partial(launched, "predict", n))
         cells = select(read_study(self.root / STUDY_FILE).cells, self.only)
-        work(cells, self.root, self.since, partial(logged, run), watched)
+        work(cells, self.root, self.since, partial(logged, run))
 
     def checkpoint(self) -> Any:
         """Return what submitit puts into the queue anew when the time of a job is over: the same work."""
@@ -160,28 +160,20 @@ class Worker:
 # --- here -------------------------------------------------------------------------------------------------------------
 
 
-class WorkerDied(RuntimeError):
-    """A worker process ended while it ran a cell."""
-
-
-def run_here(
-    worker: Worker, cells: Sequence[Cell], n: int, gpus: Sequence[str] = (), tick: Callable[[], None] = lambda: None
-) -> None:
+def run_here(worker: Worker, n: int, gpus: Sequence[str] = (), tick: Callable[[], None] = lambda: None) -> None:
     """Run cells by ``n`` subprocesses; returns when none is free any more.
 
     Args:
         worker: what each of them does.
-        cells: that it works on.
         n: processes, at least 1.
         gpus: what each of them sees, in turn.
         tick: called every two seconds or more often, for the progress bar. If it raises (or Ctrl-C is pressed), the
             workers are killed; their cells are left as interrupted.
 
     Raises:
-        DataError: if a worker ended by itself without a cell.
+        DataError: if a worker ended by itself, and none has begun a cell since it was started.
     """
-    running: dict[Popen, str | None] = {}
-    lost = 0
+    running: dict[Popen, tuple[str | None, float]] = {}
     try:
         for number in range(n):
             _start(worker, gpus[number % len(gpus)] if gpus else None, running)
@@ -189,14 +181,14 @@ def run_here(
             with suppress(TimeoutExpired):
                 next(iter(running)).wait(2)
             for process in [process for process in running if process.poll() is not None]:
-                its_gpus = running.pop(process)
-                if process.returncode == 0:
-                    continue
-                if not _mark_dead(process, cells, worker.root):
-                    lost += 1  # it was killed between two cells
-                    if process.returncode > 0 or lost > n:
-                        raise DataError(f"{_last_words(process.returncode)}, {worker.root / 'workers.log'}")
-                _start(worker, its_gpus, running)
+                its_gpus, begun = running.pop(process)
+                if process.returncode:
+                    if max((file.stat().st_mtime for file in worker.root.glob("cells/*/cell.json")), default=0) < begun:
+                        log = worker.root / "workers.log"
+                        raise DataError(
+                            f"a worker ended with exit status {process.returncode}; its last words are in {log}"
+                        )
+                    _start(worker, its_gpus, running)
             tick()
     finally:
         for process in running:
@@ -204,32 +196,13 @@ def run_here(
             process.wait()
 
 
-def _start(worker: Worker, gpus: str | None, running: dict[Popen, str | None]) -> None:
+def _start(worker: Worker, gpus: str | None, running: dict[Popen, tuple[str | None, float]]) -> None:
     environment = os.environ | ENVIRONMENT | ({} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus})
     make_folder(worker.root)
+    begun = time.time()
     with (worker.root / "workers.log").open("a") as log:  # a session of its own: Ctrl-C is for the study
         given = {"stdin": PIPE, "stdout": log, "stderr": STDOUT, "env": environment, "start_new_session": True}
-        running[Popen(worker.command(), **given)] = gpus
-
-
-def _mark_dead(process: Popen, cells: Sequence[Cell], root: Path) -> bool:
-    """Write that the cell of a dead worker has failed; returns whether it had one."""
-    for cell in cells:
-        folder = cell_folder(root, cell)
-        begun = read_record(folder)
-        if begun.get("state") == "running" and begun.get("worker") == worker_name(os.getpid(), process.pid):
-            with suppress(Timeout), cell_lock(folder):
-                mark_failed(folder, begun, WorkerDied(_last_words(process.returncode)))
-                return True
-    return False
-
-
-def _last_words(code: int) -> str:
-    if code >= 0:
-        return f"the worker process ended with exit status {code}; its last words stand in its log"
-    name = signal.Signals(-code).name
-    hint = "; on Linux this is often want of memory: take fewer workers" if name == "SIGKILL" else ""
-    return f"the worker process was ended by {name}{hint}"
+        running[Popen(worker.command(), **given)] = gpus, begun
 
 
 # --- on a cluster -----------------------------------------------------------------------------------------------------
