@@ -54,7 +54,7 @@ class Fake:
     def __call__(self, cell, folder):
         return run_cell(cell, folder, self.train, self.test)
 
-    def here(self, worker, *others):
+    def here(self, worker, *others, tick):
         """In place of run_here: one worker, in this process."""
         work(select(read_study(worker.root / "study.yaml").cells, worker.only), worker.root, worker.since, run=self)
 
@@ -84,7 +84,7 @@ class InAJob(Worker):
     """A worker that runs :func:`in_a_process` as a job."""
 
     def __call__(self):
-        os.environ["CUDA_VISIBLE_DEVICES"] = self.gpus
+        os.environ["CUDA_VISIBLE_DEVICES"] = self.gpus or "of the cluster"
         cells = select(read_study(self.root / "study.yaml").cells, self.only)
         work(cells, self.root, self.since, partial(logged, in_a_process))
 

@@ -1,6 +1,7 @@
 """Workers as jobs of a cluster: what is asked of Slurm, what is refused, and a job whose time is over."""
 
 import os
+import re
 import signal
 import sys
 import time
@@ -21,7 +22,7 @@ SLOW = "oct_sft-answer_no-think_0"
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
     """`medr1kit study run small.yaml` with flags; returns exit status, output and errors. Nothing may run here."""
-    monkeypatch.setattr(commands, "run_here", lambda *_: pytest.fail("ran here"))
+    monkeypatch.setattr(commands, "run_here", lambda *_, **__: pytest.fail("ran here"))
 
     def call(*flags):
         words = ["study", "run", str(write_study(tmp_path)), "--output", str(tmp_path / "out"), *flags]
@@ -106,6 +107,39 @@ def jobs(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
     study = read_study(write_study(tmp_path, name="study.yaml"))
     return study, lambda only: submit(InAJob(tmp_path, only, 0.0), "local", 1, 10, {}, ["GPU-5f"])
+
+
+SBATCH = """for i in $(seq 0 $(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\)%.*/\\1/p' $1)); do
+  SLURM_JOB_ID=$((78 + i)) SLURM_ARRAY_JOB_ID=77 SLURM_ARRAY_TASK_ID=$i setsid sh $1 < /dev/null > /dev/null 2>&1 &
+done
+echo Submitted batch job 77"""
+SRUN = """while case $1 in --unbuffered) shift;; --*) shift 2;; *) false;; esac; do :; done
+exec "$@" >> {0}/log 2>&1"""
+SCONTROL = """echo $* >> {0}/requeued
+SLURM_JOB_ID=99 SLURM_ARRAY_JOB_ID=77 \\
+SLURM_ARRAY_TASK_ID=${{2#77_}} setsid sh {0}/script < /dev/null > /dev/null 2>&1 &"""
+
+
+def test_jobs_that_are_killed_or_requeued_leave_no_cell_behind(slurm, tmp_path, monkeypatch, capsys):
+    """Programs with Slurm's names that run its jobs on this machine; one cell kills whoever runs it."""
+    slurm(SBATCH)
+    for name, text in {"srun": SRUN, "scontrol": SCONTROL}.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{text.format(tmp_path)}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setattr(commands, "Worker", InAJob)
+    file, root = write_study(tmp_path), tmp_path / "out"
+    words = ["study", "run", str(file), "--output", str(root), "--cluster", "slurm", "--workers", "3"]
+    assert main(words) == 0 and "3 jobs: 77_0 77_1 77_2" in capsys.readouterr().out
+    os.kill(pid_of(root), signal.SIGUSR2)
+    cells, until = read_study(file).cells, time.monotonic() + 90
+    while {(states := [state_of(root, cell).state for cell in cells]).count(s) for s in ("waiting", "running")} != {0}:
+        assert time.monotonic() < until, f"{states} {(tmp_path / 'log').read_text()}"
+        time.sleep(0.2)
+    assert states == ["done", "failed", *["done"] * 7]
+    assert "killed, twice" in state_of(root, cells[1]).record["error"]
+    assert re.fullmatch(r"requeue 77_[012]\n", (tmp_path / "requeued").read_text())
+    assert len((root / "cells" / "ct_sft-answer_no-think_0.log").read_text().splitlines()) == 2
 
 
 def pid_of(root, other=None):

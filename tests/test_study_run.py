@@ -481,10 +481,10 @@ def test_each_worker_has_as_many_gpus_as_its_cells_and_more_than_there_are_are_r
     monkeypatch.setattr(commands, "visible_gpus", lambda: ["0", "1", "2"])
     for flags in ([], ["--gpus-per-cell", "2"]):
         command(*flags)
-        monkeypatch.setattr(commands, "run_here", lambda *given: seen.append(given))
+        monkeypatch.setattr(commands, "run_here", lambda *given, tick: seen.append(given))
         (tmp_path / "out" / "cells" / GRPO / "cell.json").write_text("damaged")
         main(["study", "run", str(tmp_path / "small.yaml"), "--output", str(tmp_path / "out"), *flags])
-        worker, n, gpus, _ = seen[-1]
+        worker, n, gpus = seen[-1]
         assert n == 1, "as many as there are cells to run"
         assert (worker.gpus_per_cell, gpus) == ((2, ["0,1"]) if flags else (1, ["0", "1", "2"]))
     capsys.readouterr()

@@ -15,9 +15,31 @@ from typing import Any
 
 from medr1kit.formats import THINK_BEFORE
 from medr1kit.given import kind, truth, whole_number
+from medr1kit.study.cell import shared_step
+from medr1kit.study.folder import cell_folder
 from medr1kit.study.grid import METHODS, Cell, Study
 from medr1kit.training.presets import with_overrides
 from medr1kit.vqa import DataError
+
+
+def check_study(study: Study, due: Sequence[Cell], root: Path, n: int) -> None:
+    """Refuse a study that could not be run to its end.
+
+    Args:
+        study: the study.
+        due: its cells that are to be run.
+        root: its folder, made or not.
+        n: processes of a cell.
+
+    Raises:
+        DataError: what will not do.
+    """
+    check_settings(study)
+    if due:
+        for cell in (cell for cell in due if cell.train_by is not None):
+            shared_step(cell.definition, n)
+        check_data(study)
+        check_room(study, [cell for cell in due if not (cell_folder(root, cell) / "run.json").exists()], root)
 
 
 def check_settings(study: Study) -> None:

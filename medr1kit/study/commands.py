@@ -8,7 +8,7 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -20,9 +20,9 @@ from medr1kit.given import path_given, whole_number
 from medr1kit.models.machine import visible_gpus
 from medr1kit.progress import progress
 from medr1kit.results.locks import refuse_without_locks
-from medr1kit.study.cell import end_with_parent, one_of_several, shared_step
-from medr1kit.study.checks import check_data, check_room, check_settings
-from medr1kit.study.folder import STUDY_FILE, cell_folder, is_locked, note_start
+from medr1kit.study.cell import end_with_parent, one_of_several
+from medr1kit.study.checks import check_study
+from medr1kit.study.folder import STUDY_FILE, is_locked, note_start
 from medr1kit.study.grid import Cell, Study, read_study, select
 from medr1kit.study.results import write_tables
 from medr1kit.study.status import describe, duration, headline, seconds_left, status_table
@@ -39,16 +39,12 @@ def command(argv: list[str]) -> None:
     run = commands.add_parser("run", help="train and test every cell that is not finished; repeat to go on")
     run.add_argument("file", type=Path, help="the study's YAML file")
     run.add_argument("--output", type=Path, help="the study's folder (default: runs/NAME)")
-    run.add_argument(
-        "--workers", type=int, help="cells at a time (default: one a core for tiny, else one a GPU; jobs: 8)"
-    )
+    run.add_argument("--workers", type=int, help="cells at a time (default: one a core for tiny or a GPU; 8 jobs)")
     run.add_argument("--only", default="", help="some cells: 'method=grpo seed=0,1', keys as in the study")
     run.add_argument(
         "--gpus-per-cell", type=int, default=1, help="processes of a cell, one a GPU (default 1; 0: no GPU)"
     )
-    run.add_argument(
-        "--cluster", choices=("slurm", "local"), help="workers as jobs of submitit; local: to try that out"
-    )
+    run.add_argument("--cluster", choices=("slurm", "local"), help="workers as jobs of submitit; local: to try it out")
     run.add_argument("--time", default="8h", help="after which a job is requeued: 90m, 8h, 2d (default 8h)")
     run.add_argument("--sbatch", default="", help="more of sbatch's words: 'partition=gpu account=lab cpus-per-task=8'")
     run.set_defaults(run=_run)
@@ -77,46 +73,46 @@ def command(argv: list[str]) -> None:
 def _run(flags: argparse.Namespace) -> None:
     since, grid = time.time(), read_study(flags.file)
     root = Path("runs") / grid.name if flags.output is None else path_given(flags.output, "--output")
-    cells, gpus = select(grid.cells, flags.only), visible_gpus()
-    minutes, words = _minutes(flags.time), _words(flags.sbatch)
-    shares = _shares(gpus, whole_number(flags.gpus_per_cell, "--gpus-per-cell", 0)) if flags.cluster != "slurm" else []
+    cells, minutes, words = select(grid.cells, flags.only), _minutes(flags.time), _words(flags.sbatch)
+    each = whole_number(flags.gpus_per_cell, "--gpus-per-cell", 0)
+    gpus = [] if flags.cluster == "slurm" else _shares(visible_gpus(), each)
     if flags.workers is not None:
         whole_number(flags.workers, "--workers")
     if flags.cluster:
         check_cluster(flags.cluster)
-    check_settings(grid)
     table = status_table(root, cells)
     due = [cell for cell, state in zip(cells, table["state"]) if state != "done"]
-    if due:
-        for cell in (cell for cell in due if cell.train_by is not None):
-            shared_step(cell.definition, flags.gpus_per_cell)
-        check_data(grid)
-        check_room(grid, [cell for cell in due if not (cell_folder(root, cell) / "run.json").exists()], root)
+    check_study(grid, due, root, each)
     note_start(root, grid)
     refuse_without_locks(root)
     _say_what_is_due(table, root, grid)
-    n = min(flags.workers or _default_workers(flags, grid, shares), max(1, len(due)))
-    if len(gpus) > 1 and shares and flags.gpus_per_cell:
-        print(f"  {n} workers on {len(gpus)} GPUs ({', '.join(gpus)}), {flags.gpus_per_cell} each")
-    worker = Worker(root, flags.only, since, flags.gpus_per_cell)
+    n = min(flags.workers or _default_workers(flags, grid, gpus), max(1, len(due)))
+    if len(gpus) > 1:
+        print(f"  {n} workers on GPUs {'; '.join(gpus)}")
+    worker, way = Worker(root, flags.only, since, each), None
     if due and flags.cluster:
-        jobs = submit(worker, flags.cluster, n, minutes, words, shares)
+        jobs = submit(worker, flags.cluster, n, minutes, words, gpus)
         print(f"  {n} job{'s' * (n > 1)}: {' '.join(job.job_id for job in jobs)}")
         if flags.cluster == "slurm":
             print(f"how far they are: medr1kit study status {root} --watch")
             print(f"when all cells are done: medr1kit study tables {root}")
             return
+        way = partial(wait_for, jobs)
+    elif due:
+        way = partial(run_here, worker, n, gpus)
+    _wait(way, grid, root, cells, n)
+    _finish(grid, root, cells, flags)
+
+
+def _wait(way: Callable[..., None] | None, grid: Study, root: Path, cells: Sequence[Cell], n: int) -> None:
+    """Let workers work, and show one bar meanwhile."""
     try:
         with progress(None, grid.name, total=len(cells), unit="cell", delay=0) as bar:
-            tick = partial(_move_on, bar, root, cells, n)
-            if due and flags.cluster:
-                wait_for(jobs, tick)
-            elif due:
-                run_here(worker, n, shares, tick)
+            if way is not None:
+                way(tick=partial(_move_on, bar, root, cells, n))
     except KeyboardInterrupt:
         print(f"stopped; {headline(grid.name, status_table(root, grid.cells))}. The same command goes on.")
         raise SystemExit(130) from None
-    _finish(grid, root, cells, flags)
 
 
 def _default_workers(flags: argparse.Namespace, grid: Study, shares: Sequence[str]) -> int:
