@@ -289,6 +289,7 @@ ADAPTER = 256_000 * 4  # bytes of what the preset trains of the built-in model
         ("{grpo: {save_steps: 10, max_steps: 30}}", 4 * (ADAPTER + 3 * 3 * ADAPTER)),
         ("{grpo: {save_steps: 10, max_steps: 30, save_total_limit: 1}}", 4 * (ADAPTER + 3 * ADAPTER)),
         ("{grpo: {save_steps: 10, save_total_limit: 2, save_only_model: true}}", 4 * (ADAPTER + 2 * ADAPTER)),
+        ("{grpo: {save_steps: 0.5, max_steps: 30}}", 4 * (ADAPTER + 2 * 3 * ADAPTER)),
         ("{grpo: {lora: false}}", 4 * 1_895_424 * 4),
     ],
 )
