@@ -152,9 +152,6 @@ def _gib(definition: dict[str, Any], shapes: Any) -> float:
     dtype = definition.get("load", {}).get("dtype", "float32" if whole else "bfloat16")
     parts, kept = forecast(shapes, settings, adapter, dtype), 0
     if settings.get("save_strategy", "no") != "no":
-        steps, every = (
-            settings.get("max_steps") or 0,
-            settings.get("save_steps") or 500,
-        )  # below 1: a share of all steps
+        steps, every = settings.get("max_steps") or 0, settings.get("save_steps") or 500  # below 1: a share
         kept = settings.get("save_total_limit") or max(1, int(1 / every if every < 1 else steps // every))
     return parts["gradients"] + kept * parts["checkpoint"]
