@@ -1,4 +1,6 @@
-"""Curves of a training: rewards and lengths by step, of one run or of several seeds; accuracy by checkpoint."""
+"""Curves of a training: rewards and lengths by step, of one run or of several seeds; accuracy by checkpoint, and by
+how many questions a model answers.
+"""
 
 from __future__ import annotations
 
@@ -113,6 +115,36 @@ def plot_checkpoints(scores: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         ax.errorbar(curve["step"], curve["accuracy"], bars, fmt="o", ls=dashes, capsize=scaled(2), **style)
     ax.axhline(frame["chance"].mean(), color=PALE, ls=":", lw=scaled(1.8), label="chance")
     ax.set(xlabel="step", ylabel="accuracy (95 % interval)", ylim=(-0.02, 1.02))
+    legend_above(ax, 3)
+    return ax
+
+
+def plot_abstention(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Draw how accurate a model is on the questions that it is surest of.
+
+    Args:
+        frame: ``abstention(…).frame``, from :func:`medr1kit.abstention`; of several models below each other, told apart
+            by more columns such as ``method``, each value of which gets a curve.
+        ax: axes to draw into; a new figure when None.
+
+    Returns:
+        The axes: accuracy against coverage, in a band of 95 %; a flat curve is one whose confidence says nothing.
+
+    Raises:
+        DataError: if a column is missing, or two rows would be the same point.
+    """
+    measured = ["asked", "coverage", "threshold", "n", "accuracy", "low", "high"]
+    need(frame, measured, "frame", "abstention(…).frame")
+    frame = frame.assign(_model=named(frame, [name for name in frame if name not in measured]))
+    if frame.duplicated(["_model", "asked"]).any():
+        raise DataError("the frame holds a coverage twice; tell models apart in a column 'method'")
+    ax = axes(ax)
+    for (model, rows), colour, dashes in zip(frame.groupby("_model", sort=False), cycle(COLOURS), cycle(_DASHES)):
+        rows = rows.sort_values("coverage")
+        ax.fill_between(rows["coverage"], rows["low"], rows["high"], color=colour, alpha=0.15, lw=0)
+        ax.plot(rows["coverage"], rows["accuracy"], color=colour, ls=dashes, lw=scaled(2), label=model or "accuracy")
+    ax.set(xlabel="coverage (share answered, surest first)", ylabel="share right of the answered (95 % interval)")
+    ax.set(xlim=(0, 1.02), ylim=(-0.02, 1.02))
     legend_above(ax, 3)
     return ax
 
