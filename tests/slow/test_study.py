@@ -103,17 +103,20 @@ def test_a_study_that_was_killed_twice_ends_as_an_unbroken_one(whole, tmp_path):
     assert resumed >= 1
 
 
-def test_a_job_that_is_told_of_its_end_is_requeued_and_goes_on_from_its_checkpoint(tmp_path):
+@pytest.mark.parametrize("n", ["1", "2"])
+def test_a_job_that_is_told_of_its_end_is_requeued_and_goes_on_from_its_checkpoint(tmp_path, n):
+    """With its cell in one process, or in two that torchrun has started."""
     text = STUDY.replace("[CT, MRI, OCT, Fundus]", "[CT]").replace("[0, 1, 2]", "[0]")
     text = text.replace("sft-answer: {max_steps: 3,", "sft-answer: {max_steps: 30,")
     folder, name = tmp_path / "out", "ct_sft-answer_no-think_0"
-    study = command(folder, "--cluster", "local", "--workers", "1", text=text)
+    flags = ("--cluster", "local", "--workers", "1", "--gpus-per-cell", n, "--only", f"name={name}")
+    study = command(folder, *flags, text=text)
     wait_until(lambda: any(folder.glob(f"cells/{name}/checkpoint-[2-9]")), study)
     family = psutil.Process(study.pid).children(recursive=True)
     (worker,) = [process for process in family if "submitit.core._submit" in process.cmdline()]
     worker.send_signal(signal.SIGUSR2)  # as Slurm does before the time of a job is over
     said, _ = study.communicate(timeout=400)
-    assert study.returncode == 0 and "3 cells, 3 done" in said, said
+    assert study.returncode == 0 and ", 1 done, 0 running, 0 failed" in said, said
     run, record = load_run(folder / "cells" / name), read_record(folder / "cells" / name)
     assert len(run.config["resumed"]) == 1 and run.config["resumed"][0] >= 1 and len(run.metrics) == 30
     assert not worker.is_running() and record["failures"] == []
