@@ -54,6 +54,7 @@ def test_the_command_pushes_weights_card_settings_and_curves(hub, tmp_path, caps
     assert set(files) == {"adapter_config.json", "adapter_model.safetensors", "README.md", "run.json", "metrics.csv"}
     card = files["README.md"].decode()
     assert card.startswith("---\n") and "## Held-out questions" in card and "without any image, " in card
+    assert "\nData: phantoms, 20 rows; modality: CT; " in card and "data card: `data_cards/phantoms.md`" in card
     assert files["adapter_model.safetensors"] == (tmp_path / "run/adapter/adapter_model.safetensors").read_bytes()
     settings = json.loads(files["run.json"])
     assert settings["labels"]["method"] == "sft" and "command" not in settings

@@ -12,8 +12,6 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
-FAMILIES = ("Qwen2-VL", "Qwen2.5-VL", "Qwen3-VL")
-SIZE = {"Qwen2-VL": 112, "Qwen2.5-VL": 112, "Qwen3-VL": 256}  # sides of pictures that no processor resizes
 RANKS = Path(__file__).resolve().parents[2] / ".real" / "dashscope" / "resources" / "qwen.tiktoken"
 
 _SPECIAL = "<|endoftext|> <|im_start|> <|im_end|> <|object_ref_start|> <|object_ref_end|> <|box_start|> <|box_end|>"
@@ -88,7 +86,7 @@ _GENERATION = {
 
 
 def build(folder: Path, family: str) -> None:
-    """Write a folder of a family: settings, tokenizer, processor, and random weights in bfloat16."""
+    """Write a folder of "Qwen2-VL", "Qwen2.5-VL" or "Qwen3-VL": settings, tokenizer, random weights in bfloat16."""
     folder.mkdir(parents=True)
     ends = {"bos_token_id": 151643, "pad_token_id": 151643, "eos_token_id": [151645, 151643], "do_sample": True}
     _write(folder / "config.json", _CONFIG[family])
