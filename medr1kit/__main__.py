@@ -50,8 +50,8 @@ _LEFT = {  # what a command that was stopped has left behind, and how to go on
     **dict.fromkeys(
         ("grpo", "sft"),
         "metrics and completions of the steps so far are in output_dir, weights only if training had ended (or as "
-        "--save_steps said); the same command with --resume goes on from the last checkpoint, with --overwrite it trains "
-        "anew",
+        "--save_steps said); the same command with --resume goes on from the last checkpoint, and with --overwrite it "
+        "trains anew",
     ),
     "predict": "answers so far are kept beside the output; the same command goes on",
     "study": "what was finished is kept; the same command goes on",
