@@ -147,6 +147,8 @@ class HubFolder:
         assert run.config["shared_prefix"] is True
         factors = load_file(work.place / "grpo" / "adapter" / "adapter_model.safetensors")
         assert len(factors) == 2 * 7 * 2 and all(weight.any() for weight in factors.values())
+        recorded = json.loads((work.place / "grpo" / "adapter" / "adapter_config.json").read_text())
+        assert recorded["base_model_name_or_path"] == f"hub/{self.family}", "as it was given, not where it is"
         texts = {name: frame["text"].tolist() for name, frame in work.said.items()}
         assert texts["grpo"] != texts["base"] != texts["full"]
         assert len(set(texts["base"])) == 6, "answers that did not depend on the question would prove little"
