@@ -42,7 +42,7 @@ _OLD |= {"rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3]}}
 _SIGHT = {"depth": 2, "num_heads": 4, "temporal_patch_size": 2, "spatial_merge_size": 2, "initializer_range": 0.2}
 _WIDTH = {"hidden_size": 64, "out_hidden_size": 64, "intermediate_size": 160}
 
-_CONFIG = {
+CONFIG = {
     "Qwen2-VL": _TEXT
     | _IDS
     | _OLD
@@ -89,7 +89,7 @@ def build(folder: Path, family: str) -> None:
     """Write a folder of "Qwen2-VL", "Qwen2.5-VL" or "Qwen3-VL": settings, tokenizer, random weights in bfloat16."""
     folder.mkdir(parents=True)
     ends = {"bos_token_id": 151643, "pad_token_id": 151643, "eos_token_id": [151645, 151643], "do_sample": True}
-    _write(folder / "config.json", _CONFIG[family])
+    _write(folder / "config.json", CONFIG[family])
     _write(folder / "generation_config.json", ends | _GENERATION[family])
     _write_tokenizer(folder, family)
     _write_processor(folder, family)
