@@ -16,7 +16,8 @@ TWO, THREE = TOWER | {"embed_dim": 1280}, TOWER | {"hidden_size": 1280, "interme
 SEES = {"num_heads": 16, "hidden_size": 1024, "intermediate_size": 4096, "depth": 24}
 SEES |= {"deepstack_visual_indexes": [5, 11, 17]}
 
-PUBLISHED = {  # family; language model; vision tower; billions of weights. From memory of the Hub; the sums are those published
+# Family; language model; vision tower; billions of weights. From memory of the Hub; the sums are the published ones.
+PUBLISHED = {
     "Qwen2-VL-2B": ("Qwen2-VL", (1536, 8960, 28, 12, 2), TWO | {"hidden_size": 1536}, 2.2090),
     "Qwen2-VL-7B": ("Qwen2-VL", (3584, 18944, 28, 28, 4), TWO | {"hidden_size": 3584}, 8.2914),
     "Qwen2.5-VL-3B": ("Qwen2.5-VL", (2048, 11008, 36, 16, 2), THREE | {"out_hidden_size": 2048}, 3.7546),
