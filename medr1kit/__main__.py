@@ -50,7 +50,8 @@ _LEFT = {  # what a command that was stopped has left behind, and how to go on
     **dict.fromkeys(
         ("grpo", "sft"),
         "metrics and completions of the steps so far are in output_dir, weights only if training had ended (or as "
-        "--save_steps said); the same command with --overwrite trains anew",
+        "--save_steps said); the same command with --resume goes on from the last checkpoint, and with --overwrite it "
+        "trains anew",
     ),
     "predict": "answers so far are kept beside the output; the same command goes on",
     "study": "what was finished is kept; the same command goes on",
@@ -74,6 +75,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0 if argv[:1] in ([], ["--help"], ["-h"]) else 2
     warnings.formatwarning = lambda message, *_, **__: f"note: {message}\n"
     warnings.filterwarnings("ignore", category=FutureWarning)  # upstream's own, about its next version
+    if int(os.environ.get("RANK", 0)) > 0:
+        warnings.simplefilter("ignore")  # of several processes the first says it for all
     try:
         COMMANDS[argv[0]](argv[1:])
     except DataError as error:

@@ -244,7 +244,10 @@ SMALL = ["--dataset_name", "phantoms", "--num_rows", "8", "--max_steps", "1", "-
 @pytest.mark.parametrize(
     ("command", "left"),
     [
-        ("grpo", "the same command with --overwrite trains anew"),
+        (
+            "grpo",
+            "the same command with --resume goes on from the last checkpoint, and with --overwrite it trains anew",
+        ),
         ("sft", "weights only if training had ended"),
         ("predict", "answers so far are kept beside the output; the same command goes on"),
         ("demo", "the same command starts anew"),

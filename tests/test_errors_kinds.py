@@ -114,12 +114,21 @@ def test_another_test_is_no_before(before, sentence):
         add_change(describe(table(answer(0, says("A")))), before)
 
 
+def test_answers_in_a_format_of_ones_own_are_read_by_the_order_of_their_blocks():
+    own = describe(preds().assign(format="my wording"))
+    for column in ("kind", "reason", "predicted_text"):
+        assert own[column].tolist() == describe(preds())[column].tolist()
+    both = describe(pd.concat([preds(), preds().assign(format="my wording")]))
+    assert both["reason"].tolist() == 2 * own["reason"].tolist()
+
+
 def test_bad_rows_are_refused_by_number():
     with pytest.raises(DataError, match="row 1: the gold answer is 'E', but there are 4 options"):
         describe(preds().assign(answer=["A", "E", *"AAAAA"]))
     with pytest.raises(DataError, match="row 2 has no image_id"):
         describe(preds().assign(image_id=["a", "b", None, "c", "d", "e", np.nan]), cluster="image_id")
-    with pytest.raises(DataError, match="unknown format"):
-        describe(preds().assign(format="loud"))
+    for no_format in (preds().assign(format="loud", well_formed=True), preds().assign(format=None)):
+        with pytest.raises(DataError, match=r"unknown format 'loud'|a format has a name"):
+            describe(no_format)
     with pytest.raises(DataError, match="without the column"):
         describe(preds().drop(columns="text"))

@@ -1,7 +1,6 @@
 """Trained models as plain folders.
 
-What stock classes make of them needs torchvision, which this environment must not hold: with it, AutoProcessor gave the
-same ids and AutoModelForImageTextToText the same greedy answers (transformers 5.23, torchvision 0.28).
+What stock classes make of them needs torchvision, which this environment must not hold: tests/real, ``make test-real``.
 """
 
 import json

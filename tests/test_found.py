@@ -9,6 +9,7 @@ import pytest
 from medr1kit.models import found
 from medr1kit.models.found import TINY, find
 from medr1kit.results.runs import Run, load_run
+from medr1kit.training.saving import write_record
 from medr1kit.vqa import DataError
 
 LABELS = {"model": "tiny", "method": "grpo", "seed": 1, "train_modality": "CT", "train_task": None}
@@ -172,3 +173,14 @@ def test_a_base_given_by_a_relative_path_is_found_from_another_folder(run, tmp_p
         assert str(find(run.path, None)[0]) == str(tmp_path / "work/hub/small")
     shutil.rmtree(tmp_path / "work")
     assert str(find(run.path, None)[0]) == "hub/small", "moved, with its run, to another machine"
+
+
+def test_a_checkpoint_finds_such_a_base_too_also_when_it_was_copied(run, tmp_path, monkeypatch):
+    shutil.copytree(TINY, tmp_path / "hub/small")
+    recorded = {"model": "hub/small", "model_path": str(tmp_path / "hub/small"), "labels": LABELS}
+    write_record(run.path / "checkpoint-20", recorded | {"method": "grpo", "format": "no-think", "seed": 1}, 20)
+    shutil.copytree(run.path / "checkpoint-20", tmp_path / "best")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for folder in (run.path / "checkpoint-20", tmp_path / "best"):
+        assert str(find(folder, None)[0]) == str(tmp_path / "hub/small")

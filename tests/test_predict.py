@@ -647,3 +647,15 @@ def test_the_other_architectures_answer_and_see(micro, val_phantoms):
     assert tuple(frames[0]) == PREDICTIONS and frames[0]["n_tokens"].between(1, 6).all()
     assert (frames[0]["text"] != frames[1]["text"]).any() and frames[0]["text"].nunique() > 1
     pd.testing.assert_frame_equal(frames[0], ask(*micro, rows, max_new_tokens=6, batch_size=1))
+
+
+@pytest.mark.parametrize("like", [mk.NO_THINK, mk.THINK_BEFORE], ids=lambda format: format.name)
+def test_a_format_of_ones_own_is_asked_scored_sorted_read_and_annotated(tiny, val_phantoms, tmp_path, like):
+    wording = mk.ResponseFormat("their wording", like.blocks, like.instruction)
+    preds = mk.predict(*tiny, val_phantoms.select(range(12)), format=wording, max_new_tokens=64)
+    assert set(preds["format"]) == {"their wording"} and preds["well_formed"].any()
+    assert mk.score(preds, by=None)["n"].tolist() == [12]
+    found = mk.errors(preds)
+    assert found.rows["reason"].tolist() == mk.errors(preds.assign(format=like.name)).rows["reason"].tolist()
+    assert mk.inspect_outputs(preds)._repr_mimebundle_()["text/html"]
+    assert mk.export_worksheet(found, tmp_path / "w.csv").is_file()

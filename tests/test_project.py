@@ -53,6 +53,13 @@ def test_torch_is_pinned_to_the_version_that_comes_for_cpu_and_cuda():
     assert not any(name.startswith(("torchvision", "nvidia", "triton")) for name in PINS)
 
 
+def test_what_the_real_tests_fetch_is_pinned_fits_torch_and_stays_out_of_the_environment():
+    (line,) = re.findall(r"pip install.* dashscope.*", (ROOT / "Makefile").read_text())
+    fetched = dict(re.findall(r"(\w+)==([\d.]+)", line))
+    assert set(fetched) == {"dashscope", "torchvision"} and "--no-deps --target .real " in line
+    assert fetched["torchvision"] == f"0.{int(PINS['torch'].split('.')[1]) + 15}.0"  # 2.13 and 0.28, as ever since 2.0
+
+
 def test_the_readme_s_commands_exist():
     readme, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
     for target in re.findall(r"^make ([\w-]+)", readme, re.MULTILINE):

@@ -1,13 +1,18 @@
 """What a model and its run's folder say about where they came from."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 import yaml
+from datasets import concatenate_datasets
 
 import medr1kit as mk
 from medr1kit.models.load import base_of, origin_of
-from medr1kit.training.provenance import add_score, model_card
+from medr1kit.training.provenance import add_score, model_card, run_config
 
+ROOT = Path(__file__).parent.parent
 SMALL = {"max_steps": 1, "warmup_steps": 0, "per_device_train_batch_size": 8, "format": "no-think"}
 
 
@@ -31,6 +36,31 @@ def test_a_card_says_what_the_run_knows_and_claims_nothing_else(trained):
     assert "base_model" not in front  # "tiny" is no model of the Hub
     assert text.startswith("\n# SFT of tiny, no-think format\n\nTrained with medr1kit")
     assert "(LoRA adapter, seed 2) on 32 questions" in text and "Not for clinical use." in text
+
+
+def test_a_card_says_what_the_data_were_and_which_card_describes_them(trained, train_phantoms):
+    _, text = card_of(trained[2].path)
+    data = trained[2].config["data"]
+    modalities = list(dict.fromkeys(train_phantoms["modality"]))
+    assert len(modalities) == 8 and f"; modality: {', '.join(modalities[:6])} and 2 more; task: " in text
+    assert text.count("\nData: phantoms, 32 rows; ") == 1
+    assert f"; fingerprint: {data['fingerprint']}; data card: `data_cards/phantoms.md` of medr1kit.\n" in text
+    assert (ROOT / "data_cards" / f"{data['card']}.md").is_file()
+
+
+@pytest.mark.parametrize(
+    ("image", "card"),
+    [("Images/Chest CT Scan/a.png", "omnimedvqa"), ("Images/a.png", None), ("scans/Chest CT Scan/a.png", None)],
+)
+def test_only_a_set_that_has_a_data_card_names_one(trained, train_phantoms, image, card):
+    model, args = trained[0], SimpleNamespace(seed=0, world_size=1, to_dict=dict)
+    rows = mk.load_vqa([{"image": image, "problem": "What? A)CT, B)MRI", "solution": "A", "source": "mine"}] * 2)
+    config = run_config("sft", model, rows, mk.NO_THINK, args, None)
+    assert config["data"]["card"] == card and (ROOT / "data_cards" / "omnimedvqa.md").is_file()
+    text = model_card(config, {}).text
+    assert "Data: " in text and ("data_cards/omnimedvqa.md" in text) == (card is not None)
+    mixed = concatenate_datasets([rows, train_phantoms.select_columns(rows.column_names)])
+    assert run_config("sft", model, mixed, mk.NO_THINK, args, None)["data"]["card"] is None
 
 
 def test_a_base_model_of_the_hub_is_named_and_a_folder_is_not(trained, tmp_path):

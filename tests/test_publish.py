@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 from types import SimpleNamespace
 
@@ -80,6 +81,10 @@ def test_the_command_pushes_weights_card_settings_and_curves(hub, tmp_path, caps
     assert set(files) == {"adapter_config.json", "adapter_model.safetensors", "README.md", "run.json", "metrics.csv"}
     card = files["README.md"].decode()
     assert card.startswith("---\n") and "## Held-out questions" in card and "without any image, " in card
+    (trained, held_out) = (
+        int(re.search(part, card)[1]) for part in (r"\nData: phantoms, (\d+) rows", r"(\d+) held-out")
+    )
+    assert trained + held_out == 40 and "; data card: `data_cards/phantoms.md` of medr1kit.\n" in card
     assert files["adapter_model.safetensors"] == (tmp_path / "run/adapter/adapter_model.safetensors").read_bytes()
     settings = json.loads(files["run.json"])
     assert settings["labels"]["method"] == "sft" and "command" not in settings

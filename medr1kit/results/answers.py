@@ -8,12 +8,13 @@ they came in, and are looked up when they are shown.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
-from medr1kit.formats import ResponseFormat, format_named
+from medr1kit.formats import FORMATS, ResponseFormat, format_named
 from medr1kit.results.tables import ANSWERER, check_predictions, rows_by
 from medr1kit.vqa import DataError
 
@@ -182,6 +183,28 @@ def _label(key: str, value: object) -> str:
     return f"trained on {value}" if key.startswith("train_") else str(value)
 
 
+def format_of(rows: pd.DataFrame) -> ResponseFormat:
+    """Return the format in which answers were read; ``rows`` are predictions that name one format.
+
+    The name of a format of a user's own says nothing of its blocks, but its answers do: it is taken for the one of ours
+    that finds the same of them well-formed.
+
+    Raises:
+        DataError: if none of ours does.
+    """
+    name = rows["format"].iloc[0]
+    with suppress(DataError):
+        return format_named(name)
+    known = rows[rows["well_formed"].notna()].iloc[:500]  # enough to tell
+    said = list(zip(known["text"].fillna("").astype(str), known["options"], known["well_formed"].astype(bool)))
+    for format in reversed(FORMATS.values()):
+        if isinstance(name, str) and all(
+            format.parse(text, options).well_formed == formed for text, options, formed in said
+        ):
+            return replace(format, name=name)
+    return format_named(name)  # its refusal says which there are
+
+
 def _answerer(name: str, frame: pd.DataFrame, rows: np.ndarray, place: pd.Index) -> Answerer:
     numbers = place.get_indexer(frame["id"].iloc[rows])
     if len(twice := np.flatnonzero(np.bincount(numbers) > 1)):
@@ -194,4 +217,4 @@ def _answerer(name: str, frame: pd.DataFrame, rows: np.ndarray, place: pd.Index)
     malformed[numbers] = (frame["well_formed"].iloc[rows] == False).fillna(False).to_numpy(dtype=bool)  # noqa: E712
     read = frame["predicted"].iloc[rows]
     letters[numbers] = read.astype(object).where(read.notna(), None).to_numpy()
-    return Answerer(name, format_named(frame["format"].iloc[rows[0]]), frame, where, right, malformed, letters)
+    return Answerer(name, format_of(frame.iloc[rows[:500]]), frame, where, right, malformed, letters)

@@ -38,7 +38,7 @@ def run_config(method, model, dataset, format, args, adapter) -> dict[str, Any]:
         "model_path": str(here.resolve()) if origin.name != "tiny" and here.is_dir() else None,  # from any folder
         "labels": {"model": origin.labels["model"], "method": method, "seed": args.seed, **trained_on},
         "continued_from": origin.run,
-        "data": {"rows": len(dataset), "fingerprint": fingerprint(dataset), **names},
+        "data": {"rows": len(dataset), "fingerprint": fingerprint(dataset), **names, "card": _data_card(dataset)},
         "lora": adapter.to_dict() if adapter is not None else None,
         "arguments": args.to_dict(),
         "processes": args.world_size,
@@ -52,6 +52,14 @@ def _without_token(words: list[str]) -> list[str]:
     """A command line without the token of the Hub that it may hold: run.json is shown to others."""
     shown = [re.sub(r"^(--hub_token=).*", r"\1…", word) for word in words]
     return ["…" if before == "--hub_token" else word for before, word in zip(["", *words], shown)]
+
+
+def _data_card(dataset: Dataset) -> str | None:
+    """The name of the questions' data card: there are those of phantoms, and of images in OmniMedVQA's own folders."""
+    pairs = set(zip(dataset["source"], dataset["image_id"]))
+    if all(source == "phantoms" for source, _ in pairs):
+        return "phantoms"
+    return "omnimedvqa" if all(image.startswith(f"Images/{source}/") for source, image in pairs) else None
 
 
 def _trained_on(names: list[str | None]) -> str | None:
@@ -105,7 +113,6 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, float]) -> Model
     from huggingface_hub import ModelCard, ModelCardData
 
     data, trained = config["data"], "LoRA adapter" if config["lora"] else "all weights"
-    known = {name: ", ".join(data[name]) or "unknown" for name in ("modality", "task")}
     on_the_hub = config["model"].count("/") == 1 and not Path(config["model"]).exists()
     front = ModelCardData(
         base_model=config["model"] if on_the_hub else None,
@@ -122,14 +129,30 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, float]) -> Model
 
 # {config["method"].upper()} of {config["model"]}, {config["format"]} format
 
-Trained with medr1kit {config["versions"]["medr1kit"]} ({trained}, seed {config["seed"]}) on {data["rows"]} questions
-(modality: {known["modality"]}; task: {known["task"]}; fingerprint {data["fingerprint"]}) in
+Trained with medr1kit {config["versions"]["medr1kit"]} ({trained}, seed {config["seed"]}) on {data["rows"]} questions in
 {metrics.get("train_runtime", float("nan")):.0f} s.
+
+{_data_line(data)}
 
 Load it with `medr1kit.load_model(FOLDER)`. All arguments are in `run.json`, curves in `metrics.csv`.
 
 For research and teaching. Not for clinical use.
 """)
+
+
+def _data_line(data: Mapping[str, Any]) -> str:
+    """What was trained on, in one line of a model card.
+
+    >>> _data_line({"rows": 8, "fingerprint": "5f1e", "modality": ["CT"], "task": [], "source": [], "card": None})
+    'Data: unknown, 8 rows; modality: CT; task: unknown; fingerprint: 5f1e.'
+    """
+    known = {
+        name: ", ".join(data[name][:6]) + (f" and {len(data[name]) - 6} more" if data[name][6:] else "") or "unknown"
+        for name in ("source", "modality", "task")
+    }
+    line = f"Data: {known['source']}, {data['rows']} rows; modality: {known['modality']}; task: {known['task']}"
+    line += f"; fingerprint: {data['fingerprint']}"
+    return line + (f"; data card: `data_cards/{data['card']}.md` of medr1kit." if data["card"] else ".")
 
 
 def add_score(folder: Path, preds: pd.DataFrame, floor: float | None = None) -> None:

@@ -262,7 +262,7 @@ def _run(kind: Callable, made: Mapping, recorder: Recorder, config: dict, overwr
     if accelerator.num_processes != checks.processes():
         raise DataError(
             f"{checks.processes()} processes were started, but the trainer sees {accelerator.num_processes}: each "
-            "would train alone; on a CPU start them with torchrun and pass use_cpu=True"
+            "would train alone; start them with torchrun, and on a CPU leave use_cpu=False out"
         )
     checks.check_tower_learns(trainer)
     trainer.remove_callback(PrinterCallback)

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from medr1kit.formats import format_named
+from medr1kit.formats import ResponseFormat
 from medr1kit.given import output_file, path_given
+from medr1kit.results.answers import format_of
 from medr1kit.results.runs import replace_file
 from medr1kit.results.tables import check_predictions, same_letter, who_varies
 from medr1kit.views.pictures import Pictures
@@ -69,7 +70,8 @@ def export_inspect(preds: pd.DataFrame, path: str | os.PathLike, data: Dataset |
     addresses = _Addresses(data)
     rows = preds.astype(object).where(preds.notna(), None).to_dict("records")
     verdicts = [dict(zip(scored, right)) for right in zip(*scored.values())]
-    samples = [_sample(row, right, addresses.of(row)) for row, right in zip(rows, verdicts)]
+    format = format_of(preds)
+    samples = [_sample(row, right, addresses.of(row), format) for row, right in zip(rows, verdicts)]
     replace_file(
         path,
         json.dumps(_header(rows, scored, now.isoformat(timespec="seconds")) | {"samples": samples}, default=_plain),
@@ -110,7 +112,7 @@ def _header(rows: list[dict], scored: Mapping[str, np.ndarray], now: str) -> dic
     }
 
 
-def _sample(row: dict, right: Mapping[str, bool], address: str | None) -> dict[str, Any]:
+def _sample(row: dict, right: Mapping[str, bool], address: str | None, format: ResponseFormat) -> dict[str, Any]:
     """A question, its answer, and the verdicts on it."""
     options, model, text = list(row["options"]), str(row["model"]), _readable(row["text"])
     picture = [{"type": "image", "image": address}] if address else []
@@ -118,7 +120,7 @@ def _sample(row: dict, right: Mapping[str, bool], address: str | None) -> dict[s
     asked = {"role": "user", "content": [*picture, question]}
     said = {"role": "assistant", "content": text, "source": "generate", "model": model}
     scores = {by: {"value": "C" if verdict else "I"} for by, verdict in right.items()}
-    reason = format_named(row["format"]).parse(text, options).reason
+    reason = format.parse(text, options).reason
     scores["medr1kit"] |= {"answer": row["predicted"], "explanation": reason}
     if "reference" in scores:
         scores["reference"]["answer"] = row["reference_predicted"]

@@ -33,6 +33,7 @@ def torchrun(folder, *flags, line=README):
 def test_the_readme_s_line_takes_four_prompts_only_as_the_reference_reads_it(tmp_path, reference):
     flags = ["--max_steps", "2", *(["--reference"] if reference else [])]
     printed, config, rollouts = torchrun(tmp_path / "run", *flags)
+    assert printed.count("note: --max_prompt_length is ignored") == 1, "of two processes one says it"
     completions = rollouts.groupby("step").size().unique().tolist()
     prompts = rollouts.groupby("step")["id"].nunique().unique().tolist()
     arguments = config["arguments"]

@@ -25,7 +25,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from medr1kit.formats import Parsed, format_named
+from medr1kit.formats import Parsed
+from medr1kit.results.answers import format_of
 from medr1kit.results.clusters import clustering
 from medr1kit.results.pairs import Rows
 from medr1kit.results.stats import share
@@ -63,7 +64,7 @@ def describe(preds: pd.DataFrame, cluster: str | bool | None = None) -> pd.DataF
     unread = np.select([lenient, rows["lenient_predicted"].notna()], KINDS[4:6], KINDS[6])
     kinds = np.where(right, np.where(malformed, *KINDS[1::-1]), np.where(malformed, *KINDS[3:1:-1]))
     rows["kind"] = np.where(read, kinds, unread)
-    formats = {name: format_named(name) for name in rows["format"].unique()}
+    formats = {name: format_of(part) for name, part in rows.groupby("format", sort=False, dropna=False)}
     rows["reason"] = [
         "" if read and not bad else _why(formats[name].parse(text if isinstance(text, str) else "", options))
         for name, text, options, read, bad in zip(rows["format"], rows["text"], rows["options"], read, malformed)
