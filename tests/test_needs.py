@@ -126,7 +126,7 @@ def test_a_model_on_the_second_gpu_is_refused_with_the_way_to_train_there():
     from medr1kit.training.needs import check_model
 
     class Args:
-        n_gpu, learning_rate, deepspeed, fsdp = 2, 1e-4, None, None
+        n_gpu, learning_rate, deepspeed_plugin, fsdp = 2, 1e-4, None, None
 
     class Model:
         device, dtype = torch.device("cuda:1"), torch.float32

@@ -300,7 +300,12 @@ def _weight(part: torch.nn.Module) -> torch.Tensor | None:
     """A layer's own weight, below its adapters."""
     below = getattr(part, "original_module", None) or getattr(part, "base_layer", None) or part
     weight = below._parameters.get("weight")
-    return weight if weight is not None and weight.numel() else None  # none of its own where ZeRO-3 has cut it up
+    return None if weight is None or is_scattered(weight) else weight
+
+
+def is_scattered(weight: torch.nn.Parameter) -> bool:
+    """Whether several processes hold a part each of a weight: ZeRO-3 and FSDP leave it so."""
+    return hasattr(weight, "ds_id") or hasattr(weight, "to_local")
 
 
 def _sampled(model: PreTrainedModel) -> dict[str, torch.Tensor]:
@@ -331,6 +336,11 @@ def pair_given(model: Any, processor: Any) -> None:
         raise DataError(
             f"model is {kind(model)}; "
             + ("model and processor are swapped" if swapped else "expected what load_model(…) returns")
+        )
+    if any(map(is_scattered, model.parameters())):
+        raise DataError(
+            "the weights of this model are scattered over the processes that trained it (ZeRO-3, FSDP); load its run "
+            "to ask it or to go on: model, processor = load_model(run)"
         )
     if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
         raise DataError(f"processor is {kind(processor)}; pass the second of what load_model(…) returns")

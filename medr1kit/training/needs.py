@@ -113,7 +113,7 @@ def _refuse_launch(settings: Mapping[str, Any], device: str) -> None:
             "`accelerate launch --cpu` was asked for several processes and has started one, which would take "
             "smaller steps; start them with torchrun --nproc_per_node=N"
         )
-    if settings.get("fsdp") or environment.get("ACCELERATE_USE_FSDP", "").lower() == "true":
+    if fsdp_asked(settings.get("fsdp")):
         if device == "cpu":
             raise DataError("FSDP is not used on a CPU: each process would hold the whole model; leave fsdp out")
         if checks.processes() < 2:
@@ -126,6 +126,11 @@ def _refuse_launch(settings: Mapping[str, Any], device: str) -> None:
         raise DataError(f"deepspeed={os.fspath(config)!r} is no file; give the path of DeepSpeed's settings (JSON)")
     if config and "RANK" not in environment:
         raise DataError("DeepSpeed needs a launcher, for one process too: torchrun --nproc_per_node=1 -m medr1kit …")
+
+
+def fsdp_asked(flag: Any) -> bool:
+    """Whether FSDP is asked for: by the trainer's argument, or of ``accelerate launch``."""
+    return bool(flag) or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
 
 
 def _refuse_push() -> None:
@@ -156,7 +161,8 @@ def check_model(args: Any, model: Any, adapter: Any) -> None:
         DataError: if the model is not on the GPU that its trainer takes, or its weights are too coarse for the rate.
     """
     _take_one_gpu(args, model.device)
-    half, scattered = str(model.dtype) != "torch.float32", args.deepspeed or args.fsdp  # they keep weights in float32
+    half = str(model.dtype) != "torch.float32"
+    scattered = args.deepspeed_plugin or fsdp_asked(args.fsdp)  # they keep weights in float32
     if adapter is None and half and not scattered and not hasattr(model, "peft_config") and args.learning_rate < 1e-5:
         raise DataError(
             f"the weights are in {str(model.dtype).removeprefix('torch.')}, where a step of "

@@ -124,6 +124,7 @@ def find_earlier(folder: Path, config: Mapping[str, Any]) -> Checkpoint | Run | 
 def go_on(trainer: Any, earlier: Checkpoint) -> Any:
     """Train from a checkpoint on; returns what ``trainer.train()`` does."""
     from transformers import TrainerState
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
     from transformers.trainer_utils import TrainOutput
 
     history = [row for row in earlier.state["log_history"] if "loss" in row]  # the last one at the checkpoint's step
@@ -131,6 +132,9 @@ def go_on(trainer: Any, earlier: Checkpoint) -> Any:
     lost = sum(row["loss"] * (row["step"] - begin) for row, begin in zip(history, begins))
     if not hasattr(trainer.args, "num_generations") and history:  # TRL's SFT counts its tokens on the trainer itself
         trainer._total_train_tokens = history[-1].get("num_tokens", 0)
+    if earlier.last:  # nothing is trained any more, so nothing is scattered
+        trainer.is_deepspeed_enabled = trainer.is_fsdp_enabled = False
+        unset_hf_deepspeed_config()
     sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled
     if base_of(trainer.model) is trainer.model and not sharded:
         # The trainer would look for today's names of the tensors, find Qwen2-VL's of old, and load nothing.

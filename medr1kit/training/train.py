@@ -35,7 +35,7 @@ from medr1kit.training.needs import check_model, refuse_lacking
 from medr1kit.training.presets import preset_given, with_overrides
 from medr1kit.training.provenance import model_card, run_config
 from medr1kit.training.resume import Checkpoint, find_earlier, go_on, remove_torn, resume_asked
-from medr1kit.training.saving import save_weights, sizes_of
+from medr1kit.training.saving import refuse_ungathered, save_weights, sizes_of
 from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
@@ -246,6 +246,7 @@ def _continue_adapter(model: PreTrainedModel, adapter: Any, chosen: bool):
 def _run(kind: Callable, made: Mapping, recorder: Recorder, config: dict, overwrite: bool, resume: bool) -> Run:
     """Build a trainer and train; write adapter or weights and a model card, and return the run."""
     from transformers import PrinterCallback
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
     folder = Path(made["args"].output_dir)
     earlier = find_earlier(folder, config) if resume else None
@@ -260,6 +261,7 @@ def _run(kind: Callable, made: Mapping, recorder: Recorder, config: dict, overwr
             "would train alone; on a CPU start them with torchrun and pass use_cpu=True"
         )
     checks.check_tower_learns(trainer)
+    refuse_ungathered(trainer)
     trainer.remove_callback(PrinterCallback)
     if base_of(trainer.model) is not trainer.model:
         base = base_of(trainer.model)
@@ -279,6 +281,7 @@ def _run(kind: Callable, made: Mapping, recorder: Recorder, config: dict, overwr
             model_card(config, metrics).save(folder / "README.md")
     finally:
         recorder.close()
+        unset_hf_deepspeed_config()  # else ZeRO-3 would scatter whatever is loaded from here on
     accelerator.wait_for_everyone()
     return load_run(folder)
 
