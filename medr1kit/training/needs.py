@@ -158,12 +158,20 @@ def check_model(args: Any, model: Any, adapter: Any) -> None:
         adapter: configuration of the adapter that will be trained, or None for all weights.
 
     Raises:
-        DataError: if the model is not on the GPU that its trainer takes, or its weights are too coarse for the rate.
+        DataError: if the model is not on the GPU that its trainer takes, its weights are too coarse for the rate, or
+            FSDP is to train all of them.
     """
     _take_one_gpu(args, model.device)
+    whole = adapter is None and not hasattr(model, "peft_config")
+    if whole and fsdp_asked(args.fsdp):
+        raise DataError(
+            "FSDP trains an adapter here, and not all weights: TRL would give the output head of each process the "
+            "gradient of that process's questions alone; leave lora=False (--use_peft false) out, or take "
+            "deepspeed='configs/zero3.json'"
+        )
     half = str(model.dtype) != "torch.float32"
     scattered = args.deepspeed_plugin or fsdp_asked(args.fsdp)  # they keep weights in float32
-    if adapter is None and half and not scattered and not hasattr(model, "peft_config") and args.learning_rate < 1e-5:
+    if whole and half and not scattered and args.learning_rate < 1e-5:
         raise DataError(
             f"the weights are in {str(model.dtype).removeprefix('torch.')}, where a step of "
             f"learning_rate={args.learning_rate:g} is rounded away from most of them; load the model with "

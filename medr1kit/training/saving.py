@@ -64,12 +64,12 @@ def refuse_ungathered(trainer: Any) -> None:
     deepspeed, fsdp = (getattr(trainer.accelerator.state, f"{name}_plugin", None) for name in ("deepspeed", "fsdp"))
     gathers = "stage3_gather_16bit_weights_on_model_save"
     whole = base_of(trainer.model) is trainer.model  # of an adapter they are gathered anyway
-    if deepspeed is not None and deepspeed.zero_stage == 3 and whole:
-        if not deepspeed.hf_ds_config.get_value(f"zero_optimization.{gathers}"):
-            raise DataError(
-                f"ZeRO-3 would not gather the trained weights, so none would be saved: set {gathers} to true, as in "
-                "configs/zero3.json"
-            )
+    zero3 = deepspeed is not None and deepspeed.zero_stage == 3
+    if zero3 and whole and not deepspeed.hf_ds_config.get_value(f"zero_optimization.{gathers}"):
+        raise DataError(
+            f"ZeRO-3 would not gather the trained weights, so none would be saved: set {gathers} to true, as in "
+            "configs/zero3.json"
+        )
     if fsdp is not None and (fsdp.fsdp_version != 2 or "FULL" not in str(fsdp.state_dict_type)):
         raise DataError(
             "FSDP would not write the trained weights as a whole: set fsdp_version to 2 and fsdp_state_dict_type to "
