@@ -132,9 +132,7 @@ def arguments_of(method: type, settings: Mapping[str, Any]) -> Any:
         args = method(**settings)
     except (TypeError, ValueError, ImportError) as error:
         raise DataError(f"{method.__name__} refuses these arguments: {_first_line(error)}") from error
-    if (
-        args.deepspeed_plugin and args.use_cpu
-    ):  # on GPUs accelerate does it; a reference model is loaded in parts
+    if args.deepspeed_plugin and args.use_cpu:  # on GPUs accelerate does it; a reference model is loaded in parts
         import deepspeed
 
         deepspeed.init_distributed("gloo")

@@ -132,6 +132,7 @@ def go_on(trainer: Any, earlier: Checkpoint) -> Any:
     lost = sum(row["loss"] * (row["step"] - begin) for row, begin in zip(history, begins))
     if not hasattr(trainer.args, "num_generations") and history:  # TRL's SFT counts its tokens on the trainer itself
         trainer._total_train_tokens = history[-1].get("num_tokens", 0)
+    fsdp = trainer.is_fsdp_enabled
     if earlier.last:  # nothing is trained any more, so nothing is scattered
         trainer.is_deepspeed_enabled = trainer.is_fsdp_enabled = False
         unset_hf_deepspeed_config()
@@ -140,6 +141,9 @@ def go_on(trainer: Any, earlier: Checkpoint) -> Any:
         # The trainer would look for today's names of the tensors, find Qwen2-VL's of old, and load nothing.
         weights = load_base(str(earlier.path), str(trainer.model.dtype).removeprefix("torch."), "sdpa")
         trainer.model.load_state_dict(weights.state_dict())
+        trainer._load_from_checkpoint = lambda *_, **__: None
+    if fsdp:  # what the trainer would load once the model is cut up is not the adapter that was saved
+        trainer.model.load_adapter(str(earlier.path), "default", is_trainable=True)
         trainer._load_from_checkpoint = lambda *_, **__: None
     if earlier.last:  # train() would take one step more
         trainer._load_from_checkpoint(str(earlier.path))

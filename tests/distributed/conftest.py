@@ -1,7 +1,7 @@
 """What several tests of scattered weights are held against."""
 
 import pytest
-from sharded_cases import ALONE, WHOLE, train_all
+from sharded_cases import ALONE, ONE, WHOLE, train_all
 
 
 @pytest.fixture(scope="session")
@@ -10,5 +10,5 @@ def one_process(tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone")
     trainings = {method: (method, dict(ALONE)) for method in ("sft", "grpo")}
     trainings |= {f"{method}-whole": (method, ALONE | WHOLE) for method in ("sft", "grpo")}
-    train_all(folder, trainings, processes=1)
+    train_all(folder, trainings, start=ONE)
     return folder

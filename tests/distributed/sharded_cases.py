@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
+ONE = (sys.executable,)
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 ALONE, SHARED = {"per_device_train_batch_size": 16}, {"per_device_train_batch_size": 8}
 WHOLE = {"lora": False, "learning_rate": 1e-4}
@@ -25,19 +27,23 @@ def run(*command, timeout=580):
     return subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, timeout=timeout)
 
 
-def train_all(folder, trainings, processes=2):
+def train_all(folder, trainings, start=TORCHRUN):
     """Train ``{name: (method, arguments)}``, one after another, and return what each process said of each."""
     script, listed = Path(__file__).with_name("sharded_runs.py"), []
     for name, (method, arguments) in trainings.items():
         listed.append([str(folder / name), method, arguments])
-    start = TORCHRUN if processes > 1 else (sys.executable,)
     ended = run(*start, script, json.dumps(listed))
     assert ended.returncode == 0, ended.stderr[-4000:]
-    return {Path(path).name: said_in(path, processes) for path, *_ in listed}
+    files = {name: sorted(folder.glob(f"{name}.[0-9].json")) for name in trainings}
+    return {name: [json.loads(file.read_text()) for file in said] for name, said in files.items()}
 
 
-def said_in(path, processes=2):
-    return [json.loads(Path(f"{path}.{rank}.json").read_text()) for rank in range(processes)]
+def without_end(run):
+    """Take from a run what was written after its last checkpoint."""
+    for part in ("adapter", "model"):
+        shutil.rmtree(run / part, ignore_errors=True)
+    config = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({name: value for name, value in config.items() if name != "summary"}))
 
 
 def weights_in(folder):

@@ -126,7 +126,7 @@ if __name__ == "__main__":
     trainings, disturbance = json.loads(sys.argv[1]), {}
     replay_completions()
     disturb(disturbance)
-    if any("fsdp" in arguments for *_, arguments in trainings):
+    if "ACCELERATE_USE_FSDP" in os.environ:
         let_fsdp_run_on_a_cpu()
     for training in trainings:
         train(*training, disturbance)

@@ -104,7 +104,9 @@ def resumed(trained):
     config = json.loads((unended / "run.json").read_text())
     (unended / "run.json").write_text(json.dumps({key: value for key, value in config.items() if key != "summary"}))
     again = {f"stopped-{name}": TRAININGS[name] for name in AGAIN} | {unended.name: TRAININGS["zero3-sft-whole"]}
-    return folder, train_all(folder, {name: (method, given | {"resume": True}) for name, (method, given) in again.items()})
+    return folder, train_all(
+        folder, {name: (method, given | {"resume": True}) for name, (method, given) in again.items()}
+    )
 
 
 @pytest.mark.parametrize("name", AGAIN)
