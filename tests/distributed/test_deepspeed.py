@@ -6,7 +6,7 @@ import shutil
 
 import pandas as pd
 import pytest
-from sharded_cases import CONFIGS, SHARED, TORCHRUN, WHOLE, apart, equal, run, train_all, weights_in
+from sharded_cases import CONFIGS, SHARED, TORCHRUN, WHOLE, apart, equal, run, train_all, weights_in, without_end
 
 import medr1kit as mk
 from medr1kit.results.runs import load_run
@@ -99,14 +99,10 @@ def resumed(trained):
     for name in AGAIN:
         assert said[f"stopped-{name}"][0]["error"].startswith("KeyboardInterrupt")
         assert [path.name for path in (folder / f"stopped-{name}").glob("checkpoint-*")] == ["checkpoint-2"]
-    unended = shutil.copytree(folder / "zero3-sft-whole", folder / "unended-zero3-sft-whole")
-    shutil.rmtree(unended / "model")
-    config = json.loads((unended / "run.json").read_text())
-    (unended / "run.json").write_text(json.dumps({key: value for key, value in config.items() if key != "summary"}))
-    again = {f"stopped-{name}": TRAININGS[name] for name in AGAIN} | {unended.name: TRAININGS["zero3-sft-whole"]}
-    return folder, train_all(
-        folder, {name: (method, given | {"resume": True}) for name, (method, given) in again.items()}
-    )
+    without_end(shutil.copytree(folder / "zero3-sft-whole", folder / "unended-zero3-sft-whole"))
+    asked = [*(f"stopped-{name}" for name in AGAIN), "unended-zero3-sft-whole"]
+    again = {name: TRAININGS[name.partition("-")[2]] for name in asked}
+    return folder, train_all(folder, {name: (how, given | {"resume": True}) for name, (how, given) in again.items()})
 
 
 @pytest.mark.parametrize("name", AGAIN)
