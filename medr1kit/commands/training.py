@@ -35,9 +35,10 @@ def _train(argv: list[str], command: str, train: Any, *arguments_of: type) -> No
     from trl import ModelConfig
 
     from medr1kit.commands.reference import as_reference, unlike_reference
-    from medr1kit.models.load import is_scattered, load_model, origin_of
+    from medr1kit.models.load import load_model, origin_of
     from medr1kit.models.machine import choose_device
     from medr1kit.models.outline import is_built_in
+    from medr1kit.models.weights import is_scattered
     from medr1kit.results.folders import check_folder
     from medr1kit.training.needs import check_before_loading
     from medr1kit.training.presets import preset_given, with_overrides

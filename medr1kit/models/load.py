@@ -18,7 +18,7 @@ from medr1kit.given import kind, number, whole_number
 from medr1kit.models.found import TINY, architecture, find
 from medr1kit.models.machine import attention_given, device_given, dtype_given
 from medr1kit.models.processor import load_processor
-from medr1kit.models.weights import load_adapter, load_base, one_sentence, refuse_not_finite
+from medr1kit.models.weights import is_scattered, load_adapter, load_base, one_sentence, refuse_not_finite
 from medr1kit.results.runs import Run
 from medr1kit.vqa import DataError
 
@@ -301,11 +301,6 @@ def _weight(part: torch.nn.Module) -> torch.Tensor | None:
     below = getattr(part, "original_module", None) or getattr(part, "base_layer", None) or part
     weight = below._parameters.get("weight")
     return None if weight is None or is_scattered(weight) else weight
-
-
-def is_scattered(weight: torch.nn.Parameter) -> bool:
-    """Whether several processes hold a part each of a weight: ZeRO-3 and FSDP leave it so."""
-    return hasattr(weight, "ds_id") or hasattr(weight, "to_local")
 
 
 def _sampled(model: PreTrainedModel) -> dict[str, torch.Tensor]:
