@@ -158,7 +158,9 @@ REWARD = "paid"
 
 
 def _first_line(error: Exception) -> str:
-    line = (str(error).strip() or "no reason given").splitlines()[0]
+    line, *more = (str(error).strip() or "no reason given").splitlines()
+    if line.endswith(":"):  # a list follows, as of what DeepSpeed's settings contradict
+        line = " ".join([line, *more])
     return line if len(line) < 200 else f"{line[:200]}…"
 
 

@@ -38,10 +38,8 @@ TRAININGS = {
     "stopped-zero3-sft-whole": ("sft", SHARED | WHOLE | SAVED | {"deepspeed": ZERO3, "stop_after": 3}),
     "nothing-learnt": ("sft", SHARED | {"deepspeed": ZERO3, "learning_rate": 0.0, "max_steps": 1}),
     "no-number": ("sft", SHARED | {"deepspeed": ZERO3, "spoil_after": 2, "save_steps": 1}),
-    "ungathered": (
-        "sft",
-        SHARED | WHOLE | {"deepspeed": changed(stage3_gather_16bit_weights_on_model_save=None)},
-    ),
+    "no-gathering": ("sft", SHARED | WHOLE | {"deepspeed": changed(stage3_gather_16bit_weights_on_model_save=None)}),
+    "no-such-batch": ("sft", SHARED | {"deepspeed": ZERO2 | {"train_batch_size": 7}}),
 }
 
 
@@ -53,7 +51,7 @@ def trained(tmp_path_factory):
 
 
 def ends_well(name):
-    return not name.startswith(("stopped", "no", "ungathered"))
+    return not name.startswith(("stopped", "no"))
 
 
 @pytest.mark.parametrize("name", filter(ends_well, TRAININGS))
@@ -140,11 +138,17 @@ def test_a_number_that_is_none_in_one_process_stops_all_and_is_not_saved(trained
     assert not (folder / "no-number" / "adapter").exists()
 
 
-def test_weights_that_nobody_would_gather_are_refused_before_they_are_trained(trained):
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("no-gathering", "set stage3_gather_16bit_weights_on_model_save to true"),
+        ("no-such-batch", "ds train_batch_size=7 vs hf train_batch_size (calculated)=16"),
+    ],
+)
+def test_what_would_be_lost_or_contradicts_the_trainer_is_refused_before_it_is_trained(trained, name, words):
     folder, said = trained
-    for process in said["ungathered"]:
-        assert "set stage3_gather_16bit_weights_on_model_save to true" in process["error"]
-    assert not (folder / "ungathered" / "metrics.csv").exists()
+    assert all(process["error"].startswith("DataError") and words in process["error"] for process in said[name])
+    assert not (folder / name / "adapter").exists() and not (folder / name / "model").exists()
 
 
 LINE = "--model_name_or_path tiny --dataset_name phantoms --modality CT --num_rows 32 --max_steps 1 --save_steps 1"
