@@ -20,7 +20,7 @@ ALONE, SHARED = {"per_device_train_batch_size": 16}, {"per_device_train_batch_si
 WHOLE = {"lora": False, "learning_rate": 1e-4}
 
 
-def run(*command, timeout=580):
+def run(*command, timeout=1800):
     """Run a command with the toolkit of this checkout; return how it ended."""
     paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"PYTHONPATH": paths}

@@ -24,21 +24,21 @@ def changed(**settings):
     return ZERO3 | {"zero_optimization": {name: value for name, value in there.items() if value is not None}}
 
 
-SAVED = {"save_steps": 2}
+SAVED, UNGATHERED = {"save_steps": 2}, {"stage3_gather_16bit_weights_on_model_save": None}
 AGAIN = ("zero2-grpo", "zero3-sft-whole")
 TRAININGS = {
     "zero2-sft-whole": ("sft", SHARED | WHOLE | {"deepspeed": ZERO2}),
     "zero2-grpo": ("grpo", SHARED | SAVED | {"deepspeed": ZERO2}),
-    "zero3-grpo": ("grpo", SHARED | SAVED | {"deepspeed": ZERO3, "ask": True}),
+    "zero3-grpo": ("grpo", SHARED | SAVED | {"deepspeed": ZERO3, "gradient_checkpointing": True, "ask": True}),
     "zero3-grpo-whole": ("grpo", SHARED | WHOLE | {"deepspeed": ZERO3}),
     "zero3-sft-whole": ("sft", SHARED | WHOLE | SAVED | {"deepspeed": ZERO3}),
-    "zero3-sft-all-cut": ("sft", SHARED | {"deepspeed": changed(stage3_param_persistence_threshold=0)}),
+    "zero3-sft-all-cut": ("sft", SHARED | {"deepspeed": changed(stage3_param_persistence_threshold=0, **UNGATHERED)}),
     "zero3-sft-default": ("sft", SHARED | {"deepspeed": changed(stage3_param_persistence_threshold=None)}),
     "stopped-zero2-grpo": ("grpo", SHARED | SAVED | {"deepspeed": ZERO2, "stop_after": 3}),
     "stopped-zero3-sft-whole": ("sft", SHARED | WHOLE | SAVED | {"deepspeed": ZERO3, "stop_after": 3}),
     "nothing-learnt": ("sft", SHARED | {"deepspeed": ZERO3, "learning_rate": 0.0, "max_steps": 1}),
     "no-number": ("sft", SHARED | {"deepspeed": ZERO3, "spoil_after": 2, "save_steps": 1}),
-    "no-gathering": ("sft", SHARED | WHOLE | {"deepspeed": changed(stage3_gather_16bit_weights_on_model_save=None)}),
+    "no-gathering": ("sft", SHARED | WHOLE | {"deepspeed": changed(**UNGATHERED)}),
     "no-such-batch": ("sft", SHARED | {"deepspeed": ZERO2 | {"train_batch_size": 7}}),
 }
 

@@ -10,7 +10,7 @@ import medr1kit as mk
 from medr1kit.results.runs import load_run
 
 LAUNCH = (sys.executable, "-m", "accelerate.commands.launch", "--config_file", CONFIGS / "fsdp.yaml")
-SAVED = SHARED | {"save_steps": 2}
+SAVED = SHARED | {"save_steps": 2, "gradient_checkpointing": True}
 TRAININGS = {
     "sft": ("sft", SHARED),
     "grpo": ("grpo", SAVED | {"ask": True}),
