@@ -163,7 +163,7 @@ def remove_torn(folder: Path, earlier: Checkpoint | None) -> None:
 
 def _say(sentence: str) -> None:
     if int(os.environ.get("RANK", 0)) == 0:
-        warnings.warn(sentence, stacklevel=6)
+        warnings.warn(sentence, stacklevel=7)
 
 
 def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

@@ -12,7 +12,8 @@ import math
 import os
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,17 @@ def own_part(weight: torch.nn.Parameter) -> torch.Tensor:
     share = weight.ds_tensor.flatten()  # the last one may end in numbers of nobody
     begin = torch.distributed.get_rank(weight.ds_process_group) * len(share)
     return share[: max(0, weight.ds_numel - begin)]
+
+
+@contextmanager
+def whole_afterwards() -> Iterator[None]:
+    """Let ZeRO-3 scatter what is loaded in a training, and nothing that is loaded after it."""
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    try:
+        yield
+    finally:
+        unset_hf_deepspeed_config()
 
 
 def refuse_ungathered(trainer: Any) -> None:

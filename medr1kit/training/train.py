@@ -35,7 +35,7 @@ from medr1kit.training.needs import check_model, refuse_lacking
 from medr1kit.training.presets import preset_given, with_overrides
 from medr1kit.training.provenance import model_card, run_config
 from medr1kit.training.resume import Checkpoint, find_earlier, go_on, remove_torn, resume_asked
-from medr1kit.training.saving import refuse_ungathered, save_weights, sizes_of
+from medr1kit.training.saving import refuse_ungathered, save_weights, sizes_of, whole_afterwards
 from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 
 @without_known_warnings()
+@whole_afterwards()
 def train_sft(
     model: PreTrainedModel,
     processor: ProcessorMixin,
@@ -106,6 +107,7 @@ def train_sft(
 
 
 @without_known_warnings()
+@whole_afterwards()
 def train_grpo(
     model: PreTrainedModel,
     processor: ProcessorMixin,
@@ -246,7 +248,6 @@ def _continue_adapter(model: PreTrainedModel, adapter: Any, chosen: bool):
 def _run(kind: Callable, made: Mapping, recorder: Recorder, config: dict, overwrite: bool, resume: bool) -> Run:
     """Build a trainer and train; write adapter or weights and a model card, and return the run."""
     from transformers import PrinterCallback
-    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
     folder = Path(made["args"].output_dir)
     earlier = find_earlier(folder, config) if resume else None
@@ -281,7 +282,6 @@ def _run(kind: Callable, made: Mapping, recorder: Recorder, config: dict, overwr
             model_card(config, metrics).save(folder / "README.md")
     finally:
         recorder.close()
-        unset_hf_deepspeed_config()  # else ZeRO-3 would scatter whatever is loaded from here on
     accelerator.wait_for_everyone()
     return load_run(folder)
 
