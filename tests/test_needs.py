@@ -129,12 +129,28 @@ def test_a_model_on_the_second_gpu_is_refused_with_the_way_to_train_there():
     from medr1kit.training.needs import check_model
 
     class Args:
-        n_gpu, learning_rate, deepspeed, fsdp = 2, 1e-4, None, None
+        n_gpu, learning_rate, deepspeed_plugin, fsdp = 2, 1e-4, None, None
 
     class Model:
         device, dtype = torch.device("cuda:1"), torch.float32
 
     with pytest.raises(DataError, match=r"the model is on cuda:1.*CUDA_VISIBLE_DEVICES=1"):
+        check_model(Args, Model, None)
+
+
+def test_all_weights_by_fsdp_are_refused(monkeypatch):
+    from medr1kit.training.needs import check_model
+
+    class Args:
+        n_gpu, learning_rate, deepspeed_plugin, fsdp = 0, 1e-4, None, None
+
+    class Model:
+        device, dtype = torch.device("cuda:0"), torch.float32
+
+    check_model(Args, Model, None)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    check_model(Args, Model, mk.lora())
+    with pytest.raises(DataError, match="FSDP trains an adapter here, and not all weights"):
         check_model(Args, Model, None)
 
 

@@ -38,6 +38,7 @@ def _train(argv: list[str], command: str, train: Any, *arguments_of: type) -> No
     from medr1kit.models.load import load_model, origin_of
     from medr1kit.models.machine import choose_device
     from medr1kit.models.outline import is_built_in
+    from medr1kit.models.weights import is_scattered
     from medr1kit.results.folders import check_folder
     from medr1kit.training.needs import check_before_loading
     from medr1kit.training.presets import preset_given, with_overrides
@@ -84,7 +85,7 @@ def _train(argv: list[str], command: str, train: Any, *arguments_of: type) -> No
         return
     print(f"run written to {run.path}")
     if test is not None and not (resume and (run.path / "visual_reliance.csv").exists()):
-        if origin_of(model).run is None:  # the run had ended before
+        if origin_of(model).run is None or any(map(is_scattered, model.parameters())):  # it had ended before, or ZeRO-3
             model, processor = load_model(run)
         _report_held_out(model, processor, dataset, test, flags, run)
     if push is not None:

@@ -18,7 +18,7 @@ from medr1kit.given import kind, number, whole_number
 from medr1kit.models.found import TINY, architecture, find
 from medr1kit.models.machine import attention_given, device_given, dtype_given
 from medr1kit.models.processor import load_processor
-from medr1kit.models.weights import load_adapter, load_base, one_sentence, refuse_not_finite
+from medr1kit.models.weights import is_scattered, load_adapter, load_base, one_sentence, refuse_not_finite
 from medr1kit.results.runs import Run
 from medr1kit.vqa import DataError
 
@@ -300,7 +300,7 @@ def _weight(part: torch.nn.Module) -> torch.Tensor | None:
     """A layer's own weight, below its adapters."""
     below = getattr(part, "original_module", None) or getattr(part, "base_layer", None) or part
     weight = below._parameters.get("weight")
-    return weight if weight is not None and weight.numel() else None  # none of its own where ZeRO-3 has cut it up
+    return None if weight is None or is_scattered(weight) else weight
 
 
 def _sampled(model: PreTrainedModel) -> dict[str, torch.Tensor]:
@@ -331,6 +331,11 @@ def pair_given(model: Any, processor: Any) -> None:
         raise DataError(
             f"model is {kind(model)}; "
             + ("model and processor are swapped" if swapped else "expected what load_model(…) returns")
+        )
+    if any(map(is_scattered, model.parameters())):
+        raise DataError(
+            "the weights of this model are scattered over the processes that trained it (ZeRO-3, FSDP); load its run "
+            "to ask it or to go on: model, processor = load_model(run)"
         )
     if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
         raise DataError(f"processor is {kind(processor)}; pass the second of what load_model(…) returns")

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
+    import torch
     from peft import PeftModel
     from transformers import PreTrainedModel
 
@@ -145,6 +146,11 @@ def refuse_not_finite(model: PreTrainedModel | PeftModel, what: str) -> None:
     flat = [name for name, (low, high) in ends if low == high == 0 and name.endswith("weight") and "lora_" not in name]
     if flat:
         raise DataError(f"{what} has {_tensors(flat)} of nothing but zeros ({flat[0]}, …); copy or download it again")
+
+
+def is_scattered(weight: torch.nn.Parameter) -> bool:
+    """Whether several processes hold a part each of a weight: ZeRO-3 and FSDP leave it so."""
+    return hasattr(weight, "ds_id") or hasattr(weight, "to_local")
 
 
 def _tensors(names: list[str]) -> str:

@@ -27,7 +27,7 @@ _WEIGHTS, _CARD = ("adapter", "model"), "README.md"
 _OURS = (CONFIG, *_TABLES, *_WEIGHTS, _CARD, "visual_reliance.csv")  # what a run writes, beside its checkpoints
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")  # not a user's checkpoint-best
 _PARTS = ("*.safetensors", "*.json", "*.jinja", "*.pt", "*.pth", "*.bin", "merges.txt", "vocab.txt", "latest")
-_PARTS = (*_PARTS, "*.model", "global_step*", "zero_to_fp32.py", "pytorch_model_fsdp*", "optimizer_*", _CARD)
+_PARTS = (*_PARTS, "*.model", "global_step*", "zero_to_*.py", "pytorch_model_fsdp*", "optimizer_*", _CARD)
 _LOCK = ".run.lock"
 _CARDS = (b"Trained with medr1kit", b"It has been trained using [TRL]")  # the run's; TRL's stands there until its end
 

@@ -129,9 +129,14 @@ def check_settings(settings: Mapping[str, Any], arguments: type) -> None:
 def arguments_of(method: type, settings: Mapping[str, Any]) -> Any:
     """Return TRL's arguments; what it refuses in its own words is refused in one sentence."""
     try:
-        return method(**settings)
+        args = method(**settings)
     except (TypeError, ValueError, ImportError) as error:
         raise DataError(f"{method.__name__} refuses these arguments: {_first_line(error)}") from error
+    if args.deepspeed_plugin and args.use_cpu:  # on GPUs accelerate does it; a reference model is loaded in parts
+        import deepspeed
+
+        deepspeed.init_distributed("gloo")
+    return args
 
 
 @contextmanager
@@ -153,7 +158,9 @@ REWARD = "paid"
 
 
 def _first_line(error: Exception) -> str:
-    line = (str(error).strip() or "no reason given").splitlines()[0]
+    line, *more = (str(error).strip() or "no reason given").splitlines()
+    if line.endswith(":"):  # a list follows, as of what DeepSpeed's settings contradict
+        line = " ".join([line, *more])
     return line if len(line) < 200 else f"{line[:200]}…"
 
 

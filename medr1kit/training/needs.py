@@ -106,7 +106,7 @@ def _refuse_launch(settings: Mapping[str, Any], device: str) -> None:
             "`accelerate launch --cpu` was asked for several processes and has started one, which would take "
             "smaller steps; start them with torchrun --nproc_per_node=N"
         )
-    if settings.get("fsdp") or environment.get("ACCELERATE_USE_FSDP", "").lower() == "true":
+    if fsdp_asked(settings.get("fsdp")):
         if device == "cpu":
             raise DataError("FSDP is not used on a CPU: each process would hold the whole model; leave fsdp out")
         if checks.processes() < 2:
@@ -121,6 +121,11 @@ def _refuse_launch(settings: Mapping[str, Any], device: str) -> None:
         raise DataError("DeepSpeed needs a launcher, for one process too: torchrun --nproc_per_node=1 -m medr1kit …")
 
 
+def fsdp_asked(flag: Any) -> bool:
+    """Whether FSDP is asked for: by the trainer's argument, or of ``accelerate launch``."""
+    return bool(flag) or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
+
+
 def check_model(args: Any, model: Any, adapter: Any) -> None:
     """See to it that one process trains on one GPU, the model's, and that what is trained can move.
 
@@ -130,11 +135,20 @@ def check_model(args: Any, model: Any, adapter: Any) -> None:
         adapter: configuration of the adapter that will be trained, or None for all weights.
 
     Raises:
-        DataError: if the model is not on the GPU that its trainer takes, or its weights are too coarse for the rate.
+        DataError: if the model is not on the GPU that its trainer takes, its weights are too coarse for the rate, or
+            FSDP is to train all of them.
     """
     _take_one_gpu(args, model.device)
-    half, scattered = str(model.dtype) != "torch.float32", args.deepspeed or args.fsdp  # they keep weights in float32
-    if adapter is None and half and not scattered and not hasattr(model, "peft_config") and args.learning_rate < 1e-5:
+    whole = adapter is None and not hasattr(model, "peft_config")
+    if whole and fsdp_asked(args.fsdp):
+        raise DataError(
+            "FSDP trains an adapter here, and not all weights: TRL would give the output head of each process the "
+            "gradient of that process's questions alone; leave lora=False (--use_peft false) out, or take "
+            "deepspeed='configs/zero3.json'"
+        )
+    half = str(model.dtype) != "torch.float32"
+    scattered = args.deepspeed_plugin or fsdp_asked(args.fsdp)  # they keep weights in float32
+    if whole and half and not scattered and args.learning_rate < 1e-5:
         raise DataError(
             f"the weights are in {str(model.dtype).removeprefix('torch.')}, where a step of "
             f"learning_rate={args.learning_rate:g} is rounded away from most of them; load the model with "

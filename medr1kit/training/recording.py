@@ -37,7 +37,7 @@ from medr1kit.results.watch import RewardWatch
 from medr1kit.rewards import text_of
 from medr1kit.training.provenance import name_base
 from medr1kit.training.reward_functions import pay_given, reward_name
-from medr1kit.training.saving import check_written, write_record
+from medr1kit.training.saving import check_written, own_part, write_record
 from medr1kit.vqa import DataError, parse_solution
 
 DEAD = 128
@@ -102,8 +102,8 @@ class Recorder(TrainerCallback, ExportableState):
     def on_step_end(self, args, state, control, model=None, **kwargs):
         self.bar.update(state.global_step - self.bar.n)
         control.should_log |= control.should_save  # what a log sums up must not span a checkpoint
-        trained = [weight for weight in model.parameters() if weight.requires_grad and weight.numel()]
-        if not torch.nn.utils.get_total_norm(trained, math.inf).isfinite():  # before anything of it is saved
+        finite = torch.nn.utils.get_total_norm(_trained(model), math.inf).isfinite().item()
+        if not all(gather_object([finite])):  # before anything of it is saved
             raise DataError(
                 f"step {state.global_step}: the trained weights are no longer finite numbers, so the training was "
                 "stopped and they are not saved; load the model anew, and lower learning_rate (or beta), or see what "
@@ -111,8 +111,7 @@ class Recorder(TrainerCallback, ExportableState):
             )
 
     def on_train_end(self, args, state, control, model=None, **kwargs):
-        now = _some_of(model)
-        if now and all(torch.equal(one, other) for one, other in zip(self._before, now)):
+        if all(gather_object([all(map(torch.equal, self._before, _some_of(model)))])):
             warnings.warn(
                 f"step 1 to {state.global_step} changed no weight: the model is what it was; was the learning rate 0 "
                 "(learning_rate, warmup_steps), lora's alpha 0, or every reward of a group the same?",
@@ -138,10 +137,15 @@ class Recorder(TrainerCallback, ExportableState):
                 what.close()
 
 
+def _trained(model: torch.nn.Module) -> list[torch.Tensor]:
+    """What this process holds of each tensor that is trained, where it holds any of it."""
+    parts = (own_part(weight) for weight in model.parameters() if weight.requires_grad)
+    return [part for part in parts if part.numel()]
+
+
 def _some_of(model: torch.nn.Module) -> list[torch.Tensor]:
-    """Some numbers of each tensor that is trained; none where other processes hold them."""
-    trained = (weight.detach().flatten() for weight in model.parameters() if weight.requires_grad and weight.numel())
-    return [weight[:: max(1, weight.numel() // 16)].clone() for weight in trained]
+    """Some numbers of each."""
+    return [weight[:: max(1, weight.numel() // 16)].clone() for weight in _trained(model)]
 
 
 class RolloutRecorder(Recorder):

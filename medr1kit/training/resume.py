@@ -124,6 +124,7 @@ def find_earlier(folder: Path, config: Mapping[str, Any]) -> Checkpoint | Run | 
 def go_on(trainer: Any, earlier: Checkpoint) -> Any:
     """Train from a checkpoint on; returns what ``trainer.train()`` does."""
     from transformers import TrainerState
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
     from transformers.trainer_utils import TrainOutput
 
     history = [row for row in earlier.state["log_history"] if "loss" in row]  # the last one at the checkpoint's step
@@ -131,11 +132,18 @@ def go_on(trainer: Any, earlier: Checkpoint) -> Any:
     lost = sum(row["loss"] * (row["step"] - begin) for row, begin in zip(history, begins))
     if not hasattr(trainer.args, "num_generations") and history:  # TRL's SFT counts its tokens on the trainer itself
         trainer._total_train_tokens = history[-1].get("num_tokens", 0)
+    fsdp = trainer.is_fsdp_enabled
+    if earlier.last:  # nothing is trained any more, so nothing is scattered
+        trainer.is_deepspeed_enabled = trainer.is_fsdp_enabled = False
+        unset_hf_deepspeed_config()
     sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled
     if base_of(trainer.model) is trainer.model and not sharded:
         # The trainer would look for today's names of the tensors, find Qwen2-VL's of old, and load nothing.
         weights = load_base(str(earlier.path), str(trainer.model.dtype).removeprefix("torch."), "sdpa")
         trainer.model.load_state_dict(weights.state_dict())
+        trainer._load_from_checkpoint = lambda *_, **__: None
+    if fsdp:  # what the trainer would load once the model is cut up is not the adapter that was saved
+        trainer.model.load_adapter(str(earlier.path), "default", is_trainable=True)
         trainer._load_from_checkpoint = lambda *_, **__: None
     if earlier.last:  # train() would take one step more
         trainer._load_from_checkpoint(str(earlier.path))
@@ -155,7 +163,7 @@ def remove_torn(folder: Path, earlier: Checkpoint | None) -> None:
 
 def _say(sentence: str) -> None:
     if int(os.environ.get("RANK", 0)) == 0:
-        warnings.warn(sentence, stacklevel=6)
+        warnings.warn(sentence, stacklevel=7)
 
 
 def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

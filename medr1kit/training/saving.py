@@ -12,7 +12,8 @@ import math
 import os
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from medr1kit.training.provenance import name_base
 from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
 _NOT_OURS = ("training_args.bin", "README.md")  # a pickle with this machine's paths; PEFT's card beside the run's own
@@ -36,6 +38,55 @@ def sizes_of(model: PreTrainedModel) -> Counter:
     adapted = base_of(model) is not model
     weights = [weight for name, weight in model.named_parameters() if not adapted or ".default." in name]
     return Counter(tuple(getattr(weight, "ds_shape", weight.shape)) for weight in weights)  # ZeRO-3 keeps the true one
+
+
+def own_part(weight: torch.nn.Parameter) -> torch.Tensor:
+    """Return the numbers of a weight that this process holds, flat: all of them, or its share under ZeRO-3 and FSDP."""
+    if hasattr(weight, "to_local"):
+        return weight.detach().to_local().flatten()
+    if not hasattr(weight, "ds_tensor"):
+        return weight.detach().flatten()
+    import torch.distributed
+
+    share = weight.ds_tensor.flatten()  # the last one may end in numbers of nobody
+    begin = torch.distributed.get_rank(weight.ds_process_group) * len(share)
+    return share[: max(0, weight.ds_numel - begin)]
+
+
+@contextmanager
+def whole_afterwards() -> Iterator[None]:
+    """Let ZeRO-3 scatter what is loaded in a training, and nothing that is loaded after it."""
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    try:
+        yield
+    finally:
+        unset_hf_deepspeed_config()
+
+
+def refuse_ungathered(trainer: Any) -> None:
+    """Refuse settings under which the weights would be trained and never be written as a whole.
+
+    Args:
+        trainer: before its training.
+
+    Raises:
+        DataError: naming the setting.
+    """
+    deepspeed, fsdp = (getattr(trainer.accelerator.state, f"{name}_plugin", None) for name in ("deepspeed", "fsdp"))
+    gathers = "stage3_gather_16bit_weights_on_model_save"
+    whole = base_of(trainer.model) is trainer.model  # of an adapter they are gathered anyway
+    zero3 = deepspeed is not None and deepspeed.zero_stage == 3
+    if zero3 and whole and not deepspeed.hf_ds_config.get_value(f"zero_optimization.{gathers}"):
+        raise DataError(
+            f"ZeRO-3 would not gather the trained weights, so none would be saved: set {gathers} to true, as in "
+            "configs/zero3.json"
+        )
+    if fsdp is not None and (fsdp.fsdp_version != 2 or "FULL" not in str(fsdp.state_dict_type)):
+        raise DataError(
+            "FSDP would not write the trained weights as a whole: set fsdp_version to 2 and fsdp_state_dict_type to "
+            "FULL_STATE_DICT, as in configs/fsdp.yaml"
+        )
 
 
 def save_weights(trainer: Any, folder: Path, name: str, sizes: Counter) -> None:

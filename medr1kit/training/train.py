@@ -35,7 +35,7 @@ from medr1kit.training.needs import check_model, refuse_lacking
 from medr1kit.training.presets import preset_given, with_overrides
 from medr1kit.training.provenance import model_card, run_config
 from medr1kit.training.resume import Checkpoint, find_earlier, go_on, remove_torn, resume_asked
-from medr1kit.training.saving import save_weights, sizes_of
+from medr1kit.training.saving import refuse_ungathered, save_weights, sizes_of, whole_afterwards
 from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 
 @without_known_warnings()
+@whole_afterwards()
 def train_sft(
     model: PreTrainedModel,
     processor: ProcessorMixin,
@@ -106,6 +107,7 @@ def train_sft(
 
 
 @without_known_warnings()
+@whole_afterwards()
 def train_grpo(
     model: PreTrainedModel,
     processor: ProcessorMixin,
@@ -265,6 +267,7 @@ def _run(kind: Callable, made: Mapping, recorder: Recorder, config: dict, overwr
             "would train alone; start them with torchrun, and on a CPU leave use_cpu=False out"
         )
     checks.check_tower_learns(trainer)
+    refuse_ungathered(trainer)
     trainer.remove_callback(PrinterCallback)
     if base_of(trainer.model) is not trainer.model:
         base = base_of(trainer.model)

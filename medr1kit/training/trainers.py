@@ -8,7 +8,6 @@ Nothing here needs the shared trainer to be importable: a TRL that moved what it
 from __future__ import annotations
 
 import inspect
-import os
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from transformers import GenerationConfig
 
 from medr1kit.models.load import base_of
 from medr1kit.models.shared_prefix.answering import adapters_of, why_not_read
+from medr1kit.training.needs import fsdp_asked
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -106,7 +106,7 @@ def why_not_shared(model: PreTrainedModel, args: Any, rows: Any, adapter: PeftCo
         return "pad_to_multiple_of asks for padding that sharing avoids"
     if args.deepspeed_plugin is not None and args.deepspeed_plugin.zero_stage == 3:
         return "DeepSpeed ZeRO-3 scatters the weights between forward passes"
-    if args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
+    if fsdp_asked(args.fsdp):
         return "FSDP scatters the weights between forward passes"
     if args.gradient_checkpointing and base_of(model).config._attn_implementation != "sdpa":
         return "gradient checkpointing needs a packed mask, which only sdpa takes; load the model with attn='sdpa'"
