@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from medr1kit.training import checks
+from medr1kit.training.evaluation import evaluation_settings
 from medr1kit.vqa import DataError
 
 # Settings that take a package, and packages whose optimizers have these words in their names.
@@ -25,19 +26,21 @@ _OPTIMIZERS |= {"anyprecision": "torchdistx", "xla": "torch_xla", "npu": "torch_
 _SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # of torchrun and of MPI
 
 
-def check_before_loading(settings: Mapping[str, Any], arguments: type, device: str) -> None:
+def check_before_loading(settings: Mapping[str, Any], arguments: type, device: str, evaluated: bool = False) -> None:
     """Refuse, before a model is loaded, whatever its training would refuse of its arguments.
 
     Args:
         settings: of a training, preset and overrides together.
         arguments: :class:`trl.GRPOConfig` or :class:`trl.SFTConfig`.
         device: on which it is to run.
+        evaluated: whether there will be a set to evaluate on.
 
     Raises:
         DataError: naming the first that will not do.
     """
     checks.check_settings(settings, arguments)
     refuse_lacking(settings, device)
+    settings = evaluation_settings(settings, evaluated)
     if "num_generations" in settings:
         checks.check_groups(settings)
     if checks.processes() == 1 and not settings.get("deepspeed"):  # no group of processes is made twice
@@ -45,7 +48,7 @@ def check_before_loading(settings: Mapping[str, Any], arguments: type, device: s
 
 
 def refuse_lacking(settings: Mapping[str, Any], device: str) -> None:
-    """Refuse what cannot be had here: a package, a launcher, a network, a set to evaluate on.
+    """Refuse what cannot be had here: a package, a launcher, a network.
 
     Args:
         settings: of a training, by the names of :class:`trl.GRPOConfig` or :class:`trl.SFTConfig`.
@@ -61,7 +64,6 @@ def refuse_lacking(settings: Mapping[str, Any], device: str) -> None:
     if package := next((package for word, package in _OPTIMIZERS.items() if word in optimizer), None):
         _need(package, f"optim={optimizer!r}")
     _refuse_reporters(settings.get("report_to"))
-    _refuse_evaluation(settings)
     _refuse_launch(settings, device)
     if settings.get("push_to_hub"):
         _refuse_push()
@@ -92,16 +94,6 @@ def _refuse_reporters(report_to: Any) -> None:
             f"report_to={missing[0]!r} is not installed or not known; install it or leave it out: every logged number "
             "is in the run's metrics.csv, too"
         )
-
-
-def _refuse_evaluation(settings: Mapping[str, Any]) -> None:
-    asked = {name: settings.get(name) for name in ("eval_strategy", "eval_on_start", "load_best_model_at_end")}
-    for name, value in asked.items():
-        if value and str(getattr(value, "value", value)) != "no":
-            raise DataError(
-                f"{name}={value!r} needs a set to evaluate on during training, and there is none here; leave it out, "
-                "and ask the model afterwards: predict(…), or --test_size 0.1 on the command line"
-            )
 
 
 def _refuse_launch(settings: Mapping[str, Any], device: str) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from huggingface_hub import ModelCard
 
 
-def run_config(method, model, dataset, format, args, adapter) -> dict[str, Any]:
+def run_config(method, model, dataset, format, args, adapter, eval_dataset=None) -> dict[str, Any]:
     """Everything needed to repeat the run, as it goes to run.json."""
     found = {column: list(dict.fromkeys(dataset[column])) for column in ("modality", "task", "source")}
     names = {column: [name for name in values if name] for column, values in found.items()}
@@ -39,6 +39,7 @@ def run_config(method, model, dataset, format, args, adapter) -> dict[str, Any]:
         "labels": {"model": origin.labels["model"], "method": method, "seed": args.seed, **trained_on},
         "continued_from": origin.run,
         "data": {"rows": len(dataset), "fingerprint": fingerprint(dataset), **names},
+        "eval_data": eval_dataset and {"rows": len(eval_dataset), "fingerprint": fingerprint(eval_dataset)},
         "lora": adapter.to_dict() if adapter is not None else None,
         "arguments": args.to_dict(),
         "processes": args.world_size,

@@ -101,7 +101,8 @@ class Recorder(TrainerCallback, ExportableState):
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
         self.bar.update(state.global_step - self.bar.n)
-        control.should_log |= control.should_save  # what a log sums up must not span a checkpoint
+        # What a log sums up must not span a checkpoint, and an evaluation stands in the row of its step.
+        control.should_log |= control.should_save | control.should_evaluate
         trained = [weight for weight in model.parameters() if weight.requires_grad and weight.numel()]
         if not torch.nn.utils.get_total_norm(trained, math.inf).isfinite():  # before anything of it is saved
             raise DataError(
@@ -120,7 +121,7 @@ class Recorder(TrainerCallback, ExportableState):
             )
 
     def on_epoch_end(self, args, state, control, **kwargs):
-        control.should_log |= control.should_save
+        control.should_log |= control.should_save | control.should_evaluate
 
     def on_save(self, args, state, control, **kwargs):
         if self.writer is None:
