@@ -1,9 +1,8 @@
 """The panel of a run: curves, groups a step at a time, and a run that grows while it is looked at."""
 
 import base64
-import math
-import base64
 import json
+import math
 import re
 import threading
 import time
