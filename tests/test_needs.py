@@ -61,6 +61,7 @@ def test_the_python_functions_refuse_it_before_the_model_is_touched(tiny, train_
         (["--use_vllm"], "vllm"),
         (["--report_to", "trackio"], "trackio"),
         (["--optim", "adamw_bnb_8bit"], "bitsandbytes"),
+        (["--load_in_4bit", "true"], "load_in_4bit=True needs the package bitsandbytes"),
         (["--eval_strategy", "steps"], "evaluate"),
         (["--fsdp", "full_shard"], "FSDP"),
         (["--push_to_hub", "true"], "hub"),
@@ -78,6 +79,14 @@ def test_the_command_refuses_it_before_the_model_is_loaded(monkeypatch, capsys, 
     err = capsys.readouterr().err
     assert sentence in err and "Traceback" not in err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_model_is_not_loaded_in_4_bits_without_bitsandbytes(monkeypatch):
+    monkeypatch.setattr("medr1kit.models.load.load_base", lambda *_, **__: pytest.fail("loaded in vain"))
+    with pytest.raises(DataError, match=r"load_in_4bit=True needs the package bitsandbytes, .* pip install"):
+        mk.load_model("tiny", load_in_4bit=True)
+    with pytest.raises(DataError, match="load_in_4bit is the text 'nf4'; give True or False"):
+        mk.load_model("tiny", load_in_4bit="nf4")
 
 
 def test_what_is_there_is_not_refused():

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 from shared_prefix_cases import adapted, base_of, conversations, core_of, padded
 
-from medr1kit.models.load import lora
+from medr1kit.models.adapters import lora
 from medr1kit.models.shared_prefix.prompts import read_prompts
 from medr1kit.models.shared_prefix.vision import VisionFeatures, digest
 

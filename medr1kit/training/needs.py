@@ -13,12 +13,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from medr1kit.models.load import base_of
+from medr1kit.models.weights import is_four_bit
 from medr1kit.training import checks
 from medr1kit.training.evaluation import evaluation_settings
 from medr1kit.vqa import DataError
 
 # Settings that take a package, and packages whose optimizers have these words in their names.
 _PACKAGES = {"use_vllm": "vllm", "use_liger_kernel": "liger_kernel", "deepspeed": "deepspeed"}
+_PACKAGES |= {"load_in_4bit": "bitsandbytes"}
 _OPTIMIZERS = {"galore": "galore_torch", "apollo": "apollo_torch", "lomo": "lomo_optim", "grokadamw": "grokadamw"}
 _OPTIMIZERS |= {"schedule_free": "schedulefree", "stable": "optimi", "torch_4bit": "torchao", "torch_8bit": "torchao"}
 _OPTIMIZERS |= dict.fromkeys(("8bit", "paged", "bnb", "lion", "ademamix"), "bitsandbytes")
@@ -148,6 +151,17 @@ def check_model(args: Any, model: Any, adapter: Any) -> None:
         DataError: if the model is not on the GPU that its trainer takes, or its weights are too coarse for the rate.
     """
     _take_one_gpu(args, model.device)
+    four_bit = is_four_bit(base_of(model))
+    if four_bit and adapter is None and not hasattr(model, "peft_config"):
+        raise DataError(
+            "the model is in 4 bits, and lora=False would train all weights: codes cannot be trained; train an adapter "
+            "(lora=True), or load the model without load_in_4bit"
+        )
+    if four_bit and (args.fsdp or (args.deepspeed_plugin is not None and args.deepspeed_plugin.zero_stage == 3)):
+        raise DataError(
+            "FSDP and ZeRO-3 would cut up weights that are in 4 bits, which was never tried here; train without them, "
+            "or load the model without load_in_4bit"
+        )
     half, scattered = str(model.dtype) != "torch.float32", args.deepspeed or args.fsdp  # they keep weights in float32
     if adapter is None and half and not scattered and not hasattr(model, "peft_config") and args.learning_rate < 1e-5:
         raise DataError(

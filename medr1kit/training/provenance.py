@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medr1kit.models.load import origin_of
+from medr1kit.models.load import base_of, origin_of
+from medr1kit.models.weights import is_four_bit
 from medr1kit.results.numbers import percent
 from medr1kit.results.runs import replace_file
 from medr1kit.results.tables import score
@@ -38,6 +39,7 @@ def run_config(method, model, dataset, format, args, adapter, eval_dataset=None)
         "model_path": str(here.resolve()) if origin.name != "tiny" and here.is_dir() else None,  # from any folder
         "labels": {"model": origin.labels["model"], "method": method, "seed": args.seed, **trained_on},
         "continued_from": origin.run,
+        "load_in_4bit": is_four_bit(base_of(model)),
         "data": {"rows": len(dataset), "fingerprint": fingerprint(dataset), **names},
         "eval_data": eval_dataset and {"rows": len(eval_dataset), "fingerprint": fingerprint(eval_dataset)},
         "lora": adapter.to_dict() if adapter is not None else None,
@@ -100,6 +102,7 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, float]) -> Model
     from huggingface_hub import ModelCard, ModelCardData
 
     data, trained = config["data"], "LoRA adapter" if config["lora"] else "all weights"
+    trained += " on a base in 4 bits" if config["load_in_4bit"] else ""
     known = {name: ", ".join(data[name]) or "unknown" for name in ("modality", "task")}
     on_the_hub = config["model"].count("/") == 1 and not Path(config["model"]).exists()
     front = ModelCardData(

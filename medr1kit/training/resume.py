@@ -163,6 +163,7 @@ def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str
     """What decides the numbers of a run and differs, in a few words; what one of both does not know is left out."""
     pairs = {name: (was.get(name), now.get(name)) for name in ("method", "model", "format", "seed", "continued_from")}
     pairs |= {name: (was[name], now[name]) for name in ("rewards", "dynamic_sampling", "processes") if name in was}
+    pairs["load_in_4bit"] = [bool(config.get("load_in_4bit")) for config in (was, now)]
     pairs["eval_data"] = (was.get("eval_data"), now.get("eval_data"))
     pairs["shared_prefix"] = [config.get("shared_prefix") is True for config in (was, now)]
     data = was.get("data") or {}

@@ -19,15 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 from medr1kit.formats import ResponseFormat, format_named
 from medr1kit.given import kind, truth, whole_number
+from medr1kit.models.adapters import lora
 from medr1kit.models.load import (
     base_of,
     image_token_ids,
-    lora,
     origin_of,
     pair_given,
     record_training,
     without_known_warnings,
 )
+from medr1kit.models.weights import is_four_bit
 from medr1kit.progress import no_bars_of_datasets
 from medr1kit.results.runs import Run, RunWriter, load_run
 from medr1kit.training import checks
@@ -74,7 +75,7 @@ def train_sft(
         output_dir: the run's folder.
         preset: a name in PRESETS, or a mapping like its "sft" entries.
         seed: for adapter initialisation and order of the data.
-        lora: True for the preset's adapter, a mapping of :func:`medr1kit.models.load.lora` arguments that change it, or
+        lora: True for the preset's adapter, a mapping of :func:`medr1kit.lora` arguments that change it, or
             False to train every weight, the vision tower included.
         eval_dataset: questions to be asked during training, every ``eval_steps=`` steps, and not trained on; what they
             show stands in the run's metrics, in columns that begin with ``eval_``.
@@ -140,7 +141,7 @@ def train_grpo(
         preset: a name in PRESETS, or a mapping like its "grpo" entries.
         seed: for adapter initialisation, order of the data and sampling.
         rewards: TRL reward functions; accuracy and format of ``format`` by default, as in Med-R1.
-        lora: True for the preset's adapter, a mapping of :func:`medr1kit.models.load.lora` arguments that change it, or
+        lora: True for the preset's adapter, a mapping of :func:`medr1kit.lora` arguments that change it, or
             False to train every weight, the vision tower included.
         eval_dataset: questions to be asked during training, every ``eval_steps=`` steps, and not trained on; what they
             show stands in the run's metrics, in columns that begin with ``eval_``.
@@ -280,6 +281,11 @@ def _run(kind: Callable, made: Mapping, recorder: Recorder, config: dict, overwr
             "would train alone; on a CPU start them with torchrun and pass use_cpu=True"
         )
     checks.check_tower_learns(trainer)
+    if is_four_bit(base_of(trainer.model)):
+        for (
+            weight
+        ) in trainer.model.parameters():  # TRL has made adapters bfloat16, where steps of 1e-5 are rounded away
+            weight.data = weight.data.float() if weight.requires_grad else weight.data
     if made["eval_dataset"] is not None:
         evaluate_apart(trainer)
     trainer.remove_callback(PrinterCallback)

@@ -34,7 +34,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from medr1kit.models.load import acting_adapters
+from medr1kit.models.adapters import acting_adapters
 
 # In the ``info`` of a picture: a digest of the file that it was opened from.
 FILE_DIGEST = "medr1kit file digest"
