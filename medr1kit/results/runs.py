@@ -192,8 +192,8 @@ class RunWriter:
         line = [_cell(row.get(column)) for column in self._columns]
         if new or again:
             widened = [cells + [""] * (len(self._columns) - len(cells)) for cells in earlier]
-            replace_file(file, _csv_lines([self._columns, *widened, line]))
-        else:
+            replace_file(file, _csv_lines([self._columns, *widened, *([line] if again else [])]))
+        if not again:
             _append(file, _csv_lines([line]))
 
     def rollout_rows(self, rows: Iterable[Mapping[str, Any]]) -> None:
