@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 # The seven linear maps of a Qwen decoder layer; the vision tower has other paths.
 LANGUAGE_MODEL = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
-MERGER = r".*visual\.merger\.(mlp\.[02]|linear_fc[12])"
+# Behind the tower and, in Qwen3-VL, three times inside it: there they feed the first layers of the language model.
+MERGER = r".*visual\.(merger|deepstack_merger_list\.\d+)\.(mlp\.[02]|linear_fc[12])"
 # Attention and feed-forward maps of the tower's blocks, by the names of the three architectures. The convolution that
 # cuts patches is called proj, too; it is no block.
 TOWER = r".*visual\.blocks\.\d+\.(attn\.(qkv|proj)|mlp\.(fc[12]|gate_proj|up_proj|down_proj|linear_fc[12]))"
@@ -26,13 +27,11 @@ def lora(
     While the tower stays frozen its features of an image are the same at every step and are computed once. With
     ``tower`` an image is encoded anew, with its gradient, at every pass over its group; nothing of it is remembered.
 
-    Qwen3-VL's *deepstack* mergers, which hand features from inside the tower to the first decoder layers, stay frozen
-    with either: they are no blocks, and with ``merger`` what enters each of them would have to be remembered, too.
-
     Args:
         rank: rank of the update, 1 or more.
         alpha: the update is scaled by alpha / rank.
-        merger: also adapt the two linear maps that turn vision features into language-model inputs.
+        merger: also adapt the two linear maps that turn vision features into language-model inputs; of Qwen3-VL those
+            of its deepstack mergers, too, which hand features from inside the tower to the first decoder layers.
         tower: also adapt the linear maps, attention and feed-forward, of the tower's blocks.
         dropout: share of adapter inputs dropped in training, 0 to 1.
 
