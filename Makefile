@@ -5,7 +5,7 @@ PIP_ARGS ?=
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-newest test-distributed test-slow test-resume test-real gpu-check lab lint notebooks test-notebooks browser test-browser clean
+.PHONY: demo test test-newest test-4bit test-distributed test-slow test-resume test-real gpu-check lab lint notebooks test-notebooks browser test-browser clean
 
 demo: $(VENV)/.installed
 	$(BIN)/medr1kit demo --output_dir runs/demo
@@ -19,6 +19,11 @@ test-newest: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --upgrade --no-deps --target .newest trl transformers
 	$(BIN)/python -m pip list --path .newest
 	PYTHONPATH=$(CURDIR)/.newest $(BIN)/python -m pytest -n auto --maxprocesses 4 tests/test_train.py tests/test_trainers.py tests/test_recording.py tests/test_predict.py
+
+# 4-bit loading: bitsandbytes beside the rest, because with it installed whatever loads peft takes a second longer.
+test-4bit: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --upgrade --no-deps --target .4bit "bitsandbytes>=0.46.1,<1"
+	PYTHONPATH=$(CURDIR)/.4bit $(BIN)/python -m pytest tests/four_bit
 
 # What takes two processes: torchrun with gloo, on a CPU. DeepSpeed goes into a folder of its own, and compiles a part of
 # itself there when it first runs; where it cannot be had, its tests are skipped, and that is told.
@@ -82,4 +87,4 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .deepspeed .newest .real runs
+	rm -rf $(VENV) .4bit .deepspeed .newest .real runs

@@ -23,7 +23,8 @@ from transformers import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
 import medr1kit as mk
-from medr1kit.models.load import image_token_ids, lora
+from medr1kit.models.adapters import lora
+from medr1kit.models.load import image_token_ids
 from medr1kit.training.shared_trainer import SharedPrefixGRPOTrainer
 
 CASES = {  # rows a process, group size, other settings

@@ -25,6 +25,7 @@ def doctor(argv: list[str]) -> None:
     parser.add_argument("--preset", help="tiny, gpu, gpu-24gb, gpu-80gb or med-r1 (default: by model)")
     parser.add_argument("--method", default="grpo", help="grpo or sft")
     parser.add_argument("--size", type=int, default=384, help="side of the images, in pixels")
+    parser.add_argument("--load_in_4bit", action="store_true", help="the language model in 4 bits")
     doctor(**vars(parser.parse_args(argv)))
 
 

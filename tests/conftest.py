@@ -104,7 +104,7 @@ def _save_micro(architecture: str, tiny_processor, folder) -> None:
         vision |= {"patch_size": 14, "window_size": 56, "fullatt_block_indexes": [1]}
     else:
         rope |= {"mrope_interleaved": True}
-        vision |= {"patch_size": 16, "num_position_embeddings": 64, "deepstack_visual_indexes": [0]}
+        vision |= {"patch_size": 16, "num_position_embeddings": 64, "deepstack_visual_indexes": [0, 1], "depth": 3}
     config = AutoConfig.for_model(
         architecture,
         text_config=text | wide | {"rope_parameters": rope},

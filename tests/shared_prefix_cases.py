@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 import medr1kit as mk
-from medr1kit.models.load import image_token_ids, lora
+from medr1kit.models.adapters import lora
+from medr1kit.models.load import image_token_ids
 
 COUNTS = (3, 1, 4)  # rows a prompt: groups need not be whole, as on one of several processes
 LENGTHS = (5, 1, 12, 7, 12, 12, 1, 3)  # completion tokens a row

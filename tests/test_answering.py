@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import medr1kit as mk
-from medr1kit.models.load import lora
+from medr1kit.models.adapters import lora
 from medr1kit.models.shared_prefix.answering import Answerer
 from medr1kit.models.shared_prefix.vision import FILE_DIGEST, Pictures, forget_images, names_of
 

@@ -136,7 +136,7 @@ def test_flags_say_which_parts_of_the_model_are_adapted(files, command, merger, 
             "no model",
         ),
         (
-            ["grpo", "--dataset_name", "phantoms", "--num_rows", "8", "--output_dir", "x", "--load_in_4bit"],
+            ["grpo", "--dataset_name", "phantoms", "--num_rows", "8", "--output_dir", "x", "--load_in_8bit"],
             "not supported",
         ),
     ],
@@ -152,6 +152,7 @@ def test_every_flag_of_trls_models_is_read_or_refused():
     from trl import ModelConfig
 
     read = {"model_name_or_path", "dtype", "attn_implementation", "use_peft", "lora_r", "lora_alpha", "lora_dropout"}
+    read |= {"load_in_4bit"}
     refuse_unused(dict.fromkeys(read, 1))
     for name in {*ModelConfig.__dataclass_fields__, "trust_remote_code"} - read:
         with pytest.raises(DataError, match=f"--{name} is not supported"):

@@ -48,6 +48,15 @@ def test_the_parts_by_hand(two_billion):
     assert parts["keys and values"] == 2 * 2 * 28 * 256 * 32 * (200 + 196 + 256)
 
 
+def test_in_4_bits_the_maps_of_the_language_model_take_half_a_byte_each(two_billion):
+    settings = with_overrides(PRESETS["gpu-24gb"]["grpo"], {})
+    plain, fine = (forecast(two_billion, settings, {"rank": 16}, "bfloat16", load_in_4bit=yes) for yes in (False, True))
+    maps = 28 * (2 * 1536 * 1536 + 2 * 1536 * 256 + 3 * 1536 * 8960)
+    saved = (plain["weights"] - fine["weights"]) * 2**30
+    assert saved == pytest.approx((2 - 0.5159) * maps, rel=1e-4)
+    assert plain["together"] - fine["together"] == pytest.approx(saved / 2**30)
+
+
 def test_all_weights_take_gradients_moments_and_a_reference_of_their_size(two_billion):
     settings = with_overrides(PRESETS["med-r1"]["grpo"], {})
     parts = forecast(two_billion, settings, False, "float32")

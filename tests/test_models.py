@@ -237,8 +237,8 @@ def test_lora_with_merger_adds_the_merger_and_nothing_else_of_the_tower(fresh_ti
 def test_lora_finds_the_same_maps_in_the_other_architectures(micro, merger):
     names = trainable(wrapped(micro[0], rank=2, merger=merger))
     assert len([name for name in names if "language_model.layers" in name]) == 2 * 7 * 2
-    assert sum(map(is_visual, names)) == (4 if merger else 0)
-    assert all("visual.merger." in name for name in names if is_visual(name))
+    found = {name.partition(".visual.")[2].partition(".lora_")[0] for name in names if is_visual(name)}
+    assert sorted(found) == (MAPS_OF_THE_MERGERS[micro[0].config.model_type] if merger else [])
 
 
 ATTENTION = ["attn.proj", "attn.qkv"]
@@ -247,19 +247,23 @@ MAPS_OF_A_BLOCK = {
     "qwen2_5_vl": [*ATTENTION, "mlp.down_proj", "mlp.gate_proj", "mlp.up_proj"],
     "qwen3_vl": [*ATTENTION, "mlp.linear_fc1", "mlp.linear_fc2"],
 }
-MAPS_OF_THE_MERGER = {
+MAPS_OF_THE_MERGERS = {
     "qwen2_vl": ["merger.mlp.0", "merger.mlp.2"],
     "qwen2_5_vl": ["merger.mlp.0", "merger.mlp.2"],
-    "qwen3_vl": ["merger.linear_fc1", "merger.linear_fc2"],
+    "qwen3_vl": [
+        *("deepstack_merger_list.0.linear_fc1", "deepstack_merger_list.0.linear_fc2"),
+        *("deepstack_merger_list.1.linear_fc1", "deepstack_merger_list.1.linear_fc2"),
+        *("merger.linear_fc1", "merger.linear_fc2"),
+    ],
 }
 
 
 def check_tower(model, merger):
-    """With tower=True exactly the linear maps of all blocks are adapted: no convolution, no deepstack merger."""
+    """With tower=True exactly the linear maps of all blocks are adapted, and mergers if asked: no convolution."""
     kind, depth = model.config.model_type, len(model.model.visual.blocks)
     names = trainable(wrapped(model, rank=2, tower=True, merger=merger))
     wanted = [f"blocks.{i}.{name}" for i in range(depth) for name in MAPS_OF_A_BLOCK[kind]]
-    wanted += MAPS_OF_THE_MERGER[kind] if merger else []
+    wanted += MAPS_OF_THE_MERGERS[kind] if merger else []
     found = [name.partition(".visual.")[2].partition(".lora_")[0] for name in names if is_visual(name)]
     assert sorted(found) == sorted(2 * wanted)  # two matrices each
     assert len(names) - len(found) == len(model.model.language_model.layers) * 7 * 2

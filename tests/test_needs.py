@@ -25,8 +25,6 @@ LACKING = {
     "galore": ({"optim": "galore_adamw_8bit"}, "galore-torch"),
     "torchao": ({"optim": "adamw_torch_8bit"}, "torchao"),
     "schedule": ({"optim": "schedule_free_adamw"}, "schedulefree"),
-    "evaluation": ({"eval_strategy": "steps"}, "eval_strategy='steps' needs a set to evaluate on"),
-    "best": ({"load_best_model_at_end": True}, "load_best_model_at_end=True needs a set"),
     "fsdp on a CPU": ({"fsdp": "full_shard"}, "FSDP is not used on a CPU"),
     "push offline": (
         {"push_to_hub": True, "output_dir": "ct"},
@@ -52,7 +50,7 @@ def test_what_is_lacking_is_refused_in_one_sentence(case):
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("case", ["vllm", "bitsandbytes", "evaluation"])
+@pytest.mark.parametrize("case", ["vllm", "bitsandbytes", "fsdp on a CPU"])
 def test_the_python_functions_refuse_it_before_the_model_is_touched(tiny, train_phantoms, tmp_path, case):
     settings, sentence = LACKING[case]
     with pytest.raises(DataError, match=sentence):
@@ -66,6 +64,7 @@ def test_the_python_functions_refuse_it_before_the_model_is_touched(tiny, train_
         (["--use_vllm"], "vllm"),
         (["--report_to", "trackio"], "trackio"),
         (["--optim", "adamw_bnb_8bit"], "bitsandbytes"),
+        (["--load_in_4bit", "true"], "load_in_4bit=True needs the package bitsandbytes"),
         (["--eval_strategy", "steps"], "evaluate"),
         (["--fsdp", "full_shard"], "FSDP"),
         (["--push_to_hub", "true"], "hub"),
@@ -83,6 +82,14 @@ def test_the_command_refuses_it_before_the_model_is_loaded(monkeypatch, capsys, 
     err = capsys.readouterr().err
     assert sentence in err and "Traceback" not in err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_model_is_not_loaded_in_4_bits_without_bitsandbytes(monkeypatch):
+    monkeypatch.setattr("medr1kit.models.load.load_base", lambda *_, **__: pytest.fail("loaded in vain"))
+    with pytest.raises(DataError, match=r"load_in_4bit=True needs the package bitsandbytes, .* pip install"):
+        mk.load_model("tiny", load_in_4bit=True)
+    with pytest.raises(DataError, match="load_in_4bit is the text 'nf4'; give True or False"):
+        mk.load_model("tiny", load_in_4bit="nf4")
 
 
 def test_what_is_there_is_not_refused():

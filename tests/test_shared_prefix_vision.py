@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 from shared_prefix_cases import adapted, base_of, conversations, core_of, padded
 
-from medr1kit.models.load import lora
+from medr1kit.models.adapters import lora
 from medr1kit.models.shared_prefix.prompts import read_prompts
 from medr1kit.models.shared_prefix.vision import VisionFeatures, digest
 
@@ -61,16 +61,24 @@ def test_features_are_the_model_s_own(micro, images, trained):
 def test_a_trained_merger_gets_its_gradient_and_its_new_weights(micro, images):
     model = adapted(micro[0], merger=True)
     vision = VisionFeatures(core_of(model))
-    weights = [w for name, w in core_of(model).visual.merger.named_parameters() if "lora_" in name]
+    visual, seen = core_of(model).visual, vision(images)["image"]
+    mergers = [visual.merger, *getattr(visual, "deepstack_merger_list", ())]
+    assert len(seen.deepstack_features) == len(mergers) - 1
+    weights = [w for merger in mergers for name, w in merger.named_parameters() if "lora_" in name]
 
-    def gradients(features):
-        return torch.autograd.grad(sum((f * f.detach().cos()).sum() for f in features), weights)
+    def gradients(features, deepstack):
+        layers = [torch.cat(list(layer)) for layer in (features, *deepstack)]
+        return torch.autograd.grad(sum((f * f.detach().cos()).sum() for f in layers), weights)
 
     for _ in range(2):
-        ours, theirs = gradients(vision(images)["image"].pooler_output), gradients(own(model, images)[0])
+        seen, (features, *deepstack) = vision(images)["image"], own(model, images)
+        deepstack = [[layer] if isinstance(layer, torch.Tensor) else layer for layer in deepstack[0]]
+        ours, theirs = gradients(seen.pooler_output, seen.deepstack_features), gradients(features, deepstack)
+        assert all(gradient.any() for gradient in theirs[1::2])
         assert all(torch.allclose(*pair, rtol=1e-4, atol=1e-5) for pair in zip(ours, theirs))
         with torch.no_grad():
-            weights[0].add_(0.1)
+            for first in weights[::4]:  # of each merger
+                first.add_(0.1)
         assert same(vision(images), own(model, images))
     with model.disable_adapter():  # the reference of the KL term
         assert same(vision(images), own(model, images))

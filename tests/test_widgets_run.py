@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import re
 import threading
 import time
@@ -432,3 +433,10 @@ def test_what_is_no_run_and_no_folder_is_said(ended, monkeypatch):
         explore_run(ended, data=load_run(ended).rollouts)
     monkeypatch.setenv("HOME", str(ended.parent))
     assert explore_run(f"~/{ended.name}").steps
+
+
+def test_points_apart_are_dots():
+    """What is logged every few steps only, as evaluations are, is seen."""
+    picture = curve("reward", [1, 2, 3, 4, 5], {"held out": [0.1, math.nan, 0.2, 0.3, math.nan]})
+    drawn = base64.b64decode(picture.split("base64,")[1].split('"')[0]).decode()
+    assert drawn.count("h2") == 1

@@ -19,7 +19,8 @@ import pandas as pd
 from benchmarks.cases.timing import compared, say, timed
 from medr1kit.data.load import load_vqa
 from medr1kit.formats import ResponseFormat, format_named
-from medr1kit.models.load import load_model, lora
+from medr1kit.models.adapters import lora
+from medr1kit.models.load import load_model
 from medr1kit.models.predict import chat_prompt, predict
 from medr1kit.models.shared_prefix.vision import forget_images
 from medr1kit.results.perturbations import rotate_options

@@ -54,7 +54,7 @@ class DataFlags:
 
 @dataclass
 class LoraFlags:
-    """What :func:`medr1kit.models.load.lora` takes beside rank, alpha and dropout, which have flags of TRL's."""
+    """What :func:`medr1kit.lora` takes beside rank, alpha and dropout, which have flags of TRL's."""
 
     lora_merger: bool = field(default=False, metadata={"help": "also adapt the vision merger (default: by preset)"})
     lora_tower: bool = field(default=False, metadata={"help": "also adapt the tower's blocks (default: by preset)"})

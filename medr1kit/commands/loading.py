@@ -14,7 +14,7 @@ from medr1kit.given import choice
 from medr1kit.vqa import DataError
 
 # Flags of TRL's ModelConfig that something here reads.
-_MODEL_FLAGS = {"model_name_or_path", "dtype", "attn_implementation"}
+_MODEL_FLAGS = {"model_name_or_path", "dtype", "attn_implementation", "load_in_4bit"}
 _MODEL_FLAGS |= {"use_peft", "lora_r", "lora_alpha", "lora_dropout"}
 
 
@@ -96,7 +96,7 @@ def labels_of(words: Sequence[str]) -> dict[str, str | int]:
 
 def loading_of(flags: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of :func:`medr1kit.load_model` that say how, not what."""
-    names = {"dtype": "dtype", "attn_implementation": "attn", "max_pixels": "max_pixels"}
+    names = {"dtype": "dtype", "attn_implementation": "attn"} | {n: n for n in ("max_pixels", "load_in_4bit")}
     chosen = {ours: flags[theirs] for theirs, ours in names.items() if theirs in flags}
     return chosen | ({"device": "cpu"} if flags.get("use_cpu") else {})
 

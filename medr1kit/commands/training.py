@@ -40,6 +40,7 @@ def _train(argv: list[str], command: str, train: Any, *arguments_of: type) -> No
     from medr1kit.models.outline import is_built_in
     from medr1kit.models.weights import is_scattered
     from medr1kit.results.folders import check_folder
+    from medr1kit.training.evaluation import evaluates
     from medr1kit.training.needs import check_before_loading
     from medr1kit.training.presets import preset_given, with_overrides
     from medr1kit.training.publish import push_run, take_push
@@ -68,7 +69,8 @@ def _train(argv: list[str], command: str, train: Any, *arguments_of: type) -> No
         differs := unlike_reference(settings, bool(lora and preset.get("lora", True)))
     ):
         warnings.warn(differs, stacklevel=2)
-    check_before_loading(settings, arguments_of[-1], device)
+    held_out, evaluated = flags.get("test_size", 0.0) > 0, evaluates(settings)
+    check_before_loading(settings, arguments_of[-1], device, held_out and evaluated)
     push = take_push(arguments)
     arguments |= {"preset": preset, "overwrite": overwrite, "resume": resume, "lora": lora}
     arguments["format"] = format_named(flags.get("format", "no-think"))
@@ -77,8 +79,9 @@ def _train(argv: list[str], command: str, train: Any, *arguments_of: type) -> No
     if int(os.environ.get("RANK", 0)) == 0:  # before anything is loaded
         check_folder(flags["output_dir"], overwrite or resume)
     dataset, test = load_data(flags, flags.get("dataset_train_split")), None
-    if flags.get("test_size", 0.0) > 0:
+    if held_out:
         dataset, test = hold_out(dataset, flags)
+        arguments |= {"eval_dataset": test} if evaluated else {}
     model, processor = load_model_of(flags)
     run = train(model, processor, dataset, **arguments)
     if int(os.environ.get("RANK", 0)) != 0:

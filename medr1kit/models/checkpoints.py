@@ -28,7 +28,7 @@ from medr1kit.vqa import DataError
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_LOADING = ("device", "dtype", "attn", "max_pixels")
+_LOADING = ("device", "dtype", "attn", "max_pixels", "load_in_4bit")
 
 
 @without_known_warnings()

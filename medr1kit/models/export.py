@@ -42,7 +42,7 @@ def merge_model(run: str | os.PathLike, output: str | os.PathLike, *, dtype: str
     output = path_given(output, "output")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise DataError(f"output={os.fspath(output)!r} has something in it already; name a new folder")
-    model, processor = load_model(run, device="cpu", dtype=dtype)
+    model, processor = load_model(run, device="cpu", dtype=dtype, load_in_4bit=False)
     origin = origin_of(model)
     if base_of(model) is model and origin.run is None:
         raise DataError(f"{os.fspath(run)!r} is no run, checkpoint or adapter: there is nothing to merge")

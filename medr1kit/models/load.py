@@ -14,25 +14,27 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medr1kit.given import kind, number, whole_number
+from medr1kit.given import kind, truth
+from medr1kit.models.adapters import is_adapted
 from medr1kit.models.found import TINY, architecture, find
 from medr1kit.models.machine import attention_given, device_given, dtype_given
 from medr1kit.models.processor import load_processor
-from medr1kit.models.weights import is_scattered, load_adapter, load_base, one_sentence, refuse_not_finite
+from medr1kit.models.weights import (
+    is_four_bit,
+    is_scattered,
+    load_adapter,
+    load_base,
+    need_bitsandbytes,
+    one_sentence,
+    refuse_not_finite,
+)
 from medr1kit.results.runs import Run
 from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
     import torch
-    from peft import LoraConfig, PeftModel
+    from peft import PeftModel
     from transformers import PreTrainedModel, ProcessorMixin
-
-# The seven linear maps of a Qwen decoder layer; the vision tower has other paths.
-LANGUAGE_MODEL = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
-MERGER = r".*visual\.merger\.(mlp\.[02]|linear_fc[12])"
-# Attention and feed-forward maps of the tower's blocks, by the names of the three architectures. The convolution that
-# cuts patches is called proj, too; it is no block.
-TOWER = r".*visual\.blocks\.\d+\.(attn\.(qkv|proj)|mlp\.(fc[12]|gate_proj|up_proj|down_proj|linear_fc[12]))"
 
 
 @contextmanager
@@ -52,6 +54,7 @@ def load_model(
     dtype: str | None = None,
     attn: str | None = None,
     max_pixels: int | None = None,
+    load_in_4bit: bool | None = None,
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
     """Load a vision-language model and its processor.
 
@@ -63,6 +66,9 @@ def load_model(
         dtype: "float32", "bfloat16", "float16" or "auto" (the checkpoint's); chosen by ``choose_dtype`` if None.
         attn: "sdpa", "eager" or "flash_attention_2"; chosen by ``choose_attention`` if None.
         max_pixels: cap on width times height of an image; None keeps the checkpoint's.
+        load_in_4bit: hold the linear maps of the language model's layers in 4 bits, as QLoRA does (nf4, double
+            quantisation; computed in ``dtype``), for prediction and for training adapters; it needs bitsandbytes.
+            None: as the run was trained, if it is one.
 
     Returns:
         The model in evaluation mode and its processor.
@@ -75,18 +81,23 @@ def load_model(
     dtype = dtype_given(dtype, device)
     attn = attention_given(attn, device, dtype)
     name, adapter, run = find(name, adapter)
+    if load_in_4bit is None:
+        load_in_4bit = adapter is not None and run is not None and run.config.get("load_in_4bit", False)
+    if truth(load_in_4bit, "load_in_4bit"):
+        need_bitsandbytes()
     path = TINY if str(name) == "tiny" else name
     kind_of_model = architecture(path, adapter)
     with one_sentence(f"the model at {name}"), _quiet_if(path == TINY or bool(os.environ.get("CI"))):
-        model = load_base(path, dtype, attn)
+        model = load_base(path, dtype, attn, device if load_in_4bit else None)
         processor = load_processor(path, kind_of_model, max_pixels)
     if processor.image_token_id != model.config.image_token_id or len(processor.tokenizer) > _vocabulary(model):
         raise DataError(f"the tokenizer of {name} is not that of its config.json; copy or download the folder again")
     model.medr1kit = Origin(str(name), kept=_sampled(model))
+    model.medr1kit.labels = _in_its_format(model, model.medr1kit.labels)
     if adapter is not None:
         model = put_on(model, adapter, run)
     elif run is not None:
-        model.medr1kit = Origin(str(name), run.labels, str(run.path))
+        model.medr1kit = Origin(str(name), _in_its_format(model, run.labels), str(run.path))
     with one_sentence(f"the model at {name}", f"choose another device than {device}"):
         model = model.to(device).eval()
     refuse_not_finite(model, f"the model at {name}" + (f" with {adapter}" if adapter is not None else ""))
@@ -106,10 +117,19 @@ def put_on(model: PreTrainedModel, adapter: Path, run: Run | None) -> PeftModel:
     """
     wrapped, name = load_adapter(model, adapter), origin_of(model).name
     labels = {"model": f"{name} + {adapter}", "method": "given"}  # trained somewhere else, nobody knows how
-    record_training(wrapped, run.labels if run else labels, run and str(run.path))
+    record_training(wrapped, _in_its_format(model, run.labels if run else labels), run and str(run.path))
     if not _acting(model, changed=True):
         warnings.warn(f"the adapter at {adapter} changes nothing: factors or scaling are zero", stacklevel=4)
     return wrapped
+
+
+_IN_4_BITS = " in 4 bits"
+
+
+def _in_its_format(model: PreTrainedModel, labels: Mapping[str, Any]) -> dict[str, Any]:
+    """Labels that say of a base in 4 bits that it is: its answers are not those of the base as it was published."""
+    name = labels["model"].removesuffix(_IN_4_BITS)
+    return {**labels, "model": f"{name}{_IN_4_BITS}" if is_four_bit(model) else name}
 
 
 @contextmanager
@@ -131,55 +151,9 @@ def _vocabulary(model: PreTrainedModel) -> int:
     return model.get_input_embeddings().num_embeddings
 
 
-def lora(
-    rank: int = 16, alpha: int = 32, merger: bool = False, tower: bool = False, dropout: float = 0.0
-) -> LoraConfig:
-    """Return a LoRA configuration that adapts the language model and, if asked, merger and blocks of the vision tower.
-
-    While the tower stays frozen its features of an image are the same at every step and are computed once. With
-    ``tower`` an image is encoded anew, with its gradient, at every pass over its group; nothing of it is remembered.
-
-    Qwen3-VL's *deepstack* mergers, which hand features from inside the tower to the first decoder layers, stay frozen
-    with either: they are no blocks, and with ``merger`` what enters each of them would have to be remembered, too.
-
-    Args:
-        rank: rank of the update, 1 or more.
-        alpha: the update is scaled by alpha / rank.
-        merger: also adapt the two linear maps that turn vision features into language-model inputs.
-        tower: also adapt the linear maps, attention and feed-forward, of the tower's blocks.
-        dropout: share of adapter inputs dropped in training, 0 to 1.
-
-    >>> lora(tower=True).target_modules == f"({LANGUAGE_MODEL}|{TOWER})"
-    True
-    """
-    from peft import LoraConfig
-
-    whole_number(rank, "the rank of lora", 1, 4096)
-    number(alpha, "the alpha of lora", 1e-3, 1e6)
-    number(dropout, "the dropout of lora", 0, 0.99)
-    parts = [LANGUAGE_MODEL, *([MERGER] if merger else []), *([TOWER] if tower else [])]
-    targets = f"({'|'.join(parts)})" if len(parts) > 1 else LANGUAGE_MODEL
-    return LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets, task_type="CAUSAL_LM")
-
-
 def base_of(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
     """Return the Hugging Face model itself, out of its LoRA wrapper where it has one; the weights are the same ones."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-def acting_adapters(module: torch.nn.Module) -> list[tuple]:
-    """Return of each layer with adapters its name, whether they are off, which act, which are merged, and the scalings.
-
-    Weights do not tell: those of an adapter stay what they are when it is switched, scaled or turned off.
-    """
-    layers = [(name, part) for name, part in module.named_modules() if _is_adapted(part)]
-    kept = ("disable_adapters", "active_adapters", "merged_adapters", "scaling")
-    return [(name, *(getattr(part, what, None) for what in kept)) for name, part in layers]
-
-
-def _is_adapted(part: torch.nn.Module) -> bool:
-    """Whether this is a layer of PEFT's; models of transformers have a method of that name."""
-    return isinstance(getattr(part, "disable_adapters", None), bool)
 
 
 @dataclass
@@ -243,7 +217,7 @@ def _settled(base: PreTrainedModel) -> Origin:
     if not hasattr(base, "medr1kit"):
         base.medr1kit = Origin(base.config._name_or_path)
     origin = base.medr1kit
-    adapted = [part for part in base.modules() if _is_adapted(part)]
+    adapted = [part for part in base.modules() if is_adapted(part)]
     if origin.below is not None and not any(part is origin.layer for part in adapted):
         merged = Origin(f"{origin.name} merged with {origin.run or origin.labels['model']}", origin.labels, origin.run)
         base.medr1kit = origin = origin.below if _as_kept(base, origin.kept) else merged
@@ -266,7 +240,7 @@ def record_training(model: PreTrainedModel | PeftModel, labels: Mapping[str, Any
         return
     origin = _settled(base)
     below = replace(origin.below or origin, wrapper=None)
-    layers = {name: part for name, part in base.named_modules() if _is_adapted(part)}
+    layers = {name: part for name, part in base.named_modules() if is_adapted(part)}
     kept = {name: _some(_weight(part)) for name, part in layers.items() if _weight(part) is not None}
     base.medr1kit = Origin(below.name, dict(labels), run, model, below, _acting(base, changed=False))
     base.medr1kit.layer, base.medr1kit.kept = next(iter(layers.values())), kept
@@ -276,7 +250,7 @@ def _acting(base: PreTrainedModel, changed: bool) -> frozenset[str]:
     """Names of the adapters that act; with ``changed`` only of those that are no longer what they begin as, zero."""
     found = set()
     for _, part in base.named_modules():
-        if _is_adapted(part) and not part.disable_adapters:
+        if is_adapted(part) and not part.disable_adapters:
             found |= {a for a in part.active_adapters if not changed or _does_something(part, a)}
     return frozenset(found)
 

@@ -24,7 +24,8 @@ import pandas as pd
 
 from medr1kit.formats import ResponseFormat, format_named
 from medr1kit.given import choice, kind, number, output_file, questions_given, truth, whole_number
-from medr1kit.models.load import acting_adapters, base_of, image_token_ids, origin_of, pair_given
+from medr1kit.models.adapters import acting_adapters
+from medr1kit.models.load import base_of, image_token_ids, origin_of, pair_given
 from medr1kit.models.processor import user_turn, warn_of_open_thinking
 from medr1kit.models.shown import IMAGES, image_rows, reading_order
 from medr1kit.models.so_far import AnswersSoFar, finish
@@ -36,6 +37,7 @@ from medr1kit.results.tables import LABELS, METHODS, PREDICTIONS
 from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
+    import torch
     from datasets import Dataset
     from transformers import PreTrainedModel, ProcessorMixin
 
@@ -220,13 +222,20 @@ def _weights_digest(model: PreTrainedModel) -> str:
     """A digest of a few numbers of every weight, and of the adapters that act: two models, or one changed, differ."""
     digest = hashlib.sha256("".join(map(str, acting_adapters(model))).encode())
     for name, weight in model.named_parameters():
-        total = weight.detach().float().sum().item()
+        total = sum(part.detach().float().sum().item() for part in (weight, *_scales(weight)))
         if not math.isfinite(total):
             raise DataError(
                 f"the weights hold NaN or infinite values ({name}), and so would say nothing; load them anew"
             )
         digest.update(f"{name} {total:.6e}".encode())
     return digest.hexdigest()[:16]
+
+
+def _scales(weight: torch.Tensor) -> list[torch.Tensor]:
+    """What the codes of a weight in 4 bits are multiplied with; nothing of other weights."""
+    if (state := getattr(weight, "quant_state", None)) is None:
+        return []
+    return [state.absmax] + ([state.state2.absmax, state.offset] if state.nested else [])
 
 
 def model_labels(model: PreTrainedModel, labels: Mapping[str, Any] | Run | None) -> dict[str, Any]:

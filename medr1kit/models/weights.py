@@ -14,6 +14,7 @@ base's by transformers, an adapter's here. Only safetensors are read, no pickles
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import warnings
 from collections.abc import Iterator
@@ -57,8 +58,14 @@ def refuse_damaged(folder: Path) -> None:
                 json.loads(content)
 
 
-def load_base(path: str | Path, dtype: str, attn: str) -> PreTrainedModel:
+def load_base(path: str | Path, dtype: str, attn: str, four_bit_on: str | None = None) -> PreTrainedModel:
     """Load a checkpoint all of whose layers are in its files.
+
+    Args:
+        path: its folder, or a hub id.
+        dtype: number format of its weights; in 4 bits, of those that keep theirs and of what is computed.
+        attn: implementation of attention.
+        four_bit_on: the device on which the language model's maps are quantised to 4 bits; None: they are not.
 
     Raises:
         DataError: naming how many tensors are missing or of another size, and the first.
@@ -68,6 +75,8 @@ def load_base(path: str | Path, dtype: str, attn: str) -> PreTrainedModel:
     if any(Path(path).glob("*.bin")) and not any(Path(path).glob("*.safetensors")):
         raise DataError(f"{path} holds pickles (.bin), which are not read; save it anew with save_pretrained()")
     chosen = {"dtype": dtype, "attn_implementation": attn, "trust_remote_code": False, "use_safetensors": True}
+    if four_bit_on is not None:
+        chosen |= {"quantization_config": _four_bit(dtype), "device_map": {"": four_bit_on}}
     with _report_left_to_us():  # sizes that differ are let through, to be named here
         model, found = AutoModelForImageTextToText.from_pretrained(
             path, **chosen, ignore_mismatched_sizes=True, output_loading_info=True
@@ -93,7 +102,39 @@ def load_base(path: str | Path, dtype: str, attn: str) -> PreTrainedModel:
         )
     if stray:
         warnings.warn(f"{path} holds {beside}; they are left out", stacklevel=4)
+    for part in model.modules() if is_four_bit(model) else ():
+        if hasattr(part, "support_avx512bf16_for_cpu"):
+            part.support_avx512bf16_for_cpu = False  # it packs the weights of a model that answers, for good
     return model
+
+
+def need_bitsandbytes() -> None:
+    """Refuse 4-bit loading where its package is not installed."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise DataError(
+            "load_in_4bit=True needs the package bitsandbytes, which is not installed: pip install bitsandbytes, or "
+            "give load_in_4bit=False"
+        )
+
+
+def is_four_bit(model: PreTrainedModel) -> bool:
+    """Whether a model, without LoRA around it, was loaded in 4 bits."""
+    return bool(getattr(model, "is_loaded_in_4bit", False))
+
+
+def _four_bit(dtype: str):
+    """What QLoRA does: normal-float codes of 4 bits, a scale for 64 of them, and a scale of scales.
+
+    Head and embeddings keep their format, as everywhere. So do vision tower and mergers, which transformers would
+    quantise, too: they are a small part of the larger models, a picture goes through them once, and what they lose
+    there no adapter of the language model can see.
+    """
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    compute = torch.bfloat16 if dtype == "auto" else getattr(torch, dtype)
+    nf4 = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": compute}
+    return BitsAndBytesConfig(load_in_4bit=True, **nf4, llm_int8_skip_modules=["model.visual", "lm_head"])
 
 
 def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:

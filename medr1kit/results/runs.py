@@ -127,6 +127,7 @@ class RunWriter:
 
     def __init__(self, path: str | Path, config: Mapping[str, Any], overwrite: bool = False, step: int | None = None):
         self._columns: list[str] = []
+        self._step: Any = None  # of the last row of the metrics
         self._closed = False
         self._held = ExitStack()
         self._config: dict[str, Any] = {"written_by": "medr1kit"}
@@ -172,20 +173,28 @@ class RunWriter:
         replace_file(self.path / CONFIG, text + "\n")
 
     def metrics_row(self, row: Mapping[str, Any]) -> None:
-        """Append one logged step to metrics.csv.
+        """Append one logged step to metrics.csv, or complete its last row if that is of the same step.
 
         Args:
             row: column -> number, text, None or nan; numpy and torch scalars are welcome. A column not seen before is
                 added to the file, empty in earlier rows; one that is missing here stays empty.
         """
-        file = self.path / METRICS_FILE
+        file, step = self.path / METRICS_FILE, row.get("step")
         new = [column for column in row if column not in self._columns]
-        if new:
-            earlier = list(csv.reader(io.StringIO(file.read_text(encoding="utf-8"))))[1:] if self._columns else []
-            self._columns += new
+        again = step is not None and step == self._step  # an evaluation, after what the step itself had to say
+        earlier: list[list[str]] = []
+        if self._columns and (new or again):
+            earlier = list(csv.reader(io.StringIO(file.read_text(encoding="utf-8"))))[1:]
+        if again:
+            row = dict(zip(self._columns, earlier.pop())) | row
+        self._columns += new
+        self._step = step
+        line = [_cell(row.get(column)) for column in self._columns]
+        if new or again:
             widened = [cells + [""] * (len(self._columns) - len(cells)) for cells in earlier]
-            replace_file(file, _csv_lines([self._columns, *widened]))
-        _append(file, _csv_lines([[_cell(row.get(column)) for column in self._columns]]))
+            replace_file(file, _csv_lines([self._columns, *widened, *([line] if again else [])]))
+        if not again:
+            _append(file, _csv_lines([line]))
 
     def rollout_rows(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append one step's completions, as :data:`medr1kit.results.tables.ROLLOUTS` names their columns.

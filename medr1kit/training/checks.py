@@ -56,9 +56,9 @@ def run_folder(model: Any, output_dir: str | Path, replace: bool) -> Path:
     return check_folder(folder, replace) if alone else folder
 
 
-def prompts_of(dataset: Dataset, format: ResponseFormat) -> list[list[dict[str, str]]]:
+def prompts_of(dataset: Dataset, format: ResponseFormat, name: str = "dataset") -> list[list[dict[str, str]]]:
     """Return what a user would ask about each row; refuse what is no data set of questions with images."""
-    questions_given(dataset, columns=COLUMNS, images=True)
+    questions_given(dataset, name, columns=COLUMNS, images=True)
     return [[{"role": "user", "content": format.prompt(problem)}] for problem in dataset["problem"]]
 
 

@@ -3,7 +3,8 @@
 In bytes, for P weights of which T are trained, b bytes a weight (2 in bfloat16, 4 in float32; adapters are float32):
 
 ================  ==========================================================================================
-weights           b P
+weights           b P; in 4 bits 0.516 for each weight of the language model's maps (a code of half a byte, a byte
+                  of scale for 64, and 4 of those for 256), b for the others
 gradients         b T, or 4 T of an adapter
 optimizer         twice that: the two moments of AdamW
 reference         b P in GRPO with beta, if all weights are trained; of an adapter it is the model without it
@@ -30,16 +31,22 @@ from typing import Any
 
 from medr1kit.given import choice, whole_number
 from medr1kit.models import machine
-from medr1kit.models.load import lora
+from medr1kit.models.adapters import LANGUAGE_MODEL, lora
 from medr1kit.models.outline import is_built_in, outline
 from medr1kit.training.presets import preset_given, with_overrides
+from medr1kit.vqa import DataError
 
 _GIB, _TEXT, _ELSE = 2**30, 200, 2.5
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "auto": 2}
 
 
 def forecast(
-    model: Any, settings: Mapping[str, Any], adapter: Mapping[str, Any] | bool, dtype: str, size: int = 384
+    model: Any,
+    settings: Mapping[str, Any],
+    adapter: Mapping[str, Any] | bool,
+    dtype: str,
+    size: int = 384,
+    load_in_4bit: bool = False,
 ) -> dict[str, float]:
     """Return the GiB that each part of a training takes, ``together`` of them, and a ``checkpoint`` on disk.
 
@@ -49,6 +56,7 @@ def forecast(
         adapter: arguments of :func:`medr1kit.lora`, or False for all weights.
         dtype: of the weights: "bfloat16", "float32".
         size: side of the images, in pixels.
+        load_in_4bit: whether the language model's maps are in 4 bits.
     """
     text, vision, width = model.config.get_text_config(), model.config.vision_config, _BYTES[dtype]
     weights = model.num_parameters()
@@ -64,8 +72,9 @@ def forecast(
     workings = width * tokens * (8 * text.hidden_size + 4 * text.intermediate_size)
     layers = text.num_hidden_layers
     kept = width * tokens * text.hidden_size * layers + workings
+    codes = sum(part.weight.numel() for part in _maps(model, LANGUAGE_MODEL)) if load_in_4bit else 0
     small = {
-        "weights": width * weights,
+        "weights": width * (weights - codes) + codes * (1 / 2 + 1 / 64 + 4 / (64 * 256)),
         "gradients": of_each * trained,
         "optimizer": 2 * of_each * trained,
         "reference": width * weights if grpo and settings.get("beta") and adapter is False else 0,
@@ -80,14 +89,23 @@ def forecast(
 
 def _adapted(model: Any, config: Any) -> int:
     """The weights of an adapter: rank × (what goes in + what comes out), of each map that it is put on."""
+    return sum(config.r * (m.in_features + m.out_features) for m in _maps(model, config.target_modules))
+
+
+def _maps(model: Any, names: str) -> list[Any]:
     import torch
 
-    maps = [part for name, part in model.named_modules() if re.fullmatch(config.target_modules, name)]
-    return sum(config.r * (m.in_features + m.out_features) for m in maps if isinstance(m, torch.nn.Linear))
+    found = (part for name, part in model.named_modules() if re.fullmatch(names, name))
+    return [part for part in found if isinstance(part, torch.nn.Linear)]
 
 
 def doctor(
-    model: Any = None, preset: str | Mapping[str, Any] | None = None, *, method: str = "grpo", size: int = 384
+    model: Any = None,
+    preset: str | Mapping[str, Any] | None = None,
+    *,
+    method: str = "grpo",
+    size: int = 384,
+    load_in_4bit: bool = False,
 ) -> None:
     """Print versions, device, number format and attention with their reasons, and what training a model will need.
 
@@ -96,9 +114,10 @@ def doctor(
         preset: a name in PRESETS or a mapping like its entries; None for the one that the command line would take.
         method: "grpo" or "sft".
         size: side of the images, in pixels; ``load_vqa`` hands out 384.
+        load_in_4bit: whether the model would be loaded so.
 
     Raises:
-        DataError: if there is no such model or preset.
+        DataError: if there is no such model or preset, or all weights would be trained in 4 bits.
     """
     machine.doctor()
     if model is None:
@@ -111,11 +130,14 @@ def doctor(
     device = machine.choose_device().value
     dtype = machine.choose_dtype(device).value if device != "cpu" else "bfloat16"  # asked on a laptop, for a GPU
     dtype = "float32" if adapter is False or name == "tiny" else dtype
-    parts = forecast(shapes, settings, adapter, dtype, whole_number(size, "size", 28))
+    if load_in_4bit and adapter is False:
+        raise DataError("this preset trains all weights, which cannot be in 4 bits; name another, or no load_in_4bit")
+    parts = forecast(shapes, settings, adapter, dtype, whole_number(size, "size", 28), load_in_4bit)
     together, checkpoint = parts.pop("together"), parts.pop("checkpoint")
     what = "all weights" if adapter is False else f"an adapter of rank {lora(**adapter).r}"
+    fine = ", the language model's in 4 bits" if load_in_4bit else ""
     named = name if isinstance(name, str) else "given"
-    print(f"model         {model}: {shapes.num_parameters() / 1e9:.3f} billion weights in {dtype}")
+    print(f"model         {model}: {shapes.num_parameters() / 1e9:.3f} billion weights in {dtype}{fine}")
     print(f"training      {method} of {what}, preset {named}, images {size} × {size}")
     print(f"memory        {' + '.join(f'{part} {gib:.1f}' for part, gib in parts.items() if gib >= 0.05)}")
     print(f"              = {together:.1f} GiB, estimated; {_room(device, together)}")

@@ -13,12 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from medr1kit.given import package_given
+from medr1kit.models.load import base_of
+from medr1kit.models.weights import is_four_bit
 from medr1kit.training import checks
+from medr1kit.training.evaluation import evaluation_settings
 from medr1kit.training.publish import refuse_push
 from medr1kit.vqa import DataError
 
 # Settings that take a package, and packages whose optimizers have these words in their names.
 _PACKAGES = {"use_vllm": "vllm", "use_liger_kernel": "liger_kernel", "deepspeed": "deepspeed"}
+_PACKAGES |= {"load_in_4bit": "bitsandbytes"}
 _OPTIMIZERS = {"galore": "galore_torch", "apollo": "apollo_torch", "lomo": "lomo_optim", "grokadamw": "grokadamw"}
 _OPTIMIZERS |= {"schedule_free": "schedulefree", "stable": "optimi", "torch_4bit": "torchao", "torch_8bit": "torchao"}
 _OPTIMIZERS |= dict.fromkeys(("8bit", "paged", "bnb", "lion", "ademamix"), "bitsandbytes")
@@ -26,19 +30,21 @@ _OPTIMIZERS |= {"anyprecision": "torchdistx", "xla": "torch_xla", "npu": "torch_
 _SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # of torchrun and of MPI
 
 
-def check_before_loading(settings: Mapping[str, Any], arguments: type, device: str) -> None:
+def check_before_loading(settings: Mapping[str, Any], arguments: type, device: str, evaluated: bool = False) -> None:
     """Refuse, before a model is loaded, whatever its training would refuse of its arguments.
 
     Args:
         settings: of a training, preset and overrides together.
         arguments: :class:`trl.GRPOConfig` or :class:`trl.SFTConfig`.
         device: on which it is to run.
+        evaluated: whether there will be a set to evaluate on.
 
     Raises:
         DataError: naming the first that will not do.
     """
     checks.check_settings(settings, arguments)
     refuse_lacking(settings, device)
+    settings = evaluation_settings(settings, evaluated)
     if "num_generations" in settings:
         checks.check_groups(settings)
     if checks.processes() == 1 and not settings.get("deepspeed"):  # no group of processes is made twice
@@ -46,7 +52,7 @@ def check_before_loading(settings: Mapping[str, Any], arguments: type, device: s
 
 
 def refuse_lacking(settings: Mapping[str, Any], device: str) -> None:
-    """Refuse what cannot be had here: a package, a launcher, a network, a set to evaluate on.
+    """Refuse what cannot be had here: a package, a launcher, a network.
 
     Args:
         settings: of a training, by the names of :class:`trl.GRPOConfig` or :class:`trl.SFTConfig`.
@@ -62,7 +68,6 @@ def refuse_lacking(settings: Mapping[str, Any], device: str) -> None:
     if package := next((package for word, package in _OPTIMIZERS.items() if word in optimizer), None):
         package_given(package, f"optim={optimizer!r}")
     _refuse_reporters(settings.get("report_to"))
-    _refuse_evaluation(settings)
     _refuse_launch(settings, device)
     if settings.get("push_to_hub"):
         refuse_push(settings)
@@ -85,16 +90,6 @@ def _refuse_reporters(report_to: Any) -> None:
             f"report_to={missing[0]!r} is not installed or not known; install it or leave it out: every logged number "
             "is in the run's metrics.csv, too"
         )
-
-
-def _refuse_evaluation(settings: Mapping[str, Any]) -> None:
-    asked = {name: settings.get(name) for name in ("eval_strategy", "eval_on_start", "load_best_model_at_end")}
-    for name, value in asked.items():
-        if value and str(getattr(value, "value", value)) != "no":
-            raise DataError(
-                f"{name}={value!r} needs a set to evaluate on during training, and there is none here; leave it out, "
-                "and ask the model afterwards: predict(…), or --test_size 0.1 on the command line"
-            )
 
 
 def _refuse_launch(settings: Mapping[str, Any], device: str) -> None:
@@ -139,15 +134,24 @@ def check_model(args: Any, model: Any, adapter: Any) -> None:
             FSDP is to train all of them.
     """
     _take_one_gpu(args, model.device)
-    whole = adapter is None and not hasattr(model, "peft_config")
-    if whole and fsdp_asked(args.fsdp):
+    whole, fsdp = adapter is None and not hasattr(model, "peft_config"), fsdp_asked(args.fsdp)
+    if whole and fsdp:
         raise DataError(
             "FSDP trains an adapter here, and not all weights: TRL would give the output head of each process the "
             "gradient of that process's questions alone; leave lora=False (--use_peft false) out, or take "
             "deepspeed='configs/zero3.json'"
         )
-    half = str(model.dtype) != "torch.float32"
-    scattered = args.deepspeed_plugin or fsdp_asked(args.fsdp)  # they keep weights in float32
+    if whole and is_four_bit(base_of(model)):
+        raise DataError(
+            "the model is in 4 bits, and lora=False would train all weights: codes cannot be trained; train an adapter "
+            "(lora=True), or load the model without load_in_4bit"
+        )
+    if is_four_bit(base_of(model)) and (fsdp or (args.deepspeed_plugin and args.deepspeed_plugin.zero_stage == 3)):
+        raise DataError(
+            "FSDP and ZeRO-3 would cut up weights that are in 4 bits, which was never tried here; train without them, "
+            "or load the model without load_in_4bit"
+        )
+    half, scattered = str(model.dtype) != "torch.float32", args.deepspeed_plugin or fsdp  # they keep weights in float32
     if whole and half and not scattered and args.learning_rate < 1e-5:
         raise DataError(
             f"the weights are in {str(model.dtype).removeprefix('torch.')}, where a step of "

@@ -147,6 +147,8 @@ def with_overrides(preset: Mapping[str, Any], overrides: Mapping[str, Any]) -> d
     settings = {name: value for name, value in preset.items() if name not in ("lora", "questions")} | overrides
     if settings.get("save_steps") is not None:
         settings.setdefault("save_strategy", "steps")
+    if settings.get("eval_steps") is not None:
+        settings.setdefault("eval_strategy", "steps")
     if "max_steps" not in overrides and "num_train_epochs" in overrides:
         settings.pop("max_steps", None)  # epochs were asked for by name: the preset's step count yields
     batch = ("gradient_accumulation_steps", "steps_per_generation", "generation_batch_size")

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medr1kit.models.load import origin_of
+from medr1kit.models.load import base_of, origin_of
+from medr1kit.models.weights import is_four_bit
 from medr1kit.results.numbers import percent
 from medr1kit.results.runs import replace_file
 from medr1kit.results.tables import score
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from huggingface_hub import ModelCard
 
 
-def run_config(method, model, dataset, format, args, adapter) -> dict[str, Any]:
+def run_config(method, model, dataset, format, args, adapter, eval_dataset=None) -> dict[str, Any]:
     """Everything needed to repeat the run, as it goes to run.json."""
     found = {column: list(dict.fromkeys(dataset[column])) for column in ("modality", "task", "source")}
     names = {column: [name for name in values if name] for column, values in found.items()}
@@ -38,7 +39,9 @@ def run_config(method, model, dataset, format, args, adapter) -> dict[str, Any]:
         "model_path": str(here.resolve()) if origin.name != "tiny" and here.is_dir() else None,  # from any folder
         "labels": {"model": origin.labels["model"], "method": method, "seed": args.seed, **trained_on},
         "continued_from": origin.run,
+        "load_in_4bit": is_four_bit(base_of(model)),
         "data": {"rows": len(dataset), "fingerprint": fingerprint(dataset), **names, "card": _data_card(dataset)},
+        "eval_data": eval_dataset and {"rows": len(eval_dataset), "fingerprint": fingerprint(eval_dataset)},
         "lora": adapter.to_dict() if adapter is not None else None,
         "arguments": args.to_dict(),
         "processes": args.world_size,
@@ -113,6 +116,7 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, float]) -> Model
     from huggingface_hub import ModelCard, ModelCardData
 
     data, trained = config["data"], "LoRA adapter" if config["lora"] else "all weights"
+    trained += " on a base in 4 bits" if config["load_in_4bit"] else ""
     on_the_hub = config["model"].count("/") == 1 and not Path(config["model"]).exists()
     front = ModelCardData(
         base_model=config["model"] if on_the_hub else None,

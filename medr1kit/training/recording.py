@@ -101,7 +101,8 @@ class Recorder(TrainerCallback, ExportableState):
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
         self.bar.update(state.global_step - self.bar.n)
-        control.should_log |= control.should_save  # what a log sums up must not span a checkpoint
+        # What a log sums up must not span a checkpoint, and an evaluation stands in the row of its step.
+        control.should_log |= control.should_save | control.should_evaluate
         finite = torch.nn.utils.get_total_norm(_trained(model), math.inf).isfinite().item()
         if not all(gather_object([finite])):  # before anything of it is saved
             raise DataError(
@@ -119,7 +120,7 @@ class Recorder(TrainerCallback, ExportableState):
             )
 
     def on_epoch_end(self, args, state, control, **kwargs):
-        control.should_log |= control.should_save
+        control.should_log |= control.should_save | control.should_evaluate
 
     def on_save(self, args, state, control, **kwargs):
         if self.writer is None:

@@ -127,6 +127,7 @@ def go_on(trainer: Any, earlier: Checkpoint) -> Any:
     from transformers.integrations.deepspeed import unset_hf_deepspeed_config
     from transformers.trainer_utils import TrainOutput
 
+    trainer.args.eval_on_start = False  # it has been, at the start
     history = [row for row in earlier.state["log_history"] if "loss" in row]  # the last one at the checkpoint's step
     begins = [0, *(row["step"] for row in history)]
     lost = sum(row["loss"] * (row["step"] - begin) for row, begin in zip(history, begins))
@@ -170,6 +171,8 @@ def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str
     """What decides the numbers of a run and differs, in a few words; what one of both does not know is left out."""
     pairs = {name: (was.get(name), now.get(name)) for name in ("method", "model", "format", "seed", "continued_from")}
     pairs |= {name: (was[name], now[name]) for name in ("rewards", "dynamic_sampling", "processes") if name in was}
+    pairs["load_in_4bit"] = [bool(config.get("load_in_4bit")) for config in (was, now)]
+    pairs["eval_data"] = (was.get("eval_data"), now.get("eval_data"))
     pairs["shared_prefix"] = [config.get("shared_prefix") is True for config in (was, now)]
     data = was.get("data") or {}
     pairs |= {f"data {name}": (data.get(name), now["data"][name]) for name in ("rows", "fingerprint")}

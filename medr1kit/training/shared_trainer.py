@@ -293,9 +293,9 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         return self.telemetry.phase(name) if self.model.training else nullcontext()
 
     def log(self, logs, start_time=None):
+        vision = self._policy.vision
         if self.model.training and "loss" in logs:
-            vision = self._policy.vision
             self.telemetry.counts |= {"images_encoded": vision.encoded, "images_remembered": vision.found}
-            vision.encoded = vision.found = 0
             logs = {**logs, **self.telemetry.columns()}
+        vision.encoded = vision.found = 0  # those of an evaluation are no step's
         super().log(logs, start_time)

@@ -19,18 +19,20 @@ from typing import TYPE_CHECKING, Any
 
 from medr1kit.formats import ResponseFormat, format_named
 from medr1kit.given import kind, truth, whole_number
+from medr1kit.models.adapters import lora
 from medr1kit.models.load import (
     base_of,
     image_token_ids,
-    lora,
     origin_of,
     pair_given,
     record_training,
     without_known_warnings,
 )
+from medr1kit.models.weights import is_four_bit
 from medr1kit.progress import no_bars_of_datasets
 from medr1kit.results.runs import Run, RunWriter, load_run
 from medr1kit.training import checks
+from medr1kit.training.evaluation import evaluate_apart, evaluation_settings
 from medr1kit.training.needs import check_model, refuse_lacking
 from medr1kit.training.presets import preset_given, with_overrides
 from medr1kit.training.provenance import model_card, run_config
@@ -57,6 +59,7 @@ def train_sft(
     preset: str | Mapping[str, Any] = "tiny",
     seed: int = 0,
     lora: Mapping[str, Any] | bool = True,
+    eval_dataset: Dataset | None = None,
     overwrite: bool = False,
     resume: bool = False,
     **overrides: Any,
@@ -73,8 +76,10 @@ def train_sft(
         output_dir: the run's folder.
         preset: a name in PRESETS, or a mapping like its "sft" entries.
         seed: for adapter initialisation and order of the data.
-        lora: True for the preset's adapter, a mapping of :func:`medr1kit.models.load.lora` arguments that change it, or
+        lora: True for the preset's adapter, a mapping of :func:`medr1kit.lora` arguments that change it, or
             False to train every weight, the vision tower included.
+        eval_dataset: questions to be asked during training, every ``eval_steps=`` steps, and not trained on; what they
+            show stands in the run's metrics, in columns that begin with ``eval_``.
         overwrite: replace an earlier run in ``output_dir``.
         resume: go on with a run in ``output_dir`` that was stopped or killed, from its newest complete checkpoint
             (:mod:`medr1kit.training.resume`); the other arguments as they were.
@@ -89,20 +94,21 @@ def train_sft(
 
     format = format_named(format)
     pair_given(model, processor)
-    prompts, completions = checks.prompts_of(dataset, format), checks.gold_of(dataset, format)
+    rows = _sft_rows(dataset, format)
+    held_out = None if eval_dataset is None else _sft_rows(eval_dataset, format, "eval_dataset")
     resume = resume_asked(resume, overwrite, overrides, output_dir)
     settings, adapter = _settings("sft", preset, overrides, lora)
     checks.check_settings(settings, SFTConfig)
     refuse_lacking(settings, model.device.type)
+    settings = evaluation_settings(settings, eval_dataset is not None)
     folder = checks.run_folder(model, output_dir, overwrite or resume)
-    with no_bars_of_datasets():
-        rows = dataset.select_columns(["image"]).add_column("prompt", prompts).add_column("completion", completions)
     args = checks.arguments_of(SFTConfig, _common(model, folder, seed) | {"max_length": None} | settings)
     check_model(args, model, adapter)
     checks.enough_questions(len(rows), args)
     model, adapter = _continue_adapter(model, adapter, chosen=isinstance(lora, Mapping))
-    config = run_config("sft", model, dataset, format, args, adapter)
-    made = {"model": model, "args": args, "train_dataset": rows, "processing_class": processor, "peft_config": adapter}
+    config = run_config("sft", model, dataset, format, args, adapter, eval_dataset)
+    made = {"model": model, "args": args, "processing_class": processor, "peft_config": adapter}
+    made |= {"train_dataset": rows, "eval_dataset": held_out}
     return _run(SFTTrainer, made, Recorder("SFT"), config, overwrite, resume)
 
 
@@ -119,6 +125,7 @@ def train_grpo(
     seed: int = 0,
     rewards: Sequence[Callable] | None = None,
     lora: Mapping[str, Any] | bool = True,
+    eval_dataset: Dataset | None = None,
     shared_prefix: bool = True,
     dynamic_sampling: int = 0,
     overwrite: bool = False,
@@ -136,8 +143,10 @@ def train_grpo(
         preset: a name in PRESETS, or a mapping like its "grpo" entries.
         seed: for adapter initialisation, order of the data and sampling.
         rewards: TRL reward functions; accuracy and format of ``format`` by default, as in Med-R1.
-        lora: True for the preset's adapter, a mapping of :func:`medr1kit.models.load.lora` arguments that change it, or
+        lora: True for the preset's adapter, a mapping of :func:`medr1kit.lora` arguments that change it, or
             False to train every weight, the vision tower included.
+        eval_dataset: questions to be asked during training, every ``eval_steps=`` steps, and not trained on; what they
+            show stands in the run's metrics, in columns that begin with ``eval_``.
         shared_prefix: read each prompt and image once a group (:mod:`medr1kit.models.shared_prefix`), which gives the
             same gradients several times sooner; False runs TRL's own step. Where sharing would not be exact TRL's own
             step is run, too, and a warning says why.
@@ -162,11 +171,14 @@ def train_grpo(
     format = format_named(format)
     pair_given(model, processor)
     prompts = checks.prompts_of(dataset, format)
-    rewards = rewards_given(rewards, format, dataset.column_names)
+    asked = None if eval_dataset is None else checks.prompts_of(eval_dataset, format, "eval_dataset")
+    for given in (dataset, eval_dataset or dataset):
+        rewards = rewards_given(rewards, format, given.column_names)
     resume = resume_asked(resume, overwrite, overrides, output_dir)
     settings, adapter = _settings("grpo", preset, overrides, lora)
     checks.check_settings(settings, GRPOConfig)
     refuse_lacking(settings, model.device.type)
+    settings = evaluation_settings(settings, eval_dataset is not None)
     checks.check_groups(settings)
     checks.check_weights(settings, len(rewards))
     whole_number(dynamic_sampling, "dynamic_sampling", 0)
@@ -174,6 +186,7 @@ def train_grpo(
     folder = checks.run_folder(model, output_dir, overwrite or resume)
     with no_bars_of_datasets():
         rows = dataset.add_column("prompt", prompts)
+        held_out = asked and eval_dataset.add_column("prompt", asked)
     # The policy must not write image placeholders: the next forward pass would look for their images.
     barred = image_token_ids(model)  # in the words of vLLM or of transformers
     bar = {"logit_bias": dict.fromkeys(barred, -100.0)} if settings.get("use_vllm") else {"suppress_tokens": barred}
@@ -190,10 +203,18 @@ def train_grpo(
         from medr1kit.training.dynamic import ResamplingGRPOTrainer
 
         kind = partial(ResamplingGRPOTrainer, rounds=dynamic_sampling, recorder=recorder)
-    config = run_config("grpo", model, dataset, format, args, adapter)
+    config = run_config("grpo", model, dataset, format, args, adapter, eval_dataset)
     config |= {"rewards": recorder.names, "dynamic_sampling": dynamic_sampling, "shared_prefix": not_shared or True}
-    made = {"model": model, "args": args, "train_dataset": rows, "processing_class": processor, "peft_config": adapter}
+    made = {"model": model, "args": args, "processing_class": processor, "peft_config": adapter}
+    made |= {"train_dataset": rows, "eval_dataset": held_out}
     return _run(kind, made | {"reward_funcs": recorder.rewards}, recorder, config, overwrite, resume)
+
+
+def _sft_rows(dataset: Dataset, format: ResponseFormat, name: str = "dataset") -> Dataset:
+    """What TRL's SFT reads of questions: image, prompt and gold completion."""
+    prompts, completions = checks.prompts_of(dataset, format, name), checks.gold_of(dataset, format)
+    with no_bars_of_datasets():
+        return dataset.select_columns(["image"]).add_column("prompt", prompts).add_column("completion", completions)
 
 
 def _settings(method: str, preset: str | Mapping, overrides: dict, lora_arguments: Mapping | bool):
@@ -268,6 +289,11 @@ def _run(kind: Callable, made: Mapping, recorder: Recorder, config: dict, overwr
         )
     checks.check_tower_learns(trainer)
     refuse_ungathered(trainer)
+    if is_four_bit(base_of(trainer.model)):  # TRL has made adapters bfloat16, where steps of 1e-5 are rounded away
+        for weight in trainer.model.parameters():
+            weight.data = weight.data.float() if weight.requires_grad else weight.data
+    if made["eval_dataset"] is not None:
+        evaluate_apart(trainer)
     trainer.remove_callback(PrinterCallback)
     if base_of(trainer.model) is not trainer.model:
         base = base_of(trainer.model)

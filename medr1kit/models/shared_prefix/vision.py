@@ -6,9 +6,10 @@ once, by ``datasets``.
 
 A frozen vision tower turns an image into the same features at every step, so they are computed once and kept, under the
 digest of the pixels, within a bound on memory. If only the *merger* (the last two linear maps of the tower) is trained,
-what enters the merger is kept instead, and the merger runs each time, with its gradient. If more of the tower is
-trained nothing is kept, so nothing can outlive an optimizer step or serve a reference whose adapters are off. Then an
-image is encoded once a pass: not once a row, nor once a prompt; autograd adds up what all who show it send back.
+what enters the merger is kept instead, and the merger runs each time, with its gradient; so with Qwen3-VL's deepstack
+mergers, whose inputs come from blocks inside the tower. If more of the tower is trained nothing is kept, so nothing can
+outlive an optimizer step or serve a reference whose adapters are off. Then an image is encoded once a pass: not once a
+row, nor once a prompt; autograd adds up what all who show it send back.
 
 For answering, features are kept from one reader to the next as long as tower and preprocessing are the same
 (:func:`kept_features`): a trained model is mostly asked the questions that its base was asked, and a probe asks them
@@ -33,7 +34,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from medr1kit.models.load import acting_adapters
+from medr1kit.models.adapters import acting_adapters
 
 if TYPE_CHECKING:
     import datasets
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 FILE_DIGEST = "medr1kit file digest"
 # Metadata that may say how to turn an image; they stand anywhere in a file.
 _MAY_TURN = (b"Exif", b"eXIf", b"tiff:Orientation")
+# How the names of a tower's parts begin that turn its hidden states into inputs of the language model.
+_MERGERS = ("merger.", "deepstack_merger_list.")
 # Patches encoded at a time on a CPU: what one layer makes of them stays in the cache, which is a third faster.
 CPU_PATCHES = 1024
 
@@ -59,14 +62,13 @@ class Pixels:
 class _Kept:
     """What stays the same about an image while its part of the tower is frozen."""
 
-    hidden: torch.Tensor | None  # (patches, width) before the merger, or None where the merger is frozen, too
+    entering: tuple[torch.Tensor, ...]  # (patches, width) before each merger; none where mergers are frozen, too
     features: torch.Tensor  # (tokens, hidden) after the merger
-    deepstack: tuple[torch.Tensor, ...]  # Qwen3-VL's features for its first layers, each (tokens, hidden)
+    deepstack: tuple[torch.Tensor, ...]  # Qwen3-VL's features for its first layers, each (tokens, hidden), if frozen
     grid: torch.Tensor  # (3,) as in Pixels
 
     def bytes(self) -> int:
-        tensors = (self.hidden, self.features, *self.deepstack)
-        return sum(t.numel() * t.element_size() for t in tensors if t is not None)
+        return sum(t.numel() * t.element_size() for t in (*self.entering, self.features, *self.deepstack))
 
 
 def digest(image: Any) -> str:
@@ -139,7 +141,7 @@ class VisionFeatures:
         self.core, self.limit = core, limit
         # An adapter counts although it may be frozen: the KL term's reference is the model with its adapter off.
         names = [name for name, weight in core.visual.named_parameters() if weight.requires_grad or "lora_" in name]
-        outside = [name for name in names if not name.startswith("merger.")]
+        outside = [name for name in names if not name.startswith(_MERGERS)]
         self.trained = "tower" if outside else "merger" if names else "nothing"
         self.encoded = self.found = self.at_once = 0
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
@@ -183,8 +185,9 @@ class VisionFeatures:
             if image.digest in self._kept:
                 self._kept.move_to_end(image.digest)
         rows = [kept[image.digest] for image in images]
-        features = [row.features for row in rows] if self.trained == "nothing" else self._merge(rows)
-        return features, list(zip(*(row.deepstack for row in rows)))  # no layers but for Qwen3-VL
+        if self.trained == "merger":
+            return self._merge(rows)
+        return [row.features for row in rows], list(zip(*(row.deepstack for row in rows)))  # layers: Qwen3-VL's alone
 
     def _encode(self, images: Sequence[Pixels]) -> Any:
         device = next(self.core.visual.parameters()).device
@@ -199,14 +202,13 @@ class VisionFeatures:
         self.encoded += len(images)
         new: dict[str, _Kept] = {}
         for group in self._groups(images):
-            output = self._encode(group)
-            deepstack = list(zip(*(getattr(output, "deepstack_features", None) or ()))) or [()] * len(group)
-            hidden = [None] * len(group)
-            if self.trained == "merger":
-                hidden = [t.clone() for t in output.last_hidden_state.split([len(image.patches) for image in group])]
+            with _noted(_mergers(self.core.visual) if self.trained == "merger" else []) as entering:
+                output = self._encode(group)
+            parts = [hidden.split([len(image.patches) for image in group]) for hidden in entering]
+            layers = getattr(output, "deepstack_features", None) or () if self.trained == "nothing" else ()
             for i, image in enumerate(group):
-                deeper = tuple(layer.clone() for layer in deepstack[i])
-                row = _Kept(hidden[i], output.pooler_output[i].clone(), deeper, image.grid)
+                before, deeper = (tuple(layer[i].clone() for layer in all_of) for all_of in (parts, layers))
+                row = _Kept(before, output.pooler_output[i].clone(), deeper, image.grid)
                 new[image.digest] = self._kept[image.digest] = row
                 self._bytes += row.bytes()
         while self._bytes > self.limit and self._kept:
@@ -222,18 +224,47 @@ class VisionFeatures:
             groups[-1].append(image)
         return groups
 
-    def _merge(self, rows: list[_Kept]) -> list[torch.Tensor]:
+    def _merge(self, rows: list[_Kept]) -> tuple[Sequence, Sequence]:
+        """What the mergers make, as they are now, of what enters them."""
+        visual, tokens = self.core.visual, [len(row.features) for row in rows]
+        merged = [
+            merger(torch.cat(hidden)).split(tokens)  # (all tokens, hidden), cut into images
+            for merger, hidden in zip(_mergers(visual), zip(*(row.entering for row in rows)))
+        ]
+        return self._in_place(merged[0], rows), merged[1:]
+
+    def _in_place(self, parts: Sequence[torch.Tensor], rows: list[_Kept]) -> Sequence[torch.Tensor]:
         visual = self.core.visual
-        merged = visual.merger(torch.cat([row.hidden for row in rows]))  # (all tokens, hidden)
-        parts = torch.split(merged, [len(row.features) for row in rows])
         if not hasattr(visual, "window_size"):
-            return list(parts)
+            return parts
         from transformers.vision_utils import get_vision_window_index
 
         # Qwen2.5-VL sorts the merger's outputs by window; here each goes back to its place in the image.
         sizes = {name: getattr(visual, name) for name in ("spatial_merge_size", "window_size", "patch_size")}
         order = [torch.argsort(get_vision_window_index(row.grid[None], **sizes)[0]) for row in rows]
         return [part[places.to(part.device)] for part, places in zip(parts, order)]
+
+
+def _mergers(visual: nn.Module) -> list[nn.Module]:
+    """The merger behind the tower and, of Qwen3-VL, those inside it, each of which feeds one of the first layers."""
+    return [visual.merger, *getattr(visual, "deepstack_merger_list", ())]
+
+
+@contextmanager
+def _noted(modules: Sequence[nn.Module]) -> Iterator[list[torch.Tensor]]:
+    """Note what enters modules, in their order, when the model is called."""
+    found: dict[int, torch.Tensor] = {}
+    entered: list[torch.Tensor] = []
+    hooks = [
+        module.register_forward_pre_hook(lambda _, given, k=k: found.__setitem__(k, given[0]))
+        for k, module in enumerate(modules)
+    ]
+    try:
+        yield entered
+    finally:
+        for hook in hooks:
+            hook.remove()
+        entered += [found[k] for k in sorted(found)]
 
 
 @contextmanager
@@ -266,7 +297,7 @@ def kept_features(core: nn.Module, processor: Any) -> VisionFeatures:
         processor: the model's.
     """
     acting = acting_adapters(core.visual)
-    merger = {state[0].split(".")[0] for state in acting} == {"merger"}
+    merger = bool(acting) and all(state[0].startswith(_MERGERS) for state in acting)
     tower = _tower_digest(core, processor, acting, merger) if _tells_all(core.visual, merger) else None
     found = _of_tower.get(tower) or VisionFeatures(core)
     found.trained = "merger" if merger else "nothing"  # nothing changes while answers are read
@@ -289,7 +320,7 @@ def _tower_digest(core: nn.Module, processor: Any, acting: list[tuple], merger: 
     settings = (core.config.vision_config.to_json_string(), processor.image_processor.to_json_string())
     found = hashlib.sha1(f"{settings} {core.device} {core.dtype} {merger or acting}".encode())
     for name, weight in core.visual.state_dict().items():
-        if not (merger and name.startswith("merger.")):
+        if not (merger and name.startswith(_MERGERS)):
             found.update(name.encode())
             found.update(weight.contiguous().flatten().view(torch.uint8).cpu().numpy())
     return found.hexdigest()

@@ -24,7 +24,7 @@ _MOST_RAW = 3  # runs whose logged values are drawn, too; those of more would hi
 
 
 def plot_rewards(metrics: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Draw the mean reward of each logged step, in all and by reward function.
+    """Draw the mean reward of each logged step, in all and by reward function, and of held-out questions if evaluated.
 
     Args:
         metrics: a metrics table with ``step`` and ``reward`` and/or ``rewards/<function>/mean``. The metrics of several
@@ -49,6 +49,8 @@ def plot_rewards(metrics: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     if not curves:
         raise DataError("the metrics have no column 'reward' or 'rewards/…/mean'; only GRPO logs rewards")
     need(metrics, list(curves), "metrics", "run.metrics")
+    if "reward" in metrics and "eval_reward" in metrics:
+        curves["eval_reward"] = "held-out questions"
     models = _runs(metrics)
     if len(models) > 1:
         need(metrics, ["reward"], "metrics of several models", "run.metrics of each, below each other")

@@ -99,9 +99,12 @@ def _path(x: np.ndarray, line: np.ndarray, place: Callable[..., tuple], stroke: 
     x, line = _thinned(x, line)
     known = np.isfinite(line)
     pens = np.where(np.append(False, known[:-1]), "L", "M")[known]
-    points = [f"{pen}{across:.1f} {down:.1f}" for pen, across, down in zip(pens, *place(x[known], line[known]))]
-    dot = "h2" if len(points) == 1 else ""  # a line of one point would not be seen
-    return f'<path d="{"".join(points)}{dot}" fill="none" {stroke}/>'
+    dots = np.where((pens == "M") & np.append(pens[1:] == "M", True), "h2", "")  # a line of one point would not be seen
+    points = [
+        f"{pen}{across:.1f} {down:.1f}{dot}"
+        for pen, dot, across, down in zip(pens, dots, *place(x[known], line[known]))
+    ]
+    return f'<path d="{"".join(points)}" fill="none" {stroke}/>'
 
 
 def _thinned(x: np.ndarray, line: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
