@@ -5,7 +5,7 @@ PIP_ARGS ?=
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-newest test-distributed test-slow test-resume test-real lab lint notebooks test-notebooks browser test-browser clean
+.PHONY: demo test test-newest test-distributed test-slow test-resume test-real gpu-check lab lint notebooks test-notebooks browser test-browser clean
 
 demo: $(VENV)/.installed
 	$(BIN)/medr1kit demo --output_dir runs/demo
@@ -41,6 +41,10 @@ test-real: .real/.fetched
 .real/.fetched: $(VENV)/.installed Makefile
 	$(BIN)/python -m pip install $(PIP_ARGS) --quiet --upgrade --no-deps --target .real dashscope==2.0.2 torchvision==0.28.0
 	touch $@
+
+# What a GPU does otherwise than a CPU, in a few minutes: one table. Nothing is installed; the python that has torch runs it.
+gpu-check:
+	PYTHONPATH=$(CURDIR) $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m benchmarks gpu --json benchmarks/speed/gpu.json
 
 lab: $(VENV)/.installed
 	$(BIN)/jupyter lab notebooks

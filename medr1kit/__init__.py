@@ -49,11 +49,13 @@ _WHERE = {
         "plot_slices",
     ),
     "views.plots.canvas": ("PAPER",),
-    "views.plots.curves": ("plot_checkpoints", "plot_lengths", "plot_rewards"),
+    "views.plots.curves": ("plot_abstention", "plot_checkpoints", "plot_lengths", "plot_pass_at_k", "plot_rewards"),
     "views.plots.heatmaps": ("plot_confusion", "plot_counts", "plot_images", "plot_transfer"),
     "results.errors": ("errors",),
     "views.page.worksheet": ("export_worksheet", "read_worksheet", "reader_agreement"),
     "results.calibration": ("calibration",),
+    "results.abstention": ("abstention", "fit_temperature", "temper"),
+    "results.samples": ("pass_at_k",),
     "results.rationales": ("check_rationale", "rationale_truth"),
     "views.inspect_log": ("export_inspect",),
     "views.widgets.inspector": ("inspect_outputs",),
@@ -68,6 +70,7 @@ _WHERE = {
     "models.predict": ("predict",),
     "models.checkpoints": ("predict_checkpoints",),
     "models.probes": ("position_bias", "prompt_sensitivity", "visual_reliance"),
+    "models.thoughts": ("thought_reliance",),
     "models.letters": ("letter_probabilities",),
 }
 forward()

@@ -8,6 +8,7 @@ Each check takes a value and its name, and returns it in the form the callee use
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import os
 import re
 from collections.abc import Collection, Sequence
@@ -164,6 +165,23 @@ def choice(value: object, name: str, allowed: Collection[str]) -> str:
     near = difflib.get_close_matches(str(value), allowed, n=1)
     meant = f"; did you mean {near[0]!r}?" if near else ""
     raise DataError(f"{name}={value!r} is unknown{meant}; use one of {', '.join(map(str, allowed))}")
+
+
+def package_given(package: str, asked: str) -> None:
+    """Refuse what needs a package that is not installed.
+
+    Args:
+        package: as it is imported.
+        asked: what needs it, as it was given: "use_vllm=True".
+
+    Raises:
+        DataError: naming it and what installs it.
+    """
+    if importlib.util.find_spec(package) is None:
+        name = package.replace("_", "-")
+        raise DataError(
+            f"{asked} needs the package {name}, which is not installed: pip install {name}, or leave it out"
+        )
 
 
 def questions_given(

@@ -6,7 +6,8 @@ a letter counts only where it *stands as an answer*: it opens its clause and is 
 option's words or a verb ("C because …", "C) CT"); or it follows a word that gives an answer ("the answer is", "I would
 say", "option", "suggests"), a colon, or the words of its own option ("the lung (B)"). It never counts within a denial,
 a condition or a question: "not C", "cannot be C", "rather than C", "C is wrong", "if it were C", "Nicht C", "is it C?".
-Elsewhere a bare letter is a name, in any language. Of two letters that count none is the answer.
+Elsewhere a bare letter is a name, in any language. Of two letters that count none is the answer, nor where one takes
+the other back: "the answer is C, no wait, B".
 
 This is the lenient reading alone. What is paid and scored is read from the answer block (:mod:`medr1kit.formats`).
 """
@@ -85,6 +86,14 @@ _GOES_ON = re.compile(
     rf"(?:{_VERB}|and|or|und|oder|et|ou|as|given|based|in|due|from|with|for|that|by|on|[A-Z])(?![\w-]))"
 )
 _CLOSES = re.compile(r"[\s)\].:]*$|\)")
+# A word that takes back what was said, and the letter said in its place.
+_TAKEN_BACK = re.compile(
+    r"(?:\b(?:no|nein|non|nee)\b(?=\W*?[,.:;!–—-]|\s+wait\b)|\b(?:wait|actually|sorry|correction|scratch that|i mean|"
+    r"on second thoughts?|rather(?! than)|moment)\b|不对|不是)"
+    r"(?:[\s,.:;!*_()–—，。：-]|\b(?:no|wait|actually|sorry|it|it's|is|the|answer|option|letter|should|be|make|that|i|mean|say|"
+    r"nein|es|ist|die|antwort)\b|是|答案)*+(?-i:([B-Z]|A(?!\s(?!is\b|as\b|because\b)[a-z])))(?![\w'-])",
+    re.IGNORECASE,
+)
 _NEAR = 60  # characters around a letter that tell its part; keeps a long clause from being read again and again
 
 
@@ -107,7 +116,19 @@ def untagged_letter(text: str, choices: Mapping[str, str | None]) -> str | None:
         if len(stated) > 1:
             return None
     found = stated or said
-    return found.pop() if len(found) == 1 else None
+    letter = found.pop() if len(found) == 1 else None
+    return None if letter is None or _taken_back(text, letter, choices) else letter
+
+
+def _taken_back(text: str, letter: str, choices: Mapping[str, str | None]) -> bool:
+    """Whether another letter is put in the place of one that was said before."""
+    return any(
+        match[1] != letter
+        and match[1] in choices
+        and not _DENIED_AFTER.match(text[match.end() : match.end() + _NEAR])
+        and re.search(rf"(?<![A-Za-z0-9]){letter}(?![A-Za-z0-9])", text[: match.start()])
+        for match in _TAKEN_BACK.finditer(text)
+    )
 
 
 def bare_letters(text: str) -> set[str]:

@@ -1,13 +1,17 @@
 """Cells that take no time: what the tests of studies run in place of trainings."""
 
 import os
+import sys
 import time
-from multiprocessing import Pipe
+from functools import partial
+from pathlib import Path
 
 import pandas as pd
 
 from medr1kit.results.tables import PREDICTIONS
-from medr1kit.study.cell import run_cell
+from medr1kit.study.cell import end_with_parent, run_cell
+from medr1kit.study.grid import read_study, select
+from medr1kit.study.workers import Worker, logged, run_here, work
 
 STUDY = """
 name: small
@@ -41,13 +45,18 @@ def answers(cell, n=16):
 
 
 class Fake:
-    """Stands for worker processes: runs cells here, notes what it did, and fails or stops where it is told to."""
+    """Runs cells without training: notes what it did, and fails or stops where it is told to."""
 
-    def __init__(self, fail=(), stop_in=None):
-        self.trained, self.tested, self.fail, self.stop_in = [], [], set(fail), stop_in
+    def __init__(self, fail=(), fail_once=(), stop_in=None):
+        self.trained, self.tested, self.tried = [], [], []
+        self.fail, self.fail_once, self.stop_in = set(fail), set(fail_once), stop_in
 
-    def __call__(self, gpu=None):  # what starts a worker
-        return FakeWorker(self, gpu)
+    def __call__(self, cell, folder):
+        return run_cell(cell, folder, self.train, self.test)
+
+    def here(self, worker, *others, tick):
+        """In place of run_here: one worker, in this process."""
+        work(select(read_study(worker.root / "study.yaml").cells, worker.only), worker.root, worker.since, run=self)
 
     def train(self, cell, folder):
         self.trained.append(cell.name)
@@ -55,43 +64,55 @@ class Fake:
         (folder / "metrics.csv").write_text("step,reward,rewards/accuracy_reward/mean\n1,0.5,0.25\n2,1.5,0.75\n")
 
     def test(self, cell, folder):
+        self.tried.append(cell.name)
         if cell.name == self.stop_in:
             raise KeyboardInterrupt
-        if cell.name in self.fail:
+        if cell.name in self.fail or (cell.name in self.fail_once and self.tried.count(cell.name) == 1):
             raise ValueError(f"no luck with {cell.name}\nand more of it")
         self.tested.append(cell.name)
         answers(cell).to_parquet(folder / "predictions.parquet", index=False)
 
 
-class FakeWorker:
-    def __init__(self, fake, gpu):
-        self.fake, self.gpu, (self.pipe, self.end) = fake, gpu, Pipe()
+class InAProcess(Worker):
+    """A worker whose process runs :func:`in_a_process`."""
 
-    def begin(self, cell, folder):
-        run_cell(cell, folder, self.fake.train, self.fake.test)
-        self.end.send(None)
+    def command(self):
+        return [sys.executable, __file__, str(self.root), self.only, repr(self.since)]
 
-    def finish(self):
-        self.pipe.recv()
 
-    def kill(self):
-        self.pipe.close()
+class InAJob(Worker):
+    """A worker that runs :func:`in_a_process` as a job."""
+
+    def __call__(self):
+        os.environ["CUDA_VISIBLE_DEVICES"] = self.gpus or "of the cluster"
+        cells = select(read_study(self.root / "study.yaml").cells, self.only)
+        work(cells, self.root, self.since, partial(logged, in_a_process))
+
+
+def run_all(worker):
+    """As `medr1kit study run` does."""
+    run_here(worker, 1)
 
 
 def in_a_process(cell, folder):
-    """What real worker processes run in the tests: a cell that says where it is, dies, or takes long."""
-    print("printed by", cell.name, os.environ["OMP_NUM_THREADS"], os.environ["CI"])
+    """A cell that says where it is, dies, or takes long."""
+    print("printed by", cell.name, os.environ["OMP_NUM_THREADS"], os.environ["CI"], os.environ["CUDA_VISIBLE_DEVICES"])
+    run_cell(cell, folder, Fake().train, die_or_wait)
+
+
+def die_or_wait(cell, folder):
+    again = (folder / "pid").exists()
+    (folder / "pid").write_text(str(os.getpid()))
     if cell.name == "ct_sft-answer_no-think_0":
         os.kill(os.getpid(), 9)
-    folder.mkdir(parents=True)
-    (folder / "pid").write_text(str(os.getpid()))
-    if cell.name == "oct_sft-answer_no-think_0":
+    if cell.name == "oct_sft-answer_no-think_0" and not again:
         time.sleep(60)
+    Fake().test(cell, folder)
 
 
-def say_gpu(cell, folder):
-    print(os.environ["CUDA_VISIBLE_DEVICES"])
-
-
-def no_start(cell, folder):
-    raise SystemExit(3)
+if __name__ == "__main__":
+    root, only, since = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+    end_with_parent()
+    if only == "no start":
+        raise SystemExit(3)
+    work(select(read_study(root / "study.yaml").cells, only), root, since, partial(logged, in_a_process))

@@ -35,7 +35,7 @@ def asked(processor, rows, form):
 
 
 def generated(model, processor, prompts, pictures, limit):
-    with predict_module._plain_greedy(model, processor, limit):
+    with predict_module.plain_decoding(model, processor, limit, None):
         return list(predict_module._generate(model, processor, None, prompts, pictures))
 
 

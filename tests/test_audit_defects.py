@@ -54,6 +54,39 @@ def test_full_stops_on_one_side_only():
     assert found["test_uneven_full_stops"].rows.tolist() == [0]
 
 
+def told(test, train=()):
+    """The test rows that tell their answer; a row: question, options, gold letter."""
+    rows = [[ask(options, gold, question=question) for question, options, gold in side] for side in (test, train)]
+    return defects(rows[0], rows[1] or [ask(["a", "b"], question="Which?")])["test_told_answers"].rows.tolist()
+
+
+@pytest.mark.parametrize("end", ["(Answer: No)", "(answer is no.)", "The answer is B.", "Answer - No", "ANSWER: (B)"])
+def test_a_question_that_says_its_answer_is_found(end):
+    sound = ("Is it normal?", ["Yes.", "No"], "B")
+    assert told([sound, (f"Is it normal? {end}", ["Yes.", "No"], "B")]) == [1]
+    assert told([sound, (f"Is it normal? {end}", ["Yes.", "No"], "A")]) == [], "it says another one"
+
+
+def test_a_question_that_names_one_option_tells_it_only_where_that_is_a_rule():
+    modality = [("Which modality is this MRI scan?", ["CT", "MRI", "OCT"], "B")] * 5
+    assert told(modality) == [0, 1, 2, 3, 4]
+    assert told(modality[:2]) == [], "twice of two may be chance"
+    assert told(modality[:2], modality) == [0, 1], "training and test are looked at together"
+    decoys = [("Is it a malignant condition or a benign one?", ["malignant", "none", "cyst"], "C")] * 5
+    assert told(modality + decoys) == [], "as often wrong as right"
+    assert told([("CT or MRI?", ["CT", "MRI"], "A")] * 9) == [], "two options are named"
+    assert told([("Is the noise low?", ["no", "yes"], "A")] * 9) == [], "no part of a word is an option"
+
+
+def test_phantoms_name_an_option_now_and_then_and_tell_nothing():
+    from medr1kit.data.load import load_vqa
+
+    sides = [load_vqa("phantoms", split=split, n=400, size=28).remove_columns("image") for split in ("test", "train")]
+    asked = [[(row["question"], row["options"], row["answer"]) for row in side] for side in sides]
+    assert any(text in question.split() for question, options, _ in asked[0] for text in options)
+    assert told(*asked) == []
+
+
 def about(image, question, options, answer="A"):
     return ask(options, answer, image_id=image, question=question)
 

@@ -113,7 +113,10 @@ def test_the_page_s_tables_are_those_of_the_files(tmp_path):
 
 
 def test_loading_and_the_audit_return_what_was_written():
-    questions, table, images = load.measure_all(1, rows=300, images=4)
+    questions, table, images = load.measure_all(2, rows=300, images=4)
+    middle, low, high = table["times_json"]
+    assert 0 < low <= middle <= high and f"{middle:.2f} times the seconds of JSON" in table["about"]
+    assert len(questions["turns_s"]) == len(table["turns_s"]) == 2
     (audited,) = audit.measure_all(1, train=300, test=100)
     for case in (questions, table, images, audited):
         assert case.keys() >= SCHEMA and case["exact"] is True and case["ratio"] is None and case["fast_s"] > 0
@@ -142,10 +145,11 @@ def test_every_command_line_of_the_docs_is_understood(monkeypatch, tmp_path):
         raise Asked(what)
 
     monkeypatch.setattr("benchmarks.__main__.run_benchmark", asked)
+    monkeypatch.setattr("benchmarks.__main__.check_gpu", lambda *_: asked("gpu"))
     monkeypatch.chdir(tmp_path)
     pages = "".join((ROOT / page).read_text() for page in ("README.md", "docs/speed.md"))
     lines = re.findall(r"^python -m benchmarks ([^#\n]+)", pages, re.MULTILINE)
-    assert {line.split()[0] for line in lines} == {"grpo", "predict", "load", "audit"}
+    assert {line.split()[0] for line in lines} == {"grpo", "predict", "load", "audit", "gpu"}
     for line in lines:
         with pytest.raises(Asked, match=line.split()[0]):
             main(line.split())
@@ -153,8 +157,13 @@ def test_every_command_line_of_the_docs_is_understood(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(
     ("flags", "message"),
-    [(["--repeats", "0"], "--repeats 0 measures nothing"), (["--json", "nowhere/x.json"], "no such folder")],
+    [
+        (["grpo", "--repeats", "0"], "--repeats 0 measures nothing"),
+        (["grpo", "--json", "nowhere/x.json"], "no such folder"),
+        (["grpo", "--cpu"], "leave --cpu out"),
+        (["gpu", "--repeats", "2"], "leave --repeats out"),
+    ],
 )
 def test_bad_flags_are_refused_before_anything_is_measured(flags, message, capsys):
-    assert main(["grpo", *flags]) == 2
+    assert main(flags) == 2
     assert message in capsys.readouterr().err

@@ -62,6 +62,12 @@ def test_slake_in_chinese_has_the_same_two_options_whatever_the_denial(slake):
     assert ds["options"] == [["是", "否"], ["是", "否"], ["CT", "MRI"]] and ds["answer"] == ["B", "B", "A"]
 
 
+def test_the_command_line_takes_the_language(slake, capsys):
+    sides = ["--train", str(slake / "train.json"), "--test", str(slake / "test.json")]
+    assert main(["audit", *sides, "--language", "zh"]) == 0
+    assert "SLAKE, train: 3 closed; left out: 5 in en, language='en' reads them" in capsys.readouterr().out
+
+
 def test_questions_about_an_image_stay_together(slake):
     rows = [slake_row(number, question, "Yes") for number in range(1, 9) for question in ("Is it dark?", "Is it big?")]
     (slake / "train.json").write_text(json.dumps(rows))

@@ -1,5 +1,6 @@
 """The command line, as a user types it."""
 
+import argparse
 import errno
 import json
 import os
@@ -14,7 +15,7 @@ from PIL import Image
 
 from medr1kit.__main__ import COMMANDS, main
 from medr1kit.commands.flags import DataFlags, PredictFlags, fit_to_machine, modernise, parse_flags
-from medr1kit.commands.loading import refuse_unused
+from medr1kit.commands.loading import add_table_flags, load_data, refuse_unused
 from medr1kit.vqa import DataError
 
 
@@ -157,6 +158,28 @@ def test_every_flag_of_trls_models_is_read_or_refused():
             refuse_unused({name: 1})
     with pytest.raises(DataError, match="--use_peft is not supported"):
         refuse_unused({"use_peft": True}, ("use_peft",))
+
+
+def test_the_flags_say_how_a_source_is_understood_for_every_command(tmp_path):
+    first, second = Image.new("L", (40, 40), 0), Image.new("L", (40, 40), 200)
+    first.save(tmp_path / "1.tiff", save_all=True, append_images=[second])
+    table = "image,question,A,B,answer\n1.tiff,图中是什么器官,肝脏,肺部,A\n"
+    (tmp_path / "exam.csv").write_bytes(table.encode("gb18030"))
+    words = ["--dataset_name", str(tmp_path / "exam.csv"), "--image_folder", str(tmp_path)]
+    parser = argparse.ArgumentParser()
+    add_table_flags(parser)
+    understood = ["--encoding", "gb18030", "--frame", "1"]
+    assert {name: value for name, value in vars(parser.parse_args(understood)).items() if value is not None} == {
+        "encoding": "gb18030",
+        "frame": 1,
+    }
+    flags = parse_flags([*words, *understood], "x", DataFlags)
+    row = load_data(flags, None)[0]
+    assert row["options"] == ["肝脏", "肺部"] and row["image"].getpixel((9, 9)) == (200, 200, 200)
+    with pytest.raises(DataError, match="encoding='gb18030'"):
+        load_data({name: value for name, value in flags.items() if name != "encoding"}, None)
+    with pytest.raises(DataError, match="language= does not go with any source but SLAKE"):
+        load_data(flags | {"language": "zh"}, None)
 
 
 def test_only_flags_that_were_given_override_the_preset():

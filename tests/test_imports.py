@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 import medr1kit as mk
+from medr1kit.data.load import DroppedRows
 from medr1kit.results.tables import PREDICTIONS
 from medr1kit.vqa import format_problem
 
@@ -184,6 +185,143 @@ def test_older_logs_of_lmms_eval_hold_documents(tmp_path):
     assert preds["category"].tolist() == ["closed"] and preds["n_tokens"].isna().all()
 
 
+# --- what real files of these tools have ------------------------------------------------------------------------------
+
+
+def open_and_closed(tmp_path):
+    """VQA-RAD as MedEvalKit writes its results, open questions among the closed, and the closed as a data set."""
+    asked = [
+        ("Is there a mass?", "yes"),
+        ("What is in the lung?", "a mass"),
+        ("Is it a CT?", "no"),
+        ("Is there a mass?", "yes"),
+    ]
+    rows = [{"question": q, "answer": a, "response": "Yes.", "correct": a == "yes"} for q, a in asked]
+    rows[1]["metrics"] = {"em": False}
+    closed = [
+        {"problem": f"{q} A)yes, B)no", "solution": "AB"[a == "no"], "image": f"{k}.png"}
+        for k, (q, a) in enumerate(asked)
+        if k != 1
+    ]
+    return written(tmp_path / "results.json", rows), mk.load_vqa(written(tmp_path / "closed.json", closed))
+
+
+def test_open_questions_among_the_closed_are_left_out_where_that_is_asked_for_and_listed(tmp_path):
+    path, data = open_and_closed(tmp_path)
+    with pytest.raises(
+        mk.DataError, match=r"1 of 4 rows fit no question .*\(rows 1\).*leave such rows out with check='drop'"
+    ):
+        mk.import_predictions(path, data=data)
+    with pytest.warns(DroppedRows, match=r"dropped 1 of 4 rows \(1 x fits no question of data=\)") as caught:
+        preds = mk.import_predictions(path, data=data, check="drop")
+    assert caught[0].message.rows == [
+        {"file": str(path), "row": 1, "reason": "fits no question of data=: 'What is in the lung?'"}
+    ]
+    assert preds["id"].tolist() == ["closed-0", "closed-1", "closed-2"], "what is left is in the order of the data"
+    assert preds["correct"].tolist() == [True, False, True]
+
+
+def test_every_kind_of_row_that_cannot_be_scored_is_left_out_with_its_reason(tmp_path):
+    row = {"question": "Which?", "choices": ["CT", "MRI"], "answer": "A", "response": "A"}
+    rows = [
+        row | {"id": "x"},
+        row | {"id": "x"},
+        row | {"answer": "C"},
+        row | {"choices": None},
+        {"question": "Which?"},
+        7,
+        row | {"question": "Who?"},
+    ]
+    path = written(tmp_path / "r.json", rows)
+    with pytest.warns(DroppedRows) as caught:
+        preds = mk.import_predictions(path, check="drop")
+    assert len(preds) == 2
+    assert [(one["row"], one["reason"].split(" ")[0]) for one in caught[0].message.rows] == [
+        (1, "rows"),
+        (2, "the"),
+        (3, "no"),
+        (4, "the"),
+        (5, "expected"),
+    ]
+    with pytest.raises(
+        mk.DataError, match=r"no row is left, 1 are refused; the first: .*row 0: no options; pass data="
+    ):
+        mk.import_predictions(written(tmp_path / "r.json", [row | {"choices": []}]), check="drop")
+    with pytest.raises(mk.DataError, match="check='drp' is unknown; did you mean 'drop'"):
+        mk.import_predictions(path, check="drp")
+
+
+@pytest.mark.parametrize(
+    "question", ["Which?\nA. CT\nB. MRI\nAnswer with the letter.", "Which? A)CT, B)MRI", "Which?\nA: CT\nB: MRI"]
+)
+def test_options_may_stand_in_the_question(tmp_path, question):
+    for key in ("prediction", "response"):
+        path = written(tmp_path / "r.json", [{"index": 1, "question": question, "answer": "MRI", key: "B"}])
+        preds = mk.import_predictions(path)
+        assert (preds["question"][0], preds["options"][0], preds["correct"][0]) == ("Which?", ["CT", "MRI"], True)
+
+
+def test_a_prompt_of_medevalkit_gives_stem_and_options(tmp_path):
+    choices = [" A:Diffuse uptake ", " B:Focal uptake "]  # PMC-VQA
+    prompt = f"\nQuestion: What is the pattern?\nOptions: \n{choices[0]}\n{choices[1]}\nAnswer with the letter."
+    path = written(tmp_path / "r.json", [{"prompt": prompt, "choices": choices, "answer": "B", "response": "B"}])
+    preds = mk.import_predictions(path)
+    assert preds["question"][0] == "What is the pattern?" and preds["options"][0] == ["Diffuse uptake", "Focal uptake"]
+
+
+def test_mmmu_of_medevalkit_has_options_by_letter_and_open_questions(tmp_path):
+    row = {"id": "validation_1", "question_type": "multiple-choice", "answer": "B", "response": "B", "parsed_pred": "B"}
+    rows = [row | {"index2ans": {"A": "x", "B": "y"}}, {"id": "validation_2", "answer": "9", "response": "9"}]
+    with pytest.warns(DroppedRows, match="dropped 1 of 2 rows"):
+        preds = mk.import_predictions(written(tmp_path / "output_sample.json", rows), check="drop")
+    assert preds["options"].tolist() == [["x", "y"]] and preds["correct"].all()
+
+
+@pytest.mark.parametrize("nothing", [None, float("nan"), ""])
+def test_an_answer_that_was_not_given_is_wrong_in_every_layout(tmp_path, nothing):
+    row = {"question": "Which?", "choices": ["CT", "MRI"], "answer": "A"}
+    for key in ("prediction", "response"):
+        preds = mk.import_predictions(written(tmp_path / "r.json", [row | {key: nothing}]))
+        assert preds["text"].tolist() == [""] and not preds["correct"].any()
+
+
+def test_verdicts_are_read_however_a_tool_writes_them(tmp_path):
+    row = {"question": "Which?", "choices": ["CT", "MRI"], "answer": "A", "prediction": "A"}
+    for said, verdict in (
+        (1, True),
+        ("1.0", True),
+        ("True", True),
+        (False, False),
+        ("0", False),
+        (0.5, None),
+        ("", None),
+    ):
+        path = written(tmp_path / "r.json", [row | {"hit": said}])
+        assert mk.import_predictions(path)["their_correct"].tolist() == [verdict]
+    path = written(tmp_path / "r.json", [row | {"verifier_match": 1.0}])
+    assert mk.import_predictions(path)["their_correct"].tolist() == [True]
+    preds = mk.import_predictions(lmms_eval(tmp_path / "s.jsonl", ["B"] * 4, exact_match=0.0))
+    assert preds["their_correct"].tolist() == [False] * 4
+
+
+def test_a_table_that_excel_has_saved_again_is_read(tmp_path):
+    frame = pd.read_csv(vlmevalkit(tmp_path / "m.tsv", ["B, bien sûr"] * 4), sep="\t", dtype=str, na_filter=False)
+    frame.to_csv(tmp_path / "m.csv", sep=";", index=False, encoding="cp1252")
+    assert mk.import_predictions(tmp_path / "m.csv")["text"].tolist() == ["B, bien sûr"] * 4
+
+
+def test_an_image_inside_the_file_is_named_by_its_digest(tmp_path):
+    media = ["data:image/png;base64," + 9000 * "A"]
+    preds = mk.import_predictions(lmms_eval(tmp_path / "s.jsonl", ["B"] * 4, input_media=media))
+    assert preds["image_id"].str.len().eq(16).all() and preds["image_id"].nunique() == 1
+
+
+def test_that_the_reference_read_no_letter_stays_so_with_data(tmp_path):
+    path = med_r1(tmp_path / "r.json", ["<answer>B</answer>"] * 4, extracted=["B", None, None, None])
+    for data in (None, questions(tmp_path)):
+        assert letters(mk.import_predictions(path, data=data)["reference_predicted"]) == ["B", None, None, None]
+
+
 # --- formats ----------------------------------------------------------------------------------------------------------
 
 
@@ -357,7 +495,8 @@ def test_imported_answers_are_read_in_the_inspector(two):
         (b"PAR1 and more", r"a Parquet file, as predict\(…, output=\) writes it"),
         (b"PK\x03\x04 cut", "cannot be read"),
         (b"\x1f\x8b cut", "cannot be read"),
-        (b"\xff\xfe\x00", "cannot be read"),
+        (b"\xff\xfe\x00", "neither UTF-8, UTF-16 nor cp1252"),
+        (b"\x80\x04\x95", "a pickle, which may run anything; have it written with PRED_FORMAT=tsv"),
         (b"[]", "there are no rows in it"),
         (b'{"accuracy": 1, "results": []}', "there are no rows in it"),
         (b'{"results": {"pmc_vqa": {"acc": 0.5}}, "configs": {}}', "no result file of Med-R1.*it has configs, results"),
@@ -366,15 +505,15 @@ def test_imported_answers_are_read_in_the_inspector(two):
         (b"[" * 100_000, "not valid JSON"),
         (b"\t\t\n", "the file is empty"),
         (b"a plain text", "there are no rows in it"),
-        (b'{"response": "A"}\n{"resp', "a line is not valid JSON"),
+        (b'{"response": "A"}\n{"resp', "line 2 is not valid JSON"),
         (b"index\tquestion\tA\tB\tanswer\n0\tq\ta\tb\tA\n", "it has A, B, answer, index, question"),
         (b'[{"response": "A", "answer": "A", "choices": ["x", "y"]}, 7]', "row 1: expected an object, found '7'"),
-        (b'[{"response": "A", "choices": ["x", "y"]}]', "row 0: answer is 'None'; expected a text"),
+        (b'[{"response": "A", "choices": ["x", "y"]}]', "row 0: the key 'answer' is missing"),
         (b'[{"response": "A", "answer": "E", "choices": ["x", "y"]}]', "row 0: the gold answer 'E' is none of"),
         (b'[{"response": "A", "answer": "A", "choices": ["x", ""]}]', "row 0: option B is empty"),
         (b'[{"response": "A", "answer": "A"}, {"answer": "A"}]', "row 1: the key 'response' is missing"),
         (b'{"doc_id": 0, "target": "A", "filtered_resps": [["A"], ["B"]]}', "no text in the response"),
-        (b'{"doc_id": 0, "target": "A", "filtered_resps": ["A", "B"]}', "row 0: 2 responses, not one"),
+        (b'{"doc_id": 0, "target": "A", "filtered_resps": ["A", "B"]}', "row 0: 2 responses, not one; have one logged"),
         (b'{"doc_id": 0, "target": "1", "filtered_resps": [[-1.5, false]]}', "no text in the response"),
         (b'[{"model_output": "A", "question": "q", "ground_truth": "A"}]', "row 0: question is 'q'; expected the row"),
     ],
@@ -397,7 +536,13 @@ def test_a_question_that_is_answered_twice_is_refused(tmp_path):
 
 def test_paths_and_data_of_another_kind_are_refused(tmp_path):
     path = vlmevalkit(tmp_path / "m.tsv", ["B"] * 4)
-    for wrong, said in ((tmp_path, "is a folder"), (tmp_path / "no.json", "is not there"), (None, "path is None")):
+    both = [path, path]
+    for wrong, said in (
+        (tmp_path, "is a folder"),
+        (both, "read one file at a time, and join the tables with pandas"),
+        (tmp_path / "no.json", "is not there"),
+        (None, "path is None"),
+    ):
         with pytest.raises(mk.DataError, match=said):
             mk.import_predictions(wrong)
     with pytest.raises(mk.DataError, match=r"data is the text 'asked\.json'; load it first"):

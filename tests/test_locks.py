@@ -5,7 +5,10 @@ import os
 
 import pytest
 
+import medr1kit as mk
 from medr1kit.__main__ import main
+from medr1kit.models.checkpoints import predict_checkpoints
+from medr1kit.results.folders import check_folder
 from medr1kit.results.locks import refuse_without_locks
 from medr1kit.vqa import DataError
 
@@ -27,10 +30,32 @@ def test_a_folder_without_locks_is_named_with_the_remedy(no_locks, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_prediction_that_writes_is_refused_before_the_first_question(no_locks, tiny, val_phantoms, tmp_path):
+    model, processor = tiny
+    asked = {"format": "no-think", "output": tmp_path / "p.parquet"}
+    with pytest.raises(DataError, match="locks no files"):
+        mk.predict(model, processor, val_phantoms, **asked)
+    (tmp_path / "checkpoint-1").mkdir()  # no model is read of it
+    with pytest.raises(DataError, match="locks no files"):
+        predict_checkpoints(tmp_path, val_phantoms, **asked)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
+
+
+def test_a_training_is_refused_before_its_folder_is_made(no_locks, tmp_path):
+    with pytest.raises(DataError, match="locks no files"):
+        check_folder(tmp_path / "runs" / "ct")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
-    "words", ["predict --dataset_name phantoms --output {}/p.parquet", "study run {}/small.yaml --output {}/out"]
+    "words",
+    [
+        "predict --dataset_name phantoms --output {}/p.parquet",
+        "study run {}/small.yaml --output {}/out",
+        "sft --dataset_name phantoms --output_dir {}/run",
+    ],
 )
-def test_predict_and_study_refuse_it_before_anything_is_loaded(no_locks, tmp_path, monkeypatch, capsys, words):
+def test_commands_refuse_it_before_anything_is_loaded(no_locks, tmp_path, monkeypatch, capsys, words):
     from study_fakes import write_study
 
     write_study(tmp_path)

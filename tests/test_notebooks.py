@@ -1,4 +1,4 @@
-"""Notebooks: all are clean in git, the quickstart runs top to bottom, and the builder notices what it should."""
+"""Notebooks: all are clean in git, and the builder notices what it should; `make test-notebooks` runs them."""
 
 import asyncio
 import base64
@@ -83,12 +83,6 @@ def test_a_notebook_imports_medr1kit_before_torch_so_that_threads_do_not_wait_by
     cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     first = re.search(r"^(?:import|from) (torch|transformers|trl|peft|medr1kit)\b", "\n".join(cells), re.MULTILINE)
     assert first[1] == "medr1kit"
-
-
-def test_the_quickstart_runs_top_to_bottom(tmp_path):
-    notebook = run(nbformat.read(NOTEBOOKS[0], as_version=4), tmp_path)
-    assert (tmp_path / "runs/quickstart/adapter").is_dir()
-    assert any("image/png" in output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", []))
 
 
 def test_a_notebook_built_twice_is_the_same_file_but_for_its_seconds(small, tmp_path):

@@ -87,6 +87,52 @@ def test_a_csv_that_is_no_table_of_questions_is_refused_in_one_sentence(tmp_path
         load_vqa(tmp_path / "q.csv")
 
 
+CHINESE = "编号,问题,A,B,答案\n1,图中是什么器官,肝脏,肺部,A\n2,这是什么检查,超声,磁共振,B\n"
+MAC = "id;Frage;A;B;Antwort\n1;Wie groß ist die Läsion in der Nähe?;größer;kleiner;A\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "columns"),
+    [
+        (CHINESE, "gb18030", {"question": "问题", "answer": "答案"}),
+        (MAC, "mac_roman", {"question": "Frage", "answer": "Antwort"}),
+        ("вопрос,A,B,ответ\nЧто на снимке?,печень,лёгкое,A\n", "cp1251", {"question": "вопрос", "answer": "ответ"}),
+    ],
+)
+def test_a_text_in_another_encoding_is_refused_until_it_is_named(tmp_path, text, encoding, columns):
+    (tmp_path / "exam.csv").write_bytes(text.encode(encoding))
+    with pytest.raises(
+        DataError, match=r"exam\.csv: n.*cp1252.*save it as UTF-8, or name its encoding, encoding='gb18030'"
+    ):
+        load_vqa(tmp_path / "exam.csv", columns=columns)
+    ds = load_vqa(tmp_path / "exam.csv", columns=columns, encoding=encoding)
+    assert ds["question"][0] in text and ds["answer"][0] == "A"
+
+
+def test_accents_marks_and_lines_of_dashes_are_cp1252(tmp_path):
+    rows = "1;Größe der Läsion, 5 µm ± 2 (§ 5)?;l’œdème créé – où…;———;A\n2;¿Qué?;Aspirin®;20°–30°;B\n"
+    (tmp_path / "exam.csv").write_bytes(("Patient;Frage;A;B;Lösung\n" + rows).encode("cp1252"))
+    assert load_vqa(tmp_path / "exam.csv", columns=WORDS)["options"] == [
+        ["l’œdème créé – où…", "———"],
+        ["Aspirin®", "20°–30°"],
+    ]
+
+
+def test_an_encoding_that_does_not_fit_is_refused(tmp_path):
+    (tmp_path / "exam.csv").write_text(TEXT, encoding="utf-8")
+    for encoding, said in (
+        ("utf8000", "encoding='utf8000' is none that Python knows"),
+        ("ascii", "exam.csv: not ascii"),
+    ):
+        with pytest.raises(DataError, match=said):
+            load_vqa(tmp_path / "exam.csv", encoding=encoding)
+    pd.DataFrame({"question": ["q"]}).to_parquet(tmp_path / "exam.parquet")
+    (tmp_path / "exam.jsonl").write_text("{}")
+    for name in ("exam.parquet", "exam.jsonl"):
+        with pytest.raises(DataError, match="encoding= does not go with"):
+            load_vqa(tmp_path / name, encoding="cp1252")
+
+
 def workbook(path, *sheets):
     book = openpyxl.Workbook()
     book.remove(book.active)

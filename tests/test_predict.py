@@ -147,7 +147,7 @@ def test_questions_about_one_picture_share_a_batch_and_the_longest_come_first(ti
         batches.append([(len(prompt), id(picture)) for prompt, picture in zip(prompts, pictures)])
         return [("<answer>A</answer>", 4)] * len(prompts)
 
-    monkeypatch.setattr(predict_module, "_answerer", lambda *model: answer)
+    monkeypatch.setattr(predict_module, "answerer", lambda *model: answer)
     ask(*tiny, several_a_picture, batch_size=len(several_a_picture))
     pictures = [picture for _, picture in batches[0]]
     assert len(set(pictures)) == 6  # one object a picture
@@ -185,7 +185,7 @@ def test_what_is_not_known_stays_unknown_in_scores_and_files(tiny, val_phantoms,
 
 def test_a_row_that_does_not_begin_with_its_answer_goes_on_to_its_end_and_is_known(tiny, val_phantoms, monkeypatch):
     texts = ["<answer>A</answer>", "<think>x</think><answer>A</answer>", "A", "<answer>A"]
-    monkeypatch.setattr(predict_module, "_answerer", lambda *model: lambda *asked: [(text, 4) for text in texts])
+    monkeypatch.setattr(predict_module, "answerer", lambda *model: lambda *asked: [(text, 4) for text in texts])
     preds = ask(*tiny, val_phantoms.select(range(4)), stop_at_answer=True)
     by_text = preds.set_index("text")["well_formed"]
     assert [by_text[text] for text in texts] == [None, False, False, False]
@@ -261,7 +261,7 @@ def test_a_checkpoints_generation_settings_are_put_aside_and_restored(fresh_tiny
 def test_they_are_restored_after_an_error_too(fresh_tiny, val_phantoms, monkeypatch):
     model, processor = fresh_tiny
     kept = model.generation_config
-    monkeypatch.setattr(predict_module, "_answerer", lambda *model: lambda *asked: 1 / 0)
+    monkeypatch.setattr(predict_module, "answerer", lambda *model: lambda *asked: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         ask(model, processor, val_phantoms.select(range(2)))
     assert model.generation_config is kept and not model.training
@@ -397,7 +397,7 @@ def test_only_predictions_are_replaced(tiny, val_phantoms, tmp_path):
 
 def test_two_predictions_do_not_write_one_file(tiny, val_phantoms, tmp_path, monkeypatch):
     rows, file = val_phantoms.select(range(2)), tmp_path / "p.parquet"
-    real, second = predict_module._answerer, []
+    real, second = predict_module.answerer, []
 
     def while_it_answers(*model):
         if not second:
@@ -406,7 +406,7 @@ def test_two_predictions_do_not_write_one_file(tiny, val_phantoms, tmp_path, mon
                 ask(*tiny, rows, output=file)
         return real(*model)
 
-    monkeypatch.setattr(predict_module, "_answerer", while_it_answers)
+    monkeypatch.setattr(predict_module, "answerer", while_it_answers)
     assert len(ask(*tiny, rows, output=file)) == 2 and second and file.exists()
 
 
@@ -420,7 +420,7 @@ class Killed(BaseException):
 @pytest.fixture
 def killed_after(monkeypatch):
     """Make the n-th batch fail, or (None) let all pass; returns the list of rows answered a batch."""
-    real = predict_module._answerer
+    real = predict_module.answerer
 
     def arrange(batches):
         answered = []
@@ -436,7 +436,7 @@ def killed_after(monkeypatch):
 
             return answer
 
-        monkeypatch.setattr(predict_module, "_answerer", answerer)
+        monkeypatch.setattr(predict_module, "answerer", answerer)
         return answered
 
     return arrange
@@ -582,7 +582,7 @@ def shown(monkeypatch):
         pictures.update(zip(prompts, images))
         return [("<answer>A</answer>", 4)] * len(prompts)
 
-    monkeypatch.setattr(predict_module, "_answerer", lambda *model: answer)
+    monkeypatch.setattr(predict_module, "answerer", lambda *model: answer)
 
     def of(row):
         return next(picture for prompt, picture in pictures.items() if row["problem"] in prompt)

@@ -28,7 +28,7 @@ def says(monkeypatch):
             asked.extend(prompts)
             return [(answer(prompt, picture), 4) for prompt, picture in zip(prompts, pictures)]
 
-        monkeypatch.setattr(predict_module, "_answerer", lambda *model: answers)
+        monkeypatch.setattr(predict_module, "answerer", lambda *model: answers)
         return asked
 
     return arrange

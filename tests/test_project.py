@@ -62,7 +62,7 @@ def test_what_the_real_tests_fetch_is_pinned_fits_torch_and_stays_out_of_the_env
 
 def test_the_readme_s_commands_exist():
     readme, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
-    for target in re.findall(r"^make (\w+)", readme, re.MULTILINE):
+    for target in re.findall(r"^make ([\w-]+)", readme, re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
     assert "make test" in (ROOT / ".ci" / "run").read_text()
     for path in re.findall(r"\]\((notebooks/[^)]+)\)", readme):

@@ -1,10 +1,12 @@
 """A run on the Hub, which is a fake here: what is pushed, what is not, and what stops it."""
 
 import json
+import os
 import re
 import shlex
 from types import SimpleNamespace
 
+import httpx
 import huggingface_hub
 import pytest
 from huggingface_hub import RepoUrl
@@ -12,7 +14,7 @@ from huggingface_hub import RepoUrl
 import medr1kit as mk
 from medr1kit.__main__ import main
 from medr1kit.results.runs import Run
-from medr1kit.training.publish import push_run, take_push
+from medr1kit.training.publish import push_run, refuse_push, take_push
 from medr1kit.vqa import DataError
 
 SFT = shlex.split(
@@ -20,14 +22,39 @@ SFT = shlex.split(
 )
 
 
+TOKENS = {
+    "hf_x": {"role": "write"},
+    "hf_read": {"role": "read"},
+    "hf_fine": {
+        "role": "fineGrained",
+        "fineGrained": {"scoped": [{"permissions": ["repo.content.read", "repo.write"]}]},
+    },
+    "hf_fine_read": {"role": "fineGrained", "fineGrained": {"scoped": [{"permissions": ["repo.content.read"]}]}},
+}
+
+
 @pytest.fixture
 def hub(monkeypatch):
-    """Repositories by name: who asked for them, and the content of their files."""
+    """Repositories by name: who asked for them, and the content of their files; HF_TOKEN is who is logged in."""
     repositories = {}
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
 
     class Api:
         def __init__(self, token=None):
             self.token = token
+
+        def whoami(self, cache=False):
+            token = self.token or os.environ.get("HF_TOKEN")
+            if token not in TOKENS:
+                raise huggingface_hub.errors.LocalTokenNotFoundError("Token is required")
+            return {"name": "me", "orgs": [{"name": "lab"}], "auth": {"accessToken": TOKENS[token]}}
+
+        def model_info(self, name):
+            if name not in repositories:
+                response = httpx.Response(404, request=httpx.Request("GET", f"https://huggingface.co/{name}"))
+                raise huggingface_hub.errors.RepositoryNotFoundError("not there", response=response)
+            return repositories[name]
 
         def create_repo(self, name, private=None, exist_ok=False):
             assert exist_ok
@@ -45,8 +72,7 @@ def hub(monkeypatch):
 
 
 def test_the_command_pushes_weights_card_settings_and_curves(hub, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(huggingface_hub, "whoami", lambda *_, **__: {"name": "me"})
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("sys.argv", ["medr1kit", "--hub_token", "hf_x", "--hub_token=hf_x", "runs/hf_ct"])
     pushing = ["--push_to_hub", "true", "--hub_model_id", "lab/ct", "--hub_private_repo", "true", "--hub_token", "hf_x"]
     assert main([*SFT, "--test_size", "0.3", "--output_dir", str(tmp_path / "run"), *pushing]) == 0
     assert "pushed to https://huggingface.co/lab/ct" in capsys.readouterr().out
@@ -63,6 +89,61 @@ def test_the_command_pushes_weights_card_settings_and_curves(hub, tmp_path, caps
     settings = json.loads(files["run.json"])
     assert settings["labels"]["method"] == "sft" and "command" not in settings
     assert not any(b"hf_x" in content for content in files.values())
+    kept = json.loads((tmp_path / "run/run.json").read_text(encoding="utf-8"))
+    assert kept["command"] == ["medr1kit", "--hub_token", "…", "--hub_token=…", "runs/hf_ct"]
+    assert "hf_x" not in json.dumps(kept)
+
+
+REFUSED = {
+    "nobody": ("", "Token is required"),
+    "read": ("--hub_token hf_read", "the token of me may only read"),
+    "fine-grained": ("--hub_token hf_fine_read", "the token of me may only read"),
+    "others": ("--hub_token hf_x --hub_model_id theirs/ct", "'theirs/ct' (me may write to me, lab alone)"),
+    "name": ("--hub_token hf_x --hub_model_id a/b/c", "must be in the form 'repo_name'"),
+    "public": ("--hub_token hf_x --hub_private_repo true", "me/public is there and public"),
+    "strategy": ("--hub_token hf_x --hub_strategy every_save", "pushed once, at its end"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_could_not_be_pushed_in_the_end_is_refused_before_anything_is_loaded(
+    hub, tmp_path, capsys, monkeypatch, case
+):
+    flags, sentence = REFUSED[case]
+    hub["me/public"] = SimpleNamespace(private=False)
+    monkeypatch.setattr("medr1kit.data.load.load_vqa", lambda *_, **__: pytest.fail("read in vain"))
+    assert main([*SFT, "--output_dir", str(tmp_path / "public"), "--push_to_hub", "true", *flags.split()]) == 2
+    said = capsys.readouterr().err
+    assert sentence in said and "Traceback" not in said and not (tmp_path / "public").exists()
+
+
+@pytest.mark.parametrize(
+    ("token", "settings"),
+    [
+        ("hf_x", {"hub_model_id": "lab/new", "hub_private_repo": True}),  # of the environment, or logged in
+        ("hf_fine", {"hub_model_id": "theirs/ct"}),  # a fine-grained token need not say for whom it may write
+        ("", {"hub_token": "hf_x", "hub_model_id": "ct"}),
+        ("hf_read", {"hub_token": "hf_x"}),
+    ],
+)
+def test_who_may_write_is_not_refused(hub, monkeypatch, token, settings):
+    monkeypatch.setenv("HF_TOKEN", token)
+    refuse_push({"output_dir": "runs/ct", **settings})
+
+
+def test_what_is_to_be_private_is_not_put_where_all_can_read_it(hub, tmp_path):
+    (tmp_path / "adapter").mkdir()
+    push_run(Run(tmp_path, {}), "ct")
+    with pytest.raises(DataError, match=r"me/ct is there and public, and a private one is asked for"):
+        push_run(Run(tmp_path, {}), "ct", private=True)
+    push_run(Run(tmp_path, {}), "closed", private=True)
+    push_run(Run(tmp_path, {}), "closed", private=True)
+    assert hub["me/closed"].private
+
+
+def test_in_python_a_run_is_pushed_when_it_is_done(tiny, train_phantoms, tmp_path):
+    with pytest.raises(DataError, match=r"push_to_hub=True is of the command line.*push_run\(run, NAME\)"):
+        mk.train_sft(*tiny, train_phantoms, format="no-think", output_dir=tmp_path / "run", push_to_hub=True)
 
 
 def test_a_run_is_called_by_its_folder(hub, tmp_path):

@@ -2,9 +2,6 @@
 
 import functools
 import json
-import os
-import subprocess
-import sys
 
 import pandas as pd
 import pytest
@@ -321,47 +318,3 @@ def test_a_policy_that_earns_nothing_any_more_is_told_once(fresh_tiny, train_pha
         mk.train_grpo(*fresh_tiny, train_phantoms, **settings)
     said = [str(one.message) for one in caught if "earned nothing" in str(one.message)]
     assert len(said) == 1 and said[0].startswith("step 3: the last 16 completions earned nothing, and some before did")
-
-
-# ---- several processes -----------------------------------------------------------------------------------------------
-
-SCRIPT = """
-import os, sys
-import torch
-torch.set_num_threads(1)
-import medr1kit as mk
-
-def odd_tokens(completion_ids, **columns):
-    return [float(sum(token % 2 for token in ids[:3])) for ids in completion_ids]
-
-rows = mk.load_vqa("phantoms", split="train", n=8)
-for side in ("stock", "shared"):
-    mk.train_grpo(
-        *mk.load_model("tiny"), rows, format="no-think", output_dir=f"{sys.argv[1]}/{side}", rewards=[odd_tokens],
-        max_steps=2, warmup_steps=0, per_device_train_batch_size=4, num_generations=8, max_completion_length=12,
-        use_cpu=True, log_completions=True, num_completions_to_print=1, shared_prefix=side == "shared",
-    )
-"""
-
-
-def test_two_processes_record_each_completion_once(tmp_path):
-    """A group of eight is split over both: rewards meet before advantages are taken, and the main process writes."""
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT, encoding="utf-8")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, env=env, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    for side, shared in (("stock", "not asked for"), ("shared", True)):
-        run = mk.load_run(tmp_path / side)
-        assert run.config["shared_prefix"] == shared
-        assert run.rollouts["step"].tolist() == [1] * 8 + [2] * 8
-        assert run.rollouts["rollout"].tolist() == [*range(8)] * 2
-        assert run.rollouts.groupby("step")["id"].nunique().eq(1).all()
-        theirs = pd.concat(table_of(tmp_path / side), ignore_index=True)
-        for name in ("odd_tokens", "advantage"):
-            assert run.rollouts[name].tolist() == theirs[name].tolist()
-        assert run.rollouts["text"].tolist() == [turns[0]["content"] for turns in theirs["completion"]]
-        lengths = run.rollouts.groupby("step")["n_tokens"].mean()
-        assert lengths.tolist() == pytest.approx(run.metrics["completions/mean_length"].tolist())
-        assert lengths.tolist() == pytest.approx(run.metrics["watch/mean_length"].tolist())

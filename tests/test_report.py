@@ -330,6 +330,28 @@ def test_images_of_one_s_own_questions_are_found_by_the_loader(tmp_path, capsys)
     assert "data:image/png" in Page(tmp_path / "report.html").held("images")[0]
 
 
+def test_a_result_file_of_another_tool_is_a_report_with_three_ways_of_reading_it(tmp_path, capsys):
+    Image.new("RGB", (40, 40), (200, 0, 0)).save(tmp_path / "a.png")
+    asked = [{"image": "a.png", "problem": f"Is it {word}? A)yes, B)no", "solution": "A"} for word in ("red", "round")]
+    (tmp_path / "asked.json").write_text(json.dumps(asked))
+    theirs = {"question": "Is it red?", "answer": "yes", "response": "<answer>A) yes</answer>", "correct": False}
+    rows = [theirs, theirs | {"question": "Is it round?", "response": "No."}]
+    rows += [theirs | {"question": "What is it?", "answer": "a ball"}]
+    (tmp_path / "results.json").write_text(json.dumps(rows))
+    command = ["report", str(tmp_path / "results.json")]
+    assert main(command) == 2 and "3 of 3 rows have no options" in capsys.readouterr().err
+    command += ["--dataset_name", str(tmp_path / "asked.json"), "--check", "drop"]
+    with pytest.warns(UserWarning, match="dropped 1 of 3 rows"):
+        assert main(command) == 0
+    sheet = tmp_path / "sheet.csv"
+    assert main([*command, "--image_folder", str(tmp_path), "--worksheet", str(sheet)]) == 0
+    page = Page(tmp_path / "report.html")
+    facts = page.section("facts")
+    assert "data:image/png" in page.held("images")[0] and "Is it round?" in sheet.read_text()
+    for fact in ("results", "as read here", "50.0 %", "Med-R1&#x27;s parser", "0.0 %, of 2 answers"):
+        assert fact in facts
+
+
 def test_what_is_no_run_and_no_study_is_refused_in_a_sentence(tmp_path, capsys):
     write_run(tmp_path / "run")
     (tmp_path / "empty").mkdir()
@@ -351,7 +373,11 @@ def test_what_is_no_run_and_no_study_is_refused_in_a_sentence(tmp_path, capsys):
         ([str(tmp_path / "nowhere")], "there is no such folder"),
         ([str(tmp_path / "empty")], "it has no run.json, no study.yaml and no predictions.parquet"),
         ([str(tmp_path / "begun")], "has logged nothing and answered nothing yet"),
-        ([str(tmp_path / "letter.txt")], "it is no .parquet file"),
+        ([str(tmp_path / "letter.txt")], "there are no rows in it"),
+        (
+            [str(tmp_path / "run/run.json")],
+            "no result file of Med-R1, VLMEvalKit, lmms-eval (its samples) or MedEvalKit",
+        ),
         ([str(tmp_path / "predictions.parquet")], "predictions without the column(s)"),
         ([str(tmp_path / "torn")], "metrics.csv cannot be read"),
         ([str(tmp_path / "list")], "provenance.json holds a list; write the tables again"),

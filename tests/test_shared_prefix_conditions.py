@@ -94,6 +94,13 @@ def test_models_that_can_be_read(tiny, micro):
     assert why_not_read(tiny[0]) is None and why_not_read(micro[0]) is None
 
 
+def test_a_transformers_that_would_leave_image_features_aside(fresh_tiny, monkeypatch):
+    """Before 5.18 the models took them for any keyword, and answered as if there were no image."""
+    core = fresh_tiny[0].model
+    monkeypatch.setattr(core, "forward", lambda input_ids=None, pixel_values=None, **kwargs: None)
+    assert "5.18 and later" in why_not_read(fresh_tiny[0])
+
+
 def test_rotary_positions_that_depend_on_the_length(fresh_tiny):
     fresh_tiny[0].config.text_config.rope_parameters = {"rope_type": "dynamic"}
     assert "length of the sequence" in why_not_read(fresh_tiny[0])

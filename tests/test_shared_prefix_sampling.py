@@ -7,7 +7,7 @@ from shared_prefix_cases import COUNTS, adapted, base_of, conversations, core_of
 from medr1kit.models.load import image_token_ids
 from medr1kit.models.shared_prefix.decoder import Decoder
 from medr1kit.models.shared_prefix.prompts import prefill, read_prompts
-from medr1kit.models.shared_prefix.sampling import _Branches, sample, settled
+from medr1kit.models.shared_prefix.sampling import _Branches, by_share, most_probable, sample, settled
 from medr1kit.models.shared_prefix.scoring import score
 from medr1kit.models.shared_prefix.vision import VisionFeatures
 
@@ -50,7 +50,7 @@ def both(model, processor, rows, seed=0, **changes):
         max_new_tokens=settings.max_new_tokens,
         end_tokens=[end],
         processors=processors,
-        greedy=not settings.do_sample,
+        draw=None if settings.do_sample else most_probable,
         record=True,
     )
     assert settings.do_sample is False or torch.rand(1) == after
@@ -122,3 +122,24 @@ def test_branches_split_where_rows_part_and_make_room_where_they_end():
     left, parents, column = branches.grow({2: 9, 3: 5, 4: 6})  # 2 of 3 branches live: branch 0 is dropped
     assert (left, parents, column) == ([1, 2], [0], [5, 9, 6])
     assert branches.of_row == {2: 1, 3: 0, 4: 2} and branches.room == 3
+
+
+def test_one_random_number_a_row_draws_what_is_probable_as_often_as_it_is():
+    """20,000 rows of two branches; what is barred is never drawn."""
+    scores = torch.tensor([[0.0, -torch.inf, 1.0, 2.0, -torch.inf], [3.0, 3.0, -torch.inf, 0.0, -torch.inf]])
+    branch = torch.arange(20_000) % 2
+    torch.manual_seed(0)
+    drawn = by_share(scores, branch, torch.arange(20_000), 20_000)
+    for number in (0, 1):
+        found = torch.bincount(drawn[branch == number], minlength=5) / 10_000
+        assert torch.allclose(found, scores[number].softmax(-1), atol=0.02)
+        assert found[scores[number].isinf()].sum() == 0
+
+
+def test_a_row_s_luck_does_not_depend_on_rows_that_have_ended():
+    scores = torch.zeros(1, 1000)
+    torch.manual_seed(3)
+    all_of_them = by_share(scores, torch.zeros(4, dtype=int), torch.arange(4), 4)
+    torch.manual_seed(3)
+    last_ones = by_share(scores, torch.zeros(2, dtype=int), torch.tensor([2, 3]), 4)
+    assert last_ones.tolist() == all_of_them[2:].tolist()

@@ -1,11 +1,8 @@
 """Whole runs with shared prompts: the completions, losses and weights of TRL's trainer."""
 
-import os
-import subprocess
-import sys
 import warnings
 from functools import partial
-from pathlib import Path
+from itertools import product
 
 import pytest
 import torch
@@ -35,12 +32,14 @@ CASES = {
     "sequence ratios, another temperature, cut distribution": {
         "loss_type": "grpo", "importance_sampling_level": "sequence", "temperature": 0.7, "top_k": 50, "top_p": 0.9,
     },
-    "cispo, Adam": {"loss_type": "cispo", "optim": "adamw_torch", "learning_rate": 1e-3},
+    # Adam divides by a gradient's size: where that is rounding alone, it would make a full step of it on some CPUs.
+    "cispo, Adam": {"loss_type": "cispo", "optim": "adamw_torch", "learning_rate": 1e-3, "adam_epsilon": 1e-5},
     "truncated rows masked": {"mask_truncated_completions": True, "max_completion_length": 200},
     "truncated rows masked, accumulated, checkpointing, KL": {
         "mask_truncated_completions": True, "max_completion_length": 200, "gradient_checkpointing": True,
     } | SMALL | KL,
 }  # fmt: skip
+TOWER = ("dapo, accumulated", "checkpointing, KL", "cispo, Adam")
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +81,9 @@ def same_log(runs, but=()):
         assert theirs.keys() == ours.keys()
 
 
-@pytest.mark.parametrize("prepare", [with_adapter, with_tower], ids=["frozen tower", "trained tower"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("prepare, case", [*product([with_adapter], CASES), *product([with_tower], TOWER)])
 def test_a_run_ends_where_stock_ends(load, rows, tmp_path, case, prepare):
+    """With a trained tower in the other cases, too: tests/slow/test_tower.py."""
     runs = list(stock_and_shared(load, prepare, rows, tmp_path, **CASES[case]))
     assert difference(runs) < EXACT
     # TRL averages these over micro-batches; ours hold other rows where groups were put together again.
@@ -261,23 +260,6 @@ def test_an_image_of_several_prompts_is_encoded_once_for_all(load, rows, tmp_pat
     if "beta" not in changes and "gradient_checkpointing" not in changes:
         steps = [entry for entry in runs[1][0].state.log_history if "loss" in entry]
         assert [entry["count/images_encoded"] for entry in steps][1:] == [2, 2]  # the first checks that images matter
-
-
-def test_two_processes_train_the_tower_as_stock_does():
-    script = Path(__file__).parents[1] / "benchmarks" / "ddp_parity.py"
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node=2",
-        str(script),
-        "tower",
-    ]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "ranks equal: True" in done.stdout
 
 
 def test_telemetry_adds_up(load, rows, tmp_path):

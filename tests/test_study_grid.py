@@ -1,12 +1,14 @@
 import inspect
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from study_fakes import STUDY, write_study
 
 from medr1kit.data.load import load_vqa
 from medr1kit.data.sources import own_arguments
-from medr1kit.study.grid import _DATA, _SOURCE, check_data, check_settings, read_study, select
+from medr1kit.study.checks import check_data, check_room, check_settings
+from medr1kit.study.grid import _DATA, _SOURCE, read_study, select
 from medr1kit.vqa import MODALITIES, TASKS, DataError
 
 STUDIES = Path(__file__).resolve().parents[1] / "studies"
@@ -106,13 +108,17 @@ def test_the_arguments_of_a_data_set_are_those_of_load_vqa():
     assert not {"modality", "task", "seed"} & set(_DATA["train"]), "the cell decides these"
 
 
+def test_how_a_model_is_loaded_is_part_of_a_cell_only_where_it_is_given(tmp_path):
+    before = read_study(write_study(tmp_path))
+    assert not any("load" in cell.definition for cell in before.cells), "so that finished studies stay valid"
+    study = changed(tmp_path, "name: small", "name: small\nattn: sdpa\ndtype: fp32\nmax_pixels: 3136")
+    assert {str(cell.definition["load"]) for cell in study.cells} == {
+        str({"attn": "sdpa", "dtype": "float32", "max_pixels": 3136})
+    }
+    assert not set(fingerprints(before).values()) & set(fingerprints(study).values())
+
+
 # --- choosing cells ---------------------------------------------------------------------------------------------------
-
-
-def test_shards_part_the_cells(quick):
-    shards = [[cell.name for cell in quick.cells if cell.in_shard(number, 4)] for number in (1, 2, 3, 4)]
-    assert sorted(name for shard in shards for name in shard) == sorted(cell.name for cell in quick.cells)
-    assert min(map(len, shards)) > 237 / 4 / 2
 
 
 def test_only_takes_several_values_and_short_names(quick):
@@ -178,6 +184,14 @@ def test_a_filter_that_cannot_be_meant_is_refused(quick, only, message):
         ),
         ("name: small", "name: small\npredict: {stop_at_answer: 'yes'}", "stop_at_answer: 'yes'; write true or false"),
         ("name: small", "name: small\npredict: {batch_size: 0}", "predict: batch_size=0 is not a whole number"),
+        ("name: small", "name: small\nattn: sdap", "attn='sdap' is unknown; did you mean 'sdpa'"),
+        ("name: small", "name: small\ndtype: float31", "dtype='float31' is unknown; did you mean 'float32'"),
+        ("name: small", "name: small\nmax_pixels: 1.5", "max_pixels=1.5 is not a whole number"),
+        (
+            "name: small",
+            "name: small\npreset: med-r1\ndtype: bfloat16",
+            "med-r1 trains weights in float32; leave dtype out",
+        ),
     ],
 )
 def test_a_bad_file_is_refused_in_one_sentence_that_says_what_is_allowed(tmp_path, before, after, message):
@@ -238,6 +252,10 @@ def test_a_setting_that_the_trainer_does_not_know_is_refused_before_anything_run
         ("{max_steps: true}", "max_steps: True is not a number"),
         ("{max_steps: [3]}", r"max_steps: \[3\] is not a number"),
         ("{gradient_checkpointing: 'no'}", "gradient_checkpointing: 'no'; write true or false"),
+        ("{shared_prefix: 'no'}", "shared_prefix is the text 'no'; give True or False"),
+        ("{dynamic_sampling: -1}", "dynamic_sampling=-1 is not a whole number of at least 0"),
+        ("{rewards: accuracy}", r"rewards: expected a list of names, such as \[accuracy, format\], and found the text"),
+        ("{rewards: [accuracy, luck]}", "rewards luck is unknown; use some of accuracy, format, agreement"),
     ],
 )
 def test_a_setting_of_another_kind_is_refused_before_anything_runs(tmp_path, settings, message):
@@ -247,7 +265,42 @@ def test_a_setting_of_another_kind_is_refused_before_anything_runs(tmp_path, set
 
 
 def test_settings_of_the_trainers_pass(tmp_path):
-    study = changed(tmp_path, "[sft-answer, grpo]", "{grpo: {max_steps: 3, shared_prefix: false, lora: {tower: true}}}")
+    study = changed(
+        tmp_path,
+        "[sft-answer, grpo]",
+        "{grpo: {max_steps: 3, shared_prefix: false, lora: {tower: true}, "
+        "rewards: [reference_accuracy, format], dynamic_sampling: 3}}",
+    )
     check_settings(study)
     trained = [cell.definition["settings"] for cell in study.cells if cell.method != "base"]
     assert trained and all(settings["lora"] == {"tower": True} for settings in trained)
+
+
+# --- room on the disk -------------------------------------------------------------------------------------------------
+
+
+ADAPTER = 256_000 * 4  # bytes of what the preset trains of the built-in model
+
+
+@pytest.mark.parametrize(
+    ("methods", "needed"),
+    [
+        ("[grpo]", 4 * ADAPTER),
+        ("{grpo: {save_steps: 10, max_steps: 30}}", 4 * (ADAPTER + 3 * 3 * ADAPTER)),
+        ("{grpo: {save_steps: 10, max_steps: 30, save_total_limit: 1}}", 4 * (ADAPTER + 3 * ADAPTER)),
+        ("{grpo: {save_steps: 10, save_total_limit: 2, save_only_model: true}}", 4 * (ADAPTER + 2 * ADAPTER)),
+        ("{grpo: {save_steps: 0.5, max_steps: 30}}", 4 * (ADAPTER + 2 * 3 * ADAPTER)),
+        ("{grpo: {lora: false}}", 4 * 1_895_424 * 4),
+    ],
+)
+def test_what_trainings_leave_is_held_against_the_disk(tmp_path, monkeypatch, methods, needed):
+    study, free = changed(tmp_path, "[sft-answer, grpo]", methods), []
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=free[-1]))
+    free.append(needed)
+    check_room(study, study.cells, tmp_path / "a" / "b")
+    free.append(needed - 1)
+    with pytest.raises(
+        DataError, match=rf"4 trainings will leave .* GiB of weights and checkpoints .*, and {tmp_path} has"
+    ):
+        check_room(study, study.cells, tmp_path / "a" / "b")
+    check_room(study, study.cells[:1], tmp_path)  # the base leaves nothing

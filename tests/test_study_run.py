@@ -13,16 +13,18 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from study_fakes import STUDY, Fake, in_a_process, no_start, say_gpu, write_study
+from study_fakes import STUDY, Fake, InAProcess, write_study
 
 from medr1kit.__main__ import main
 from medr1kit.results.tables import PREDICTIONS
 from medr1kit.study import commands
-from medr1kit.study.cell import Worker, WorkerDied, predict_cell, run_cell, run_cells, train_cell
-from medr1kit.study.commands import describe, read_shard, seconds_left, status_table
+from medr1kit.study.cell import predict_cell, run_cell, shared_step, train_cell
 from medr1kit.study.folder import cell_folder, cell_lock, read_record, state_of
 from medr1kit.study.grid import read_study
 from medr1kit.study.results import read_predictions, write_tables
+from medr1kit.study.status import describe, seconds_left, status_table
+from medr1kit.study.workers import run_here, work
+from medr1kit.training.presets import PRESETS
 from medr1kit.vqa import DataError
 
 GRPO = "ct_grpo_no-think_0"
@@ -38,8 +40,8 @@ def command(tmp_path, monkeypatch):
     """`medr1kit study run small.yaml` with fake cells; returns (exit status, what the fake did)."""
 
     def run(*words, text=STUDY, **faults):
-        fake, real = Fake(**faults), run_cells
-        monkeypatch.setattr(commands, "run_cells", lambda *a, **k: real(*a, **k, start=fake))
+        fake = Fake(**faults)
+        monkeypatch.setattr(commands, "run_here", fake.here)
         file = write_study(tmp_path, text)
         return main(["study", "run", str(file), "--output", str(tmp_path / "out"), "--workers", "1", *words]), fake
 
@@ -277,26 +279,11 @@ def test_tables_replace_tables_and_nothing_else(command, tmp_path, capsys, name)
 
 def test_home_is_expanded_by_every_command(command, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    fake, real = Fake(), run_cells
-    monkeypatch.setattr(commands, "run_cells", lambda *a, **k: real(*a, **k, start=fake))
+    monkeypatch.setattr(commands, "run_here", Fake().here)
     write_study(tmp_path)
     assert main(["study", "run", "~/small.yaml", "--output=~/out", "--workers=1"]) == 0
     assert main(["study", "status", "~/out"]) == main(["study", "tables", "~/out", "--to=~/kept"]) == 0
     assert (tmp_path / "kept" / "runs.csv").is_file()
-
-
-def test_two_workers_run_every_cell_once(study, tmp_path):
-    fake = Fake()
-    run_cells(study.cells, tmp_path, 2, start=fake)
-    assert sorted(fake.tested) == sorted(cell.name for cell in study.cells)
-
-
-def test_a_worker_that_cannot_be_started_ends_the_study_with_its_reason(study, tmp_path):
-    def broken():
-        raise OSError("no more processes")
-
-    with pytest.raises(OSError, match="no more processes"):
-        run_cells(study.cells, tmp_path, 2, start=broken)
 
 
 # --- locks ------------------------------------------------------------------------------------------------------------
@@ -308,14 +295,14 @@ def test_a_cell_that_is_being_run_elsewhere_is_skipped(command, study, tmp_path,
     assert status == 0 and fake.tested == [cell.name for cell in study.cells if cell.name != GRPO]
     said = capsys.readouterr().out
     assert f"1 skipped, being run by another `medr1kit study run`: {GRPO}" in said
-    assert "when all parts are done: medr1kit study tables" in said
+    assert "when all cells are done: medr1kit study tables" in said
     assert command()[1].tested == [GRPO], "the lock is free again"
 
 
-def test_two_runs_of_one_study_run_every_cell_once_between_them(study, tmp_path):
+def test_two_workers_run_every_cell_once_between_them(study, tmp_path):
     fakes = [Fake(), Fake()]
     with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda fake: run_cells(study.cells, tmp_path, 1, start=fake), fakes))
+        list(pool.map(lambda fake: work(study.cells, tmp_path, 0.0, fake), fakes))
     assert sorted(fakes[0].tested + fakes[1].tested) == sorted(cell.name for cell in study.cells)
     assert set(states(study, tmp_path).values()) == {"done"}
 
@@ -370,11 +357,48 @@ def test_whoever_may_only_read_a_study_sees_what_is_running_and_what_was_interru
             assert state_of(root, cell).why == "interrupted"
 
 
+# --- the queue --------------------------------------------------------------------------------------------------------
+
+
+def test_failed_cells_are_tried_once_more_after_the_others_and_then_reported(command, study, tmp_path, capsys):
+    status, fake = command(fail=[GRPO], fail_once=["base_no-think"])
+    assert status == 2 and fake.tried[-2:] == ["base_no-think", GRPO] and len(fake.tried) == 9 + 2
+    assert sorted(fake.tested) == sorted(cell.name for cell in study.cells if cell.name != GRPO)
+    assert "1 of 9 cells failed, each of them twice" in capsys.readouterr().err
+    _, fake = command(fail=[GRPO])
+    assert fake.tried == [GRPO, GRPO], "what failed before a command does not count"
+
+
+def test_a_cell_that_failed_in_one_worker_s_hands_is_not_tried_by_all(study, tmp_path):
+    fake = Fake(fail=[GRPO])
+    for _ in range(3):
+        work(study.cells, tmp_path, 0.0, fake)
+    assert fake.tried.count(GRPO) == 2
+
+
+def test_a_worker_takes_what_another_has_left_in_the_middle(study, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        work(study.cells, tmp_path, 0.0, Fake(stop_in=GRPO))
+    assert study.cells[3].name == GRPO and state_of(tmp_path, study.cells[3]).why == "interrupted"
+    fake = Fake()
+    with cell_lock(cell_folder(tmp_path, study.cells[4])):
+        work(study.cells, tmp_path, 0.0, fake)
+    assert fake.tested == [GRPO, *(cell.name for cell in study.cells[5:])], "one is held"
+    work(study.cells, tmp_path, 0.0, fake)
+    assert fake.tested[-1] == study.cells[4].name
+
+
 # --- workers as processes ---------------------------------------------------------------------------------------------
 
 
-def process(run=in_a_process):
-    return Worker(run)
+@pytest.fixture
+def started(study, tmp_path):
+    """A study's folder with its file in it, as a worker finds it; returns a worker for some of its cells."""
+    (tmp_path / "study.yaml").write_text(study.text)
+    return lambda *names: InAProcess(tmp_path, f"name={','.join(names)}" if names else "no start", 0.0)
+
+
+SFT, SLOW = "ct_sft-answer_no-think_0", "oct_sft-answer_no-think_0"
 
 
 def alive(pid):
@@ -382,51 +406,90 @@ def alive(pid):
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    return True
+    return "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]
 
 
-def test_a_worker_runs_many_cells_with_one_thread_and_keeps_what_they_print(study, tmp_path):
-    worker = process()
-    pids = set()
-    for cell in (study.cells[0], study.cells[3]):
-        worker.begin(cell, tmp_path / cell.name)
-        worker.finish()
-        pids.add(int((tmp_path / cell.name / "pid").read_text()))
-        assert (tmp_path / f"{cell.name}.log").read_text() == f"printed by {cell.name} 1 true\n"
-    pid = worker.process.pid
-    worker.kill()
-    assert pids == {pid}
+def wait_until(what, seconds=30):
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until, "it took too long"
+        time.sleep(0.05)
 
 
-def test_a_worker_sees_the_one_gpu_that_it_was_given(study, tmp_path):
-    cell = study.cells[0]
-    worker = Worker(say_gpu, gpu="GPU-5f")
-    worker.begin(cell, tmp_path / cell.name)
-    worker.finish()
-    worker.kill()
-    assert (tmp_path / f"{cell.name}.log").read_text() == "GPU-5f\n"
+def pid_of(root, name):
+    file = root / "cells" / name / "pid"
+    wait_until(lambda: file.exists() and file.read_text())
+    return int(file.read_text())
 
 
-def test_workers_spread_over_the_gpus_and_a_new_one_takes_the_place_of_the_dead(study, tmp_path):
-    class Dying(Fake):
-        started = ()
+def test_a_worker_runs_many_cells_with_one_thread_and_its_gpus_and_keeps_what_they_print(study, tmp_path, started):
+    run_here(started("base_no-think", GRPO), 1, ["GPU-5f,GPU-60"])
+    assert pid_of(tmp_path, "base_no-think") == pid_of(tmp_path, GRPO) != os.getpid()
+    log = (tmp_path / "cells" / f"{GRPO}.log").read_text()
+    assert log == f"printed by {GRPO} 1 true GPU-5f,GPU-60\n"
 
-        def __call__(self, gpu=None):
-            self.started = (*self.started, gpu)
-            worker = super().__call__(gpu)
-            if len(self.started) == 1:  # the first one dies in its cell
-                worker.begin, worker.finish = lambda *_: worker.end.send(None), self.die
-            return worker
 
-        def die(self):
-            raise WorkerDied("out of memory")
+def test_workers_spread_over_the_gpus_and_new_ones_take_the_place_of_the_dead(study, tmp_path, started):
+    names = ["base_no-think", SFT, GRPO]
+    run_here(started(*names), 2, ["0", "1"])
+    logs = [(tmp_path / "cells" / f"{name}.log").read_text().splitlines() for name in names]
+    assert [len(lines) for lines in logs] == [1, 2, 1], "the one that ends its worker was tried twice"
+    assert {line[-1] for lines in logs for line in lines} == {"0", "1"}
+    failed = state_of(tmp_path, study.cells[1])
+    assert study.cells[1].name == SFT and failed.state == "failed"
+    assert failed.record["error"].startswith(
+        "WorkerDied: whoever ran it was killed, twice; on Linux this is often want of"
+    )
+    assert "WorkerDied" in (tmp_path / "cells" / SFT / "error.txt").read_text()
+    assert state_of(tmp_path, study.cells[0]).state == state_of(tmp_path, study.cells[3]).state == "done"
 
-    fake = Dying()
-    run_cells(study.cells, tmp_path, 3, start=fake, gpus=["0", "1", "2"])
-    assert fake.started == ("0", "1", "2", "0")
-    fake = Dying()
-    run_cells(study.cells, tmp_path, 4, start=fake, gpus=["0", "1"])
-    assert fake.started[:4] == ("0", "1", "0", "1")
+
+def test_a_stopped_study_ends_its_workers_in_the_middle_of_a_cell(study, tmp_path, started):
+    def stop():
+        if (tmp_path / "cells" / SLOW / "pid").exists():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_here(started(SLOW), 1, tick=stop)
+    assert not alive(pid_of(tmp_path, SLOW))
+    assert study.cells[2].name == SLOW and state_of(tmp_path, study.cells[2]).why == "interrupted", "and not failed"
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_workers_end_when_the_study_does(study, tmp_path, started, how):
+    code = "import sys, time\nfrom pathlib import Path\nfrom study_fakes import InAProcess, run_all\n"
+    code += "run_all(InAProcess(Path(sys.argv[1]), sys.argv[2], 0.0))\n"
+    paths = os.pathsep.join([os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")])
+    words = [sys.executable, "-c", code, str(tmp_path), f"name={SLOW}"]
+    parent = subprocess.Popen(words, env=os.environ | {"PYTHONPATH": paths})
+    pid = pid_of(tmp_path, SLOW)
+    assert alive(pid)
+    parent.send_signal(how)
+    parent.wait()
+    wait_until(lambda: not alive(pid), 10)
+
+
+def test_a_worker_that_ends_before_it_takes_a_cell_ends_the_study_with_its_reason(study, tmp_path, started):
+    with pytest.raises(DataError, match=r"a worker ended with exit status 3; its last words are in .*workers.log"):
+        run_here(started(), 2)
+
+
+def test_each_worker_has_as_many_gpus_as_its_cells_and_more_than_there_are_are_refused(
+    command, monkeypatch, tmp_path, capsys
+):
+    seen = []
+    monkeypatch.setattr(commands, "visible_gpus", lambda: ["0", "1", "2"])
+    for flags in ([], ["--gpus-per-cell", "2"]):
+        command(*flags)
+        monkeypatch.setattr(commands, "run_here", lambda *given, tick: seen.append(given))
+        (tmp_path / "out" / "cells" / GRPO / "cell.json").write_text("damaged")
+        main(["study", "run", str(tmp_path / "small.yaml"), "--output", str(tmp_path / "out"), *flags])
+        worker, n, gpus = seen[-1]
+        assert n == 1, "as many as there are cells to run"
+        assert (worker.gpus_per_cell, gpus) == ((2, ["0,1"]) if flags else (1, ["0", "1", "2"]))
+    capsys.readouterr()
+    assert command("--gpus-per-cell", "4")[0] == 2
+    assert "--gpus-per-cell 4: this machine shows 3 GPUs (0, 1, 2); ask for fewer" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("step", [train_cell, predict_cell])
@@ -451,65 +514,6 @@ def test_a_model_is_freed_before_the_next_is_loaded(study, tmp_path, monkeypatch
         assert last() is None
     finally:
         gc.enable()
-
-
-def test_the_death_of_a_worker_fails_its_cell_and_the_rest_goes_on(study, tmp_path):
-    cells = [study.cells[0], study.cells[1], study.cells[3]]
-    run_cells(cells, tmp_path, 1, start=process)
-    folders = [cell_folder(tmp_path, cell) for cell in cells]
-    assert (folders[0] / "pid").read_text() != (folders[2] / "pid").read_text(), "a new worker"
-    failed = state_of(tmp_path, cells[1])
-    assert (
-        failed.state == "failed" and "ended by SIGKILL; on Linux this is often want of memory" in failed.record["error"]
-    )
-    assert "WorkerDied" in (folders[1] / "error.txt").read_text()
-
-
-def test_a_stopped_study_ends_its_workers_in_the_middle_of_a_cell(study, tmp_path):
-    started = []
-
-    def start():
-        started.append(process())
-        return started[-1]
-
-    def stop():
-        if (tmp_path / "cells").exists():
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run_cells([study.cells[2]], tmp_path, 1, start=start, tick=stop)
-    assert started[0].process.exitcode == -signal.SIGKILL
-    assert read_record(cell_folder(tmp_path, study.cells[2])) == {}, "interrupted is not failed"
-
-
-def test_workers_end_when_the_study_is_killed(study, tmp_path):
-    code = f"import sys\nsys.path.insert(0, {os.path.dirname(__file__)!r})\n"
-    code += "from pathlib import Path\nimport test_study_run as t\nfrom medr1kit.study.grid import read_study\n"
-    code += "worker = t.process()\nworker.begin(read_study(sys.argv[1]).cells[2], Path(sys.argv[2]) / 'cell')\n"
-    code += "worker.finish()\n"
-    words = [sys.executable, "-c", code, str(write_study(tmp_path)), str(tmp_path)]
-    parent, file = subprocess.Popen(words), tmp_path / "cell" / "pid"
-    for _ in range(300):
-        if file.exists() and file.read_text():
-            break
-        time.sleep(0.1)
-    pid = int(file.read_text())
-    assert alive(pid)
-    parent.kill()
-    parent.wait()
-    for _ in range(100):
-        if not alive(pid) or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2]:
-            return
-        time.sleep(0.1)
-    os.kill(pid, signal.SIGKILL)
-    pytest.fail("the worker outlived its study")
-
-
-def test_a_worker_that_ends_by_itself_says_so(study, tmp_path):
-    worker = process(no_start)
-    worker.begin(study.cells[0], tmp_path / "cell")
-    with pytest.raises(WorkerDied, match="exit status 3"):
-        worker.finish()
 
 
 # --- status -----------------------------------------------------------------------------------------------------------
@@ -606,28 +610,69 @@ def test_tables_of_a_study_that_has_not_begun_are_refused(study, tmp_path):
         write_tables(study, tmp_path)
 
 
-# --- shards -----------------------------------------------------------------------------------------------------------
+# --- what a cell's definition is handed to ----------------------------------------------------------------------------
 
 
-def test_shards_run_all_cells_between_them_and_leave_the_tables_to_the_last(command, tmp_path, capsys):
-    _, first = command("--shard", "1/2")
-    assert "when all parts are done: medr1kit study tables" in capsys.readouterr().out
-    _, second = command("--shard", "2/2")
-    assert first.tested and second.tested and len(first.tested) + len(second.tested) == 9
-    assert (tmp_path / "out" / "tables" / "transfer_modality.csv").is_file()
+@pytest.fixture
+def handed(tmp_path, monkeypatch):
+    """Train and test the first GRPO cell of a study with stand-ins; returns what they were called with."""
+    called = {}
+
+    def stand_in(name, result=None):
+        return lambda *given, **arguments: called.setdefault(name, []).append(arguments) or result
+
+    monkeypatch.setattr("medr1kit.models.load.load_model", stand_in("load", ("model", "processor")))
+    monkeypatch.setattr("medr1kit.training.train.train_grpo", stand_in("train"))
+    monkeypatch.setattr("medr1kit.models.predict.predict", stand_in("predict"))
+
+    def run(text):
+        cell = next(cell for cell in read_study(write_study(tmp_path, text)).cells if cell.method == "grpo")
+        train_cell(cell, tmp_path / "cell")
+        predict_cell(cell, tmp_path / "cell")
+        return called["load"], called["train"][0], called["predict"][0]
+
+    return run
 
 
-def test_a_slurm_array_names_its_shard(monkeypatch):
-    for name, value in {"ID": "5", "MIN": "3", "COUNT": "4"}.items():
-        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
-    assert read_shard("slurm") == (3, 4)
+def test_keys_of_the_file_reach_model_and_trainer(handed):
+    grpo = "{grpo: {rewards: [reference_format, accuracy], dynamic_sampling: 2, shared_prefix: false, max_steps: 3}}"
+    text = STUDY.replace("[sft-answer, grpo]", grpo).replace(
+        "name: small", "name: small\nattn: eager\nmax_pixels: 3136"
+    )
+    loaded, trained, asked = handed(text)
+    assert loaded == [{"attn": "eager", "max_pixels": 3136}] * 2
+    assert [reward.__name__ for reward in trained["rewards"]] == ["reference_format_reward", "accuracy_reward"]
+    assert (trained["dynamic_sampling"], trained["shared_prefix"], trained["max_steps"]) == (2, False, 3)
+    assert trained["preset"] == PRESETS["tiny"]["grpo"] and not trained["resume"] and asked["share"]
 
 
-@pytest.mark.parametrize("text", ["0/4", "5/4", "2", "a/b", "slurm"])
-def test_a_shard_that_is_none_is_refused(text, monkeypatch):
-    monkeypatch.delenv("SLURM_ARRAY_TASK_ID", raising=False)
-    with pytest.raises(DataError, match="--shard"):
-        read_shard(text)
+def test_the_preset_med_r1_trains_weights_in_float32(handed):
+    loaded, trained, _ = handed(STUDY.replace("name: small", "name: small\npreset: med-r1"))
+    assert loaded == [{"dtype": "float32"}, {}] and trained["preset"] == PRESETS["med-r1"]["grpo"]
+
+
+@pytest.mark.parametrize(
+    ("preset", "settings", "n", "shared"),
+    [
+        ({}, {}, 1, {}),
+        ({}, {}, 2, (4, 1)),
+        ({"per_device_train_batch_size": 8, "gradient_accumulation_steps": 4}, {}, 4, (8, 1)),
+        ({"per_device_train_batch_size": 8, "gradient_accumulation_steps": 4}, {}, 2, (8, 2)),
+        ({"per_device_train_batch_size": 64}, {"per_device_train_batch_size": 12}, 3, (4, 1)),
+        ({"questions": 4, "per_device_train_batch_size": 4}, {}, 2, {}),  # the preset shares them itself
+        ({"questions": 4}, {"gradient_accumulation_steps": 2}, 2, (8, 1)),
+    ],
+)
+def test_several_processes_take_the_rows_of_a_step_that_one_would_take(preset, settings, n, shared):
+    names = ("per_device_train_batch_size", "gradient_accumulation_steps")
+    assert shared_step({"preset": preset, "settings": settings}, n) == (shared and dict(zip(names, shared)))
+
+
+def test_rows_that_cannot_be_shared_are_refused_before_anything_runs(command, capsys):
+    text = STUDY.replace("[sft-answer, grpo]", "{sft-answer: {per_device_train_batch_size: 5}}")
+    status, fake = command("--gpus-per-cell", "2", text=text)
+    assert status == 2 and not fake.tried
+    assert "a step of this cell has 5 rows, which 2 processes cannot share evenly" in capsys.readouterr().err
 
 
 # --- a real cell ------------------------------------------------------------------------------------------------------

@@ -49,6 +49,44 @@ def test_a_letter_that_stands_as_an_answer_is_read(text):
 @pytest.mark.parametrize(
     "text",
     [
+        *(
+            "C, no wait, B",
+            "C. No wait, B.",
+            "C... no, B",
+            "The answer is C, no wait, B",
+            "C, sorry, B",
+            "C, or rather B",
+        ),
+        *("The answer is C. Wait, it is B.", "I'd say C. On second thought, B.", "The answer is C. Correction: B"),
+        *("C, I mean B", "The answer is C. Actually, the answer is A.", "Answer: C (no, B)", "答案是C，不对，是B"),
+        *("The answer is C. Actually, A.", "Die Antwort ist C. Nein, B."),
+    ],
+)
+def test_an_answer_that_is_taken_back_is_none(text):
+    assert lenient(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("The answer is C. Wait, yes, C.", "C. Sorry, I mean C.", "The answer is C. Actually, B is wrong."),
+        *("The answer is C. Wait, let me check A. A is wrong. So C.", "A? No, C.", "The answer is C, no doubt"),
+        *(
+            "The answer is C. Actually, A mass would be larger.",
+            "The answer is C. There is no B line.",
+            "C. No.",
+            "It is C, no A.",
+        ),
+        *("I first thought B, but it is C.", "Actually, the answer is C, not B."),
+    ],
+)
+def test_a_second_look_that_changes_nothing_leaves_the_answer(text):
+    assert lenient(text) == "C"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
         *("The answer is not C.", "It cannot be C", "It can't be C.", "It can’t be C.", "isn't C", "Certainly not C."),
         *(
             "not C",

@@ -118,17 +118,29 @@ def _wide_model(vocabulary: int):
 
 def random_model(change: Callable[[Any], None]) -> tuple[Any, Any]:
     """Return a model of the built-in one's config, changed, with random weights, and the built-in processor."""
+    from transformers import AutoConfig
+
+    from medr1kit.models.load import TINY
+
+    config = AutoConfig.from_pretrained(TINY)
+    change(config)
+    return model_of(config)
+
+
+def model_of(
+    config: Any, device: str = "cpu", dtype: str = "float32", attn: str = "sdpa", max_pixels: int | None = None
+) -> tuple[Any, Any]:
+    """Return a model of a config with random weights, made where it is to be, and the built-in processor."""
     import torch
-    from transformers import AutoConfig, AutoModelForImageTextToText
+    from transformers import AutoModelForImageTextToText
 
     from medr1kit.models.load import TINY
     from medr1kit.models.processor import load_processor
 
-    config = AutoConfig.from_pretrained(TINY)
-    change(config)
     torch.manual_seed(0)
-    model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
-    processor = load_processor(TINY, config.model_type)
+    with torch.device(device):
+        model = AutoModelForImageTextToText.from_config(config, dtype=getattr(torch, dtype), attn_implementation=attn)
+    processor = load_processor(TINY, config.model_type, max_pixels)
     ends = {"eos_token_id": processor.tokenizer.eos_token_id, "pad_token_id": processor.tokenizer.pad_token_id}
     model.generation_config.update(**ends)
     return model, processor

@@ -108,9 +108,17 @@ def machine(threads: int) -> dict[str, Any]:
         "threads": threads,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        **{package: importlib.metadata.version(package) for package in PACKAGES},
+        **{package: version_of(package) for package in PACKAGES},
         "load_average": load_average(),
     }
+
+
+def version_of(package: str) -> str | None:
+    """Return the version of an installed package; None where it is not, as this one in a mere checkout."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def processor_name() -> str:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache, partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +22,9 @@ from medr1kit.data.phantoms import draw, question_of
 from medr1kit.data.phantoms.scanner import undo_scanner
 from medr1kit.data.phantoms.truth import ImageId
 from medr1kit.data.phantoms.twins import TWINS
-from medr1kit.study.cell import Worker, run_cell, run_cells
+from medr1kit.study.cell import run_cell
 from medr1kit.study.grid import Cell
+from medr1kit.study.workers import ENVIRONMENT, logged, work
 
 RUNS = Path("runs/worlds")
 SEED = 909  # of the test questions; no setting was chosen on them
@@ -28,7 +34,16 @@ N_THOUGHTS, N_SAMPLED = 200, 100
 
 def run(cells: list[Cell], workers: int) -> None:
     """Train and ask cells that are not finished yet."""
-    run_cells(cells, RUNS, workers, start=partial(Worker, train_and_ask))
+    run_all(cells, RUNS, workers, train_and_ask)
+
+
+def run_all(cells: list[Cell], root: Path, workers: int, run_one: Callable[[Cell, Path], None]) -> None:
+    """Run cells by processes of one thread each, until none is left."""
+    os.environ |= ENVIRONMENT
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        started = [pool.submit(work, cells, root, time.time(), partial(logged, run_one)) for _ in range(workers)]
+        for worker in started:
+            worker.result()
 
 
 def train_and_ask(cell: Cell, folder: Path) -> None:

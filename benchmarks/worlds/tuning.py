@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 import medr1kit as mk
 from benchmarks.worlds.cells import N_TRAIN, TWIN_SHARE, model_digest
-from benchmarks.worlds.run import train
-from medr1kit.study.cell import Worker, run_cell, run_cells
+from benchmarks.worlds.run import run_all, train
+from medr1kit.study.cell import run_cell
 from medr1kit.study.folder import cell_folder, read_record, state_of
 from medr1kit.study.grid import Cell
 from medr1kit.training.presets import PRESETS
@@ -74,7 +73,7 @@ def try_one(cell: Cell, folder: Path) -> None:
 
 def tune(workers: int = 2) -> pd.DataFrame:
     """Run the trials that are not done, and return a row a trial."""
-    run_cells(trials(), RUNS, workers, start=partial(Worker, try_one))
+    run_all(trials(), RUNS, workers, try_one)
     rows = []
     for cell in trials():
         if state_of(RUNS, cell).state == "done":

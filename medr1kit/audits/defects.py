@@ -2,8 +2,8 @@
 
 Within a question: two options that are the same text, or differ only in case or a full stop; options that are empty,
 carry blanks, a line break or an option letter; options of which only some end in a full stop, which tells wrong from
-right by punctuation. Between questions: the same row twice, one question with two keys, one image and stem with several
-right answers.
+right by punctuation; a question that tells its answer. Between questions: the same row twice, one question with two
+keys, one image and stem with several right answers.
 
 Source: Med-R1 facts, section 1.6.
 """
@@ -14,11 +14,13 @@ import re
 from collections import defaultdict
 from collections.abc import Hashable, Iterable
 
+import numpy as np
 import pandas as pd
+from scipy.special import bdtrc  # scipy.stats takes half a second to import
 
 from medr1kit.audits.measures import Found
-from medr1kit.audits.rows import Questions, loose
-from medr1kit.vqa import fold
+from medr1kit.audits.rows import Questions, loose, plain
+from medr1kit.vqa import LETTERS, fold
 
 _LETTER = re.compile(r"^\(?[A-Z]\)|,\s*[A-Z]\)\S")  # "B) liver", "liver, C)lung"
 
@@ -26,9 +28,12 @@ _LETTER = re.compile(r"^\(?[A-Z]\)|,\s*[A-Z]\)\S")  # "B) liver", "liver, C)lung
 def find_defects(train: Questions, test: Questions) -> Found:
     """Return the defects of each side and those between questions, which are looked for on both sides together."""
     found, counted, folded = Found("defects"), defaultdict(list), {}
+    told = dict(zip(("train", "test"), _told(train, test))) if train.stems and test.stems else {}
     for side in (train, test):
         folded[side.name] = [[fold(text) for text in options] for options in side.options]
         defects = pd.DataFrame(map(_within, side.options, folded[side.name], side.gold))
+        if told:
+            defects["told_answers"] = told[side.name]
         if side.images and side.problems:
             rows = pd.Series(side.about_images(side.problems, side.gold), dtype=object)
             defects["duplicate_rows"] = rows.duplicated() & rows.notna()
@@ -41,7 +46,31 @@ def find_defects(train: Questions, test: Questions) -> Found:
     return found
 
 
+def _told(*sides: Questions) -> list[np.ndarray]:
+    """For each side, which questions tell their answer: "Is it normal? (Answer: No)", or by naming it alone.
+
+    An option's words often stand in a question, and mean nothing: "malignant or benign condition?" names the wrong one
+    as often. So naming counts only where it is a rule, on all sides together: the one option that a question names is
+    right more often than chance (p < 0.01). Then "Is there no abnormality?" counts, whose answer is No wherever it is
+    asked.
+    """
+    told, named = [], []
+    for side in sides:
+        words = {text: f" {plain(text)} " for text in {*side.stems, *(one for texts in side.options for one in texts)}}
+        for stem, options, gold in zip((words[stem] for stem in side.stems), side.options, side.gold):
+            places = [place for place, text in enumerate(options) if words[text] in stem]
+            named.append((len(places) == 1, places == [gold], 1 / len(options)))
+            answers = words[options[gold]], f" {LETTERS[gold].lower()} "
+            told.append(any(f" answer{link}{text}" in stem for text in answers for link in ("", " is")))
+    alone, right, chance = np.array(named).T
+    n, told = int(alone.sum()), np.array(told)
+    if n and bdtrc(right.sum() - 1, n, chance[alone > 0].mean()) < 0.01:
+        told |= right > 0
+    return np.split(told, np.cumsum([len(side) for side in sides])[:-1])
+
+
 _FLAGS = {  # measure, without the side: what a row with the defect is called
+    "told_answers": "answer in the question",
     "repeated_options": "repeated options",
     "near_duplicate_options": "near-duplicate options",
     "repeated_gold": "gold twice",
@@ -50,6 +79,7 @@ _FLAGS = {  # measure, without the side: what a row with the defect is called
     "duplicate_rows": "duplicate row",
 }
 _SENTENCES = {  # of equals the first is the worst
+    "told_answers": "tell their answer: of their options the question names the right one alone",
     "repeated_gold": "offer their right answer twice",
     "repeated_options": "have two options that are one text, but for case and a full stop",
     "malformed_options": "have a malformed option (empty, padded, a line break, a letter in it)",

@@ -221,6 +221,8 @@ class AuditReport:
 
         Defects:
 
+        * {side}_told_answers: the question tells its answer, in words ("Answer: No"), or by naming one option, where
+          that option is right more often than chance
         * {side}_repeated_options: two options are one text, but for case and a full stop at the end;
           {side}_near_duplicate_options: … and differ in just that; {side}_repeated_gold: … and one of them is gold
         * {side}_malformed_options: see :func:`medr1kit.audits.defects.is_malformed`

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
+from medr1kit.commands.flags import UNDERSTOOD
 from medr1kit.commands.loading import (
     add_table_flags,
     format_for,
@@ -24,19 +26,19 @@ def predict(argv: list[str]) -> None:
     from trl import ModelConfig
 
     from medr1kit.commands.flags import DataFlags, PredictFlags, fit_to_machine, parse_flags
-    from medr1kit.given import output_file
     from medr1kit.models.checkpoints import checkpoints_of, predict_checkpoints
     from medr1kit.models.load import origin_of
     from medr1kit.models.machine import choose_device
-    from medr1kit.models.predict import predict
+    from medr1kit.models.predict import predict, predictions_file
     from medr1kit.models.so_far import rank_of_world
-    from medr1kit.results.locks import refuse_without_locks
+    from medr1kit.models.vllm_engine import engine_given
 
     flags = parse_flags(argv, "medr1kit predict", DataFlags, PredictFlags, ModelConfig)
     flags = fit_to_machine(flags, choose_device().value)
     training = ("reward_funcs", "preset", "overwrite", "resume", "use_peft", "lora_r", "lora_alpha", "lora_dropout")
     refuse_unused(flags, training)
-    refuse_without_locks(output_file(flags["output"], "--output", (".parquet",)).parent)  # nothing is loaded in vain
+    predictions_file(flags["output"], "--output")  # nothing is loaded in vain
+    engine_given(flags.get("engine"), flags.get("stop_at_answer", False), share=True, samples=flags.get("samples", 0))
     chosen = {name: flags[name] for name in PredictFlags.__dataclass_fields__ if name in flags}
     chosen |= {"labels": labels_of(flags.get("labels", ())), "share": True}
     adapter, steps = chosen.pop("adapter", None), chosen.pop("checkpoints", None)
@@ -82,46 +84,52 @@ def print_scores(preds) -> None:
 
 
 def report(argv: list[str]) -> None:
-    """Write a run or a study as one HTML page: tables, maps and the reader, without Python and network."""
+    """Write a run, a study or answers as one HTML page: tables, maps and the reader, without Python and network."""
     from medr1kit.given import path_given
+    from medr1kit.results.errors import errors
     from medr1kit.study.folder import STUDY_FILE
-    from medr1kit.views.page import QUESTIONS, write_report
+    from medr1kit.views.page import read_source, write_report
+    from medr1kit.views.page.worksheet import export_worksheet
+
+    flags, named = _report_flags(argv)
+    path = path_given(flags.path, "path")
+    data = load_data(named, "test" if has_splits(flags.dataset_name) else None) if named else None
+    # Of a study its cells are read: its tables may be old.
+    source = _so_far(path) if (path / STUDY_FILE).is_file() else read_source(path, data, flags.check)
+    if data is not None and "image" not in data.column_names:
+        data = None  # it has said what it knows of the questions; that images are not given is told
+    page = write_report(path, flags.output, questions=flags.questions, seed=flags.seed, data=data, source=source)
+    print(f"written to {page} ({page.stat().st_size / 1e6:.1f} MB)")
+    if flags.worksheet is not None:
+        if source.preds is None:
+            raise DataError(f"{str(path)!r} holds no answers; --worksheet is for a run that was tested")
+        print(f"written to {export_worksheet(errors(source.preds), flags.worksheet, data)}")
+
+
+def _report_flags(argv: list[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
+    """The flags of a report, and those of them that name its questions."""
+    from medr1kit.views.page import QUESTIONS
 
     parser = argparse.ArgumentParser(prog="medr1kit report", description=report.__doc__)
-    what = "folder of a run or a study, or predictions.parquet"
+    what = "folder of a run or a study, predictions.parquet, or results of VLMEvalKit, lmms-eval, MedEvalKit or Med-R1"
     parser.add_argument("path", metavar="RUN_OR_STUDY", help=what)
     parser.add_argument("--output", type=Path, help="the page (default: report.html in the folder)")
     held = f"questions, and groups of completions, in the page (default: {QUESTIONS})"
     parser.add_argument("--questions", type=int, default=QUESTIONS, help=held)
     parser.add_argument("--seed", type=int, default=0, help="decides which questions")
-    parser.add_argument("--dataset_name", help="the questions, for their images; drawn images need none")
+    said = "the questions: for their images (drawn ones need none), and for what results of others do not say of them"
+    parser.add_argument("--dataset_name", help=said)
     parser.add_argument("--image_folder", help="folder that the image paths start from")
     add_table_flags(parser)
+    bad = "bad rows of questions and of results of others: 'error' refuses, 'drop' leaves out and lists"
+    parser.add_argument("--check", default="error", help=bad)
     parser.add_argument("--worksheet", type=Path, help="also write the errors as a sheet to annotate (.html or .csv)")
     flags = parser.parse_args(argv)
-    path = path_given(flags.path, "path")
-    ours = ("dataset_name", "image_folder", "columns", "yes_no", "sheet")
+    ours = ("dataset_name", "image_folder", *UNDERSTOOD)
     named = {name: value for name in ours if (value := getattr(flags, name)) is not None}
     if named and "dataset_name" not in named:
         parser.error(f"--{next(iter(named))} needs --dataset_name, the questions that name the images")
-    data = load_data(named, "test" if has_splits(flags.dataset_name) else None) if named else None
-    source = _so_far(path) if (path / STUDY_FILE).is_file() else None  # of cells; its tables may be old
-    page = write_report(path, flags.output, questions=flags.questions, seed=flags.seed, data=data, source=source)
-    print(f"written to {page} ({page.stat().st_size / 1e6:.1f} MB)")
-    if flags.worksheet is not None:
-        print(f"written to {_write_worksheet(path, flags.worksheet, data)}")
-
-
-def _write_worksheet(path: Path, sheet: Path, data) -> Path:
-    """The errors of a run's or a file's predictions, to be annotated."""
-    from medr1kit.results.errors import errors
-    from medr1kit.results.runs import read_parquet
-    from medr1kit.views.page.worksheet import export_worksheet
-
-    preds = path / "predictions.parquet" if path.is_dir() else path
-    if not preds.is_file():
-        raise DataError(f"{str(path)!r} holds no predictions.parquet; --worksheet is for a run that was tested")
-    return export_worksheet(errors(read_parquet(preds)), sheet, data)
+    return flags, named | {"check": flags.check} if named else {}
 
 
 def _so_far(root: Path):

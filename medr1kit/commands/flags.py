@@ -18,6 +18,10 @@ SOURCES = "'phantoms', a file of questions (.csv, .xlsx, .json, .jsonl, .parquet
 COLUMNS = "your column names: question=Frage answer=Key options=A,B,C image=File patient_id=Patient"
 YES_NO = "questions without options that are answered with yes or no get these two"
 SHEET = "sheet of an Excel file, where several have rows"
+ENCODING = "of a CSV or TSV file that is neither UTF-8, UTF-16 nor cp1252: gb18030, mac_roman"
+LANGUAGE = "of SLAKE's questions: en or zh"
+FRAME = "which picture of images that hold several (DICOM, TIFF), from 0"
+UNDERSTOOD = ("columns", "yes_no", "sheet", "encoding", "language", "frame")  # how a source is to be understood
 
 
 @dataclass
@@ -31,6 +35,9 @@ class DataFlags:
     columns: list[str] | None = field(default=None, metadata={"help": COLUMNS})
     yes_no: bool = field(default=False, metadata={"help": YES_NO})
     sheet: str | None = field(default=None, metadata={"help": SHEET})
+    encoding: str | None = field(default=None, metadata={"help": ENCODING})
+    language: str | None = field(default=None, metadata={"help": LANGUAGE})
+    frame: int | None = field(default=None, metadata={"help": FRAME})
     meta: str | None = field(default=None, metadata={"help": "JSON with modality and task, row by row"})
     modality: str | None = field(default=None, metadata={"help": "only this modality (or: label all rows with it)"})
     task: str | None = field(default=None, metadata={"help": "only this task (or: label all rows with it)"})
@@ -74,6 +81,9 @@ class PredictFlags:
     images: str = field(default="right", metadata={"help": "right, blank or shuffled images"})
     seed: int = field(default=0, metadata={"help": "for num_rows, test_size and shuffled images: that of the training"})
     stop_at_answer: bool = field(default=False, metadata={"help": "no text after the answer, where it comes first"})
+    samples: int = field(default=0, metadata={"help": "answers a question, drawn (default: one, greedy)"})
+    temperature: float = field(default=1.0, metadata={"help": "of drawing"})
+    engine: str | None = field(default=None, metadata={"help": "vllm: have vLLM answer, on a GPU (default: here)"})
 
 
 # Flags of the reference's README that have nothing to do any more, with the reason.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from medr1kit.commands.flags import COLUMNS, SHEET, YES_NO
+from medr1kit.commands.flags import COLUMNS, ENCODING, FRAME, LANGUAGE, SHEET, UNDERSTOOD, YES_NO
 from medr1kit.formats import ResponseFormat, format_named
 from medr1kit.given import choice
 from medr1kit.vqa import DataError
@@ -62,10 +62,13 @@ def columns_of(words: Sequence[str]) -> dict[str, str | list[str]]:
 
 
 def add_table_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that say how a table is to be understood: those of training and prediction."""
+    """Add the flags that say how a source is to be understood: those of training and prediction."""
     parser.add_argument("--columns", nargs="+", help=COLUMNS)
     parser.add_argument("--yes_no", action="store_true", default=None, help=YES_NO)
     parser.add_argument("--sheet", help=SHEET)
+    parser.add_argument("--encoding", help=ENCODING)
+    parser.add_argument("--language", help=LANGUAGE)
+    parser.add_argument("--frame", type=int, help=FRAME)
 
 
 def labels_of(words: Sequence[str]) -> dict[str, str | int]:
@@ -109,11 +112,11 @@ def load_data(flags: dict[str, Any], split: str | None):
     from medr1kit.data.load import load_vqa
 
     names = {"image_folder": "images", "num_rows": "n"}
-    names |= {name: name for name in ("meta", "modality", "task", "check", "sheet", "yes_no")}
+    names |= {name: name for name in ("meta", "modality", "task", "check", *UNDERSTOOD)}
     if flags["dataset_name"] == "medmnist":
         names["image_folder"] = "data_dir"  # its files hold images and labels
     chosen = {ours: flags[theirs] for theirs, ours in names.items() if theirs in flags}
-    if flags.get("columns"):
+    if "columns" in chosen:
         chosen["columns"] = columns_of(flags["columns"])
     return load_vqa(flags["dataset_name"], split=split, seed=flags.get("seed", 0), **chosen)
 

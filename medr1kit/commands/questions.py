@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from medr1kit.commands.flags import SOURCES
+from medr1kit.commands.flags import SOURCES, UNDERSTOOD
 from medr1kit.commands.loading import add_table_flags, has_splits, hold_out, load_data
 from medr1kit.vqa import DataError
 
@@ -101,5 +101,5 @@ def _check_card(card: str, data: str) -> None:
 def _load_side(source: str, split: str | None, flags: argparse.Namespace, meta: str | None):
     """One side of an audit, with its bad rows left out and listed: an audit is for files that may be bad."""
     given = {"dataset_name": source, "meta": meta, "check": "drop", "seed": flags.seed}
-    given |= {name: getattr(flags, name) for name in ("modality", "task", "columns", "yes_no", "sheet")}
+    given |= {name: getattr(flags, name) for name in ("modality", "task", *UNDERSTOOD)}
     return load_data({name: value for name, value in given.items() if value is not None}, split)

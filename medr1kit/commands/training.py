@@ -9,7 +9,7 @@ from typing import Any
 from medr1kit.commands.answers import print_scores
 from medr1kit.commands.flags import DataFlags, GRPOFlags, LoraFlags, fit_to_machine, parse_flags
 from medr1kit.commands.loading import hold_out, load_data, load_model_of, refuse_unused
-from medr1kit.formats import ResponseFormat, format_named
+from medr1kit.formats import format_named
 from medr1kit.vqa import DataError
 
 
@@ -43,6 +43,7 @@ def _train(argv: list[str], command: str, train: Any, *arguments_of: type) -> No
     from medr1kit.training.presets import preset_given, with_overrides
     from medr1kit.training.publish import push_run, take_push
     from medr1kit.training.resume import resume_asked
+    from medr1kit.training.reward_functions import rewards_named
 
     flags = parse_flags(argv, f"medr1kit {command}", DataFlags, ModelConfig, LoraFlags, *arguments_of)
     if flags.pop("reference", False):
@@ -67,17 +68,17 @@ def _train(argv: list[str], command: str, train: Any, *arguments_of: type) -> No
     ):
         warnings.warn(differs, stacklevel=2)
     check_before_loading(settings, arguments_of[-1], device)
+    push = take_push(arguments)
     arguments |= {"preset": preset, "overwrite": overwrite, "resume": resume, "lora": lora}
     arguments["format"] = format_named(flags.get("format", "no-think"))
     if "reward_funcs" in flags:  # of GRPO; SFT has refused them
-        arguments["rewards"] = _rewards(flags["reward_funcs"], arguments["format"])
+        arguments["rewards"] = rewards_named(flags["reward_funcs"], arguments["format"], "--reward_funcs")
     if int(os.environ.get("RANK", 0)) == 0:  # before anything is loaded
         check_folder(flags["output_dir"], overwrite or resume)
     dataset, test = load_data(flags, flags.get("dataset_train_split")), None
     if flags.get("test_size", 0.0) > 0:
         dataset, test = hold_out(dataset, flags)
     model, processor = load_model_of(flags)
-    push = take_push(arguments)
     run = train(model, processor, dataset, **arguments)
     if int(os.environ.get("RANK", 0)) != 0:
         return
@@ -98,22 +99,6 @@ def _lora_flags(flags: dict[str, Any]) -> dict[str, Any] | bool:
     names |= {"lora_merger": "merger", "lora_tower": "tower"}
     chosen = {ours: flags[theirs] for theirs, ours in names.items() if theirs in flags}
     return chosen if chosen or flags.get("use_peft") else True  # an adapter asked for, also where the preset has none
-
-
-def _rewards(names: list[str], format: ResponseFormat) -> list:
-    from medr1kit import rewards
-
-    makers = {
-        "accuracy": lambda: rewards.accuracy_reward(format),
-        "format": lambda: rewards.format_reward(format),
-        "agreement": lambda: rewards.agreement_reward(format),
-        "repetition": rewards.repetition_reward,
-        "reference_accuracy": rewards.reference_accuracy_reward,
-        "reference_format": lambda: rewards.reference_format_reward(format),
-    }
-    if unknown := [name for name in names if name not in makers]:
-        raise DataError(f"--reward_funcs {unknown[0]} is unknown; use some of {', '.join(makers)}")
-    return [makers[name]() for name in names]
 
 
 def _report_held_out(model, processor, train, test, flags: dict[str, Any], run) -> None:

@@ -123,7 +123,8 @@ def load_vqa(
               out: {"question": "Frage", "options": ["Antwort 1", "Antwort 2"], "answer": …, "image": …, "id": …,
               "patient_id": …, "modality": …, "task": …, "source": …, "rationale": …}; None: there is none;
               ``yes_no``: give questions without options, answered with yes or no, these two (default False);
-              an Excel file: ``sheet``, where several have rows.
+              an Excel file: ``sheet``, where several have rows; a CSV or TSV file: ``encoding``, as Python calls it,
+              where it is none of UTF-8, UTF-16 and cp1252.
 
     Raises:
         DataError: if the source cannot be read, does not take an argument, a row is bad (see ``check``), or no row is

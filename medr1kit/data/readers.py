@@ -22,24 +22,30 @@ from medr1kit.given import path_given
 from medr1kit.vqa import DataError
 
 
-def read_saved(
-    folder: str | os.PathLike,
+def read_stored(
+    place: str | os.PathLike,
     *,
     split: str | None = None,
     images: str | os.PathLike | None = None,
     columns: Mapping[str, Any] | None = None,
     yes_no: bool = False,
 ) -> Source:
-    """Read a folder written by ``save_to_disk``; ``split`` (default "train") if it holds several.
+    """Read a folder written by ``save_to_disk``, or a data set on the hub, ``"owner/name"``.
+
+    Args:
+        place: the folder, or the name.
+        split: which one (default "train") of the hub, and of a folder that holds several.
+        images, columns, yes_no: as in :func:`medr1kit.load_vqa`.
 
     Raises:
-        DataError: if it is no such folder, is damaged, or has no such split.
+        DataError: if it is no such folder, is damaged, or has no such split; if the hub cannot be read, in its words.
     """
-    path = path_given(folder, "source")
-    table = _open(path)
-    return _read_table(
-        _chosen(table, split, repr(os.fspath(folder))), os.fspath(folder), images, columns, yes_no, [path]
-    )
+    name, path = os.fspath(place), path_given(place, "source")
+    if path.is_dir():
+        table, within = _chosen(_open(path), split, repr(name)), path
+    else:
+        table, within = _from_hub(name, split or "train"), datasets.config.HF_CACHE_HOME
+    return _read_table(table, name, images, columns, yes_no, [within])
 
 
 def _open(path: Path) -> datasets.Dataset | datasets.DatasetDict:
@@ -67,28 +73,14 @@ def _chosen(table: Any, split: str | None, name: str) -> datasets.Dataset:
     return table
 
 
-def read_hub(
-    name: str | os.PathLike,
-    *,
-    split: str | None = None,
-    images: str | os.PathLike | None = None,
-    columns: Mapping[str, Any] | None = None,
-    yes_no: bool = False,
-) -> Source:
-    """Read one split (default "train") of a data set on the hub, ``"owner/name"``.
-
-    Raises:
-        DataError: if that fails, with the hub's own words.
-    """
-    name, split = os.fspath(name), split or "train"
+def _from_hub(name: str, split: str) -> datasets.Dataset:
     try:
-        table = datasets.load_dataset(name, split=split)
+        return datasets.load_dataset(name, split=split)
     except Exception as error:  # no network, no such data set, no such split, no access: the hub has its own errors
         raise DataError(
             f"{name!r} is no file or folder here, and loading split {split!r} of it from the hub failed "
             f"({type(error).__name__}: {str(error).strip()[:200]}); check the name, the split and the network"
         ) from error
-    return _read_table(table, name, images, columns, yes_no, [datasets.config.HF_CACHE_HOME])
 
 
 def read_given(
@@ -168,13 +160,17 @@ def read_file(
     columns: Mapping[str, Any] | None = None,
     yes_no: bool = False,
     sheet: str | None = None,
+    encoding: str | None = None,
 ) -> Source:
     """Read a .csv, .tsv, .xlsx, .jsonl or .parquet file."""
     path = path_given(path, "source")
     stem = re.sub(r"\.\w+(\.gz)?$", "", path.name)
     if path.suffix.lower() == ".parquet":
+        for name, value in (("sheet", sheet), ("encoding", encoding)):
+            if value is not None:
+                raise DataError(f"{name}= does not go with {os.fspath(path)!r}, a Parquet file; leave it out")
         return _read_table(_open_parquet(path), os.fspath(path), images, columns, yes_no, [path.parent], stem)
-    table = read_table(path, sheet, columns)
+    table = read_table(path, sheet, columns, encoding)
     source = Source(table.name, image_folder(images))
     source.add(table.rows, table.name, stem, stem, columns, yes_no, table.numbers, table.about)
     return source

@@ -15,7 +15,7 @@ import datasets
 from medr1kit.data.benchmark_sets import READ_SETS, benchmark_set
 from medr1kit.data.files import read_json_source, read_omnimedvqa
 from medr1kit.data.images import MedicalImage, stored_path, to_png
-from medr1kit.data.readers import read_file, read_frame, read_given, read_hub, read_list, read_saved
+from medr1kit.data.readers import read_file, read_frame, read_given, read_list, read_stored
 from medr1kit.data.rows import Source
 from medr1kit.data.tables import is_table
 from medr1kit.given import kind as what_it_is
@@ -138,8 +138,8 @@ READ = {  # (source) -> Source
     "a list of rows": read_list,
     "a Dataset": read_given,
     "OmniMedVQA's folder": read_omnimedvqa,
-    "a saved data set": read_saved,
-    "a data set on the hub": read_hub,
+    "a saved data set": read_stored,
+    "a data set on the hub": read_stored,
     **READ_SETS,
 }
 

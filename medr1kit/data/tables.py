@@ -2,7 +2,8 @@
 
 A spreadsheet says little about itself. Excel's "CSV" has semicolons and cp1252 in Germany, commas in America, a byte
 order mark where one asked for UTF-8, and UTF-16 with tabs where one asked for "Unicode text". So encoding and separator
-are found out from the file, and said. No cell is guessed at: "NA" and "None" may be an option, 007 may be a patient.
+are found out from the file, and said; what can be none of these is refused until ``encoding=`` names it. No cell is
+guessed at: "NA" and "None" may be an option, 007 may be a patient.
 
 Rows of CSV, TSV and Excel are numbered as the spreadsheet numbers them (the header is row 1), all others from 0.
 """
@@ -56,13 +57,19 @@ def _ending(path: Path) -> str:
     return Path(re.sub(r"\.gz$", "", path.name, flags=re.IGNORECASE)).suffix.lower()
 
 
-def read_table(path: str | os.PathLike, sheet: str | None = None, columns: Mapping[str, Any] | None = None) -> Table:
+def read_table(
+    path: str | os.PathLike,
+    sheet: str | None = None,
+    columns: Mapping[str, Any] | None = None,
+    encoding: str | None = None,
+) -> Table:
     """Read a .csv, .tsv, .txt, .xlsx or .jsonl file.
 
     Args:
         path: the file.
         sheet: of an Excel file: which sheet. Default: the one with rows that is not hidden.
         columns: what the user said about columns, by which the line of their names is found.
+        encoding: of a CSV or TSV file, as Python calls it. Default: found out.
 
     Raises:
         DataError: if it cannot be read, has no rows, or holds several sheets and none is named.
@@ -71,20 +78,38 @@ def read_table(path: str | os.PathLike, sheet: str | None = None, columns: Mappi
     ending = _ending(path)
     if sheet is not None and ending not in (".xlsx", ".xlsm"):
         raise DataError(f"sheet= does not go with {os.fspath(path)!r}; it is for Excel files, leave it out")
+    if encoding is not None and ending not in (".csv", ".tsv", ".txt"):
+        raise DataError(f"encoding= does not go with {os.fspath(path)!r}; it is for CSV and TSV files, leave it out")
     if ending in (".xlsx", ".xlsm"):
         lines, about = read_sheet(path, sheet)
         return _headed(os.fspath(path), lines, 1, about, columns)
-    return _read_lines(path) if ending in (".jsonl", ".ndjson") else _read_csv(path, ending, columns)
+    return _read_lines(path) if ending in (".jsonl", ".ndjson") else _read_csv(path, ending, columns, encoding)
 
 
 # --- text ------------------------------------------------------------------------------------------------------------
 
 
-def _read_csv(path: Path, ending: str, columns: Mapping[str, Any] | None) -> Table:
+def _read_csv(path: Path, ending: str, columns: Mapping[str, Any] | None, encoding: str | None) -> Table:
     name = os.fspath(path)
     content = read_bytes(path)
     _refuse_others(content, name)
-    text, encoding = _as_text(content, name)
+    lines, about = cells_of(content, name, ending, encoding)
+    return _headed(name, lines, 1, about, columns)
+
+
+def cells_of(content: bytes, name: str, ending: str = "", encoding: str | None = None) -> tuple[list[list[str]], str]:
+    """Return a text's lines of cells, and how they were read: separator and encoding.
+
+    Args:
+        content: of a CSV or TSV file.
+        name: what to call it in an error.
+        ending: of its name; ".tsv" says that tabs are likely.
+        encoding: as Python calls it; None: UTF-8, UTF-16 or cp1252, whichever it is.
+
+    Raises:
+        DataError: if it is no text, no table, or in another encoding.
+    """
+    text, encoding = _as_text(content, name, encoding)
     # A line for Excel, which does not count it:
     stated = re.match(r"\"?sep=(.)\"?[,;\t]*\r?\n", text, re.IGNORECASE)
     text = text[stated.end() :] if stated else text
@@ -96,8 +121,7 @@ def _read_csv(path: Path, ending: str, columns: Mapping[str, Any] | None) -> Tab
         raise DataError(f"{name}: not a table of text ({error}); save it anew as CSV") from error
     finally:
         csv.field_size_limit(limit)
-    about = f"{_SEPARATORS.get(separator, repr(separator))} between columns, {encoding}"
-    return _headed(name, lines, 1, about, columns)
+    return lines, f"{_SEPARATORS.get(separator, repr(separator))} between columns, {encoding}"
 
 
 def _refuse_others(content: bytes, name: str) -> None:
@@ -116,8 +140,11 @@ def _refuse_others(content: bytes, name: str) -> None:
         raise DataError(f"{name}: a web page by its content; open it in Excel and save it as .xlsx or CSV")
 
 
-def _as_text(content: bytes, name: str) -> tuple[str, str]:
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+def _as_text(content: bytes, name: str, encoding: str | None) -> tuple[str, str]:
+    remedy = "save it as UTF-8, or name its encoding, encoding='gb18030' say (--encoding)"
+    if given := encoding:
+        pass
+    elif content.startswith((b"\xff\xfe", b"\xfe\xff")):
         encoding = "utf-16"
     elif content[:400].count(0) * 3 > len(content[:400]):
         encoding = "utf-16-le" if content[1:2] == b"\0" else "utf-16-be"
@@ -128,9 +155,32 @@ def _as_text(content: bytes, name: str) -> tuple[str, str]:
         except UnicodeDecodeError:
             encoding = "cp1252"
     try:
-        return content.decode(encoding), encoding
+        text = content.decode(encoding)
     except UnicodeDecodeError as error:
-        raise DataError(f"{name}: neither UTF-8, UTF-16 nor cp1252 ({error.reason}); save it as UTF-8") from error
+        what = f"not {given}" if given else "neither UTF-8, UTF-16 nor cp1252"
+        raise DataError(f"{name}: {what} ({error.reason}); {remedy}") from error
+    except LookupError as error:
+        raise DataError(f"encoding={encoding!r} is none that Python knows; {remedy}") from error
+    if not given and encoding == "cp1252" and (strange := _strange(text)):
+        raise DataError(f"{name}: no UTF-8, and as cp1252 it would read {strange!r}; {remedy}")
+    return text, encoding
+
+
+def _strange(text: str) -> str:
+    """A piece of a text that is hardly cp1252: of runs of accents (Chinese, Cyrillic), or of marks within words (Mac).
+
+    >>> _strange("肺部有结节吗".encode("gb18030").decode("cp1252")), _strange("Größe, l’œdème, 5 µm ± 2 °C")
+    ('·Î²¿ÓÐ½á½ÚÂð', '')
+    """
+    high = len(_HIGH.findall(text))
+    for pattern in (r"[^\0-\x7f]{3,}", r"\w*[A-Za-zš](?:[ŠŽŸ§ˆ‰‡†]+[a-z]+|§)\w*"):
+        pieces = [piece for piece in re.findall(pattern, text) if len(set(piece)) > 1]  # a line of dashes is none
+        if (found := sum(len(_HIGH.findall(piece)) for piece in pieces)) > 1 and found >= high / 2:
+            return pieces[0][:20]
+    return ""
+
+
+_HIGH = re.compile(r"[^\0-\x7f]")
 
 
 def _separator(text: str, ending: str) -> str:

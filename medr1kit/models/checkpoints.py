@@ -68,6 +68,8 @@ def predict_checkpoints(
     loading = dict(loading or {})
     for name in loading:
         choice(name, "loading", _LOADING)
+    if asking.get("engine") is not None:
+        raise DataError("checkpoints are answered one after the other here; give engine= to predict(…), one at a time")
     if not isinstance(labels, Mapping | None):
         raise DataError(f"labels is {kind(labels)}; give a dict, the run's own labels need no saying")
     if "step" in (labels or {}):

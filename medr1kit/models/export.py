@@ -20,7 +20,7 @@ from medr1kit.results.runs import load_run, replace_file
 from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, ProcessorMixin
 
 
 def merge_model(run: str | os.PathLike, output: str | os.PathLike, *, dtype: str = "auto") -> Path:
@@ -56,10 +56,8 @@ def merge_model(run: str | os.PathLike, output: str | os.PathLike, *, dtype: str
     except OSError as error:
         raise DataError(f"output={os.fspath(output)!r} cannot be written ({error.strerror}); choose another") from error
     try:
-        merged.save_pretrained(folder)
-        processor.save_pretrained(folder)
+        write_plain(merged, processor, folder)
         replace_file(folder / "run.json", json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n")
-        _check_written(folder, merged)
         folder.chmod(0o755)
         os.replace(folder, output)  # onto an empty folder, too
     except OSError as error:
@@ -69,9 +67,16 @@ def merge_model(run: str | os.PathLike, output: str | os.PathLike, *, dtype: str
     return output
 
 
-def _check_written(folder: Path, merged: PreTrainedModel) -> None:
-    """Read the weights back: each tensor is there and equal."""
+def write_plain(merged: PreTrainedModel, processor: ProcessorMixin, folder: Path) -> None:
+    """Write a model without adapters, and its processor, and read the weights back.
+
+    Raises:
+        DataError: if a tensor is not in the folder as it was.
+        OSError: if the folder cannot be written.
+    """
+    merged.save_pretrained(folder)
+    processor.save_pretrained(folder)
     written = load_base(folder, str(merged.dtype).removeprefix("torch."), "sdpa").state_dict()
     for name, tensor in merged.state_dict().items():
-        if name not in written or not written[name].equal(tensor):
+        if name not in written or not written[name].equal(tensor.cpu()):
             raise DataError(f"{name} is not in the written folder as it was merged; is the disk full?")

@@ -14,21 +14,23 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from medr1kit.formats import ResponseFormat, format_named
-from medr1kit.given import choice, kind, output_file, questions_given, truth, whole_number
+from medr1kit.given import choice, kind, number, output_file, questions_given, truth, whole_number
 from medr1kit.models.load import acting_adapters, base_of, image_token_ids, origin_of, pair_given
 from medr1kit.models.processor import user_turn, warn_of_open_thinking
+from medr1kit.models.shown import IMAGES, image_rows, reading_order
 from medr1kit.models.so_far import AnswersSoFar, finish
+from medr1kit.models.vllm_engine import Answers, engine_given, held_against, sample_of, vllm_answers
 from medr1kit.results.columns import label_values
+from medr1kit.results.locks import refuse_without_locks
 from medr1kit.results.runs import Run, replace_file
 from medr1kit.results.tables import LABELS, METHODS, PREDICTIONS
 from medr1kit.vqa import DataError
@@ -36,8 +38,6 @@ from medr1kit.vqa import DataError
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, ProcessorMixin
-
-IMAGES = ("right", "blank", "shuffled", "shuffled-all")
 
 
 def predict(
@@ -54,8 +54,11 @@ def predict(
     seed: int = 0,
     stop_at_answer: bool = False,
     share: bool = False,
+    engine: str | None = None,
+    samples: int = 0,
+    temperature: float = 1.0,
 ) -> pd.DataFrame:
-    """Answer every question greedily and read the answers.
+    """Answer every question, greedily or several times by lot, and read the answers.
 
     Args:
         model: from :func:`medr1kit.load_model`.
@@ -67,11 +70,11 @@ def predict(
             base; weights whose training is not known are "given".
         images: "right", "blank" (grey pictures), "shuffled" (another image of the same modality) or "shuffled-all"
             (another image of the data set, whatever its modality).
-        batch_size: questions a batch, 1 or more.
+        batch_size: questions a batch, 1 or more; ``samples`` times as many rows where answers are sampled.
         max_new_tokens: limit on completion tokens, 1 or more; None: the checkpoint's, or 256 as the reference has it.
         output: a .parquet file to write. If it is interrupted, calling again goes on where it stopped. What is there is
             replaced if it holds predictions.
-        seed: for shuffling the images.
+        seed: for shuffling the images, and for drawing.
         stop_at_answer: where the format begins with the answer, end each text where its first answer block closes;
             enough for accuracies. What would have followed is not known: ``think`` and ``well_formed`` of these rows
             are missing, and ``n_tokens`` counts up to there. A second answer block, which would have made the answer
@@ -80,6 +83,11 @@ def predict(
             effect: there the answer comes last.
         share: under torchrun or ``accelerate launch``, have all processes answer together: each must call this with the
             same arguments, each returns the whole table, the first writes the file.
+        samples: answers a question, drawn from one reading of its prompt and image, for :func:`medr1kit.pass_at_k`; the
+            table has a row for each and a column ``sample``, 0 to ``samples`` - 1. 0: one greedy answer. The same
+            questions, seed and ``batch_size`` draw the same answers.
+        temperature: of drawing, 0.01 to 10; 1 draws from the distribution that was trained.
+        engine: "vllm" has vLLM answer (:mod:`medr1kit.models.vllm_engine`, not run with vLLM itself yet); None: here.
 
     Returns:
         The predictions table, in the order of the data set.
@@ -90,7 +98,15 @@ def predict(
     """
     output = None if output is None else predictions_file(output)
     asked = {"format": format, "labels": labels, "images": images, "batch_size": batch_size}
-    asked |= {"max_new_tokens": max_new_tokens, "seed": seed, "stop_at_answer": stop_at_answer, "share": share}
+    asked |= {
+        "max_new_tokens": max_new_tokens,
+        "seed": seed,
+        "stop_at_answer": stop_at_answer,
+        "share": share,
+        "engine": engine,
+        "samples": samples,
+        "temperature": temperature,
+    }
     frame, done = answered(model, processor, dataset, output, **asked)
     finish([done], lambda: write_predictions(frame, output))
     return frame
@@ -110,15 +126,20 @@ def answered(
     seed: int = 0,
     stop_at_answer: bool = False,
     share: bool = False,
+    engine: str | None = None,
+    samples: int = 0,
+    temperature: float = 1.0,
 ) -> tuple[pd.DataFrame, AnswersSoFar]:
     """Return the table of :func:`predict`, and the answers that are kept until it is written.
 
     Args:
         beside: the file beside which they are kept; None keeps none.
-        format, labels, images, batch_size, max_new_tokens, seed, stop_at_answer, share: as there.
+        format, labels, …, temperature: as there.
     """
     from medr1kit.models.shared_prefix.vision import Pictures
 
+    engine, samples = engine_given(engine, stop_at_answer, share, samples), whole_number(samples, "samples", 0)
+    number(temperature, "temperature", 0.01, 10)
     format = format_named(format)
     dataset = questions_given(dataset, images=True)
     pair_given(model, processor)
@@ -129,27 +150,59 @@ def answered(
     questions = dataset.remove_columns("image").to_list()
     prompts = [chat_prompt(processor, format, row["problem"]) for row in questions]
     warn_of_open_thinking(prompts[0])
-    picture_of = _image_rows(questions, images, seed)
+    picture_of = image_rows(questions, images, seed)
     known = model_labels(model, labels)
     limit = max_new_tokens or getattr(model.generation_config, "max_new_tokens", None) or 256
     asked = hashlib.sha256(repr([(row["id"], prompt) for row, prompt in zip(questions, prompts)]).encode())
     settings = {"format": format.name, "images": images, "seed_of_images": seed if "shuffled" in images else None}
     settings |= {"questions": asked.hexdigest()[:16], "limit": limit, "weights": _weights_digest(model)}
     stopped = answer_closed if truth(stop_at_answer, "stop_at_answer") and format.blocks[0] == "answer" else None
-    settings |= {"stop_at_answer": True} if stopped else {}
+    settings |= ({"stop_at_answer": True} if stopped else {}) | ({"engine": engine} if engine else {})
+    drawn = {"samples": samples, "temperature": temperature, "seed": seed, "batch_size": batch_size} if samples else {}
     what = "predict" if images == "right" else f"predict: {images} images"
-    done = AnswersSoFar(beside, settings | known, len(questions), what, share)
-    order = _reading_order([i for i in range(len(questions)) if i not in done], prompts, questions, picture_of)
-    shown = Pictures(dataset)
-    with _plain_greedy(model, processor, limit), closing(done):
-        answer = _answerer(model, processor, limit, stopped)
+    copies = samples or 1  # rows a question: its first is number copies * i
+    done = AnswersSoFar(beside, settings | drawn | known, copies * len(questions), what, share)
+    open_ones = [i for i in range(len(questions)) if samples or i not in done]  # a batch is drawn as a whole
+    order = reading_order(open_ones, prompts, questions, picture_of)
+    shown, both = Pictures(dataset), sample_of(order) if engine else []
+
+    def asked_of(answer: Answers, batch: Sequence[int]) -> list[tuple[str, int]]:
+        return list(answer([prompts[i] for i in batch], shown([picture_of[i] for i in batch])))
+
+    heat = temperature if samples else None
+    with plain_decoding(model, processor, limit, heat), closing(done), ExitStack() as started:
+        answer, ours = answerer(model, processor, limit, stopped, heat), {}
+        if both:
+            ours = dict(zip(both, asked_of(answer, both)))
+            answer = started.enter_context(vllm_answers(model, processor, limit, _end_tokens(model, processor)))
         for batch in done.share(order, batch_size):
-            said = answer([prompts[i] for i in batch], shown([picture_of[i] for i in batch]))
-            for i, (text, n_tokens) in zip(batch, said):
-                done.add(i, text, n_tokens)
+            rows = [copies * i + j for i in batch for j in range(copies)]
+            if done.keys() >= set(rows):
+                continue
+            with _drawing(model, seed, rows) if samples else nullcontext():
+                said = asked_of(answer, [row // copies for row in rows])
+            for row, (text, n_tokens) in zip(rows, said):
+                if row not in done:
+                    done.add(row, text, n_tokens)
         done.complete()
-    rows = [_row(questions[i], format, known, *done[i], stopped) for i in range(len(questions))]
-    return pd.DataFrame(rows, columns=list(PREDICTIONS)), done
+    table = [_row(questions[row // copies], format, known, *done[row], stopped) for row in range(len(done))]
+    frame = pd.DataFrame(table, columns=list(PREDICTIONS))
+    if samples:
+        frame.insert(list(frame).index("step") + 1, "sample", [row % copies for row in range(len(done))])
+    frame.attrs |= {"engine": held_against(ours, done, questions, format)} if engine else {}
+    return frame, done
+
+
+@contextmanager
+def _drawing(model: PreTrainedModel, seed: int, rows: Sequence[int]) -> Iterator[None]:
+    """Random numbers of a batch's own, whatever was drawn before it; afterwards all is as if none had been drawn."""
+    import torch
+
+    device = model.device
+    own = hashlib.sha256(f"{seed} {list(rows)}".encode()).digest()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(int.from_bytes(own[:8], "big"))
+        yield
 
 
 def write_predictions(frame: pd.DataFrame, output: Path | None) -> None:
@@ -187,42 +240,6 @@ def model_labels(model: PreTrainedModel, labels: Mapping[str, Any] | Run | None)
     return label_values(known, tuple(METHODS))
 
 
-def _image_rows(questions: list[dict], images: str, seed: int) -> list[int | None]:
-    """For each question the row whose image is shown; None for a blank one.
-
-    Shuffled images, of a modality or of all, are moved on by one along a random circle: never the right ones.
-    """
-    if images == "right":
-        return list(range(len(questions)))
-    if images == "blank":
-        return [None] * len(questions)
-    rng = np.random.default_rng(seed)
-    circles = [(row.get("modality") or "") if images == "shuffled" else "" for row in questions]
-    first_row: dict[str, dict[str, int]] = {}
-    for i, (circle, row) in enumerate(zip(circles, questions)):
-        first_row.setdefault(circle, {}).setdefault(row["image_id"], i)
-    other = {}
-    for circle, rows in first_row.items():
-        order = [str(image) for image in rng.permutation(list(rows))]
-        for image, following in zip(order, order[1:] + order[:1]):
-            other[circle, image] = rows[following]
-    return [other[circle, row["image_id"]] for circle, row in zip(circles, questions)]
-
-
-def _reading_order(
-    rows: list[int], prompts: list[str], questions: list[dict], picture_of: list[int | None]
-) -> list[int]:
-    """Questions about one image together, and long prompts together, so that a batch is padded little.
-
-    The longest come first, so that too large a batch fails at once.
-    """
-    images = {i: i if picture_of[i] is None else questions[picture_of[i]]["image_id"] for i in rows}
-    longest: dict[Any, int] = {}
-    for i in rows:
-        longest[images[i]] = max(longest.get(images[i], 0), len(prompts[i]))
-    return sorted(rows, key=lambda i: (-longest[images[i]], str(images[i]), -len(prompts[i])))
-
-
 def answer_closed(text: str) -> bool:
     """Return whether a text that began with its answer has closed its answer block, thinking apart.
 
@@ -235,13 +252,13 @@ def answer_closed(text: str) -> bool:
     return bool(closing) and "<answer>" in before and "<think>" not in before
 
 
-def _answerer(model, processor, limit: int, closed: Callable[[str], bool] | None):
+def answerer(model, processor, limit: int, closed: Callable[[str], bool] | None, heat: float | None):
     """What answers prompts about pictures: an answerer that shares what they have in common, or else ``generate``."""
     from medr1kit.models.shared_prefix.answering import Answerer, why_not_read
 
     if why_not_read(model) is not None:
         return partial(_generate, model, processor, closed)
-    return Answerer(model, processor, limit=limit, ends=_end_tokens(model, processor), closed=closed)
+    return Answerer(model, processor, limit=limit, ends=_end_tokens(model, processor), closed=closed, temperature=heat)
 
 
 def _generate(model, processor, closed, prompts: list[str], pictures: list) -> Iterator[tuple[str, int]]:
@@ -265,14 +282,14 @@ def _end_tokens(model, processor) -> set[int]:
 
 
 @contextmanager
-def _plain_greedy(model: PreTrainedModel, processor: ProcessorMixin, limit: int):
-    """Replace the checkpoint's generation settings by greedy decoding for the time of a prediction."""
+def plain_decoding(model: PreTrainedModel, processor: ProcessorMixin, limit: int, heat: float | None):
+    """Replace the checkpoint's generation settings for the time of a prediction: greedy, or drawn at a temperature."""
     from transformers import GenerationConfig
 
     base = base_of(model)
     kept = base.generation_config
     base.generation_config = GenerationConfig(
-        do_sample=False,
+        **({"do_sample": False} if heat is None else {"do_sample": True, "temperature": heat, "top_k": 0}),
         max_new_tokens=limit,
         eos_token_id=kept.eos_token_id or processor.tokenizer.eos_token_id,
         pad_token_id=processor.tokenizer.pad_token_id,
@@ -312,15 +329,24 @@ def _row(question: dict, format: ResponseFormat, labels: dict, text: str, n_toke
     return {**{name: question.get(name) for name in PREDICTIONS}, **labels, **read}
 
 
-def predictions_file(output: object) -> Path:
-    """The file to write; one that is there and holds something else than predictions is not ours to replace."""
+def predictions_file(output: object, name: str = "output") -> Path:
+    """Return the file to write, on a file system that locks files.
+
+    Args:
+        output: what was given.
+        name: the argument's.
+
+    Raises:
+        DataError: if it cannot be written there, or something else than predictions is there: not ours to replace.
+    """
     import pyarrow.parquet
 
-    path = output_file(output, "output", (".parquet",))
+    path = output_file(output, name, (".parquet",))
+    refuse_without_locks(path.parent)
     try:
         ours = {"id", "text", "predicted"} <= set(pyarrow.parquet.read_schema(path).names)
     except (OSError, ValueError):  # not there, empty, or left half-written by an earlier version
         ours = not path.is_file() or path.read_bytes()[:4] in (b"", b"PAR1")
     if not ours:
-        raise DataError(f"{path} is there and holds no predictions; choose another name for output")
+        raise DataError(f"{path} is there and holds no predictions; choose another name for {name}")
     return path

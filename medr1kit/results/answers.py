@@ -97,7 +97,7 @@ class Answers:
         if n_frames > 1 and not (np.sum([one.rows >= 0 for one in self.answerers], axis=0) > 1).any():
             raise DataError(
                 f"no question is answered twice: {self.answerers[0].name!r} has ids such as {self.ids[0]!r}, "
-                f"{self.answerers[-1].name!r} such as {self.ids[-1]!r}; predict on the same data"
+                f"{self.answerers[-1].name!r} such as {self.ids[-1]!r}; predict on the same data, or import with data="
             )
         for one in self.answerers:
             if (other := (one.rows >= 0) & (one.column("answer") != gold)).any():

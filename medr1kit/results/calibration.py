@@ -97,9 +97,8 @@ def calibration(frame: pd.DataFrame, bins: int = 10, cluster: str | bool | None 
     >>> round(found.ece, 2), round(found.brier, 2)  # said 90 %, right 75 %; (3 * .02 + 1.62) / 4
     (0.15, 0.42)
     """
-    _check(frame, bins)
-    probabilities = [np.asarray(row, dtype=float) for row in frame["probabilities"]]
-    gold = [LETTERS.index(letter) for letter in frame["answer"]]
+    probabilities, gold = letters_given(frame)
+    whole_number(bins, "bins")
     confidence = np.array([row.max() for row in probabilities])
     right = np.array([row.argmax() == place for row, place in zip(probabilities, gold)])
     brier = np.array([((row - np.eye(len(row))[place]) ** 2).sum() for row, place in zip(probabilities, gold)])
@@ -139,15 +138,20 @@ def _ece_limits(
     return float(np.clip(low, 0, ece)), float(np.clip(high, ece, 1))
 
 
-def _check(frame: pd.DataFrame, bins: int) -> None:
+def letters_given(frame: pd.DataFrame) -> tuple[list[np.ndarray], list[int]]:
+    """Return the probabilities of a table's rows, arrays in letter order, and the places of their gold letters.
+
+    Raises:
+        DataError: if a column is missing, there are no rows, or a row is not what it should be.
+    """
     table_given(frame, "probabilities", ("probabilities", "answer"), "what mk.letter_probabilities(…) returned")
-    whole_number(bins, "bins")
-    for row, (values, letter) in enumerate(zip(frame["probabilities"], frame["answer"])):
-        values = np.asarray(values, dtype=float)
+    probabilities = [np.asarray(row, dtype=float) for row in frame["probabilities"]]
+    for row, (values, letter) in enumerate(zip(probabilities, frame["answer"])):
         if values.ndim != 1 or not (values >= 0).all() or abs(values.sum() - 1) > 1e-3:
             raise DataError(f"row {row}: probabilities are {values!s:.80}; expected numbers of 0..1 that sum to 1")
         if letter not in list(LETTERS[: len(values)]):
             raise DataError(f"row {row}: the gold letter is {letter!r}, but there are {len(values)} probabilities")
+    return probabilities, [LETTERS.index(letter) for letter in frame["answer"]]
 
 
 def _calibrated_eces(confidence: np.ndarray, member: np.ndarray) -> np.ndarray:

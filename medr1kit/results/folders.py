@@ -17,6 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from medr1kit.given import path_given, truth
+from medr1kit.results.locks import refuse_without_locks
 from medr1kit.vqa import DataError
 
 CONFIG, METRICS_FILE, LINES = "run.json", "metrics.csv", "rollouts.jsonl"
@@ -59,7 +60,7 @@ def hold_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
 
     Raises:
         DataError: if a file is in the way that no run of ours wrote, the folder holds a run and ``overwrite`` is False,
-            another process writes a run to it, or it cannot be written.
+            another process writes a run to it, it cannot be written, or its file system locks no files.
     """
     folder, overwrite = path_given(path, "output_dir"), truth(overwrite, "overwrite")
     if folder.resolve() in (Path("~").expanduser(), Path(folder.resolve().anchor)):
@@ -72,6 +73,7 @@ def hold_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
             f"{foreign} was not written by a run in this folder, and a run would replace it; nothing was touched: "
             "choose another output_dir, or move it away"
         )
+    refuse_without_locks(folder)  # where a lock would be a file that a kill leaves behind
     made = not folder.exists()
     lock = FileLock(folder / _LOCK, timeout=0.5, thread_local=False)  # a look at it, as by check_folder, holds it, too
     try:
@@ -81,9 +83,10 @@ def hold_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
         raise DataError(
             f"another training writes to {folder}; wait for its end, or choose another output_dir"
         ) from error
-    except (OSError, NotImplementedError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise DataError(f"output_dir={str(folder)!r} cannot be written ({why}); choose another place") from error
+    except OSError as error:
+        raise DataError(
+            f"output_dir={str(folder)!r} cannot be written ({error.strerror}); choose another place"
+        ) from error
     try:
         if not overwrite and any(found.name not in (CONFIG, _CARD) for found in left_in(folder)):
             raise DataError(

@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import sha1
 from itertools import product
 from pathlib import PurePosixPath
@@ -45,6 +47,7 @@ def import_predictions(
     data: Dataset | None = None,
     format: ResponseFormat | str | None = None,
     labels: Mapping[str, Any] | None = None,
+    check: str = "error",
 ) -> pd.DataFrame:
     """Read a result file of Med-R1, VLMEvalKit, lmms-eval or MedEvalKit as predictions.
 
@@ -58,6 +61,8 @@ def import_predictions(
             answer is well-formed is missing.
         labels: model, method, seed, step, train_modality, train_task; ``model`` is else the file's name, and ``method``
             "given", weights whose training is not known.
+        check: "error" refuses rows that cannot be scored, "drop" leaves them out and lists them in a
+            :class:`medr1kit.data.load.DroppedRows` warning: the open questions of VQA-RAD, SLAKE or PathVQA.
 
     Returns:
         The predictions table in the file's order, with the columns :data:`BESIDE`. Without ``data`` an id is made of
@@ -65,19 +70,24 @@ def import_predictions(
         named counts as one about an image of its own.
 
     Raises:
-        DataError: if the file is none of the four, a row has no text, no options or no readable gold answer, or is no
-            question of ``data``.
+        DataError: if the file is none of the four; a row (see ``check``) has no text, no options or no readable gold
+            answer, is answered twice, or is no question of ``data``; or no row is left.
     """
-    path = path_given(path, "path")
+    if isinstance(path, (list, tuple)):
+        raise DataError(f"path is {kind(path)}; read one file at a time, and join the tables with pandas.concat")
+    path, _ = path_given(path, "path"), choice(check, "check", ("error", "drop"))
     if not isinstance(labels, (Mapping, type(None))):
         raise DataError(f"labels is {kind(labels)}; give a dict with some of {', '.join(LABELS)}")
     known = {"model": re.sub(r"(\.(jsonl?|xlsx|[ct]sv|gz))+$", "", path.name), "method": "given"} | dict(labels or {})
     for name in known:
         choice(name, "labels", LABELS)
-    rows = read_rows(path)
+    rows, unread = read_rows(path)
+    lost = _Lost(os.fspath(path), check == "drop", len(rows) + len(unread))
+    lost.add(unread, *(f"{lost.name}, row {where}: {why}" for where, why in list(unread.items())[:1]))
     if data is not None:
-        _join(rows, questions_given(data, "data"), os.fspath(path))
-    _check(rows, os.fspath(path))
+        rows = _join(rows, questions_given(data, "data"), lost)
+    rows = _checked(rows, lost)
+    lost.tell(rows)
     tagged = any("<answer>" in row.text for row in rows)
     asked = format_named(format) if format is not None else _looks(rows) if tagged else None
     known = dict.fromkeys(LABELS) | known
@@ -88,27 +98,62 @@ def import_predictions(
 # --- the questions ----------------------------------------------------------------------------------------------------
 
 
-def _join(rows: Sequence[Answered], data: Dataset, name: str) -> None:
-    """Give each row what the data says of its question."""
+@dataclass
+class _Lost:
+    """Rows of a file that cannot be scored: refused in a sentence, or left out and told together."""
+
+    name: str
+    drop: bool
+    total: int
+    why: dict[int, str] = field(default_factory=dict)
+
+    def add(self, found: Mapping[int, str], sentence: str = "") -> None:
+        if found and not self.drop:
+            raise DataError(sentence)
+        self.why |= found
+
+    def tell(self, left: Sequence[Answered]) -> None:
+        from medr1kit.data.load import DroppedRows
+        from medr1kit.data.rows import Refused
+
+        refused = [Refused(self.name, where, why) for where, why in sorted(self.why.items())]
+        if not left:
+            raise DataError(f"{self.name}: no row is left, {len(refused)} are refused; the first: {refused[0]}")
+        if refused:
+            warnings.warn(DroppedRows(refused, self.total), stacklevel=3)
+
+
+def _join(rows: Sequence[Answered], data: Dataset, lost: _Lost) -> list[Answered]:
+    """Give each row what the data says of its question; return those of which it says something."""
     questions = data.select_columns([column for column in data.column_names if column != "image"]).to_list()
     ids = {one["id"]: place for place, one in enumerate(questions)}
-    fits = _fitting(rows, questions)
-    fits = [[place] if (place := ids.get(str(row.known.get("own")))) in some else some for row, some in zip(rows, fits)]
-    if all(place in some for place, some in enumerate(fits)):  # the file is in the order of the data
-        fits = [[place] for place in range(len(rows))]
-    for fit, few in (("no question", True), ("several questions", False)):
-        if lost := [row for row, some in zip(rows, fits) if len(some) != 1 and few == (not some)]:
-            listed = ", ".join(str(row.where) for row in lost[:10]) + (", …" if len(lost) > 10 else "")
-            raise DataError(
-                f"{name}: {len(lost)} of {len(rows)} rows fit {fit} of data= (rows {listed}); the first asks "
-                f"{(lost[0].stems or [''])[0]!r:.120}, gold {lost[0].gold!r:.40}; load the very questions of the file"
-                + ("" if few else ", in its order")
-            )
-    for row, [place] in zip(rows, fits):
-        one = questions[place]
+    fits = {row.where: some for row, some in zip(rows, _fitting(rows, questions))}
+    fits |= {row.where: [place] for row in rows if (place := ids.get(str(row.known.get("own")))) in fits[row.where]}
+    rows = _fit(rows, fits, "no question", lost)
+    if all(place in fits[row.where] for place, row in enumerate(rows)):  # the file is in the order of the data
+        fits = {row.where: [place] for place, row in enumerate(rows)}
+    rows = _fit(rows, fits, "several questions", lost)
+    for row in rows:
+        one = questions[fits[row.where][0]]
         row.stems, row.options = [one["question"]], row.options or one["options"]
-        said = {key: value for key, value in row.known.items() if value is not None}
+        said = {key: value for key, value in row.known.items() if value is not None or key in BESIDE}
         row.known = one | said | {"id": one["id"], "image_id": one["image_id"]}
+    return rows
+
+
+def _fit(rows: Sequence[Answered], fits: Mapping[int, list[int]], wrong: str, lost: _Lost) -> list[Answered]:
+    """The rows that do not fit ``wrong``: no question, or several."""
+    some = [row for row in rows if (not fits[row.where] if wrong == "no question" else len(fits[row.where]) > 1)]
+    listed = ", ".join(str(row.where) for row in some[:10]) + (", …" if len(some) > 10 else "")
+    advice = "load the very questions of the file"
+    advice += ", or leave such rows out with check='drop'" if wrong == "no question" else ", in its order"
+    lost.add(
+        {row.where: f"fits {wrong} of data=: {(row.stems or [''])[0]!r:.60}" for row in some},
+        f"{lost.name}: {len(some)} of {lost.total} rows fit {wrong} of data= (rows {listed}); the first asks "
+        + "".join(f"{(row.stems or [''])[0]!r:.120}, gold {row.gold!r:.40}; " for row in some[:1])
+        + advice,
+    )
+    return [row for row in rows if row.where not in lost.why]
 
 
 def _fitting(rows: Sequence[Answered], questions: Sequence[dict]) -> list[list[int]]:
@@ -148,24 +193,28 @@ def _letter(gold: str, options: Sequence[str] | None) -> str | None:
     return NO_THINK.parse(f"<answer>{gold}</answer>", options).answer
 
 
-def _check(rows: Sequence[Answered], name: str) -> None:
-    """Refuse rows that cannot be scored, and name each question."""
-    if lacking := [row for row in rows if not row.options or len(row.options) < 2]:
-        raise DataError(
-            f"{name}: {len(lacking)} of {len(rows)} rows have no options, the first is row {lacking[0].where}; pass "
-            "data=, the questions as load_vqa reads them"
-        )
+def _checked(rows: Sequence[Answered], lost: _Lost) -> list[Answered]:
+    """The rows that can be scored, each question named."""
+    bare = {row.where: "no options; pass data=" for row in rows if not row.options or len(row.options) < 2}
+    lost.add(
+        bare,
+        f"{lost.name}: {len(bare)} of {lost.total} rows have no options, the first is row {min(bare, default=0)}; pass "
+        "data=, the questions as load_vqa reads them, or leave such rows out with check='drop'",
+    )
     seen: dict[str, int] = {}
-    for row in rows:
+    for row in (row for row in rows if row.where not in bare):
         row.answer = _letter(row.gold, row.options)
-        if row.answer is None:
-            raise DataError(f"{name}, row {row.where}: the gold answer {row.gold!r:.60} is none of {row.options}")
         asked = sha1(repr((lowered(row.stems[0] if row.stems else ""), row.options)).encode()).hexdigest()[:8]
         own = next((row.known[key] for key in ("own", "image_id") if row.known.get(key) not in (None, "")), row.where)
         row.known.setdefault("id", f"{own}-{asked}")
         row.known["image_id"] = row.known.get("image_id") or row.known["id"]
-        if (first := seen.setdefault(row.known["id"], row.where)) != row.where:
-            raise DataError(f"{name}: rows {first} and {row.where} answer the same question; keep one of them")
+        if row.answer is None:
+            why = f"the gold answer {row.gold!r:.60} is none of {row.options}"
+            lost.add({row.where: why}, f"{lost.name}, row {row.where}: {why}")
+        elif (first := seen.setdefault(row.known["id"], row.where)) != row.where:
+            why = f"rows {first} and {row.where} answer the same question; keep one of them"
+            lost.add({row.where: why}, f"{lost.name}: {why}")
+    return [row for row in rows if row.where not in lost.why]
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------

@@ -6,20 +6,22 @@ says is kept as it stands; what it means is said in :mod:`medr1kit.results.impor
 
 from __future__ import annotations
 
-import csv
 import gzip
 import io
 import json
 import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from medr1kit.data.tables import cells_of
 from medr1kit.formats import TAG
 from medr1kit.vqa import LETTERS, DataError, parse_problem
 
@@ -50,11 +52,14 @@ class Answered:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def read_rows(path: Path) -> list[Answered]:
+def read_rows(path: Path) -> tuple[list[Answered], dict[int, str]]:
     """Read a file by what it holds.
 
+    Returns:
+        Its rows, and why others could not be read, by their number.
+
     Raises:
-        DataError: if it is none of the four layouts, is damaged, or a row lacks its text, question or gold answer.
+        DataError: if it is none of the four layouts or is damaged.
     """
     name = os.fspath(path)
     items, first = _items(path, name)
@@ -63,7 +68,23 @@ def read_rows(path: Path) -> list[Answered]:
     items = held[0] if held else items if isinstance(items, list) else [items]
     if not items:
         raise DataError(f"{name}: there are no rows in it; it may be of a run that did not finish")
-    keys = set().union(*(item for item in items if isinstance(item, dict)))
+    read = _reader(set().union(*(item for item in items if isinstance(item, dict))), name)
+    rows, unread = [], {}
+    for where, item in enumerate(items, first):
+        try:
+            if not isinstance(item, dict):
+                raise DataError(f"expected an object, found {str(item)[:60]!r}")
+            rows.append(Answered(where, *read(_readable(item))))
+        except DataError as error:
+            unread[where] = str(error)
+    said, found = whole.get("accuracy"), 100 * sum(row.known.get("their_correct") is True for row in rows) / len(items)
+    if isinstance(said, (int, float)) and not unread and abs(said - found) > 0.01:
+        warnings.warn(f"{name}: says accuracy {said}, but its {len(rows)} rows give {found:.2f}", stacklevel=3)
+    return rows, unread
+
+
+def _reader(keys: set, name: str) -> Callable[[dict], tuple]:
+    """What reads a row, by the key that only its layout has."""
     read = next((reader for mark, reader in READERS.items() if mark in keys), None)
     if read is None and {"id", "predicted", "correct"} <= keys:
         raise DataError(f"{name} holds predictions of ours already; read it with pandas, and pass the table on")
@@ -72,18 +93,7 @@ def read_rows(path: Path) -> list[Answered]:
             f"{name}: no result file of Med-R1, VLMEvalKit, lmms-eval (its samples) or MedEvalKit: it has "
             f"{', '.join(sorted(map(str, keys)))[:60] or 'no rows'}, …, and none of {', '.join(READERS)}"
         )
-    rows = []
-    for where, item in enumerate(items, first):
-        try:
-            if not isinstance(item, dict):
-                raise DataError(f"expected an object, found {str(item)[:60]!r}")
-            rows.append(Answered(where, *read(_readable(item))))
-        except DataError as error:
-            raise DataError(f"{name}, row {where}: {error}") from error
-    said, found = whole.get("accuracy"), 100 * sum(row.known.get("their_correct") is True for row in rows) / len(rows)
-    if isinstance(said, (int, float)) and abs(said - found) > 0.01:
-        warnings.warn(f"{name}: says accuracy {said}, but its {len(rows)} rows give {found:.2f}", stacklevel=3)
-    return rows
+    return read
 
 
 def _items(path: Path, name: str) -> tuple[Any, int]:
@@ -94,41 +104,35 @@ def _items(path: Path, name: str) -> tuple[Any, int]:
     try:
         content = path.read_bytes()
         content = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+        if not content.strip(b"\xef\xbb\xbf \t\r\n"):
+            raise DataError(f"{name}: the file is empty; fetch it again")
         if content.startswith(b"PAR1"):
             raise DataError(f"{name}: a Parquet file, as predict(…, output=) writes it; pandas.read_parquet reads it")
+        if content.startswith(b"\x80"):
+            raise DataError(f"{name}: a pickle, which may run anything; have it written with PRED_FORMAT=tsv instead")
         if content.startswith(b"PK"):
             table = pd.read_excel(io.BytesIO(content), dtype=str, na_filter=False)
             return table.to_dict("records"), 2
+        if content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] not in (b"[", b"{"):
+            header, *body = [line for line in cells_of(content, name)[0] if line]
+            return [dict(zip(header, line)) for line in body], 2
         text = content.decode("utf-8-sig")
     except DataError:
         raise
     except Exception as error:  # damaged files fail in many ways
         raise DataError(f"{name}: cannot be read ({error}); fetch it again") from error
-    if not text.strip():
-        raise DataError(f"{name}: the file is empty; fetch it again")
-    if text.lstrip()[0] not in "[{":
-        return _table(text, name), 2
     try:
         return json.loads(text), 0
     except (ValueError, RecursionError) as error:
         if getattr(error, "msg", "") != "Extra data":
             raise DataError(f"{name}: not valid JSON ({error}); fetch it again") from error
-    try:
-        return [json.loads(line) for line in text.split("\n") if line.strip()], 0
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{name}: a line is not valid JSON ({error}); correct it") from error
-
-
-def _table(text: str, name: str) -> list[dict]:
-    limit = csv.field_size_limit(2**31 - 1)  # VLMEvalKit's question files hold images in cells
-    try:
-        lines = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if "\t" in text.split("\n")[0] else ",")
-        header, *body = [line for line in lines if line]
-    except csv.Error as error:
-        raise DataError(f"{name}: neither JSON nor a table ({error}); fetch it again") from error
-    finally:
-        csv.field_size_limit(limit)
-    return [dict(zip(header, line)) for line in body]
+    lines = []
+    for number, line in enumerate(text.split("\n"), 1):
+        try:
+            lines += [json.loads(line)] if line.strip() else []
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{name}: line {number} is not valid JSON ({error}); correct it") from error
+    return lines, 0
 
 
 # --- rows: text, stems, gold, options, what else is known -------------------------------------------------------------
@@ -144,14 +148,16 @@ def _of_med_r1(item: dict) -> tuple:
     known |= {"patient_id": row.get("patient_id"), "source": row.get("source"), "own": row.get("id")}
     if "extracted_answer" in item:  # what its own script took for the answer
         known |= {"reference_predicted": letter_only(extracted), "their_correct": extracted == gold}
-    return _text(item, "model_output"), [question], gold, options, known
+    return _said(item, "model_output"), [question], gold, options, known
 
 
 def _of_vlmevalkit(item: dict) -> tuple:
-    hit = str(item.get("hit", "")).strip()
     known = {"own": item.get("index"), "image_id": item.get("image_path"), "category": item.get("category") or None}
-    known["their_correct"] = float(hit) == 1 if re.fullmatch(r"[01](\.0+)?", hit) else None
-    return _text(item, "prediction"), [_text(item, "question")], _text(item, "answer"), _options(item), known
+    known["their_correct"] = _verdict(item.get("hit", item.get("verifier_match")))
+    stems, options = [_text(item, "question")], _options(item)
+    if options is None:
+        stems, options = _of_prompt(stems[0])
+    return _said(item, "prediction"), stems, _text(item, "answer"), options, known
 
 
 def _of_lmms_eval(item: dict) -> tuple:
@@ -160,16 +166,27 @@ def _of_lmms_eval(item: dict) -> tuple:
         raw = raw[0]
     if not isinstance(raw, str):
         several = isinstance(raw, list) and all(isinstance(one, str) for one in raw)
-        raise DataError(f"{len(raw)} responses, not one" if several else f"no text in the response {str(raw)[:60]!r}")
+        advice = "have one logged a question (repeats: 1)"
+        raise DataError(
+            f"{len(raw)} responses, not one; {advice}" if several else f"no text in the response {str(raw)[:60]!r}"
+        )
     doc = item.get("doc") if isinstance(item.get("doc"), dict) else {}
     stems, options = _of_prompt(item.get("input"))
     if isinstance(doc.get("question"), str):
         stems = [doc["question"]]
     count, image = (_first(item.get(key)) for key in ("token_counts", "input_media"))
-    known = {"own": item.get("doc_id"), "image_id": image if isinstance(image, str) else None}
+    known = {"own": item.get("doc_id"), "image_id": _place(image)}
     known["n_tokens"] = count.get("output_tokens") if isinstance(count, dict) else None
     known |= {"modality": doc.get("modality"), "category": doc.get("category")}
+    known["their_correct"] = _verdict(item.get("exact_match"))
     return raw, stems, _text(item, "target"), _options(doc) or options, known
+
+
+def _place(image: object) -> str | None:
+    """The path or address of an image; of one that stands in the file itself a digest."""
+    if not isinstance(image, str):
+        return None
+    return sha1(image.encode()).hexdigest()[:16] if image.startswith("data:") else image
 
 
 def _first(value: Any) -> Any:
@@ -183,9 +200,8 @@ def _of_medevalkit(item: dict) -> tuple:
     path = item.get("image_path") or item.get("image") or None
     known = {"own": item.get("question_id", item.get("id")), "image_id": path if isinstance(path, str) else None}
     known |= {"modality": item.get("modality_type", item.get("modality")), "task": item.get("question_type")}
-    correct = item.get("correct")
-    known |= {"source": item.get("dataset"), "their_correct": correct if isinstance(correct, bool) else None}
-    return str(item["response"] or ""), stems, _text(item, "answer"), _options(item) or options, known
+    known |= {"source": item.get("dataset"), "their_correct": _verdict(item.get("correct"))}
+    return _said(item, "response"), stems, _text(item, "answer"), _options(item) or options, known
 
 
 READERS = {
@@ -206,9 +222,21 @@ def _readable(value: Any) -> Any:
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
+def _said(item: dict, key: str) -> str:
+    """What the model wrote; nothing, where the tool wrote null or NaN: not answered is wrong, and not left out."""
+    return "" if item.get(key, 0) is None else _text(item, key)
+
+
+def _verdict(value: object) -> bool | None:
+    """A tool's verdict on an answer, however it writes one; None if it is none, or a score between."""
+    return {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}.get(str(value).lower())
+
+
 def _text(item: dict, key: str) -> str:
-    if not isinstance(item.get(key), (str, int, float)):
-        raise DataError(f"{key} is {str(item.get(key))[:60]!r}; expected a text")
+    if key not in item:
+        raise DataError(f"the key {key!r} is missing")
+    if not isinstance(item[key], (str, int, float)):
+        raise DataError(f"{key} is {str(item[key])[:60]!r}; expected a text")
     return _cell(item[key])
 
 
@@ -219,7 +247,7 @@ def _cell(value: object) -> str:
 
 def _options(item: Mapping[str, Any]) -> list[str] | None:
     """The options of a row, out of a list, a mapping, or a column a letter; None where it has none."""
-    texts = item.get("choices") or item.get("options")
+    texts = item.get("choices") or item.get("options") or item.get("index2ans")  # of MMMU in MedEvalKit
     if isinstance(texts, Mapping):
         texts = list(texts.values())
     if not isinstance(texts, list):
@@ -234,7 +262,7 @@ def _options(item: Mapping[str, Any]) -> list[str] | None:
 
 
 def _of_prompt(prompt: object) -> tuple[list[str], list[str] | None]:
-    """What a prompt may ask, and its options where they stand below each other, a line a letter."""
+    """What a prompt may ask, and its options: below each other, a line a letter, or in a line as Med-R1 writes them."""
     text = prompt if isinstance(prompt, str) else ""
     bare = re.sub(r"^\s*Question:|<image>|\bOptions:\s*$", "", text, flags=re.MULTILINE)
     lines = [line.strip() for line in bare.split("\n")]
@@ -244,6 +272,10 @@ def _of_prompt(prompt: object) -> tuple[list[str], list[str] | None]:
         if n > 1:
             stem = "\n".join(lines[:start]).strip()
             return [stem], [re.sub(r"^\(?[A-Z][.):]\s*", "", line) for line in run[:n]]
+    for end in range(1, len(lines) + 1):  # "Which? A)liver, B)lung" in one line
+        with suppress(DataError):
+            stem, options = parse_problem("\n".join(lines[:end]))
+            return [stem], options
     ends = range(len(lines), 0, -1)
     return [stem for end in ends if (stem := "\n".join(lines[:end]).strip())], None
 

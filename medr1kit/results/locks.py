@@ -17,9 +17,13 @@ _NONE = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
 def refuse_without_locks(folder: Path) -> None:
     """Refuse a folder on a file system that locks no files; one that cannot be written is left to who writes there.
 
+    Args:
+        folder: where files are to be locked; of one that is not there yet, the folder it will be made in is tried.
+
     Raises:
         DataError: naming the folder and the remedy.
     """
+    folder = next((place for place in (folder, *folder.parents) if place.exists()), folder)
     probe = folder / f".lock-{os.getpid()}"
     try:
         with probe.open("wb") as file:

@@ -65,7 +65,7 @@ class Rows:
             first, second = (self.ids[self.id[side[0]]] for side in (before, after))
             raise DataError(
                 f"no question is in both frames: `before` has ids such as {first!r}, `after` such as {second!r}; "
-                "predict on the same data"
+                "predict on the same data, or import with data="
             )
         self.check_gold(before[one], after[other], "frames")
         return before[one], after[other]

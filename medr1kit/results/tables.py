@@ -77,8 +77,8 @@ WHO = ("model", "train_modality", "train_task", "method", "format")
 LABELS = ("model", "train_modality", "train_task", "method", "seed", "step")
 """What can be said of the weights that answer."""
 
-ANSWERER = (*WHO, "seed", "step")
-"""Columns that tell apart whoever can answer a question once."""
+ANSWERER = (*WHO, "seed", "step", "sample")
+"""Columns that tell apart whoever can answer a question once; ``sample`` is there where answers were drawn."""
 
 _ORDER = {"modality": MODALITIES, "task": TASKS, "format": tuple(FORMATS)}
 _ORDER |= {"train_modality": MODALITIES, "train_task": TASKS}
@@ -257,7 +257,7 @@ def _warn_averaged(preds: pd.DataFrame, keys: list[str]) -> None:
     if "id" not in preds or not (repeated := preds.duplicated([*keys, "id"], keep=False)).any():
         return
     varying = [c for c in ANSWERER if c in preds and c not in keys and preds[c].nunique(dropna=False) > 1]
-    if set(varying) - {"format", "seed"}:
+    if set(varying) - {"format", "seed", "sample"}:
         said = f"so that several models are averaged; add {' or '.join(varying)} to by=, or select rows"
     elif not varying:
         said = "and nothing tells the answers apart; is a table in it twice?"

@@ -4,9 +4,12 @@ One training tells a story, a grid tells whether to believe it. A *cell* of the 
 method, format, seed) and its test on questions that are the same for all cells; the untrained base is a cell, too.
 
     grid.py      the YAML file -> cells, each with the definition that decides its result
+    checks.py    what is refused before the first cell: settings, data, too small a disk
     folder.py    what is on disk: states, locks
-    cell.py      a cell is run: trained, then tested; and many, by processes of one thread each
-    commands.py  ``medr1kit study run | status | tables``, and how far a study is
+    cell.py      a cell is run: trained, then tested, by one process or several
+    workers.py   many cells: workers on one queue, here or as jobs of a cluster
+    status.py    how far a study is
+    commands.py  ``medr1kit study run | status | tables``
     results.py   all predictions in one table, and the tables to record
 """
 

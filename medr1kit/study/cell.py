@@ -1,54 +1,50 @@
-"""Cells are run: one, trained and then tested; or many, by processes of one thread each.
+"""A cell is run: trained, and then tested.
 
 The model that is tested is the one on disk, loaded anew: so a cell that was interrupted after its training goes on with
 its predictions, and what was tested is what one can load later.
 
-A worker lives for many cells, because importing torch and drawing the test questions takes longer than some trainings.
-It is told a cell through a pipe, and answers when the cell has ended. It ends with the study, also in the middle of a
-cell: no training goes on behind the back of the next study. When a worker dies (killed for want of memory, say), its
-cell has failed, and the next cell gets a new worker.
+A cell may be given several GPUs. Then torchrun starts a process for each, once for the training and once for the test
+(:func:`launched`); a step takes as many rows as in one process, and the folder holds what one process would write.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
-import threading
 import time
 import traceback
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import version
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from platform import python_version
+from subprocess import PIPE, Popen
+from threading import Thread
 from typing import Any
 
 from filelock import Timeout
-from tqdm import tqdm
 
+from medr1kit.formats import format_named
 from medr1kit.models.machine import free_memory
 from medr1kit.study.folder import (
     PREDICTIONS_FILE,
-    cell_folder,
+    STUDY_FILE,
     cell_lock,
     clear,
+    failures_in,
     now,
     read_record,
     state_in,
     write_record,
 )
-from medr1kit.study.grid import Cell
+from medr1kit.study.grid import Cell, read_study
+from medr1kit.training.checks import processes
+from medr1kit.training.presets import PRESETS
+from medr1kit.vqa import DataError
 
 _PACKAGES = ("medr1kit", "torch", "transformers", "trl", "peft", "datasets", "numpy")
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-# CI: no bar of its own. That threads which wait do not spin is seen to by medr1kit itself, when it is imported.
-_ENVIRONMENT = dict.fromkeys(_THREADS, "1") | {"CI": "true", "TOKENIZERS_PARALLELISM": "false"}
 
 
 def run_cell(cell: Cell, folder: Path, train: Callable | None = None, predict: Callable | None = None) -> bool:
@@ -81,6 +77,7 @@ def _run(cell: Cell, folder: Path, train: Callable, predict: Callable) -> bool:
         (folder / name).unlink(missing_ok=True)
     record = {"name": cell.name, "fingerprint": cell.fingerprint, "definition": cell.definition}
     record |= {"state": "running", "started": now(), "seconds": {}, "cpu_seconds": {}, "trained": False}
+    record["failures"] = failures_in(earlier)
     if earlier.get("trained"):
         record |= {"trained": True, **{name: {"train": earlier[name]["train"]} for name in ("seconds", "cpu_seconds")}}
     write_record(folder, record)
@@ -95,32 +92,42 @@ def _run(cell: Cell, folder: Path, train: Callable, predict: Callable) -> bool:
     except Exception as error:  # whatever it is, the other cells go on
         mark_failed(folder, record, error)
         return False
+    except BaseException:  # Ctrl-C, or the time of a job is over
+        write_record(folder, record | {"state": "waiting"})
+        raise
     write_record(folder, record)
     return True
 
 
 def mark_failed(folder: Path, record: dict[str, Any], error: Exception) -> None:
-    """Write that a cell failed, the first line of the reason, and error.txt with all of it."""
+    """Write that a cell failed and when, the first line of the reason, and error.txt with all of it."""
     text = "".join(traceback.format_exception(error))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "error.txt").write_text(text, encoding="utf-8")
     reason = (str(error) or type(error).__name__).splitlines()[0]
+    record = record | {"failures": [*record.get("failures", []), time.time()]}
     write_record(folder, record | {"state": "failed", "ended": now(), "error": f"{type(error).__name__}: {reason}"})
 
 
 def train_cell(cell: Cell, folder: Path) -> None:
     """Train as the cell's definition says; the run goes to the cell's folder."""
     from medr1kit.models.load import load_model
+    from medr1kit.training.reward_functions import rewards_named
     from medr1kit.training.train import train_grpo, train_sft
 
     definition = cell.definition
     dataset = _questions(json.dumps(definition["train"]))
     free_memory()  # of the model before
-    model, processor = load_model(definition["model"])
+    reference = definition["preset"] == PRESETS["med-r1"][definition["method"]]  # which trains weights in float32
+    loading = ({"dtype": "float32"} if reference else {}) | definition.get("load", {})
+    model, processor = load_model(definition["model"], **loading)
     method = {"sft": train_sft, "grpo": train_grpo}[definition["method"]]
+    settings = definition["settings"] | shared_step(definition, processes())
+    if "rewards" in settings:
+        settings["rewards"] = rewards_named(settings["rewards"], format_named(cell.format))
     arguments = {"format": cell.format, "output_dir": folder, "seed": cell.seed}
     arguments["resume"] = (folder / "run.json").is_file()  # of the same definition: `_run` has cleared others
-    method(model, processor, dataset, preset=definition["preset"], **arguments, **definition["settings"])
+    method(model, processor, dataset, preset=definition["preset"], **arguments, **settings)
 
 
 def predict_cell(cell: Cell, folder: Path) -> None:
@@ -130,10 +137,11 @@ def predict_cell(cell: Cell, folder: Path) -> None:
 
     definition = cell.definition
     free_memory()
-    model, processor = load_model(folder if cell.train_by is not None else definition["model"])
+    name = folder if cell.train_by is not None else definition["model"]
+    model, processor = load_model(name, **definition.get("load", {}))
     dataset = _questions(json.dumps(definition["test"]))
-    output = folder / PREDICTIONS_FILE
-    predict(model, processor, dataset, format=cell.format, labels=cell.labels, output=output, **definition["predict"])
+    asked = {"format": cell.format, "labels": cell.labels, "output": folder / PREDICTIONS_FILE, "share": True}
+    predict(model, processor, dataset, **asked, **definition["predict"])
 
 
 @lru_cache(maxsize=4)
@@ -147,153 +155,82 @@ def _questions(arguments: str):
 
 
 def _timed(record: dict[str, Any], what: str, work: Callable, cell: Cell, folder: Path) -> None:
-    started, cpu = time.perf_counter(), time.process_time()
+    started, cpu = time.perf_counter(), sum(os.times()[:4])  # with the processes that it starts
     work(cell, folder)
     record["seconds"][what] = round(time.perf_counter() - started, 1)
-    record["cpu_seconds"][what] = round(time.process_time() - cpu, 1)
+    record["cpu_seconds"][what] = round(sum(os.times()[:4]) - cpu, 1)
 
 
-# --- many cells ------------------------------------------------------------------------------------------------------
+# --- a cell on several GPUs -------------------------------------------------------------------------------------------
 
 
-class WorkerDied(RuntimeError):
-    """A worker process ended while it ran a cell."""
+def shared_step(definition: Mapping[str, Any], n: int) -> dict[str, int]:
+    """Return the settings by which ``n`` processes take the rows of a step that one would take.
+
+    Raises:
+        DataError: if they cannot share them evenly.
+    """
+    settings = definition["settings"]
+    both = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1} | definition["preset"] | settings
+    names = ("per_device_train_batch_size", "gradient_accumulation_steps")
+    if n < 2 or ("questions" in both and not set(names) & set(settings)):  # which the preset itself shares
+        return {}
+    rows = both[names[0]] * both[names[1]]
+    device = max(1, min(both[names[0]], rows // n))
+    if rows % (device * n):
+        raise DataError(
+            f"a step of this cell has {rows} rows, which {n} processes cannot share evenly; choose another "
+            "--gpus-per-cell, or other per_device_train_batch_size and gradient_accumulation_steps in the study"
+        )
+    return {names[0]: device, names[1]: rows // (device * n)}
 
 
-class Worker:
-    """A process that runs cells, seen from the study.
+def launched(what: str, n: int, cell: Cell, folder: Path) -> None:
+    """Train or test a cell by several processes; each is a ``medr1kit study cell`` that torchrun starts.
 
     Args:
-        run: what it does with a cell and its folder; a function of a module, which the process imports.
-        gpu: the one GPU that it sees, as CUDA_VISIBLE_DEVICES names it; None leaves what the study sees.
+        what: "train" or "predict".
+        n: processes.
+        cell, folder: as in :func:`run_cell`.
 
-    Attributes:
-        pipe: has something to read when the cell has ended, or the process.
-        gpu: as given.
+    Raises:
+        RuntimeError: if they failed: what the first of them to fail said.
     """
-
-    def __init__(self, run: Callable[[Cell, Path], Any] = run_cell, gpu: str | None = None):
-        context = get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.gpu = gpu
-        self.process = context.Process(target=_serve, args=(theirs, run, gpu))
-        self.process.start()
-        theirs.close()
-
-    def begin(self, cell: Cell, folder: Path) -> None:
-        """Have a cell run; what becomes of it stands in its cell.json."""
-        with suppress(OSError):  # it has died: `finish` says so
-            self.pipe.send((cell, folder))
-
-    def finish(self) -> None:
-        """Wait for the cell's end.
-
-        Raises:
-            WorkerDied: if the process ended before the cell did.
-        """
-        try:
-            self.pipe.recv()
-        except (EOFError, OSError) as error:
-            self.process.join()
-            raise WorkerDied(_last_words(self.process.exitcode)) from error
-
-    def kill(self) -> None:
-        """End the process, in the middle of its cell if it has one."""
-        self.process.kill()
-        self.process.join()
-        self.pipe.close()
+    line = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={n}"]
+    line += ["-m", "medr1kit", "study", "cell", what, str(folder)]
+    with Popen(line, stdin=PIPE, start_new_session=True) as process:  # whatever ends us closes the pipe, and ends them
+        status = process.wait()
+    if status:
+        file = folder / "error.txt"
+        said = file.read_text(encoding="utf-8") if file.is_file() else f"exit status {status}, see {folder}.log"
+        raise RuntimeError(f"{said.strip().splitlines()[-1]}\n{said}")
 
 
-def _last_words(code: int) -> str:
-    if code >= 0:
-        return f"the worker process ended with exit status {code}; its last words stand in the cell's log"
-    name = signal.Signals(-code).name
-    hint = "; on Linux this is often want of memory: take fewer workers" if name == "SIGKILL" else ""
-    return f"the worker process was ended by {name}{hint}"
+def one_of_several(what: str, folder: Path) -> None:
+    """Be one of the processes that :func:`launched` starts.
 
-
-def run_cells(
-    cells: Iterable[Cell],
-    root: Path,
-    workers: int,
-    *,
-    start: Callable[..., Any] = Worker,
-    tick: Callable[[], None] = lambda: None,
-    gpus: Sequence[str] = (),
-) -> None:
-    """Run cells in order on ``workers`` processes; returns when all have ended, well or badly.
-
-    Args:
-        cells: the cells to run.
-        root: the study's folder.
-        workers: processes, at least 1.
-        start: makes a worker; called with ``gpu=`` where there are some.
-        tick: called whenever a cell has ended, and every two seconds, for the progress bar. If it raises (or Ctrl-C is
-            pressed), the workers are killed; their cells are left as interrupted.
-        gpus: each worker sees one of these, and each is seen by as few workers as possible.
+    Raises:
+        DataError: if the study was changed since the cell began.
     """
-    waiting, idle, busy = deque(cells), [], {}
-
-    def new() -> Any:
-        if not gpus:
-            return start()
-        taken = Counter(worker.gpu for worker in [*idle, *(worker for worker, _ in busy.values())])
-        return start(gpu=min(gpus, key=taken.__getitem__))
-
+    end_with_parent()
+    study = read_study(folder.parents[1] / STUDY_FILE)
+    cell = next((cell for cell in study.cells if cell.name == folder.name), None)
     try:
-        while waiting or busy:
-            while waiting and len(busy) < workers:
-                worker, cell = idle.pop() if idle else new(), waiting.popleft()
-                busy[worker.pipe] = worker, cell
-                worker.begin(cell, cell_folder(root, cell))
-            for pipe in wait(list(busy), timeout=2):
-                worker, cell = busy.pop(pipe)
-                idle.append(worker)
-                try:
-                    worker.finish()
-                except WorkerDied as error:
-                    idle.remove(worker)
-                    worker.kill()
-                    _mark_dead(cell, cell_folder(root, cell), error)
-            tick()
-    finally:
-        for worker in [*idle, *(worker for worker, _ in busy.values())]:
-            worker.kill()
+        if cell is None or read_record(folder).get("fingerprint") != cell.fingerprint:
+            raise DataError(f"{STUDY_FILE} was changed since {folder.name} began; run the study again")
+        {"train": train_cell, "predict": predict_cell}[what](cell, folder)
+    except Exception as error:
+        with suppress(FileExistsError), (folder / "error.txt").open("x", encoding="utf-8") as file:
+            file.write("".join(traceback.format_exception(error)))
+        raise
 
 
-def _mark_dead(cell: Cell, folder: Path, error: WorkerDied) -> None:
-    with suppress(Timeout), cell_lock(folder):
-        begun = read_record(folder)
-        same = begun if begun.get("fingerprint") == cell.fingerprint else {"name": cell.name}
-        mark_failed(folder, same | {"fingerprint": cell.fingerprint}, error)
+def end_with_parent() -> None:
+    """End this process when its standard input closes: a pipe from the process that started it, however that ends."""
 
+    def wait() -> None:
+        while os.read(0, 1024):
+            pass
+        os._exit(1)
 
-# --- the worker's end -------------------------------------------------------------------------------------------------
-
-
-def _serve(pipe: Connection, run: Callable[[Cell, Path], Any], gpu: str | None) -> None:
-    """Be a worker: run the cells that come through the pipe."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the study, which then ends its workers
-    os.environ |= _ENVIRONMENT | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})  # before numpy or torch is imported
-    tqdm.set_lock(threading.RLock())  # its own is one between processes, which a killed worker would leave behind
-    threading.Thread(target=_end_with_the_study, daemon=True).start()
-    with suppress(EOFError):
-        while True:
-            cell, folder = pipe.recv()
-            _print_to(folder.parent / f"{folder.name}.log")  # beside the folder, which a cell may empty
-            run(cell, folder)
-            sys.stdout.flush()
-            pipe.send(None)
-
-
-def _end_with_the_study() -> None:
-    wait([parent_process().sentinel])
-    os._exit(1)
-
-
-def _print_to(file: Path) -> None:
-    """Send everything that is printed from here on, by Python or below it, to the end of a file."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a") as log:
-        for stream in (1, 2):
-            os.dup2(log.fileno(), stream)
+    Thread(target=wait, daemon=True).start()

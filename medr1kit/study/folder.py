@@ -3,15 +3,17 @@
     runs/quick/
       study.yaml               the file it was started with last
       commands.txt             each `medr1kit study run` on it, with its time
-      cells/<name>/cell.json   state (running, done, failed), fingerprint, seconds, versions, error
+      cells/<name>/cell.json   state (running, done, failed, waiting), fingerprint, seconds, versions, error, failures
       cells/<name>/error.txt   the traceback of a failed cell; cells/<name>.log what was ever printed
       cells/<name>/...         the run (run.json, metrics.csv, adapter/) and predictions.parquet
+      workers.log, jobs/       what workers print between cells; submitit's files of a cluster's jobs
 
 A cell is trusted by what it holds, not by being there: a record that is not whole, or answers that cannot be read, are
 *damaged*, and such a cell is run again. Durations are those of a monotonic clock, so one that is set back does no harm.
 
 Locks (:mod:`filelock`) are those of the operating system: they end with the process that holds them, however it ends,
-so none is ever left behind. A cell that is locked is being run; one that says "running" and is not was interrupted.
+so none is ever left behind. A cell that is locked is being run; one that says "running" and is not was left without a
+word, and one that says "waiting" was left in good order, by Ctrl-C or a job whose time is over.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import os
 import shlex
 import shutil
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -138,6 +141,7 @@ def _check_record(record: dict[str, Any]) -> None:
         raise ValueError
     for name in {"started", "ended"} & record.keys():
         time_of(record[name])
+    [float(moment) for moment in record.get("failures", ())]
     if record.get("trained"):
         float(record["seconds"]["train"]), float(record["cpu_seconds"]["train"])
     if record["state"] == "done":
@@ -148,6 +152,22 @@ def _check_record(record: dict[str, Any]) -> None:
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     """Write cell.json, replaced as a whole."""
     replace_file(folder / _RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+
+
+def failures_since(record: Mapping[str, Any], since: float) -> int:
+    """Return how often a cell that nobody holds has failed, or was left without a word, since a moment.
+
+    Args:
+        record: the cell's.
+        since: in seconds of :func:`time.time`.
+    """
+    return sum(moment >= since for moment in failures_in(record))
+
+
+def failures_in(record: Mapping[str, Any]) -> list[float]:
+    """Return when a cell that nobody holds failed, or was begun (by the end of that second) and left without a word."""
+    left = record.get("state") == "running" and "started" in record
+    return [*record.get("failures", ()), *([time_of(record["started"]).timestamp() + 1] if left else [])]
 
 
 def state_of(root: Path, cell: Cell) -> State:
@@ -166,7 +186,7 @@ def state_in(folder: Path, cell: Cell) -> State:
         return State("running", "", record)
     if record["fingerprint"] != cell.fingerprint:
         return State("waiting", "changed", record)
-    if record["state"] == "running":
+    if record["state"] in ("running", "waiting"):
         return State("waiting", "interrupted", record)
     if record["state"] == "done" and (why := damage_of(folder / PREDICTIONS_FILE)):
         return State("waiting", why, record)
@@ -210,8 +230,12 @@ def cell_lock(folder: Path) -> FileLock:
 def is_locked(folder: Path) -> bool:
     """Return whether some process holds a cell; needs no right to write, so that anybody may ask for the status."""
     try:
-        with (folder / _LOCK).open("rb") as file:
-            return not lock_descriptor(file.fileno(), blocking=False)
+        for pause in (0.01, 0.0):  # a look takes no time: whoever only looks, too, is gone at the second
+            with (folder / _LOCK).open("rb") as file:
+                if lock_descriptor(file.fileno(), blocking=False):
+                    return False
+            time.sleep(pause)
+        return True
     except FileNotFoundError:
         return False
     except OSError:  # network file systems lock only what may be written: then the cell's word is taken for it

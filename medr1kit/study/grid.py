@@ -2,7 +2,7 @@
 
 A file names what is varied, and passes everything else on: ``train`` and ``test`` hold arguments of
 :func:`medr1kit.load_vqa`, a method holds arguments of :func:`medr1kit.train_sft` or :func:`medr1kit.train_grpo`,
-``predict`` those of :func:`medr1kit.predict`::
+``predict`` those of :func:`medr1kit.predict`. Rewards are given by name, ``grpo: {rewards: [accuracy, format]}``::
 
     name: quick
     model: tiny                                # as load_model takes it
@@ -13,6 +13,7 @@ A file names what is varied, and passes everything else on: ``train`` and ``test
     methods: {sft: , sft-answer: , grpo: {max_steps: 80}}
     formats: [think-before, think-after, no-think]
     seeds: [0, 1, 2]
+    # attn: sdpa, dtype: bfloat16, max_pixels: 401408, as load_model takes them
 
 Three methods are known: ``sft`` writes the gold rationale, so it goes with the formats that think; ``sft-answer``
 writes the answer alone, so it goes with the others; ``grpo`` goes with all. Seeds stand outermost: a study that is
@@ -24,7 +25,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,6 +36,7 @@ from typing import Any
 from medr1kit.data.sources import own_arguments
 from medr1kit.formats import FORMATS, format_named
 from medr1kit.given import choice, path_given, whole_number
+from medr1kit.models.machine import ATTENTIONS, dtype_given
 from medr1kit.models.predict import IMAGES
 from medr1kit.training.presets import PRESETS
 from medr1kit.vqa import MODALITIES, TASKS, DataError, modality_name, task_name
@@ -50,6 +51,7 @@ METHODS = {
 
 _REQUIRED = ("name", "train", "test", "train_by", "methods")
 _DEFAULTS = {"model": "tiny", "preset": "tiny", "formats": list(FORMATS), "seeds": [0], "predict": {}}
+_LOAD = ("attn", "dtype", "max_pixels")  # of load_model; nothing but what is given is part of a cell's definition
 _SOURCE = (
     "name",
     "n",
@@ -97,10 +99,6 @@ class Cell:
     def fingerprint(self) -> str:
         """A digest of the definition: a finished cell is kept as long as it does not change."""
         return hashlib.sha256(json.dumps(self.definition, sort_keys=True).encode()).hexdigest()[:16]
-
-    def in_shard(self, number: int, of: int) -> bool:
-        """Whether the cell belongs to shard ``number`` (1 to ``of``): decided by its name, so no list is shared."""
-        return int(hashlib.sha256(self.name.encode()).hexdigest(), 16) % of == number - 1
 
 
 @dataclass(frozen=True)
@@ -158,7 +156,7 @@ def _read_yaml(text: str) -> Any:
 
 
 def _check(values: Any) -> dict[str, Any]:
-    _mapping(values, "the file", (*_REQUIRED, *_DEFAULTS))
+    _mapping(values, "the file", (*_REQUIRED, *_DEFAULTS, *_LOAD))
     if missing := [key for key in _REQUIRED if key not in values]:
         raise DataError(f"the key {missing[0]!r} is missing; a study needs {', '.join(_REQUIRED)}")
     settings = _DEFAULTS | values
@@ -169,6 +167,7 @@ def _check(values: Any) -> dict[str, Any]:
         raise DataError(f"name: {settings['name'][:200]!r} is no name of a folder; write letters, digits, '-' and '_'")
     if settings["preset"] not in PRESETS:
         raise DataError(f"preset: {settings['preset']!r} is unknown; use one of {', '.join(PRESETS)}")
+    _check_loading(settings)
     for key, allowed in _DATA.items():
         _mapping(settings[key], key, allowed)
         if "name" not in settings[key]:
@@ -187,6 +186,17 @@ def _check(values: Any) -> dict[str, Any]:
     for seed in settings["seeds"]:
         whole_number(seed, "seeds: a seed", 0, _LARGEST_SEED)
     return settings
+
+
+def _check_loading(settings: dict[str, Any]) -> None:
+    if settings.get("attn") is not None:
+        choice(settings["attn"], "attn", ATTENTIONS)
+    if settings.get("max_pixels") is not None:
+        whole_number(settings["max_pixels"], "max_pixels")
+    if settings.get("dtype") is not None:
+        settings["dtype"] = dtype_given(settings["dtype"], "cpu")
+        if settings["preset"] == "med-r1" and settings["dtype"] != "float32":
+            raise DataError(f"dtype: {settings['dtype']}: the preset med-r1 trains weights in float32; leave dtype out")
 
 
 def _numbers(values: Mapping[str, Any], key: str) -> None:
@@ -232,58 +242,11 @@ def _methods(value: Any) -> dict[str, dict[str, Any]]:
     return methods
 
 
-def check_settings(study: Study) -> None:
-    """Refuse settings that the trainers do not know or that are of another kind; imports TRL if there are any.
-
-    Raises:
-        DataError: naming the first of them.
-    """
-    for label, settings in study.settings["methods"].items():
-        if not settings:
-            continue
-        import trl
-
-        method, _ = METHODS[label]
-        config = trl.SFTConfig if method == "sft" else trl.GRPOConfig
-        ours = {"seed", "output_dir", "resume_from_checkpoint"}
-        allowed = {"lora", *config.__dataclass_fields__} - ours | ({"shared_prefix"} if method == "grpo" else set())
-        if unknown := [name for name in settings if name not in allowed]:
-            raise DataError(
-                f"methods: {label}: the setting {unknown[0]!r} is not allowed; use 'lora' and the arguments of TRL's "
-                f"{config.__name__} other than {', '.join(sorted(ours))}"
-            )
-        for name in (name for name in settings if name in config.__dataclass_fields__):
-            _check_kind(f"methods: {label}: {name}", settings[name], config.__dataclass_fields__[name].default)
-
-
-def _check_kind(name: str, value: Any, default: Any) -> None:
-    """Refuse a text where a number is meant (YAML reads 1e-5 as one), and a number where true or false is."""
-    if isinstance(default, bool) and not isinstance(value, bool):
-        raise DataError(f"{name}: {value!r}; write true or false")
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if isinstance(default, (int, float)) and not isinstance(default, bool) and not number:
-        raise DataError(f"{name}: {value!r} is not a number; YAML reads one as 0.001 or 1.0e-3")
-
-
-def check_data(study: Study) -> None:
-    """Load one question of each side, so that what the loader would refuse is refused before the first cell.
-
-    Raises:
-        DataError: what the loader says, after "train:" or "test:".
-    """
-    from medr1kit.data.load import load_vqa
-
-    for split in ("train", "test"):
-        arguments = {"split": split} | study.settings[split] | {"n": 1}
-        try:
-            load_vqa(arguments.pop("name"), **arguments)
-        except DataError as error:
-            raise DataError(f"{split}: {error}") from error
-
-
 def _cells(settings: Mapping[str, Any]) -> list[Cell]:
     """The base in each format, then everything for the first seed, then for the second, ..."""
     always = {"model": settings["model"], "medr1kit": version("medr1kit"), "predict": settings["predict"]}
+    if loading := {name: settings[name] for name in _LOAD if settings.get(name) is not None}:
+        always["load"] = loading
     always["test"] = _with_digest({"split": "test"} | settings["test"])
     train = _with_digest({"split": "train"} | settings["train"])
     cells = []

@@ -6,14 +6,15 @@ first step, the hub at the end; after the model was loaded, in a traceback. Here
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from medr1kit.given import package_given
 from medr1kit.training import checks
+from medr1kit.training.publish import refuse_push
 from medr1kit.vqa import DataError
 
 # Settings that take a package, and packages whose optimizers have these words in their names.
@@ -56,15 +57,15 @@ def refuse_lacking(settings: Mapping[str, Any], device: str) -> None:
     """
     for name, package in _PACKAGES.items():
         if settings.get(name):
-            _need(package, f"{name}={settings[name]!r}")
+            package_given(package, f"{name}={settings[name]!r}")
     optimizer = str(settings.get("optim") or "")
     if package := next((package for word, package in _OPTIMIZERS.items() if word in optimizer), None):
-        _need(package, f"optim={optimizer!r}")
+        package_given(package, f"optim={optimizer!r}")
     _refuse_reporters(settings.get("report_to"))
     _refuse_evaluation(settings)
     _refuse_launch(settings, device)
     if settings.get("push_to_hub"):
-        _refuse_push()
+        refuse_push(settings)
 
 
 def missing_reporters(report_to: Any) -> list[str]:
@@ -76,14 +77,6 @@ def missing_reporters(report_to: Any) -> list[str]:
 
     there = {"none", "all", "flyte", *get_available_reporting_integrations()}  # flyte is not looked for there
     return [name for name in asked if name not in there]
-
-
-def _need(package: str, asked: str) -> None:
-    if importlib.util.find_spec(package) is None:
-        name = package.replace("_", "-")
-        raise DataError(
-            f"{asked} needs the package {name}, which is not installed: pip install {name}, or leave it out"
-        )
 
 
 def _refuse_reporters(report_to: Any) -> None:
@@ -126,22 +119,6 @@ def _refuse_launch(settings: Mapping[str, Any], device: str) -> None:
         raise DataError(f"deepspeed={os.fspath(config)!r} is no file; give the path of DeepSpeed's settings (JSON)")
     if config and "RANK" not in environment:
         raise DataError("DeepSpeed needs a launcher, for one process too: torchrun --nproc_per_node=1 -m medr1kit …")
-
-
-def _refuse_push() -> None:
-    """Ask the hub who pushes, before a training of hours ends without having been pushed."""
-    from huggingface_hub import constants, whoami
-
-    try:
-        if constants.HF_HUB_OFFLINE:
-            raise DataError("HF_HUB_OFFLINE is set")
-        whoami()
-    except Exception as error:  # offline, no network, no token, a token that has expired: each has its own
-        why = " ".join(str(error).split())[:150]
-        raise DataError(
-            f"push_to_hub=True cannot reach the hub as somebody who may write there ({why}); log in with `hf auth "
-            "login`, or leave it out"
-        ) from error
 
 
 def check_model(args: Any, model: Any, adapter: Any) -> None:

@@ -43,7 +43,7 @@ def run_config(method, model, dataset, format, args, adapter) -> dict[str, Any]:
         "arguments": args.to_dict(),
         "processes": args.world_size,
         "versions": {"python": sys.version.split()[0], **{name: importlib.metadata.version(name) for name in packages}},
-        "command": sys.argv,
+        "command": _without_token(sys.argv),
     }
     return without_home(asked | known)
 
@@ -54,6 +54,12 @@ def _data_card(dataset: Dataset) -> str | None:
     if all(source == "phantoms" for source, _ in pairs):
         return "phantoms"
     return "omnimedvqa" if all(image.startswith(f"Images/{source}/") for source, image in pairs) else None
+
+
+def _without_token(words: list[str]) -> list[str]:
+    """A command line without the token of the Hub that it may hold: run.json is shown to others."""
+    shown = [re.sub(r"^(--hub_token=).*", r"\1…", word) for word in words]
+    return ["…" if before == "--hub_token" else word for before, word in zip(["", *words], shown)]
 
 
 def _trained_on(names: list[str | None]) -> str | None:

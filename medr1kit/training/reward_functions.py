@@ -13,7 +13,15 @@ import torch
 from medr1kit.formats import ResponseFormat
 from medr1kit.given import kind
 from medr1kit.results.tables import ROLLOUTS
-from medr1kit.rewards import accuracy_reward, format_reward, text_of
+from medr1kit.rewards import (
+    accuracy_reward,
+    agreement_reward,
+    format_reward,
+    reference_accuracy_reward,
+    reference_format_reward,
+    repetition_reward,
+    text_of,
+)
 from medr1kit.vqa import DataError
 
 
@@ -48,6 +56,30 @@ def rewards_given(rewards: Any, format: ResponseFormat, columns: Iterable[str]) 
             raise DataError(f"a reward is called {name!r}, as another column of the rollouts; give it another __name__")
         names.append(name)
     return list(rewards)
+
+
+def rewards_named(names: Iterable[str], format: ResponseFormat, what: str = "rewards") -> list[Callable]:
+    """Return medr1kit's reward functions by their short names, as a shell or a file gives them.
+
+    Args:
+        names: of accuracy, format, agreement, repetition, reference_accuracy and reference_format.
+        format: the response format.
+        what: the argument, for the refusal.
+
+    Raises:
+        DataError: if there is no reward of a name.
+    """
+    makers = {
+        "accuracy": lambda: accuracy_reward(format),
+        "format": lambda: format_reward(format),
+        "agreement": lambda: agreement_reward(format),
+        "repetition": repetition_reward,
+        "reference_accuracy": reference_accuracy_reward,
+        "reference_format": lambda: reference_format_reward(format),
+    }
+    if unknown := [name for name in names if name not in makers]:
+        raise DataError(f"{what} {unknown[0]} is unknown; use some of {', '.join(makers)}")
+    return [makers[name]() for name in names]
 
 
 _HANDED = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")

@@ -44,7 +44,7 @@ from medr1kit.models.load import base_of
 from medr1kit.models.shared_prefix.graphs import decoder_on
 from medr1kit.models.shared_prefix.packing import score_packed
 from medr1kit.models.shared_prefix.prompts import Prefix, Prompts, prefill, read_prompts
-from medr1kit.models.shared_prefix.sampling import Rollouts, sample, settled
+from medr1kit.models.shared_prefix.sampling import Rollouts, as_generate, most_probable, sample, settled
 from medr1kit.models.shared_prefix.scoring import score
 from medr1kit.models.shared_prefix.vision import VisionFeatures
 from medr1kit.training.stand_ins import OnceDecoded, ReadAlready, by_prompt, let_through
@@ -150,7 +150,8 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         settings, processors = settled(base, self.generation_config, prefix.input_ids.shape[1])
         decoder = decoder_on(base.device)(self._policy.core.language_model, self._policy.head)
         ends = {"max_new_tokens": settings.max_new_tokens, "end_tokens": self.eos_token_ids}
-        choice = {"processors": processors, "greedy": not settings.do_sample, "temperature": self.temperature}
+        draw = as_generate if settings.do_sample else most_probable
+        choice = {"processors": processors, "draw": draw, "temperature": self.temperature}
         record = self._zero_advantage_is_no_gradient()
         drawn = sample(decoder, prefix, self._prompts.of_row, **ends, **choice, record=record)
         if self.model.training:

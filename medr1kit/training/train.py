@@ -200,6 +200,11 @@ def _settings(method: str, preset: str | Mapping, overrides: dict, lora_argument
     if not isinstance(lora_arguments, (bool, Mapping)):
         raise DataError(f"lora is {kind(lora_arguments)}; give True, False, or a dict such as {{'rank': 16}}")
     settings = with_overrides(preset, overrides)
+    if settings.get("push_to_hub"):  # TRL would push checkpoints with all that lies beside them: questions, completions
+        raise DataError(
+            "push_to_hub=True is of the command line; leave it out, and push the run when it is done: "
+            "medr1kit.training.publish.push_run(run, NAME)"
+        )
     adapter = preset.get("lora", {})
     if lora_arguments is False or (adapter is False and lora_arguments is True):
         return settings, None

@@ -94,7 +94,7 @@ def read_rationale(text: str, truth: Truth, fact_of: Mapping[str, str]) -> Readi
     >>> [(statement.word, statement.holds) for statement in reading.statements], reading.conclusion
     ([('cyst', True), ('mass', True), ('right', False)], 'cyst B')
     """
-    seen, *concluded = _CONCLUDES.split(text, maxsplit=1)
+    seen = _CONCLUDES.split(text, maxsplit=1)[0]
     spelling = {word.casefold(): word for word in fact_of}
     statements: list[Statement] = []
     for match in _pattern(tuple(fact_of)).finditer(seen):
@@ -106,7 +106,17 @@ def read_rationale(text: str, truth: Truth, fact_of: Mapping[str, str]) -> Readi
         holds = (getattr(truth, fact_of[word]) == word) != negated
         statements.append(Statement(start, end, fact_of[word], word, negated, holds))
     named = {s.word for s in statements if s.fact == "finding" and not s.negated}
-    return Reading(tuple(statements), named == {truth.finding}, concluded[0].strip(" .:") if concluded else None)
+    return Reading(tuple(statements), named == {truth.finding}, conclusion_of(text))
+
+
+def conclusion_of(text: str) -> str | None:
+    """Return what a rationale says after "the answer is"; None if it concludes on nothing.
+
+    >>> conclusion_of("A cyst. So the answer is cyst B."), conclusion_of("A cyst.")
+    ('cyst B', None)
+    """
+    _, *concluded = _CONCLUDES.split(text, maxsplit=1)
+    return concluded[0].strip(" .:") if concluded else None
 
 
 def words_said(text: str, fact_of: Mapping[str, str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Greedy answers from a shared prefix: the same tokens as ``generate``, without its repeated work.
+"""Answers from a shared prefix: greedy ones have the tokens of ``generate``, without its repeated work.
 
 Prompts about one image begin alike: the chat's head, then the image. That beginning is read once and every question
 continues it, as completions continue a prompt in training::
@@ -14,6 +14,7 @@ the batch as soon as they are done: at an end token, at the limit, or, where onl
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -24,12 +25,12 @@ from medr1kit.models.load import base_of, image_token_ids
 from medr1kit.models.processor import SUPPORTED
 from medr1kit.models.shared_prefix.decoder import Decoder
 from medr1kit.models.shared_prefix.prompts import Prefix, cut_up, follow, numbered, place, prefill, tokens_of
-from medr1kit.models.shared_prefix.sampling import sample
+from medr1kit.models.shared_prefix.sampling import by_share, most_probable, sample
 from medr1kit.models.shared_prefix.vision import Pixels, kept_features, names_of
 
 
 class Answerer:
-    """Answers prompts about images greedily, batch by batch.
+    """Answers prompts about images, greedily or by lot, batch by batch.
 
     Args:
         model: a Qwen-VL, with or without LoRA, in evaluation mode; its weights must not change in the meantime.
@@ -38,6 +39,7 @@ class Answerer:
         ends: ids of tokens that end a completion.
         closed: a function of the text so far; a completion also ends when it returns True. It is asked after tokens
             that hold a ">". None: completions end by themselves.
+        temperature: tokens are drawn at it, with torch's own random numbers; None: the most probable are taken.
 
     Attributes:
         vision: image features; it counts the images that went through the vision tower, also for earlier answerers.
@@ -46,13 +48,20 @@ class Answerer:
     """
 
     def __init__(
-        self, model: Any, processor: Any, *, limit: int, ends: set[int], closed: Callable[[str], bool] | None = None
+        self,
+        model: Any,
+        processor: Any,
+        *,
+        limit: int,
+        ends: set[int],
+        closed: Callable[[str], bool] | None = None,
+        temperature: float | None = None,
     ):
         base = base_of(model)
         self.core, self.processor, self.barred = base.model, processor, image_token_ids(base)
         self.decoder = Decoder(base.model.language_model, base.lm_head)
         self.vision = kept_features(base.model, processor)
-        self.limit, self.ends, self.closed = limit, ends, closed
+        self.limit, self.ends, self.closed, self.temperature = limit, ends, closed, temperature
         self.beginnings = self.row_steps = 0
         decode = processor.tokenizer.decode
         self._may_close = cache(lambda token: ">" in decode([token], skip_special_tokens=True))
@@ -75,8 +84,8 @@ class Answerer:
             torch.tensor(of_row, device=self.core.device),
             max_new_tokens=self.limit,
             end_tokens=self.ends,
-            processors=self._bar,
-            greedy=True,
+            processors=self._settle,
+            draw=most_probable if self.temperature is None else by_share,
             closed=self._is_closed if self.closed else None,
         )
         self.row_steps += rollouts.branch_steps
@@ -105,9 +114,9 @@ class Answerer:
         _, prefix = follow(self.core, prefix, heads.of_row, ids.to(self.core.device), inside.to(self.core.device))
         return prefix
 
-    def _bar(self, _: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    def _settle(self, _: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
         logits[:, self.barred] = -torch.inf
-        return logits
+        return logits / self.temperature if self.temperature else logits
 
     def _is_closed(self, tokens: list[int]) -> bool:
         return self._may_close(tokens[-1]) and self.closed(self._text(tokens))
@@ -126,6 +135,9 @@ def why_not_read(model: Any, adapter: Any = None) -> str | None:
     base = base_of(model)
     if base.config.model_type not in SUPPORTED:
         return f"{base.config.model_type} is not one of {', '.join(SUPPORTED)}"
+    if "mm_encoder_outputs" not in inspect.signature(base.model.forward).parameters:
+        # It would be taken for any keyword and left aside: the answers would be those of a model that sees nothing.
+        return "this transformers takes no image features that were computed before; 5.18 and later do"
     if getattr(base.model.language_model, "has_sliding_layers", False):
         return "the language model has sliding-window attention"
     rope = getattr(base.config.get_text_config(), "rope_parameters", None) or {}

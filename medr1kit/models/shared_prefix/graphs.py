@@ -1,9 +1,10 @@
 """Decoding on a GPU: one token as one launch.
 
-A language model of 28 layers launches some 400 kernels a token, and launching them takes longer than running them. A
-CUDA graph records them once and launches them together. It can only repeat itself: the same tensors at the same
-places in memory, of the same shapes. So every step computes all branches there is room for, looks at all places with a
-mask that hides those not written yet, and is told by a tensor, not by a number, where to write.
+A language model of 28 layers with LoRA calls some 2,400 operators a token in bfloat16 (counted on a CPU: 84 a layer).
+Each is a kernel to be launched, and launching them takes longer than running them. A CUDA graph records them once and
+launches them together. It can only repeat itself: the same tensors at the same places in memory, of the same shapes. So
+every step computes all branches there is room for, looks at all places with a mask that hides those not written yet,
+and is told by a tensor, not by a number, where to write.
 
 On a CPU nothing is recorded and the same step runs as it is, which is how it is tested. **It has not been run on a GPU
 yet**, so it is used there only where the environment variable ``MEDR1KIT_CUDA_GRAPHS`` is 1; if recording fails, one

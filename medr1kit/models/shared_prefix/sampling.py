@@ -23,6 +23,8 @@ from medr1kit.models.shared_prefix.prompts import Prefix
 if TYPE_CHECKING:
     from transformers import GenerationConfig
 
+# (scores (branches, vocabulary), branch of each active row, number of each, rows in all) -> tokens (active rows,)
+Draw = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, int], torch.Tensor]
 Processors = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # (tokens so far, logits) -> logits, per row
 
 
@@ -63,7 +65,7 @@ def sample(
     max_new_tokens: int,
     end_tokens: Sequence[int],
     processors: Processors | None = None,
-    greedy: bool = False,
+    draw: Draw | None = None,
     temperature: float = 1.0,
     record: bool = False,
     closed: Callable[[list[int]], bool] | None = None,
@@ -77,7 +79,7 @@ def sample(
         max_new_tokens: completion tokens a row at most, 1 or more.
         end_tokens: a row ends with one of these.
         processors: changes logits before a token is drawn (temperature among them); None: drawn as they are.
-        greedy: take the most probable token instead of drawing.
+        draw: chooses a token for each active row; None: :func:`as_generate`.
         temperature: for ``record`` only, as the loss uses it.
         record: keep log-probability and entropy of each token.
         closed: a row also ends when this says so of its tokens; None: rows end by themselves.
@@ -93,7 +95,7 @@ def sample(
         active = torch.tensor(list(branches.of_row), device=device)  # (active rows,)
         branch = torch.tensor(list(branches.of_row.values()), device=device)  # (active rows,)
         scores = logits if processors is None else processors(history, logits)
-        drawn = scores.argmax(-1)[branch] if greedy else _draw(scores, branch, active, rows)  # (active rows,)
+        drawn = (draw or as_generate)(scores, branch, active, rows)  # (active rows,)
         if record:
             for kept, numbers in zip((log_probs, entropies), _belief(logits / temperature, branch, drawn)):
                 kept.append(torch.zeros(rows, device=device).index_copy(0, active, numbers))
@@ -159,10 +161,23 @@ class _Branches:
         return (live if drop else None), parents, [says.get(branch, 0) for branch in range(self.count)]
 
 
-def _draw(scores: torch.Tensor, branch: torch.Tensor, active: torch.Tensor, rows: int) -> torch.Tensor:
-    """One token for each active row, as ``torch.multinomial(softmax, 1)`` would draw it for the whole batch."""
+def as_generate(scores: torch.Tensor, branch: torch.Tensor, active: torch.Tensor, rows: int) -> torch.Tensor:
+    """Draw the token that ``torch.multinomial(softmax, 1)`` would draw for each active row of the whole batch."""
     noise = scores.new_empty(rows, scores.shape[-1]).exponential_(1)  # (rows, vocabulary), also for rows that ended
     return (scores.softmax(-1)[branch] / noise[active]).argmax(-1)
+
+
+def by_share(scores: torch.Tensor, branch: torch.Tensor, active: torch.Tensor, rows: int) -> torch.Tensor:
+    """Draw from the same distribution with one random number a row instead of one a word: sooner, other tokens."""
+    luck = torch.rand(rows, device=scores.device)[active]  # drawn also for rows that ended
+    reached = scores.float().softmax(-1).cumsum(-1)[branch]  # (active rows, vocabulary)
+    wanted = reached[:, -1:] * luck[:, None].clamp(max=1 - 1e-6)  # below the end, where nothing might be probable
+    return torch.searchsorted(reached, wanted, right=True)[:, 0]
+
+
+def most_probable(scores: torch.Tensor, branch: torch.Tensor, active: torch.Tensor, rows: int) -> torch.Tensor:
+    """Take the most probable token."""
+    return scores.argmax(-1)[branch]
 
 
 def _belief(logits: torch.Tensor, branch: torch.Tensor, drawn: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -26,15 +26,17 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import datasets
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
 from medr1kit.models.load import acting_adapters
+
+if TYPE_CHECKING:
+    import datasets
 
 # In the ``info`` of a picture: a digest of the file that it was opened from.
 FILE_DIGEST = "medr1kit file digest"
@@ -88,6 +90,8 @@ class Pictures:
     """
 
     def __init__(self, dataset: datasets.Dataset):
+        import datasets
+
         self.dataset, self.feature = dataset.select_columns(["image"]), dataset.features["image"]
         plain = type(self.feature) is datasets.Image and dataset.format["type"] is None
         self.stored = self.dataset.cast_column("image", datasets.Image(decode=False)) if plain else None

@@ -31,8 +31,9 @@ import pandas as pd
 
 from medr1kit.given import output_file, path_given, whole_number
 from medr1kit.results.answers import Answers
+from medr1kit.results.numbers import percent
 from medr1kit.results.runs import Run, load_run, replace_file
-from medr1kit.results.tables import check_predictions
+from medr1kit.results.tables import check_predictions, same_letter
 from medr1kit.views.html import escape, table
 from medr1kit.views.page.page import generator, page_of, section
 from medr1kit.views.page.reader import answers_section, sample_ids
@@ -69,8 +70,8 @@ def write_report(
     """Write a run or a study as one HTML page that needs neither Python nor a network.
 
     Args:
-        path: a run folder, a study's folder (as of its tables: ``medr1kit study tables``), a folder of such tables, or
-            a predictions file (.parquet).
+        path: a run folder, a study's folder (as of its tables: ``medr1kit study tables``), a folder of such tables, a
+            predictions file (.parquet), or another tool's result file (:func:`medr1kit.import_predictions`).
         output: the page; ``report.html`` in the folder, or beside the file, if None. An earlier report is replaced.
         questions: how many questions to embed with image and answers, spread evenly over modalities and tasks; and at
             most how many groups of completions of a run, spread evenly over its steps.
@@ -89,7 +90,7 @@ def write_report(
     whole_number(questions, "questions")
     whole_number(seed, "seed", 0)
     path = path_given(path, "path")
-    source = read_source(path) if source is None else source
+    source = read_source(path, data) if source is None else source
     output = (path if path.is_dir() else path.parent) / "report.html" if output is None else output
     output = report_file(output)
     gallery, sections, embedded = Gallery(data), [facts_section(source)], {}
@@ -154,17 +155,25 @@ class Source:
         return hashlib.sha256(json.dumps(known, default=str).encode()).hexdigest()[:12]
 
 
-def read_source(path: Path) -> Source:
+def read_source(path: Path, data: Dataset | None = None, check: str = "error") -> Source:
     """Return what a path holds.
+
+    Args:
+        path: as in :func:`write_report`.
+        data, check: of another tool's result file, as in :func:`medr1kit.import_predictions`.
 
     Raises:
         DataError: if it holds nothing that can be shown.
     """
     if path.is_file() and path.suffix == ".parquet":
         return Source(f"answers in {path.name}", {}, _read(path))
+    if path.is_file():
+        return _theirs(path, data, check)
     if not path.is_dir():
-        what = "it is no .parquet file" if path.is_file() else "there is no such folder"
-        raise DataError(f"no run or study at {str(path)!r}: {what}; pass one that a training or a study wrote")
+        raise DataError(
+            f"no run or study at {str(path)!r}: there is no such folder; pass one that a training or a study wrote, or "
+            "a file of answers"
+        )
     if (path / "run.json").is_file():
         return _run(path)
     if (path / _PREDICTIONS).is_file():
@@ -175,6 +184,21 @@ def read_source(path: Path) -> Source:
         f"no run or study in {str(path)!r}: it has no run.json, no {_STUDY} and no {_PREDICTIONS}; pass the "
         "output_dir of a training, or the folder that `medr1kit study run` wrote to"
     )
+
+
+def _theirs(file: Path, data: Dataset | None, check: str) -> Source:
+    """Another tool's answers; what a score owes to who reads them stands beside each other."""
+    from medr1kit.results.imports import import_predictions
+
+    preds = import_predictions(file, data=data, check=check)
+    facts = {"model": preds["model"].iloc[0], "format": preds["format"].iloc[0], **_counts(preds)}
+    facts["right, as read here"] = percent(preds["correct"].mean())
+    facts["right, as Med-R1's parser reads"] = percent(
+        same_letter(preds["reference_predicted"], preds["answer"]).mean()
+    )
+    said = preds["their_correct"].dropna().astype(bool)
+    facts["right, as the file says"] = f"{percent(said.mean())}, of {len(said):,} answers" if len(said) else "not said"
+    return Source(f"answers in {file.name}", facts, preds)
 
 
 def _tables(folder: Path) -> Source:

@@ -127,24 +127,28 @@ def _draw_floor(floor: Floor, category: str | None, lines: list[str], ax: Axes) 
 
 
 def plot_probe(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Draw the frame of a probe: does it look, does it favour a place, does it hang on the wording?
+    """Draw the frame of a probe: does it look, use its thought, favour a place, hang on the wording?
 
     Args:
-        frame: from :func:`medr1kit.visual_reliance`, :func:`medr1kit.prompt_sensitivity` or
-            :func:`medr1kit.position_bias`.
+        frame: from :func:`medr1kit.visual_reliance`, :func:`medr1kit.prompt_sensitivity`,
+            :func:`medr1kit.thought_reliance` or :func:`medr1kit.position_bias`.
         ax: axes to draw into; a new figure when None.
 
     Returns:
-        The axes: a line for each picture or wording, with the accuracy and the share of answers that changed; or a line
-        for each measure of position, with the value of guessing evenly. Shares in 0..1 with 95 % intervals.
+        The axes: a line for each picture, wording or thought, with the accuracy and the share of answers that changed;
+        or a line for each measure of position, with the value of guessing evenly. Shares in 0..1 with 95 % intervals.
 
     Raises:
         DataError: if it is none of these frames.
     """
-    table_given(frame, "frame", source="what visual_reliance, prompt_sensitivity or position_bias return")
-    what = next((column for column in ("images", "wording", "measure") if column in frame), None)
+    table_given(
+        frame, "frame", source="what visual_reliance, prompt_sensitivity, thought_reliance or position_bias return"
+    )
+    what = next((column for column in ("images", "wording", "thought", "measure") if column in frame), None)
     if what is None:
-        raise DataError("plot_probe draws what visual_reliance, prompt_sensitivity or position_bias return")
+        raise DataError(
+            "plot_probe draws what visual_reliance, prompt_sensitivity, thought_reliance or position_bias return"
+        )
     if what == "measure":
         return _draw_positions(frame, axes(ax))
     need(frame, ["accuracy", "low", "high", "flipped", "flipped_low", "flipped_high"], "frame", "a probe's table")

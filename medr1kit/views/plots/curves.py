@@ -1,4 +1,6 @@
-"""Curves of a training: rewards and lengths by step, of one run or of several seeds; accuracy by checkpoint."""
+"""Curves of a training: rewards and lengths by step, of one run or of several seeds; accuracy by checkpoint, and by
+how many questions a model answers, or how often.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from medr1kit.results.samples import PASSES
 from medr1kit.results.tables import SCORES
 from medr1kit.views.look import COLOURS, smoothed
 from medr1kit.views.plots.canvas import INK, PALE, axes, legend_above, named, need, scaled
@@ -113,6 +116,74 @@ def plot_checkpoints(scores: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         ax.errorbar(curve["step"], curve["accuracy"], bars, fmt="o", ls=dashes, capsize=scaled(2), **style)
     ax.axhline(frame["chance"].mean(), color=PALE, ls=":", lw=scaled(1.8), label="chance")
     ax.set(xlabel="step", ylabel="accuracy (95 % interval)", ylim=(-0.02, 1.02))
+    legend_above(ax, 3)
+    return ax
+
+
+def plot_abstention(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Draw how accurate a model is on the questions that it is surest of.
+
+    Args:
+        frame: ``abstention(…).frame``, from :func:`medr1kit.abstention`; of several models below each other, told apart
+            by more columns such as ``method``, each value of which gets a curve.
+        ax: axes to draw into; a new figure when None.
+
+    Returns:
+        The axes: accuracy against coverage, in a band of 95 %; a flat curve is one whose confidence says nothing.
+
+    Raises:
+        DataError: if a column is missing, or two rows would be the same point.
+    """
+    measured = ["asked", "coverage", "threshold", "n", "accuracy", "low", "high"]
+    need(frame, measured, "frame", "abstention(…).frame")
+    frame = frame.assign(_model=named(frame, [name for name in frame if name not in measured]))
+    if frame.duplicated(["_model", "asked"]).any():
+        raise DataError("the frame holds a coverage twice; tell models apart in a column 'method'")
+    ax = axes(ax)
+    for (model, rows), colour, dashes in zip(frame.groupby("_model", sort=False), cycle(COLOURS), cycle(_DASHES)):
+        rows = rows.sort_values("coverage")
+        ax.fill_between(rows["coverage"], rows["low"], rows["high"], color=colour, alpha=0.15, lw=0)
+        ax.plot(rows["coverage"], rows["accuracy"], color=colour, ls=dashes, lw=scaled(2), label=model or "accuracy")
+    ax.set(xlabel="coverage (share answered, surest first)", ylabel="share right of the answered (95 % interval)")
+    ax.set(xlim=(0, 1.02), ylim=(-0.02, 1.02))
+    legend_above(ax, 3)
+    return ax
+
+
+def plot_pass_at_k(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Draw how often one of k sampled answers is right, and how often their majority is, against k.
+
+    Args:
+        frame: from :func:`medr1kit.pass_at_k`; each model gets two curves.
+        ax: axes to draw into; a new figure when None.
+
+    Returns:
+        The axes: pass@k in a band of 95 %, the majority dashed in the same colour, and what even guessing reaches.
+        Where a trained model's pass@1 has come up to the base's pass@k and no further, training has sharpened.
+
+    Raises:
+        DataError: if a column is missing.
+    """
+    need(frame, ["k", "pass_at_k", "low", "high", "majority", "chance"], "frame", "mk.pass_at_k(preds)")
+    frame = frame.assign(_model=named(frame, [name for name in frame if name not in PASSES]))
+    ax = axes(ax)
+    for (model, rows), colour in zip(frame.groupby("_model", sort=False), cycle(COLOURS)):
+        rows = rows.sort_values("k")
+        ax.fill_between(rows["k"], rows["low"], rows["high"], color=colour, alpha=0.15, lw=0)
+        ax.plot(
+            rows["k"],
+            rows["pass_at_k"],
+            color=colour,
+            lw=scaled(2),
+            marker="o",
+            label=f"{model}, any of k".lstrip(", "),
+        )
+        style = {"ls": (0, (5, 1.5)), "lw": scaled(1.5), "label": f"{model}, majority of k".lstrip(", ")}
+        ax.plot(rows["k"], rows["majority"], color=colour, **style)
+    guess = frame.groupby("k")["chance"].mean()
+    ax.plot(guess.index, guess, color=PALE, ls=":", lw=scaled(1.8), label="any of k even guesses")
+    ax.set(xlabel="k samples a question", ylabel="share of questions right", ylim=(-0.02, 1.02))
+    ax.xaxis.get_major_locator().set_params(integer=True)
     legend_above(ax, 3)
     return ax
 

@@ -1,0 +1,124 @@
+"""Several sampled answers a question: what a model *can* say, beside what it says first.
+
+A model that is right in 3 of 8 samples has the answer in it, and greedy decoding may never show it. Two numbers over k
+samples part what is there from what is chosen::
+
+    pass@k       at least one of k samples is right       what the model can reach
+    majority@k   the letter that most of k say is right   what it can be relied on for
+
+Reinforcement that only *sharpens* lifts pass@1 towards the base's pass@k and leaves pass@k where it was, or lower; one
+that *widens* lifts pass@k, too. Of multiple-choice questions pass@k is generous: whoever guesses evenly among four
+options reaches 90 % at k = 8. So ``chance`` stands beside it, and the majority, which guessing does not lift.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from math import comb
+
+import numpy as np
+import pandas as pd
+
+from medr1kit.results.clusters import clustering, counted
+from medr1kit.results.stats import cluster_interval, share
+from medr1kit.results.tables import check_predictions, one_checkpoint, rows_by, who_varies
+from medr1kit.vqa import LETTERS, DataError
+
+_SUBSETS = 300  # of k samples, at most, that vote
+
+PASSES = (
+    *("k", "n", "pass_at_k", "low", "high", "chance"),
+    *("majority", "majority_low", "majority_high", "agreement", "cluster"),
+)
+"""Columns of :func:`pass_at_k` beside those that tell models apart."""
+
+
+def pass_at_k(preds: pd.DataFrame, cluster: str | bool | None = None) -> pd.DataFrame:
+    """Return how often at least one of k sampled answers is right, and how often their majority is.
+
+    Args:
+        preds: predictions with several answers a question, as ``predict(…, samples=n)`` returns them; models, formats
+            and checkpoints are kept apart, seeds are more samples.
+        cluster: what does not count as independent, as in :func:`medr1kit.score`.
+
+    Returns:
+        A row for each model and k from 1 to the number of samples: the columns that tell models apart, ``k``, ``n``
+        (questions), ``pass_at_k`` with ``low`` and ``high`` (95 %), ``chance`` (of k even guesses), ``majority`` with
+        its interval (samples without a readable letter do not vote; a tie counts as its share), ``agreement`` (how
+        often two samples of a question say the same letter; nan for one sample) and ``cluster``. Both are means over
+        all choices of k samples, of at most 300 for the majority: unbiased, unlike that of the first k.
+
+    Raises:
+        DataError: if columns are missing, or questions have different numbers of samples.
+
+    Source: Chen et al., "Evaluating Large Language Models Trained on Code", arXiv 2107.03374, equation 1.
+
+    >>> from medr1kit.vqa import LETTERS
+    >>> rows = [{"id": "q", "answer": "A", "predicted": letter, "options": ["x", "y"], "format": "no-think",
+    ...          "correct": letter == "A", "lenient_predicted": letter, "sample": i} for i, letter in enumerate("ABBB")]
+    >>> pass_at_k(pd.DataFrame(rows))[["k", "pass_at_k", "chance"]].head(2).values.tolist()
+    [[1.0, 0.25, 0.5], [2.0, 0.5, 0.75]]
+    """
+    needed = ["id", "answer", "predicted", "options", "correct", "format"]
+    preds = check_predictions(preds, needed, cluster)
+    who = who_varies(preds)
+    one_checkpoint(preds, who, "select one: preds[preds['step'] == …]")
+    tables = [_of_model(dict(zip(who, names)), preds.iloc[rows], cluster) for names, rows in rows_by(preds, who)]
+    return pd.concat(tables, ignore_index=True)
+
+
+def _of_model(who: dict[str, object], rows: pd.DataFrame, cluster: str | bool | None) -> pd.DataFrame:
+    questions = rows.drop_duplicates("id")
+    said = rows.groupby("id", sort=False).size()
+    if said.nunique() > 1:
+        raise DataError(
+            f"the question {said.idxmin()!r:.60} has {said.min()} answers and {said.idxmax()!r:.60} has {said.max()}; "
+            "take as many of each: predict(…, samples=8)"
+        )
+    n = int(said.iloc[0])
+    order = np.argsort(pd.factorize(rows["id"])[0], kind="stable")
+    place = {letter: number for number, letter in enumerate(LETTERS)}
+    letters = rows["predicted"].map(place).fillna(-1).to_numpy(int)[order].reshape(-1, n)  # (questions, samples)
+    gold = questions["answer"].map(place).to_numpy(int)
+    right = rows["correct"].to_numpy(int)[order].reshape(-1, n).sum(1)
+    options = questions["options"].map(len).to_numpy()
+    units, by_patient = clustering([questions], cluster)
+    agreement = _agreement(letters)
+    found = []
+    for k in range(1, n + 1):
+        reached = np.array([1 - comb(n - c, k) / comb(n, k) for c in right])
+        chance = float((1 - (1 - 1 / options) ** k).mean())
+        voted = _majority(letters, gold, k)
+        counts = counted(units, by_patient, cluster)
+        found.append((k, len(gold), *_mean(reached, units), chance, *_mean(voted, units), agreement, counts))
+    return pd.DataFrame(found, columns=list(PASSES)).assign(**who)[[*who, *PASSES]]
+
+
+def _mean(values: np.ndarray, units: np.ndarray) -> tuple[float, float, float]:
+    """A mean with its interval: that of verdicts where all are 0 or 1; shares of questions vary less."""
+    if np.isin(values, (0, 1)).all():
+        return share(values, units)
+    return float(values.mean()), *cluster_interval(values, units)
+
+
+def _agreement(letters: np.ndarray) -> float:
+    """How often two samples of a question say the same letter; what cannot be read agrees with nothing."""
+    n = letters.shape[1]
+    if n < 2:
+        return float("nan")
+    same = sum(((letters == letter).sum(1) * ((letters == letter).sum(1) - 1)).mean() for letter in range(len(LETTERS)))
+    return float(same / (n * (n - 1)))
+
+
+def _majority(letters: np.ndarray, gold: np.ndarray, k: int) -> np.ndarray:
+    """How often the majority of k of a question's samples is right, (questions,): over all choices, or 300 of them."""
+    n = letters.shape[1]
+    if comb(n, k) <= _SUBSETS:
+        chosen = np.array(list(combinations(range(n), k)))  # (choices, k)
+    else:
+        chosen = np.random.default_rng(0).random((_SUBSETS, n)).argsort(1)[:, :k]
+    votes = np.stack([(letters == letter)[:, chosen].sum(2) for letter in range(letters.max(initial=0) + 1)], axis=2)
+    most = votes.max(2, keepdims=True)  # (questions, choices, 1)
+    leading = (votes == most) & (most > 0)
+    mine = np.take_along_axis(leading, np.minimum(gold, votes.shape[2] - 1)[:, None, None], axis=2)[..., 0]
+    return ((gold < votes.shape[2])[:, None] * mine / np.maximum(leading.sum(2), 1)).mean(1)

@@ -1,0 +1,90 @@
+"""Several samples a question, against what can be counted by hand."""
+
+from itertools import combinations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+import medr1kit as mk
+from medr1kit.results.stats import wilson
+from medr1kit.vqa import DataError
+
+
+def answers(*said, gold="A", options=4, **labels):
+    """A question for each word; its letters are the samples, "-" could not be read."""
+    rows = [
+        {"id": f"q{place}", "answer": gold, "options": list("wxyz")[:options], "predicted": None if one == "-" else one}
+        | {"sample": number, "correct": one == gold, "lenient_predicted": None, "format": "no-think"}
+        for place, letters in enumerate(said)
+        for number, one in enumerate(letters)
+    ]
+    return pd.DataFrame(rows).assign(**labels)
+
+
+def test_pass_at_k_is_the_mean_over_all_choices_of_k_samples():
+    said = ["ABCA", "BBBB", "AAAA", "BACD"]
+    table = mk.pass_at_k(answers(*said))
+    for k in range(1, 5):
+        by_hand = np.mean([np.mean(["A" in chosen for chosen in combinations(letters, k)]) for letters in said])
+        assert table["pass_at_k"][k - 1] == pytest.approx(by_hand)
+    assert table["k"].tolist() == [1, 2, 3, 4] and (table["n"] == 4).all()
+    assert table["chance"].tolist() == pytest.approx([1 - 0.75**k for k in (1, 2, 3, 4)])
+
+
+def test_the_majority_votes_without_what_cannot_be_read_and_a_tie_counts_as_its_share():
+    table = mk.pass_at_k(answers("AAB", "AB-", "BBA", "---"))
+    assert table["majority"].tolist()[2] == pytest.approx((1 + 1 / 2 + 0 + 0) / 4)
+    assert table["majority"].tolist()[0] == pytest.approx((2 / 3 + 1 / 3 + 1 / 3 + 0) / 4) == table["pass_at_k"][0]
+    assert table["agreement"][0] == pytest.approx((1 / 3 + 0 + 1 / 3 + 0) / 4)
+
+
+def test_verdicts_have_wilson_s_interval_and_shares_one_of_their_own():
+    certain = mk.pass_at_k(answers("AA", "BB", "AA"))
+    assert (certain["low"][0], certain["high"][0]) == pytest.approx(wilson(2, 3))
+    mixed = mk.pass_at_k(answers(*["AB"] * 30, *["BA"] * 30))
+    assert mixed["pass_at_k"].tolist() == [0.5, 1.0]
+    assert mixed["low"][1] > 0.9 and mixed["low"][0] < 0.5 < mixed["high"][0]
+
+
+def test_the_interval_holds_the_truth_in_about_95_of_100_samples():
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(200):
+        chance = rng.beta(0.6, 0.6, 80)  # of a question to be answered rightly; its mean is a half
+        table = mk.pass_at_k(answers(*["".join(rng.choice(["A", "B"], 4, p=[p, 1 - p])) for p in chance]))
+        held += table["low"][0] <= 0.5 <= table["high"][0]
+    assert 180 <= held <= 198
+
+
+def test_models_are_kept_apart_and_seeds_are_more_samples():
+    both = pd.concat([answers("AB", method="base"), answers("AA", method="grpo")])
+    table = mk.pass_at_k(both)
+    assert table.groupby("method")["pass_at_k"].first().to_dict() == {"base": 0.5, "grpo": 1.0}
+    seeds = pd.concat([answers("A", seed=0), answers("B", seed=1)])
+    assert mk.pass_at_k(seeds)["k"].tolist() == [1, 2]
+
+
+def test_sixteen_samples_vote_by_a_sample_of_their_choices():
+    rng = np.random.default_rng(1)
+    said = ["".join(rng.choice(list("AAB"), 16)) for _ in range(40)]
+    table = mk.pass_at_k(answers(*said))
+    assert len(table) == 16 and table["majority"][15] == np.mean(
+        [(letters.count("A") > 8) + 0.5 * (letters.count("A") == 8) for letters in said]
+    )
+    assert table["majority"][0] == pytest.approx(table["pass_at_k"][0])
+    assert table["majority"].is_monotonic_increasing or table["majority"][7] > table["majority"][0]
+
+
+def test_questions_with_other_numbers_of_samples_are_refused():
+    with pytest.raises(DataError, match=r"'q1' has 1 answers and 'q0' has 2; .*samples=8"):
+        mk.pass_at_k(answers("AB", "A"))
+
+
+def test_each_model_has_its_curves():
+    table = mk.pass_at_k(pd.concat([answers("AB", "BB", method="base"), answers("AA", "AB", method="grpo")]))
+    ax = mk.plot_pass_at_k(table)
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert {"base · no-think, any of k", "grpo · no-think, majority of k", "any of k even guesses"} <= set(names)
+    assert ax.lines[0].get_ydata().tolist() == [0.25, 0.5]
+    plt.close("all")
