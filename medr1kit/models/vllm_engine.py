@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 from medr1kit.formats import ResponseFormat
 from medr1kit.given import choice, package_given
+from medr1kit.models.adapters import acting_adapters
 from medr1kit.models.export import write_plain
-from medr1kit.models.load import acting_adapters, base_of, image_token_ids, origin_of
+from medr1kit.models.load import base_of, image_token_ids, origin_of
 from medr1kit.models.machine import free_memory
 from medr1kit.models.so_far import rank_of_world
 from medr1kit.models.weights import one_sentence
