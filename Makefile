@@ -5,11 +5,7 @@ PIP_ARGS ?=
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-<<<<<<< HEAD
 .PHONY: demo test test-newest test-4bit test-distributed test-slow test-resume test-real gpu-check lab lint notebooks test-notebooks browser test-browser clean
-=======
-.PHONY: demo test test-newest test-distributed test-slow test-resume test-real gpu-check lab lint notebooks test-notebooks browser test-browser clean
->>>>>>> hub
 
 demo: $(VENV)/.installed
 	$(BIN)/medr1kit demo --output_dir runs/demo
@@ -47,13 +43,10 @@ test-slow: $(VENV)/.installed
 test-resume: $(VENV)/.installed
 	KILLS=10 $(BIN)/python -m pytest -n auto --maxprocesses 4 tests/slow/test_resume.py -k "random_moment or two_processes"
 
-<<<<<<< HEAD
 # What a GPU does otherwise than a CPU, in a few minutes: one table. Nothing is installed; the python that has torch runs it.
 gpu-check:
 	PYTHONPATH=$(CURDIR) $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m benchmarks gpu --json benchmarks/speed/gpu.json
 
-=======
->>>>>>> hub
 # Model folders in the Hub's layout with Qwen's own vocabulary, one of each family. The vocabulary comes out of dashscope,
 # and torchvision is for stock classes in a process of their own: neither may get into the environment.
 test-real: .real/.fetched
@@ -62,13 +55,6 @@ test-real: .real/.fetched
 .real/.fetched: $(VENV)/.installed Makefile
 	$(BIN)/python -m pip install $(PIP_ARGS) --quiet --upgrade --no-deps --target .real dashscope==2.0.2 torchvision==0.28.0
 	touch $@
-<<<<<<< HEAD
-=======
-
-# What a GPU does otherwise than a CPU, in a few minutes: one table. Nothing is installed; the python that has torch runs it.
-gpu-check:
-	PYTHONPATH=$(CURDIR) $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m benchmarks gpu --json benchmarks/speed/gpu.json
->>>>>>> hub
 
 lab: $(VENV)/.installed
 	$(BIN)/jupyter lab notebooks

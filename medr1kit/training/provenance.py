@@ -51,30 +51,18 @@ def run_config(method, model, dataset, format, args, adapter, eval_dataset=None)
     return without_home(asked | known)
 
 
-<<<<<<< HEAD
 def _without_token(words: list[str]) -> list[str]:
     """A command line without the token of the Hub that it may hold: run.json is shown to others."""
     shown = [re.sub(r"^(--hub_token=).*", r"\1…", word) for word in words]
     return ["…" if before == "--hub_token" else word for before, word in zip(["", *words], shown)]
 
 
-=======
->>>>>>> hub
 def _data_card(dataset: Dataset) -> str | None:
     """The name of the questions' data card: there are those of phantoms, and of images in OmniMedVQA's own folders."""
     pairs = set(zip(dataset["source"], dataset["image_id"]))
     if all(source == "phantoms" for source, _ in pairs):
         return "phantoms"
     return "omnimedvqa" if all(image.startswith(f"Images/{source}/") for source, image in pairs) else None
-<<<<<<< HEAD
-=======
-
-
-def _without_token(words: list[str]) -> list[str]:
-    """A command line without the token of the Hub that it may hold: run.json is shown to others."""
-    shown = [re.sub(r"^(--hub_token=).*", r"\1…", word) for word in words]
-    return ["…" if before == "--hub_token" else word for before, word in zip(["", *words], shown)]
->>>>>>> hub
 
 
 def _trained_on(names: list[str | None]) -> str | None:
