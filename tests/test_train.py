@@ -283,7 +283,7 @@ def test_a_setting_in_which_a_tower_would_not_learn_is_refused(tiny, train_phant
     model, processor = mk.load_model(tmp_path / "qwen3")
     sft(model, processor, train_phantoms, tmp_path / "run", lora=TOWER, **plain)
     moved = {name: value.any() for name, value in adapters(model).items() if "visual" in name and "lora_B" in name}
-    assert len(moved) == 2 * 4 and all(moved.values())
+    assert len(moved) == 3 * 4 and all(moved.values())  # of three blocks
 
 
 @pytest.mark.parametrize("train", [sft, grpo])
@@ -588,7 +588,7 @@ def test_changing_the_rank_keeps_what_else_the_preset_adapts():
 
     _, adapter = _settings("grpo", "tiny", {}, {"rank": 4})
     assert adapter.r == 4 and adapter.lora_alpha == 32
-    assert all(part in adapter.target_modules for part in (r"visual\.merger", r"visual\.blocks"))
+    assert all(part in adapter.target_modules for part in (r"visual\.(merger|", r"visual\.blocks"))
 
 
 # ---- what the weights are --------------------------------------------------------------------------------------------
