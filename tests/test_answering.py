@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 import medr1kit as mk
+from medr1kit.models import decoding
 from medr1kit.models.adapters import lora
 from medr1kit.models.shared_prefix.answering import Answerer
 from medr1kit.models.shared_prefix.vision import FILE_DIGEST, Pictures, forget_images, names_of
@@ -35,12 +36,12 @@ def asked(processor, rows, form):
 
 
 def generated(model, processor, prompts, pictures, limit):
-    with predict_module.plain_decoding(model, processor, limit, None):
-        return list(predict_module._generate(model, processor, None, prompts, pictures))
+    with decoding.plain_decoding(model, processor, limit, None):
+        return list(decoding.generate(model, processor, None, prompts, pictures))
 
 
 def answerer(model, processor, limit=24, **settings):
-    return Answerer(model, processor, limit=limit, ends=predict_module._end_tokens(model, processor), **settings)
+    return Answerer(model, processor, limit=limit, ends=decoding.end_tokens(model, processor), **settings)
 
 
 def adapted(model, **parts):

@@ -91,13 +91,13 @@ def test_an_interrupted_one_goes_on_with_the_checkpoint_it_was_at(run, rows, ask
         mk.predict_checkpoints(run, rows, output=output, **ASKING)
     assert [file.name for file in tmp_path.iterdir()] == ["p.parquet.step-2.partial.jsonl"]
     answers, predicting = [], mk.predict.__globals__
-    answerer = predicting["_answerer"]
+    answerer = predicting["answerer"]
 
     def counting(*how):
         answer = answerer(*how)
         return lambda prompts, pictures: answers.append(len(prompts)) or answer(prompts, pictures)
 
-    monkeypatch.setitem(predicting, "_answerer", counting)
+    monkeypatch.setitem(predicting, "answerer", counting)
     pd.testing.assert_frame_equal(mk.predict_checkpoints(run, rows, output=output, **ASKING), asked)
     assert sum(answers) == 12, "what the first checkpoint had said is not asked again"
     assert [file.name for file in tmp_path.iterdir()] == ["p.parquet"]

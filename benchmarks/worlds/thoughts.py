@@ -22,8 +22,9 @@ from datasets import Dataset
 
 from medr1kit.data.phantoms.truth import ImageId
 from medr1kit.formats import FORMATS, THINK_BEFORE
+from medr1kit.models.decoding import evaluating
 from medr1kit.models.load import base_of
-from medr1kit.models.predict import chat_prompt, evaluating
+from medr1kit.models.predict import chat_prompt
 from medr1kit.models.shared_prefix.answering import Answerer
 from medr1kit.models.shared_prefix.vision import Pictures
 from medr1kit.vqa import LETTERS

@@ -19,8 +19,9 @@ import pandas as pd
 
 from medr1kit.formats import ResponseFormat, format_named
 from medr1kit.given import questions_given, whole_number
+from medr1kit.models.decoding import evaluating
 from medr1kit.models.load import base_of, image_token_ids, pair_given
-from medr1kit.models.predict import chat_prompt, evaluating, model_labels, predict
+from medr1kit.models.predict import chat_prompt, model_labels, predict
 from medr1kit.progress import part_of_work, progress
 from medr1kit.results.tables import PREDICTIONS
 from medr1kit.vqa import LETTERS, DataError

@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, nullcontext
-from functools import partial
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +24,12 @@ import pandas as pd
 from medr1kit.formats import ResponseFormat, format_named
 from medr1kit.given import choice, kind, number, output_file, questions_given, truth, whole_number
 from medr1kit.models.adapters import acting_adapters
-from medr1kit.models.load import base_of, image_token_ids, origin_of, pair_given
+from medr1kit.models.decoding import Answers, answerer, drawing, end_tokens, plain_decoding
+from medr1kit.models.load import origin_of, pair_given
 from medr1kit.models.processor import user_turn, warn_of_open_thinking
 from medr1kit.models.shown import IMAGES, image_rows, reading_order
 from medr1kit.models.so_far import AnswersSoFar, finish
-from medr1kit.models.vllm_engine import Answers, engine_given, held_against, sample_of, vllm_answers
+from medr1kit.models.vllm_engine import engine_given, held_against, sample_of, vllm_answers
 from medr1kit.results.columns import label_values
 from medr1kit.results.locks import refuse_without_locks
 from medr1kit.results.runs import Run, replace_file
@@ -176,12 +176,12 @@ def answered(
         answer, ours = answerer(model, processor, limit, stopped, heat), {}
         if both:
             ours = dict(zip(both, asked_of(answer, both)))
-            answer = started.enter_context(vllm_answers(model, processor, limit, _end_tokens(model, processor)))
+            answer = started.enter_context(vllm_answers(model, processor, limit, end_tokens(model, processor)))
         for batch in done.share(order, batch_size):
             rows = [copies * i + j for i in batch for j in range(copies)]
             if done.keys() >= set(rows):
                 continue
-            with _drawing(model, seed, rows) if samples else nullcontext():
+            with drawing(model, seed, rows) if samples else nullcontext():
                 said = asked_of(answer, [row // copies for row in rows])
             for row, (text, n_tokens) in zip(rows, said):
                 if row not in done:
@@ -193,18 +193,6 @@ def answered(
         frame.insert(list(frame).index("step") + 1, "sample", [row % copies for row in range(len(done))])
     frame.attrs |= {"engine": held_against(ours, done, questions, format)} if engine else {}
     return frame, done
-
-
-@contextmanager
-def _drawing(model: PreTrainedModel, seed: int, rows: Sequence[int]) -> Iterator[None]:
-    """Random numbers of a batch's own, whatever was drawn before it; afterwards all is as if none had been drawn."""
-    import torch
-
-    device = model.device
-    own = hashlib.sha256(f"{seed} {list(rows)}".encode()).digest()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(int.from_bytes(own[:8], "big"))
-        yield
 
 
 def write_predictions(frame: pd.DataFrame, output: Path | None) -> None:
@@ -259,67 +247,6 @@ def answer_closed(text: str) -> bool:
     """
     before, closing, _ = text.partition("</answer>")
     return bool(closing) and "<answer>" in before and "<think>" not in before
-
-
-def answerer(model, processor, limit: int, closed: Callable[[str], bool] | None, heat: float | None):
-    """What answers prompts about pictures: an answerer that shares what they have in common, or else ``generate``."""
-    from medr1kit.models.shared_prefix.answering import Answerer, why_not_read
-
-    if why_not_read(model) is not None:
-        return partial(_generate, model, processor, closed)
-    return Answerer(model, processor, limit=limit, ends=_end_tokens(model, processor), closed=closed, temperature=heat)
-
-
-def _generate(model, processor, closed, prompts: list[str], pictures: list) -> Iterator[tuple[str, int]]:
-    import torch
-
-    inputs = processor(text=prompts, images=pictures, padding=True, return_tensors="pt").to(model.device)
-    with torch.inference_mode():
-        output = model.generate(**inputs)  # (rows, prompt + completion)
-    completions, ends = output[:, inputs["input_ids"].shape[1] :], _end_tokens(model, processor)
-    for ids in completions.tolist():
-        length = next((k + 1 for k, token in enumerate(ids) if token in ends), len(ids))
-        texts = (processor.tokenizer.decode(ids[:k], skip_special_tokens=True) for k in range(length + 1))
-        if closed is not None:
-            length = next((k for k, text in enumerate(texts) if closed(text)), length)
-        yield processor.tokenizer.decode(ids[:length], skip_special_tokens=True), length
-
-
-def _end_tokens(model, processor) -> set[int]:
-    eos = model.generation_config.eos_token_id
-    return {processor.tokenizer.pad_token_id, *(eos if isinstance(eos, list) else [eos])}
-
-
-@contextmanager
-def plain_decoding(model: PreTrainedModel, processor: ProcessorMixin, limit: int, heat: float | None):
-    """Replace the checkpoint's generation settings for the time of a prediction: greedy, or drawn at a temperature."""
-    from transformers import GenerationConfig
-
-    base = base_of(model)
-    kept = base.generation_config
-    base.generation_config = GenerationConfig(
-        **({"do_sample": False} if heat is None else {"do_sample": True, "temperature": heat, "top_k": 0}),
-        max_new_tokens=limit,
-        eos_token_id=kept.eos_token_id or processor.tokenizer.eos_token_id,
-        pad_token_id=processor.tokenizer.pad_token_id,
-        suppress_tokens=image_token_ids(base),
-    )
-    try:
-        with evaluating(model):
-            yield
-    finally:
-        base.generation_config = kept
-
-
-@contextmanager
-def evaluating(model: PreTrainedModel) -> Iterator[None]:
-    """Put a model into evaluation mode and afterwards back into the one it was in."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
 
 
 def _row(question: dict, format: ResponseFormat, labels: dict, text: str, n_tokens: int, stopped) -> dict[str, Any]:

@@ -28,8 +28,9 @@ import pandas as pd
 from medr1kit.data.phantoms.rationales import conclusion_of
 from medr1kit.formats import ResponseFormat, format_named
 from medr1kit.given import questions_given, whole_number
+from medr1kit.models.decoding import answerer, plain_decoding
 from medr1kit.models.letters import until_answer
-from medr1kit.models.predict import answerer, chat_prompt, plain_decoding, predict
+from medr1kit.models.predict import chat_prompt, predict
 from medr1kit.models.shown import reading_order
 from medr1kit.progress import part_of_work, progress
 from medr1kit.results.clusters import clustering

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from medr1kit.formats import ResponseFormat
 from medr1kit.given import choice, package_given
 from medr1kit.models.adapters import acting_adapters
+from medr1kit.models.decoding import Answers
 from medr1kit.models.export import write_plain
 from medr1kit.models.load import base_of, image_token_ids, origin_of
 from medr1kit.models.machine import free_memory
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 SAMPLE = 8
 """Questions that the model in memory answers as well."""
-Answers = Callable[[Sequence[str], Sequence[Any]], list[tuple[str, int]]]  # prompts, pictures -> text, tokens
 
 
 def engine_given(engine: object, stop_at_answer: bool = False, share: bool = False, samples: int = 0) -> str | None:
