@@ -13,8 +13,6 @@ from medr1kit.models import vllm_engine
 @pytest.fixture
 def vllm(monkeypatch):
     """The stand-in, as the package that is installed; ``made`` are the engines."""
-    import trl.trainer.grpo_trainer  # noqa: F401  TRL looks once for what is installed, and must not find this
-
     monkeypatch.syspath_prepend(Path(__file__).parent / "stand_ins")
     monkeypatch.delitem(sys.modules, "vllm", raising=False)
     import vllm
