@@ -16,6 +16,7 @@ from PIL import Image
 from medr1kit.__main__ import COMMANDS, main
 from medr1kit.commands.flags import DataFlags, PredictFlags, fit_to_machine, modernise, parse_flags
 from medr1kit.commands.loading import add_table_flags, load_data, refuse_unused
+from medr1kit.models.adapters import MERGER, TOWER
 from medr1kit.vqa import DataError
 
 
@@ -100,7 +101,7 @@ def test_flags_say_which_parts_of_the_model_are_adapted(files, command, merger, 
     assert main([command, *data_flags(files), *flags]) == 0
     adapter = json.loads((files / command / "run.json").read_text(encoding="utf-8"))["lora"]
     assert adapter["r"] == 2
-    found = [part in adapter["target_modules"] for part in (r"visual\.merger", r"visual\.blocks")]
+    found = [part in adapter["target_modules"] for part in (MERGER, TOWER)]
     assert found == [merger == "true", tower == "true"]
 
 

@@ -178,7 +178,11 @@ def test_a_base_given_by_a_relative_path_is_found_from_another_folder(run, tmp_p
 def test_a_checkpoint_finds_such_a_base_too_also_when_it_was_copied(run, tmp_path, monkeypatch):
     shutil.copytree(TINY, tmp_path / "hub/small")
     recorded = {"model": "hub/small", "model_path": str(tmp_path / "hub/small"), "labels": LABELS}
-    write_record(run.path / "checkpoint-20", recorded | {"method": "grpo", "format": "no-think", "seed": 1}, 20)
+    write_record(
+        run.path / "checkpoint-20",
+        recorded | {"method": "grpo", "format": "no-think", "seed": 1, "load_in_4bit": False},
+        20,
+    )
     shutil.copytree(run.path / "checkpoint-20", tmp_path / "best")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")

@@ -99,7 +99,7 @@ def with_adapter(model: Any) -> Any:
     import torch
     from peft import get_peft_model
 
-    from medr1kit.models.load import lora
+    from medr1kit.models.adapters import lora
 
     torch.manual_seed(1)
     wrapped = get_peft_model(model, lora(rank=16, alpha=32))

@@ -93,7 +93,7 @@ def _trainer(shape, device, model, processor, folder, reward, shared, checkpoint
         from trl import GRPOConfig, GRPOTrainer
     except (ImportError, RuntimeError) as error:  # transformers' lazy imports raise the latter
         raise Missing(f"whole steps need TRL: {error}") from error
-    from medr1kit.models.load import lora
+    from medr1kit.models.adapters import lora
     from medr1kit.training.trainers import trainer_class
 
     drawn = settings_of(model, shape)

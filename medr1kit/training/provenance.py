@@ -116,7 +116,7 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, float]) -> Model
     from huggingface_hub import ModelCard, ModelCardData
 
     data, trained = config["data"], "LoRA adapter" if config["lora"] else "all weights"
-    trained += " on a base in 4 bits" if config["load_in_4bit"] else ""
+    trained += " on a base in 4 bits" if config.get("load_in_4bit") else ""
     on_the_hub = config["model"].count("/") == 1 and not Path(config["model"]).exists()
     front = ModelCardData(
         base_model=config["model"] if on_the_hub else None,
