@@ -1,4 +1,4 @@
-"""The demo: the whole of Med-R1 in about five minutes of a laptop.
+"""The demo: the whole of Med-R1 in three to five minutes of a laptop.
 
 The built-in model has only ever seen pictures of scanner A. It is asked about pictures of scanner B, eight modalities,
 then trained on one of them, once on gold completions (SFT) and once by reinforcement (GRPO), and asked again. What it
