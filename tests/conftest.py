@@ -6,7 +6,9 @@ The environment is set here, at import, because OpenMP and the Hugging Face libr
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # spinning threads starve whatever else runs on the machine
 os.environ["GOMP_SPINCOUNT"] = "0"
@@ -15,6 +17,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("CI", "tests")  # hides medr1kit's progress bars
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the tests mean the CPU, also on a machine with a GPU
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts us behind its back ignores Ctrl-C
 
 import pytest
 
