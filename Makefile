@@ -34,7 +34,8 @@ test-distributed: $(VENV)/.installed
 	@$(WITH_DEEPSPEED) -c "import deepspeed" || echo "NEWS: DeepSpeed cannot be installed here: its tests are skipped"
 	$(WITH_DEEPSPEED) -m pytest -rs tests/distributed
 
-# Kills and resumed trainings; and trainings, panels, a notebook and the demo without a network, and without CI=true.
+# What takes long: kills and resumed trainings and studies, trainings of the tower, the dry run of gpu-check; and trainings, panels,
+# a notebook and the demo without a network, and without CI=true.
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 tests/slow
 

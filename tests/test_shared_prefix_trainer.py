@@ -98,14 +98,6 @@ def test_a_run_of_qwen3_ends_where_stock_ends(tiny, tmp_path_factory, rows, tmp_
     assert difference(runs) < EXACT
 
 
-@pytest.mark.parametrize("form", [mk.THINK_BEFORE, mk.THINK_AFTER, mk.NO_THINK], ids=lambda form: form.name)
-def test_the_tower_of_the_built_in_model_is_trained_as_by_stock(train_phantoms, tmp_path, one_thread, form):
-    rows, changes = with_prompts(train_phantoms.select(range(4)), form), {"max_completion_length": 16}
-    runs = list(stock_and_shared(lambda: mk.load_model("tiny"), with_tower, rows, tmp_path, **changes))
-    assert difference(runs) < 1e-5
-    same_log(runs)
-
-
 @pytest.mark.parametrize("changes", [{}, {"gradient_checkpointing": True}, TWICE], ids=["plain", "packed", "twice"])
 def test_the_reference_is_the_model_without_its_tower_s_adapter(load, rows, tmp_path, changes):
     """A new adapter, which does nothing at first: from the second step on it makes features of its own."""
