@@ -167,21 +167,20 @@ def choice(value: object, name: str, allowed: Collection[str]) -> str:
     raise DataError(f"{name}={value!r} is unknown{meant}; use one of {', '.join(map(str, allowed))}")
 
 
-def package_given(package: str, asked: str) -> None:
+def package_given(package: str, asked: str, remedy: str = "leave it out") -> None:
     """Refuse what needs a package that is not installed.
 
     Args:
         package: as it is imported.
         asked: what needs it, as it was given: "use_vllm=True".
+        remedy: what to do where it cannot be installed.
 
     Raises:
         DataError: naming it and what installs it.
     """
     if importlib.util.find_spec(package) is None:
         name = package.replace("_", "-")
-        raise DataError(
-            f"{asked} needs the package {name}, which is not installed: pip install {name}, or leave it out"
-        )
+        raise DataError(f"{asked} needs the package {name}, which is not installed: pip install {name}, or {remedy}")
 
 
 def questions_given(

@@ -49,6 +49,16 @@ def test_equally_sure_answers_are_in_no_order():
     assert found[0].frame["coverage"].iloc[9] == 1.0, "a rule that answers from .8 up answers all"
 
 
+def test_the_area_of_a_resample_is_that_of_its_copies_one_by_one():
+    """Ten questions drawn three times each are thirty, equally sure in threes."""
+    ten = knowing(10, 2)
+    thirty = pd.concat([ten] * 3, ignore_index=True)
+    confidence = np.array([row[0] for row in ten["probabilities"]])
+    wrong = (ten["answer"] == "B").to_numpy()[np.argsort(-confidence)]
+    by_hand = np.mean(np.repeat(wrong, 3).cumsum() / np.arange(1, 31))
+    assert mk.abstention(thirty, cluster=False).aurc == pytest.approx(by_hand)
+
+
 def test_a_model_that_knows_gains_and_one_that_does_not_gains_nothing():
     knows, blind = mk.abstention(knowing(4000, 0)), mk.abstention(knowing(4000, 1, knows=False))
     assert knows.aurc_high < 1 - knows.accuracy - 0.05

@@ -73,7 +73,7 @@ def test_sixteen_samples_vote_by_a_sample_of_their_choices():
         [(letters.count("A") > 8) + 0.5 * (letters.count("A") == 8) for letters in said]
     )
     assert table["majority"][0] == pytest.approx(table["pass_at_k"][0])
-    assert table["majority"].is_monotonic_increasing or table["majority"][7] > table["majority"][0]
+    assert table["majority"][7] > table["majority"][0] + 0.1, "two of three samples are right"
 
 
 def test_questions_with_other_numbers_of_samples_are_refused():

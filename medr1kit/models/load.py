@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medr1kit.given import kind, truth
+from medr1kit.given import kind, package_given, truth
 from medr1kit.models.adapters import is_adapted
 from medr1kit.models.found import TINY, architecture, find
 from medr1kit.models.machine import attention_given, device_given, dtype_given
@@ -24,7 +24,6 @@ from medr1kit.models.weights import (
     is_scattered,
     load_adapter,
     load_base,
-    need_bitsandbytes,
     one_sentence,
     refuse_not_finite,
 )
@@ -84,7 +83,7 @@ def load_model(
     if load_in_4bit is None:
         load_in_4bit = adapter is not None and run is not None and run.config.get("load_in_4bit", False)
     if truth(load_in_4bit, "load_in_4bit"):
-        need_bitsandbytes()
+        package_given("bitsandbytes", "load_in_4bit=True", "give load_in_4bit=False")  # a run may ask for it, too
     path = TINY if str(name) == "tiny" else name
     kind_of_model = architecture(path, adapter)
     with one_sentence(f"the model at {name}"), _quiet_if(path == TINY or bool(os.environ.get("CI"))):

@@ -1,12 +1,12 @@
 """Prediction: ask a model every question of a data set and keep what it said.
 
 The result is the predictions table: a row a question, with the full text, what was read from it by the same parser that
-pays the reward, and labels that say which model answered. Decoding is greedy and uses no hidden setting: a checkpoint's
-own generation defaults (Qwen2.5-VL's repetition penalty, say) are put aside, because they would apply to evaluation and
-not to training.
+pays the reward, and labels that say which model answered. Decoding is greedy, unless several answers a question are to
+be drawn, and uses no hidden setting: a checkpoint's own generation defaults (Qwen2.5-VL's repetition penalty, say) are
+put aside, because they would apply to evaluation and not to training.
 
-The tokens are those of ``model.generate``, but an image is read once for all its questions and a row leaves its batch
-when it is done (:mod:`medr1kit.models.shared_prefix.answering`). A model that cannot be read so is asked by
+Greedy tokens are those of ``model.generate``, but an image is read once for all its questions and a row leaves its
+batch when it is done (:mod:`medr1kit.models.shared_prefix.answering`). A model that cannot be read so is asked by
 ``generate``.
 """
 

@@ -110,7 +110,7 @@ def thoughts_for(questions: Sequence[dict], texts: Sequence[str], seed: int = 0)
         texts: what the model said to each.
         seed: decides whose thought and which wrong option is taken.
     """
-    own = [until_answer(text)[0].partition("<think>")[2].partition("</think>")[0] for text in texts]
+    own = [_thought(until_answer(text)[0]) for text in texts]
     others = _others(questions, seed)
     thoughts = {"own": own, "empty": [""] * len(own)}
     thoughts |= {name: [_first(thought, part) for thought in own] for name, part in PARTS.items()}
@@ -128,6 +128,10 @@ def thoughts_for(questions: Sequence[dict], texts: Sequence[str], seed: int = 0)
         "misled": [f"{fact} So the answer is {option}" for fact, option in zip(facts, wrong)],
         "other facts": [facts[other] for other in others],
     }
+
+
+def _thought(text: str) -> str:
+    return text.partition("<think>")[2].partition("</think>")[0]
 
 
 def _first(thought: str, part: float) -> str:
@@ -185,7 +189,7 @@ def _batches(order: Sequence[int], size: int) -> Iterator[Sequence[int]]:
 
 def _follows(table: pd.DataFrame) -> dict[str, float]:
     """How often the answer is the option on which the thought concludes."""
-    thoughts = [text.partition("<think>")[2].partition("</think>")[0] for text in table["text"]]
+    thoughts = map(_thought, table["text"])
     named = [concluded_letter(conclusion_of(thought), options) for thought, options in zip(thoughts, table["options"])]
     concluding = np.array([letter is not None for letter in named])
     units, _ = clustering([table])

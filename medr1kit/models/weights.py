@@ -14,7 +14,6 @@ base's by transformers, an adapter's here. Only safetensors are read, no pickles
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import warnings
 from collections.abc import Iterator
@@ -106,15 +105,6 @@ def load_base(path: str | Path, dtype: str, attn: str, four_bit_on: str | None =
         if hasattr(part, "support_avx512bf16_for_cpu"):
             part.support_avx512bf16_for_cpu = False  # it packs the weights of a model that answers, for good
     return model
-
-
-def need_bitsandbytes() -> None:
-    """Refuse 4-bit loading where its package is not installed."""
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise DataError(
-            "load_in_4bit=True needs the package bitsandbytes, which is not installed: pip install bitsandbytes, or "
-            "give load_in_4bit=False"
-        )
 
 
 def is_four_bit(model: PreTrainedModel) -> bool:

@@ -100,7 +100,7 @@ def abstention(frame: pd.DataFrame, cluster: str | bool | None = None) -> Absten
     draws = _resamples(groups, codes[order])
     aurcs = np.concatenate([_aurc(wrong, weights, ends) for weights in draws])
     low, high = np.quantile(aurcs, [0.025, 0.975]) if groups > 1 else (np.nan, np.nan)
-    once = np.ones((1, len(right)))
+    once = np.ones((1, len(right)), dtype=int)
     return Abstention(
         n=len(right),
         accuracy=float(right.mean()),
@@ -135,13 +135,12 @@ def _aurc(wrong: np.ndarray, weights: np.ndarray, ends: np.ndarray) -> np.ndarra
     starts = np.append(0, ends[:-1])
     answered = np.add.reduceat(weights, starts, axis=1).cumsum(axis=1)  # (resamples, runs), up to the run's end
     errors = np.add.reduceat(weights * wrong, starts, axis=1).cumsum(axis=1)
-    run = np.repeat(np.arange(len(ends)), ends - starts)
     before, errors_before = (np.pad(kept, ((0, 0), (1, 0)))[:, :-1] for kept in (answered, errors))
     rate = (errors - errors_before) / np.maximum(answered - before, 1)
-    k = weights.cumsum(axis=1)
-    # Mean risk of a drawn question's copies, taken at the last of them; the same to one in a thousand as copy by copy.
-    risk = (errors_before[:, run] + (k - before[:, run]) * rate[:, run]) / np.maximum(k, 1)
-    return (risk * weights).sum(axis=1) / weights.sum(axis=1)
+    # At its k-th answer a run's risk is (errors_before + (k - before) * rate) / k; summed over k, by harmonic numbers.
+    harmonic = np.append(0.0, (1 / np.arange(1, weights.sum(axis=1).max() + 1)).cumsum())
+    risks = (answered - before) * rate + (errors_before - before * rate) * (harmonic[answered] - harmonic[before])
+    return risks.sum(axis=1) / answered[:, -1]
 
 
 def _levels(confidence: np.ndarray, right: np.ndarray, units: np.ndarray) -> pd.DataFrame:
