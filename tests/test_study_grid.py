@@ -8,7 +8,8 @@ from study_fakes import STUDY, write_study
 from medr1kit.data.load import load_vqa
 from medr1kit.data.sources import own_arguments
 from medr1kit.study.checks import check_data, check_room, check_settings
-from medr1kit.study.grid import _DATA, _SOURCE, read_study, select
+from medr1kit.study.grid import read_study, select
+from medr1kit.study.settings import _DATA, _SOURCE
 from medr1kit.vqa import MODALITIES, TASKS, DataError
 
 STUDIES = Path(__file__).resolve().parents[1] / "studies"
@@ -130,7 +131,7 @@ def test_only_takes_several_values_and_short_names(quick):
 
 
 @pytest.mark.parametrize(
-    ("only", "message"), [("colour=red", "keys among name, modality"), ("seed", "key=value"), ("seed=7", "none of the")]
+    ("only", "message"), [("colour=red", "keys among name, part, modality"), ("seed", "key=value"), ("seed=7", "none of the")]
 )
 def test_a_filter_that_cannot_be_meant_is_refused(quick, only, message):
     with pytest.raises(DataError, match=message):

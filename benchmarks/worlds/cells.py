@@ -20,7 +20,8 @@ from typing import Any
 
 from medr1kit.formats import FORMATS
 from medr1kit.models.load import TINY
-from medr1kit.study.grid import METHODS, Cell
+from medr1kit.study.grid import Cell
+from medr1kit.study.settings import METHODS
 from medr1kit.training.presets import PRESETS
 
 HOME = ("CT", "OCT", "Dermoscopy", "MRI")

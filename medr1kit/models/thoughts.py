@@ -19,8 +19,8 @@ that answers the same whatever stands there has written an ornament.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -79,6 +79,36 @@ def thought_reliance(
         DataError: if the format does not think first, the data set has no images or no rows, or ``own`` answers other
             questions.
     """
+    asking = {"format": format, "own": own, "batch_size": batch_size, "max_new_tokens": max_new_tokens, "seed": seed}
+    answers = thought_answers(model, processor, dataset, **asking)
+    tables = {name: table.reset_index(drop=True) for name, table in answers.groupby("thought", sort=False)}
+    rows = ({"thought": name} | against(table, tables["own"]) | _follows(table) for name, table in tables.items())
+    return pd.DataFrame(rows)
+
+
+def thought_answers(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    dataset: Dataset,
+    *,
+    format: ResponseFormat | str = "think-before",
+    labels: Mapping[str, Any] | None = None,
+    own: pd.DataFrame | None = None,
+    batch_size: int = 64,
+    max_new_tokens: int | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return the answers that :func:`thought_reliance` counts: predictions with a column ``thought``.
+
+    Args:
+        model, processor, dataset, format, own, batch_size, max_new_tokens, seed: as there.
+        labels: as in :func:`medr1kit.predict`.
+
+    Returns:
+        A row for each question and thought, those after "own" first, each in the order of the data set. Columns of
+        predictions, of which ``text`` begins with the thought that was put in and ``n_tokens`` is that of the model's
+        own text, and ``thought``, its name.
+    """
     format = format_named(format)
     if format.blocks[0] != "think":
         raise DataError(f"in {format.name} the thought does not come before the answer; use think-before")
@@ -86,20 +116,22 @@ def thought_reliance(
     questions = dataset.remove_columns("image").to_list()
     if own is None:
         with part_of_work("its own thoughts"):
-            asking = {"format": format, "batch_size": batch_size, "max_new_tokens": max_new_tokens}
+            asking = {"format": format, "labels": labels, "batch_size": batch_size, "max_new_tokens": max_new_tokens}
             own = predict(model, processor, dataset, **asking)
     own = check_predictions(own)
     if list(own["id"]) != [row["id"] for row in questions]:
         raise DataError("own= answers other questions than those of the data set, or in another order")
     thoughts = thoughts_for(questions, own["text"].tolist(), seed)
     said = _answered(model, processor, dataset, format, thoughts, batch_size)
-    tables = {}
+    tables = []
     for name, texts in said.items():
-        parsed = [format.parse(text, row["options"]).answer for text, row in zip(texts, questions)]
-        right = [letter == row["answer"] for letter, row in zip(parsed, questions)]
-        tables[name] = own.assign(text=texts, predicted=pd.Series(parsed, dtype=object), correct=right)
-    rows = ({"thought": name} | against(table, tables["own"]) | _follows(table) for name, table in tables.items())
-    return pd.DataFrame(rows)
+        parsed = [format.parse(text, row["options"]) for text, row in zip(texts, questions)]
+        letters = pd.Series([one.answer for one in parsed], dtype=object)
+        lenient = pd.Series([one.lenient_answer for one in parsed], dtype=object)
+        read = {"text": texts, "think": [one.think for one in parsed], "predicted": letters}
+        read |= {"lenient_predicted": lenient, "well_formed": [one.well_formed for one in parsed]}
+        tables.append(own.assign(thought=name, correct=letters == own["answer"], **read))
+    return pd.concat(tables, ignore_index=True)
 
 
 def thoughts_for(questions: Sequence[dict], texts: Sequence[str], seed: int = 0) -> dict[str, list[str]]:

@@ -16,6 +16,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from medr1kit.data.phantoms import ImageId, fact_words, truth_of
@@ -167,6 +168,20 @@ def rationale_truth(
             )
             rows.append({key: names[key] for key in keys} | _truth_row(part, some, interval))
     return pd.DataFrame(rows)
+
+
+def true_share(preds: pd.DataFrame) -> np.ndarray:
+    """Return for each prediction on phantoms the share of its statements that hold; nan where there are none.
+
+    Args:
+        preds: predictions, with ``think`` and ``image_id``.
+    """
+    shares = np.full(len(preds), np.nan)
+    for place, (think, image_id) in enumerate(zip(preds["think"], preds["image_id"])):
+        statements = check_rationale(think, image_id).statements if isinstance(think, str) else ()
+        if statements:
+            shares[place] = np.mean([statement.holds for statement in statements])
+    return shares
 
 
 def _read_all(preds: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -102,7 +102,7 @@ def cluster_interval(values: Sequence[float], clusters: Sequence[Hashable], leve
     codes, groups = cluster_codes(clusters, len(values))
     if groups < 2:
         return NAN, NAN
-    mean, error = float(values.mean()), _cluster_error(values, codes, groups)
+    mean, error = float(values.mean()), cluster_error(values, codes, groups)
     if error < _NO_ERROR:
         return wilson(groups * mean, groups, level)
     return _score_interval(mean, mean * (1 - mean) / error**2, stdtrit(groups - 1, (1 + level) / 2))
@@ -145,7 +145,7 @@ def cluster_codes(clusters: Sequence[Hashable], n: int) -> tuple[np.ndarray, int
     return codes, len(names)
 
 
-def _cluster_error(values: np.ndarray, codes: np.ndarray, groups: int) -> float:
+def cluster_error(values: np.ndarray, codes: np.ndarray, groups: int) -> float:
     """The CR1 standard error of a mean."""
     residuals = np.bincount(codes, weights=values - values.mean())
     return float(np.sqrt(groups / (groups - 1) * (residuals**2).sum()) / len(values))
@@ -211,7 +211,7 @@ def _clustered_difference(
     mean = float(changes.mean())
     if groups < 2:
         return Difference(mean, NAN, NAN)
-    error = _cluster_error(changes, codes, groups)
+    error = cluster_error(changes, codes, groups)
     if error < _NO_ERROR:  # which nobody should believe: as if each cluster were one question
         single = (np.arange(groups) < round(groups * verdicts.mean()) for verdicts in (before, after))
         _, low, high = paired_difference(*single, level=level)
@@ -292,7 +292,7 @@ def pooled_difference(
     if groups < 2 or runs < 2:
         return PooledDifference(difference, low, high, NAN, NAN)
     by_seed = np.bincount(seed_codes, weights=changes) / np.bincount(seed_codes)
-    over_questions, over_seeds = _cluster_error(changes, codes, groups) ** 2, by_seed.var(ddof=1) / runs
+    over_questions, over_seeds = cluster_error(changes, codes, groups) ** 2, by_seed.var(ddof=1) / runs
     variance = over_questions + over_seeds
     if variance == 0:
         return PooledDifference(difference, low, high, low, high)

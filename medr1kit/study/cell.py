@@ -9,14 +9,12 @@ A cell may be given several GPUs. Then torchrun starts a process for each, once 
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
@@ -40,6 +38,7 @@ from medr1kit.study.folder import (
     write_record,
 )
 from medr1kit.study.grid import Cell, read_study
+from medr1kit.study.questions import ask, questions
 from medr1kit.training.checks import processes
 from medr1kit.training.presets import PRESETS
 from medr1kit.vqa import DataError
@@ -116,7 +115,7 @@ def train_cell(cell: Cell, folder: Path) -> None:
     from medr1kit.training.train import train_grpo, train_sft
 
     definition = cell.definition
-    dataset = _questions(json.dumps(definition["train"]))
+    dataset = questions(definition["train"])
     free_memory()  # of the model before
     reference = definition["preset"] == PRESETS["med-r1"][definition["method"]]  # which trains weights in float32
     loading = ({"dtype": "float32"} if reference else {}) | definition.get("load", {})
@@ -133,25 +132,12 @@ def train_cell(cell: Cell, folder: Path) -> None:
 def predict_cell(cell: Cell, folder: Path) -> None:
     """Answer the test questions with the trained model, or with the base."""
     from medr1kit.models.load import load_model
-    from medr1kit.models.predict import predict
 
     definition = cell.definition
     free_memory()
     name = folder if cell.train_by is not None else definition["model"]
     model, processor = load_model(name, **definition.get("load", {}))
-    dataset = _questions(json.dumps(definition["test"]))
-    asked = {"format": cell.format, "labels": cell.labels, "output": folder / PREDICTIONS_FILE, "share": True}
-    predict(model, processor, dataset, **asked, **definition["predict"])
-
-
-@lru_cache(maxsize=4)
-def _questions(arguments: str):
-    """A data set by the arguments of load_vqa, as JSON; a worker asks for the same test questions again and again."""
-    from medr1kit.data.load import load_vqa
-
-    chosen = json.loads(arguments)
-    chosen.pop("digests", None)
-    return load_vqa(chosen.pop("name"), **chosen)
+    ask(model, processor, cell, folder)
 
 
 def _timed(record: dict[str, Any], what: str, work: Callable, cell: Cell, folder: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from medr1kit.formats import THINK_BEFORE
 from medr1kit.given import kind, truth, whole_number
 from medr1kit.study.cell import shared_step
 from medr1kit.study.folder import cell_folder
-from medr1kit.study.grid import METHODS, Cell, Study
+from medr1kit.study.grid import Cell, Study
+from medr1kit.study.questions import questions
+from medr1kit.study.settings import ASKING, METHODS
 from medr1kit.training.presets import with_overrides
 from medr1kit.vqa import DataError
 
@@ -48,24 +50,28 @@ def check_settings(study: Study) -> None:
     Raises:
         DataError: naming the first of them.
     """
-    for label, settings in study.settings["methods"].items():
-        if not settings:
-            continue
-        import trl
+    for part in study.parts.values():
+        for label, settings in part["methods"].items():
+            if settings:
+                _check_method(label, settings)
 
-        method, _ = METHODS[label]
-        config = trl.SFTConfig if method == "sft" else trl.GRPOConfig
-        ours = {"seed", "output_dir", "resume_from_checkpoint"}
-        allowed = {"lora", *config.__dataclass_fields__} - ours | (set(_OF_GRPO) if method == "grpo" else set())
-        if unknown := [name for name in settings if name not in allowed]:
-            raise DataError(
-                f"methods: {label}: the setting {unknown[0]!r} is not allowed; use 'lora' and the arguments of TRL's "
-                f"{config.__name__} other than {', '.join(sorted(ours))}"
-            )
-        for name in (name for name in settings if name in config.__dataclass_fields__):
-            _check_kind(f"methods: {label}: {name}", settings[name], config.__dataclass_fields__[name].default)
-        for name in (name for name in _OF_GRPO if name in settings):
-            _OF_GRPO[name](settings[name], f"methods: {label}: {name}")
+
+def _check_method(label: str, settings: Mapping[str, Any]) -> None:
+    import trl
+
+    method, _ = METHODS[label]
+    config = trl.SFTConfig if method == "sft" else trl.GRPOConfig
+    ours = {"seed", "output_dir", "resume_from_checkpoint"}
+    allowed = {"lora", *config.__dataclass_fields__} - ours | (set(_OF_GRPO) if method == "grpo" else set())
+    if unknown := [name for name in settings if name not in allowed]:
+        raise DataError(
+            f"methods: {label}: the setting {unknown[0]!r} is not allowed; use 'lora' and the arguments of TRL's "
+            f"{config.__name__} other than {', '.join(sorted(ours))}"
+        )
+    for name in (name for name in settings if name in config.__dataclass_fields__):
+        _check_kind(f"methods: {label}: {name}", settings[name], config.__dataclass_fields__[name].default)
+    for name in (name for name in _OF_GRPO if name in settings):
+        _OF_GRPO[name](settings[name], f"methods: {label}: {name}")
 
 
 def _check_rewards(names: Any, what: str) -> None:
@@ -99,14 +105,17 @@ def check_data(study: Study) -> None:
     Raises:
         DataError: what the loader says, after "train:" or "test:".
     """
-    from medr1kit.data.load import load_vqa
-
-    for split in ("train", "test"):
-        arguments = {"split": split} | study.settings[split] | {"n": 1}
+    asked = {}
+    for name, part in study.parts.items():
+        begin = f"part {name}: " if name else ""
+        tests = {"": part["test"]} if "name" in part["test"] else part["test"]
+        asked |= {f"{begin}test: {test}".removesuffix(": "): {"split": "test"} | given for test, given in tests.items()}
+        asked[f"{begin}train"] = {"split": "train"} | part["train"]
+    for what, arguments in asked.items():
         try:
-            load_vqa(arguments.pop("name"), **arguments)
+            questions({key: arguments[key] for key in arguments if key not in ASKING} | {"n": 1})
         except DataError as error:
-            raise DataError(f"{split}: {error}") from error
+            raise DataError(f"{what}: {error}") from error
 
 
 def check_room(study: Study, cells: Sequence[Cell], root: Path) -> None:

@@ -24,6 +24,7 @@ from medr1kit.study.cell import end_with_parent, one_of_several
 from medr1kit.study.checks import check_study
 from medr1kit.study.folder import STUDY_FILE, is_locked, note_start
 from medr1kit.study.grid import Cell, Study, read_study, select
+from medr1kit.study.parts import write_parts
 from medr1kit.study.results import write_tables
 from medr1kit.study.status import describe, duration, headline, seconds_left, status_table
 from medr1kit.study.workers import Worker, check_cluster, run_here, submit, wait_for
@@ -200,7 +201,7 @@ def _finish(grid: Study, root: Path, cells: Sequence[Cell], flags: argparse.Name
         print(f"when all cells are done: medr1kit study tables {root}")
     elif (table["state"] == "done").any():
         print("writing tables; of hundreds of cells this takes a minute", flush=True)
-        print(f"tables in {write_tables(grid, root)}")
+        print(f"tables in {_write(grid)(grid, root)}")
     left = ours.loc[~over & ~ours["name"].isin(elsewhere), "name"]
     if not left.empty:
         print(f"  {len(left)} are left: {', '.join(left[:5])}; the same command goes on")
@@ -213,6 +214,10 @@ def _finish(grid: Study, root: Path, cells: Sequence[Cell], flags: argparse.Name
         print(f"  traceback: {root / 'cells' / cell.name / 'error.txt'}")
         print(f"  repeat:    medr1kit study run {flags.file}{output} --only name={cell.name}")
     raise DataError(f"{len(failed)} of {len(cells)} cells failed, each of them twice; see above")
+
+
+def _write(grid: Study) -> Callable[..., Path]:
+    return write_tables if "" in grid.parts else write_parts
 
 
 def _work(flags: argparse.Namespace) -> None:
@@ -246,4 +251,4 @@ def _tables(flags: argparse.Namespace) -> None:
     print(headline(grid.name, table))
     for cell in table[table["why"].str.startswith("damaged")].itertuples():
         print(f"  {cell.name} is left out, {cell.why}; `medr1kit study run` runs it again")
-    print(f"tables in {write_tables(grid, root, None if flags.to is None else path_given(flags.to, '--to'))}")
+    print(f"tables in {_write(grid)(grid, root, None if flags.to is None else path_given(flags.to, '--to'))}")

@@ -40,10 +40,11 @@ from medr1kit.vqa import DataError
 
 _RECORD, _LOCK = "cell.json", ".lock"
 STUDY_FILE, _COMMANDS, PREDICTIONS_FILE = "study.yaml", "commands.txt", "predictions.parquet"
+ASKED_FOLDER = "asked"  # of a cell: its answers, set by set, until all are there
 _OF_A_STUDY = (STUDY_FILE, PREDICTIONS_FILE, "tables")
 # What a cell leaves behind; whatever else lies in its folder is somebody's own and stays.
 _OF_A_CELL = ("run.json", "metrics.csv", "rollouts.*", f"{PREDICTIONS_FILE}*", "README.md", "error.txt", "*.part")
-_FOLDERS_OF_A_CELL = ("adapter", "model", "checkpoint-*")
+_FOLDERS_OF_A_CELL = ("adapter", "model", "checkpoint-*", ASKED_FOLDER)
 STATES = ("done", "running", "failed", "waiting")
 
 
