@@ -23,7 +23,7 @@ if _no_telemetry and "huggingface_hub.constants" in sys.modules:
 
 _WHERE = {
     "vqa": ("MODALITIES", "TASKS", "DataError"),
-    "formats": ("THINK_AFTER", "THINK_BEFORE", "NO_THINK", "ResponseFormat"),
+    "formats": ("ADAPTIVE", "ANSWER_THINK_ANSWER", "THINK_AFTER", "THINK_BEFORE", "NO_THINK", "ResponseFormat"),
     "rewards": (
         *("accuracy_reward", "agreement_reward", "explain_reward", "format_reward", "repetition_reward"),
         *("reference_accuracy_reward", "reference_format_reward", "soft_overlong_reward"),

@@ -12,6 +12,7 @@ from medr1kit.commands.answers import predict, report
 from medr1kit.commands.merge import merge
 from medr1kit.commands.questions import audit, convert
 from medr1kit.commands.training import grpo, sft
+from medr1kit.formats import FORMATS
 from medr1kit.study import study
 from medr1kit.vqa import DataError
 
@@ -36,7 +37,7 @@ def demo(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="medr1kit demo", description=demo.__doc__)
     parser.add_argument("--output_dir", type=Path, default=Path("runs/demo"), help="folder for runs and report")
     parser.add_argument("--modality", default="OCT", help="modality to train on")
-    parser.add_argument("--format", default="think-before", help="think-before, think-after or no-think")
+    parser.add_argument("--format", default="think-before", help=", ".join(FORMATS))
     parser.add_argument("--max_steps", type=int, default=250, help="steps of GRPO; SFT sees the same questions")
     parser.add_argument("--n", type=int, default=960, help="test questions, over all eight modalities")
     parser.add_argument("--seed", type=int, default=0)

@@ -4,34 +4,40 @@ One :class:`ResponseFormat` owns both directions, so that training prompt, train
 apart. In the reference implementation they did: four wordings of "think", a reward that read only the first tag, and an
 evaluation that compared whole outputs with the letter (Med-R1 facts, sections 2, 3 and 5.3).
 
-Three formats exist::
+Five formats exist, and :class:`ResponseFormat` makes others, with tags and wordings of one's own::
 
-    THINK_BEFORE   <think>rationale</think><answer>B</answer>     the prompt of Med-R1
-    NO_THINK       <answer>B</answer>                             the prompt of Med-R1
-    THINK_AFTER    <answer>B</answer><think>rationale</think>     Med-R1 names it; the wording is ours, in its style
+    THINK_BEFORE          <think>rationale</think><answer>B</answer>     the prompt of Med-R1
+    NO_THINK              <answer>B</answer>                             the prompt of Med-R1
+    THINK_AFTER           <answer>B</answer><think>rationale</think>     Med-R1 names it; the wording is ours
+    ANSWER_THINK_ANSWER   <answer>A</answer><think>rationale</think><answer>B</answer>     ours: it may change its mind
+    ADAPTIVE              think-before or no-think, as the model chooses                   ours
 
 Reading is generous about letters and strict about ambiguity. ``(c)``, ``C.``, ``C) CT`` and ``CT`` all mean C when
-option C is "CT"; two answer blocks, two letters, or a letter whose text belongs to another option mean nothing at all,
-because paying for them teaches a policy to hedge.
+option C is "CT"; an answer block too many, two letters, or a letter whose text belongs to another option mean nothing
+at all, because paying for them teaches a policy to hedge. Of the two answers of answer-think-answer the last counts.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import NamedTuple
 
-from medr1kit.alike import alike, alike_in_place
+from medr1kit.alike import alike
+from medr1kit.choices import Letter, Options, choices_of, read_letter
+from medr1kit.given import kind, truth
+from medr1kit.tags import ANY_TAG, TAG, any_tag, cut, misplaced, tags_given
 from medr1kit.untagged import bare_letters, untagged_letter
-from medr1kit.vqa import LETTERS, DataError, fold
+from medr1kit.vqa import DataError
 
-Options = Sequence[str] | Mapping[str, str]
-TAG = re.compile(r"</?(?:think|answer)>")  # any tag of any format
-_ANY_TAG = re.compile(r"</?\s*(?:think(ing)?|thoughts?|reason(ing)?|rationale|answer|solution)\s*/?>", re.IGNORECASE)
-_TAGGED = re.compile(r"\s*<think>\s*(.*?)\s*</think>\s*", re.DOTALL | re.IGNORECASE)
 _WORD = re.compile(r"[^\W_]")  # a letter or digit of any script: less is a thought that no eye sees
+
+ORDERS = (("answer",), ("think", "answer"), ("answer", "think"), ("answer", "think", "answer"))
+"""The orders of blocks that can be read."""
+
+FORMATS: dict[str, ResponseFormat] = {}
+"""The formats that have a name everywhere, by name; filled below."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,8 @@ class Parsed:
 
     Attributes:
         think: the text of the first thinking block, stripped; None if there is none.
-        answer: the letter of the one answer block outside the thinking; None if it cannot be read without guessing.
+        answer: the letter of the one answer block outside the thinking, of the last one where the format has two; None
+            if it cannot be read without guessing.
         lenient_answer: ``answer``, or else the one letter that stands as an answer outside the thinking, tagged or
             not (:mod:`medr1kit.untagged`); None if there is none or several.
         well_formed: the format's blocks, once each, in order, nothing between or around them, and a thought with at
@@ -48,6 +55,8 @@ class Parsed:
         reason: one sentence that says why ``answer`` is what it is.
         fault: one sentence that says what is malformed; empty if nothing is.
         by_text: the answer was read from an option's own text, without a letter beside it.
+        first_answer: where the format has two answers and the completion, too, the letter of the first; None if it
+            cannot be read, and in every other format.
     """
 
     think: str | None
@@ -57,21 +66,71 @@ class Parsed:
     reason: str = ""
     fault: str = ""
     by_text: bool = False
+    first_answer: str | None = None
 
 
 @dataclass(frozen=True)
 class ResponseFormat:
-    """A response format: its blocks in order, and the instruction that asks for them.
+    """A response format: its blocks in order, their tags, and the instruction that asks for them.
 
     Attributes:
-        name: "think-before", "think-after" or "no-think".
-        blocks: the tags in the order in which they must appear.
+        name: "think-before", "think-after", "no-think", "answer-think-answer" or "adaptive"; another for one's own.
+        blocks: "think" and "answer" in the order in which they must appear, one of :data:`ORDERS`. Of two answers the
+            last is the answer.
         instruction: the text that follows the problem in the prompt.
+        tags: block to the name of its tag, letters only; a block that is left out has its own name.
+        think_optional: the thought may be left out; with ("think", "answer").
+
+    Raises:
+        DataError: if one of them is none of these, a tag is that of the other block, the instruction asks for a tag
+            that was renamed, or the name is that of a format with other blocks.
+
+    >>> mine = ResponseFormat("mine", ("think", "answer"), "Reason in <REASONING>, then answer with a letter in "
+    ...                       "<SOLUTION>.", tags={"think": "REASONING", "answer": "SOLUTION"})
+    >>> mine.parse("<REASONING>A ring.</REASONING><SOLUTION>B</SOLUTION>").answer
+    'B'
     """
 
     name: str
     blocks: tuple[str, ...]
     instruction: str
+    tags: Mapping[str, str] = field(default_factory=dict, hash=False)
+    think_optional: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("name", "instruction"):
+            if not isinstance(getattr(self, name), str):
+                raise DataError(f"{name} of a format is {kind(getattr(self, name))}; give a text")
+        if not self.name.strip():
+            raise DataError("a format needs a name, which tables and runs keep; give one, such as name='mine'")
+        blocks = tuple(self.blocks) if isinstance(self.blocks, list) else self.blocks  # as JSON has it
+        if blocks not in ORDERS:
+            raise DataError(f"blocks={blocks!r} is no order that can be read; use one of {', '.join(map(str, ORDERS))}")
+        if truth(self.think_optional, "think_optional") and blocks != ("think", "answer"):
+            raise DataError("think_optional=True goes with blocks=('think', 'answer') alone; leave it out")
+        object.__setattr__(self, "blocks", blocks)
+        object.__setattr__(self, "tags", tags_given(self.tags, self.instruction))
+        known = FORMATS.get(_key(self.name), self)
+        if (known.blocks, known.tags, known.think_optional) != (blocks, self.tags, self.think_optional):
+            raise DataError(f"name={self.name!r} is that of a format with other blocks or tags; choose another")
+
+    @property
+    def tag(self) -> re.Pattern:
+        """Any tag of the format."""
+        return any_tag(self.tags)
+
+    def marks(self, block: str) -> tuple[str, str]:
+        """Return the tags around a block, so that ``text.join(format.marks("think"))`` is the block.
+
+        >>> "B".join(NO_THINK.marks("answer"))
+        '<answer>B</answer>'
+        """
+        return f"<{self.tags[block]}>", f"</{self.tags[block]}>"
+
+    def expected(self, text: str) -> list[str]:
+        """Return the tags that a text must have, in order; those of a thought that may be left out, if it has one."""
+        left_out = self.think_optional and not any(mark in text for mark in self.marks("think"))
+        return [mark for block in self.blocks if not (left_out and block == "think") for mark in self.marks(block)]
 
     def prompt(self, problem: str) -> str:
         """Return the user turn: the problem, a blank, the instruction.
@@ -82,11 +141,12 @@ class ResponseFormat:
         return f"{problem} {self.instruction}"
 
     def write(self, answer: str, rationale: str = "") -> str:
-        """Return a well-formed completion, as used for SFT targets.
+        """Return a well-formed completion, as used for SFT targets; where the format has two answers they are alike.
 
         Args:
             answer: the letter.
-            rationale: the thought; a pair of think tags around it is taken off.
+            rationale: the thought; a pair of think tags around it is taken off. Where it may be left out and is empty,
+                there is none.
 
         Raises:
             DataError: if another tag is in either, or what was written is malformed.
@@ -96,13 +156,15 @@ class ResponseFormat:
         """
         if not isinstance(answer, str) or not isinstance(rationale, str):
             raise DataError(f"the answer is {answer!r:.40}, the rationale {rationale!r:.40}; give texts")
-        bare = _TAGGED.fullmatch(rationale)
-        content = {"answer": answer, "think": bare.group(1) if bare else rationale}
-        for block in self.blocks:
-            if tag := _ANY_TAG.search(content[block]):
+        tagged = rf"\s*<(think|{self.tags['think']})>\s*(.*?)\s*</\1>\s*"
+        bare = re.fullmatch(tagged, rationale, re.DOTALL | re.IGNORECASE)
+        content = {"answer": answer, "think": bare.group(2) if bare else rationale}
+        blocks = self.blocks if content["think"].strip() or not self.think_optional else ("answer",)
+        for block in blocks:
+            if tag := ANY_TAG.search(content[block]) or self.tag.search(content[block]):
                 what = f"the {'rationale' if block == 'think' else 'answer'} holds a tag of its own, {tag[0]}"
                 raise DataError(f"{what}, in {content[block][:80]!r}; take it out")
-        written = "".join(f"<{block}>{content[block]}</{block}>" for block in self.blocks)
+        written = "".join(content[block].join(self.marks(block)) for block in blocks)
         if fault := self.parse(written).fault:
             raise DataError(f"{fault} in {written[:80]!r}; give a letter and, where the format thinks, a rationale")
         return written
@@ -122,178 +184,65 @@ class ResponseFormat:
         """
         if not isinstance(text, str):
             raise DataError(f"a completion is {type(text).__name__}, not text; pass what the model wrote as a string")
-        return _read(text, self.blocks, tuple(choices_of(options).items()))
+        return _read(text, self, tuple(choices_of(options).items()))
+
+
+def _key(name: str) -> str:
+    """A format's name as FORMATS has it."""
+    return {"think": "think-before"}.get(name.casefold(), name.casefold().replace("_", "-"))
 
 
 @lru_cache(maxsize=8)  # rewards and widgets read one completion several times; few are kept, it may be a megabyte
-def _read(text: str, blocks: tuple[str, ...], letters: tuple[tuple[str, str | None], ...]) -> Parsed:
-    """Read a completion in a format of these blocks; ``letters`` are the choices as pairs."""
-    choices = dict(letters)
-    thoughts, answers, outside = _blocks(text)
-    answer, reason, by_text = _read_blocks(answers, choices)
+def _read(text: str, format: ResponseFormat, letters: tuple[tuple[str, str | None], ...]) -> Parsed:
+    """Read a completion; ``letters`` are the choices as pairs."""
+    choices, count = dict(letters), format.blocks.count("answer")
+    thoughts, answers, outside = cut(text, format.tags)
+    answer, reason, by_text = _read_last(answers, format, choices)
+    first = _read_block(answers[0], format, choices) if len(answers) == count > 1 else Letter(None, "")
     if not text.strip():
         fault = "the completion is empty"
     elif answer is None:
         fault = reason
-    elif misplaced := _misplaced(TAG.findall(text), [f"<{slash}{block}>" for block in blocks for slash in ("", "/")]):
-        fault = misplaced
+    elif len(answers) < count:
+        fault = "there is one answer block; the format has two"
+    elif wrong := misplaced(format.tag.findall(text), format.expected(text)):
+        fault = wrong
     elif outside.strip():
         fault = "there is text outside the blocks"
+    elif first.letter is None and count > 1:
+        fault = f"of the first answer: {first.reason}"
     else:
         fault = "" if all(_WORD.search(alike(thought)) for thought in thoughts) else "the thinking is empty"
-    lenient = answer or _read_untagged(answers, outside, choices)
-    return Parsed(thoughts[0].strip() if thoughts else None, answer, lenient, not fault, reason, fault, by_text)
+    lenient = answer or _read_untagged(answers, outside, format, choices)
+    think = thoughts[0].strip() if thoughts else None
+    return Parsed(think, answer, lenient, not fault, reason, fault, by_text, first.letter)
 
 
-class Mention(NamedTuple):
-    """A place where a text says the words of an option.
-
-    Attributes:
-        start, end: of the words, in characters.
-        letters: of the options that have these words; several where a text stands under several letters.
-    """
-
-    start: int
-    end: int
-    letters: str
-
-
-def option_mentions(text: str, options: Options) -> list[Mention]:
-    """Return where a text says the words of its options, in the order of the text.
-
-    Whole words count, in any case. Of mentions within each other the longest counts, so "left lung" is not "lung".
-
-    >>> option_mentions("No mass, a left cyst.", ["mass", "left cyst", "cyst"])
-    [Mention(start=3, end=7, letters='A'), Mention(start=11, end=20, letters='B')]
-    """
-    letters: dict[tuple[int, int], str] = {}
-    seen, places = alike_in_place(text)
-    for letter, option in options.items() if isinstance(options, Mapping) else zip(LETTERS, options):
-        if name := alike(option or "").strip().rstrip("."):
-            for match in _whole_words(name).finditer(seen):
-                letters[match.span()] = letters.get(match.span(), "") + letter
-    mentions, reached = [], 0
-    for start, end in sorted(letters, key=lambda span: (span[0], -span[1])):
-        if end > reached:  # else it lies within one that began before it
-            mentions.append(Mention(places[start], places[end], letters[start, end]))
-            reached = end
-    return mentions
-
-
-@lru_cache(maxsize=4096)
-def _whole_words(name: str) -> re.Pattern:
-    words = r"\s+".join(map(re.escape, name.split()))
-    return re.compile(rf"(?<!\w){words}(?!\w)", re.IGNORECASE)
-
-
-def _misplaced(found: list[str], expected: list[str]) -> str:
-    """What is wrong with the tags of a completion; empty if nothing is."""
-    if missing := [tag for tag in expected if tag not in found]:
-        return f"{' '.join(missing)} missing"
-    if len(found) > len(expected):
-        return "there are more tags than the format has"
-    return "" if found == expected else "the blocks stand in the wrong order"
-
-
-def choices_of(options: Options | None) -> dict[str, str | None]:
-    """Return letter -> folded option text: None where it is not known, and every letter where no option is.
-
-    Raises:
-        DataError: if the options are neither a list of texts nor a mapping from letter to text.
-    """
-    if options is None:
-        return dict.fromkeys(LETTERS)
-    pairs = options.items() if isinstance(options, Mapping) else None
-    if pairs is None and not isinstance(options, (str, bytes)) and hasattr(options, "__getitem__"):
-        pairs = zip(LETTERS, options) if len(options) <= len(LETTERS) else None  # a set has no order
-    given = None if pairs is None else {str(letter).upper(): text for letter, text in pairs}
-    if given is None or not all(k in LETTERS and (t is None or isinstance(t, str)) for k, t in given.items()):
-        raise DataError(f"options are {str(options)[:80]!r}; give a list of the option texts, such as ['mass', 'cyst']")
-    return {letter: fold(text) for letter, text in given.items() if text is not None}
-
-
-def _blocks(text: str) -> tuple[list[str], list[str], str]:
-    """Cut a completion into thinking texts, answer texts and what stands outside both.
-
-    A block runs from its opening tag to the next closing tag of its kind; whatever lies inside belongs to it. A tag
-    without a partner is dropped, so a missing ``</think>`` does not hide the answer after it.
-    """
-    inside: dict[str, list[str]] = {"think": [], "answer": []}
-    outside, position = [], 0
-    closing = {kind: [m.start() for m in re.finditer(f"</{kind}>", text)][::-1] for kind in inside}
-    while match := TAG.search(text, position):
-        outside.append(text[position : match.start()])
-        position = match.end()
-        kind = match.group().strip("</>")
-        while closing[kind] and closing[kind][-1] < position:
-            closing[kind].pop()
-        if not match.group().startswith("</") and closing[kind]:
-            end = closing[kind].pop()
-            inside[kind].append(text[position:end])
-            position = end + len(f"</{kind}>")
-    outside.append(text[position:])
-    return inside["think"], inside["answer"], "\n".join(outside)
-
-
-class _Letter(NamedTuple):
-    """The letter that was read, if any; why; and whether an option's own text said it."""
-
-    letter: str | None
-    reason: str
-    by_text: bool = False
-
-
-def _read_blocks(answers: list[str], choices: dict[str, str | None]) -> _Letter:
+def _read_last(answers: list[str], format: ResponseFormat, choices: dict[str, str | None]) -> Letter:
+    """Read the last answer block, if there are no more than the format has."""
+    count = format.blocks.count("answer")
     if not answers:
-        return _Letter(None, "there is no <answer>…</answer> block outside the thinking")
-    if len(answers) > 1:
-        return _Letter(None, f"there are {len(answers)} answer blocks; exactly one counts")
-    if TAG.search(answers[0]):
-        return _Letter(None, "the answer block holds another tag")
-    return _read_letter(answers[0], choices)
+        return Letter(None, f"there is no {'…'.join(format.marks('answer'))} block outside the thinking")
+    if len(answers) > count:
+        counts = "exactly one counts" if count == 1 else "the format has two"
+        return Letter(None, f"there are {len(answers)} answer blocks; {counts}")
+    return _read_block(answers[-1], format, choices)
 
 
-# One letter, perhaps in parentheses, then its delimiter, then perhaps the option's text.
-_LETTER = re.compile(r"(\()?\s*([A-Za-z])\s*(\))?\s*([.:])?\s*(.*)", re.DOTALL)
-_OTHER_LETTER = re.compile(r"(?:^|[\s,(])[A-Za-z](?:[).:]|$)")
+def _read_block(content: str, format: ResponseFormat, choices: dict[str, str | None]) -> Letter:
+    if format.tag.search(content):
+        return Letter(None, "the answer block holds another tag")
+    return read_letter(content, choices)
 
 
-def _read_letter(content: str, choices: dict[str, str | None]) -> _Letter:
-    """Read the one letter an answer block names, with the reason."""
-    content = alike(content).strip()
-    if not content:
-        return _Letter(None, "the answer block is empty")
-    match = _LETTER.fullmatch(content)
-    letter, rest = (match.group(2).upper(), match.group(5).strip()) if match else (None, "")
-    delimited = bool(match and (match.group(3) or match.group(4)))
-    if letter in choices and not rest:
-        return _Letter(letter, f"the answer block holds the letter {letter}")
-    spaced = bool(match) and match.start(5) > match.end(2)  # "C CT" as well as "C) CT"
-    beside = (delimited or spaced) and choices.get(letter) == fold(rest)
-    whole = fold(content)
-    named = {key for key, text in choices.items() if text and text == whole} | ({letter} if beside else set())
-    if len(named) > 1:
-        return _Letter(None, f"the text stands under several letters ({', '.join(sorted(named))})")
-    if named:
-        letter = named.pop()
-        text = f"the letter {letter} and its text" if beside else f"the text of option {letter}"
-        return _Letter(letter, f"the answer block holds {text}", by_text=not beside)
-    if letter and letter not in choices and (delimited or not rest):
-        return _Letter(None, f"the letter {letter} is not among the options")
-    if not delimited:
-        return _Letter(None, "the answer block is neither a letter nor the text of one option")
-    if choices[letter] is not None:
-        return _Letter(None, f"the letter {letter} stands beside text that is not option {letter}")
-    if _OTHER_LETTER.search(rest):
-        return _Letter(None, "the answer block names more than one letter")
-    return _Letter(letter, f"the answer block holds the letter {letter} and text that could not be checked")
-
-
-def _read_untagged(answers: list[str], outside: str, choices: dict[str, str | None]) -> str | None:
-    """Read a letter without its tags; of several answer blocks only where all of them are one letter."""
-    several = len(answers) > 1
-    text = alike(TAG.sub("\n", "\n".join(answers if several else [*answers, outside])))
-    if not several and (letter := _read_letter(text, choices).letter):
+def _read_untagged(
+    answers: list[str], outside: str, format: ResponseFormat, choices: dict[str, str | None]
+) -> str | None:
+    """Read a letter without its tags; of more answer blocks than there may be only where all of them are one letter."""
+    several = len(answers) > format.blocks.count("answer")
+    text = format.tag.sub("\n", "\n".join(answers if several else [*answers[-1:], outside]))
+    text = alike(TAG.sub("\n", text))  # also where the format has tags of its own
+    if not several and (letter := read_letter(text, choices).letter):
         return letter
     letter = untagged_letter(text, choices)
     return None if several and bare_letters(text) & set(choices) - {letter} else letter
@@ -328,7 +277,28 @@ THINK_AFTER = ResponseFormat(
         "3. No extra information or text outside of these tags."
     ),
 )
-FORMATS = {format.name: format for format in (THINK_BEFORE, THINK_AFTER, NO_THINK)}
+ANSWER_THINK_ANSWER = ResponseFormat(
+    name="answer-think-answer",
+    blocks=("answer", "think", "answer"),
+    # Ours, as is the next.
+    instruction=(
+        "Your task: 1. Provide your first single-letter choice (A, B, C, D,...) inside <answer>...</answer> tags. "
+        "2. Then think through the question step by step, enclose your reasoning process in <think>...</think> tags. "
+        "3. Then provide the correct single-letter choice inside <answer>...</answer> tags again; it may differ from "
+        "the first. 4. No extra information or text outside of these tags."
+    ),
+)
+ADAPTIVE = ResponseFormat(
+    name="adaptive",
+    blocks=("think", "answer"),
+    instruction=(
+        "Your task: 1. If the question needs it, think through it step by step, enclose your reasoning process in "
+        "<think>...</think> tags; if not, leave them out. 2. Then provide the correct single-letter choice "
+        "(A, B, C, D,...) inside <answer>...</answer> tags. 3. No extra information or text outside of these tags."
+    ),
+    think_optional=True,
+)
+FORMATS |= {one.name: one for one in (THINK_BEFORE, THINK_AFTER, NO_THINK, ANSWER_THINK_ANSWER, ADAPTIVE)}
 
 
 def format_named(name: str | ResponseFormat) -> ResponseFormat:
@@ -344,7 +314,6 @@ def format_named(name: str | ResponseFormat) -> ResponseFormat:
         return name
     if not isinstance(name, str):
         raise DataError(f"a format has a name, not {name!r}; use one of {', '.join(FORMATS)}")
-    key = {"think": "think-before"}.get(name.casefold(), name.casefold().replace("_", "-"))
-    if key not in FORMATS:
+    if _key(name) not in FORMATS:
         raise DataError(f"unknown format {name!r}; use one of {', '.join(FORMATS)}")
-    return FORMATS[key]
+    return FORMATS[_key(name)]

@@ -17,16 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from medr1kit.formats import (
-    NO_THINK,
-    THINK_BEFORE,
-    Options,
-    Parsed,
-    ResponseFormat,
-    choices_of,
-    format_named,
-    option_mentions,
-)
+from medr1kit.choices import Options, choices_of, option_mentions
+from medr1kit.formats import NO_THINK, THINK_BEFORE, Parsed, ResponseFormat, format_named
 from medr1kit.given import kind
 from medr1kit.vqa import DataError, fold, parse_solution
 
@@ -141,7 +133,7 @@ def reference_format_reward(format: str | ResponseFormat) -> RewardFunction:
     """Return Med-R1's format reward: its pattern must match the whole completion.
 
     Raises:
-        DataError: for think-after, which the reference does not have.
+        DataError: for another format than think-before and no-think: the reference has these two.
 
     >>> reference_format_reward(THINK_BEFORE)(["<think></think><answer></answer>"])
     [1.0]
@@ -234,7 +226,7 @@ def concluded_option(parsed: Parsed, options: Options | None) -> str | None:
 
     Letters in the thinking do not count: to repeat one's letter would cost a policy nothing. That, and that any data is
     read, sets it apart from the measure of :func:`medr1kit.results.rationales.read_conclusion`; both find an option's
-    words by :func:`medr1kit.formats.option_mentions`. None where the thinking names no option, where the last one
+    words by :func:`medr1kit.choices.option_mentions`. None where the thinking names no option, where the last one
     stands under several letters, and where there is no answer.
     """
     if options is None or parsed.think is None or parsed.answer is None:
@@ -257,6 +249,7 @@ class Explanation:
 
     def __str__(self) -> str:
         lines = [f"answer: {self.parsed.answer or 'none'} ({self.parsed.reason})"]
+        lines += [f"first answer: {self.parsed.first_answer}"] if self.parsed.first_answer else []
         lines.append(f"well-formed: {'yes' if self.parsed.well_formed else 'no'}")
         lines += [f"{name}: {'does not apply' if value is None else value}" for name, value in self.rewards.items()]
         return "\n".join(lines)

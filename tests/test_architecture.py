@@ -19,7 +19,7 @@ PACKAGE = ROOT / "medr1kit"
 
 # Bottom-up. A module imports from lower layers, or from its own as long as there is no circle.
 LAYERS = (
-    {"alike", "leftovers", "vqa", "untagged", "formats", "progress", "given"},
+    {"alike", "leftovers", "vqa", "untagged", "tags", "choices", "formats", "progress", "given"},
     {"rewards"},
     {"data"},
     {"results"},

@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from medr1kit.formats import FORMATS
 from medr1kit.models.load import TINY
 from medr1kit.study.grid import Cell
 from medr1kit.study.settings import METHODS
@@ -26,6 +25,7 @@ from medr1kit.training.presets import PRESETS
 
 HOME = ("CT", "OCT", "Dermoscopy", "MRI")
 TAUGHT = ("CT", "MRI", "Dermoscopy")  # whose twins are trained on; those of ultrasound are only asked about
+ASKED = ("think-before", "think-after", "no-think")
 SEEDS = (0, 1, 2)
 N_TRAIN = 2400
 TWIN_SHARE = 0.5  # beside None, as they come (one in thirteen), and 1
@@ -34,9 +34,9 @@ EARLY = (16, 32, 64)  # steps of SFT; the preset takes 125
 
 def cells() -> list[Cell]:
     """Return every cell, the base first, in the order of need; three seeds where a claim rests on them."""
-    found = [_cell("base", None, "base", name, None) for name in FORMATS]
+    found = [_cell("base", None, "base", name, None) for name in ASKED]
     for seed in SEEDS:
-        found += _grid("machine", HOME, FORMATS if seed == 0 else ("no-think", "think-before"), seed, scanner="B")
+        found += _grid("machine", HOME, ASKED if seed == 0 else ("no-think", "think-before"), seed, scanner="B")
         found += _grid(twins_group(TWIN_SHARE), TAUGHT, ["no-think"], seed, twins=TWIN_SHARE)
         found += _one_seed() if seed == 0 else ()
     return found

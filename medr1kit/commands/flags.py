@@ -12,6 +12,7 @@ import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
+from medr1kit.formats import FORMATS
 from medr1kit.vqa import DataError
 
 SOURCES = "'phantoms', a file of questions (.csv, .xlsx, .json, .jsonl, .parquet), a folder, or a hub name"
@@ -44,7 +45,7 @@ class DataFlags:
     num_rows: int | None = field(default=None, metadata={"help": "number of questions to take (torchrun takes --n)"})
     check: str = field(default="error", metadata={"help": "bad rows: 'error' refuses, 'drop' leaves out and lists"})
     test_size: float = field(default=0.0, metadata={"help": "share held out by image and patient, 0 to 1"})
-    format: str = field(default="no-think", metadata={"help": "think-before, think-after or no-think"})
+    format: str = field(default="no-think", metadata={"help": ", ".join(FORMATS)})
     preset: str | None = field(default=None, metadata={"help": "tiny, gpu, gpu-24gb, gpu-80gb or med-r1"})
     reward_funcs: list[str] | None = field(default=None, metadata={"help": "accuracy, format, reference_accuracy, ..."})
     max_pixels: int | None = field(default=None, metadata={"help": "cap on width times height of an image"})
@@ -78,7 +79,9 @@ class PredictFlags:
     labels: list[str] | None = field(default=None, metadata={"help": "who answers: method=grpo seed=1 model=NAME"})
     batch_size: int = field(default=64, metadata={"help": "questions a batch"})
     max_new_tokens: int | None = field(default=None, metadata={"help": "limit on completion tokens"})
-    images: str = field(default="right", metadata={"help": "right, absent, blank, patches, shuffled-all, shuffled or nearest"})
+    images: str = field(
+        default="right", metadata={"help": "right, absent, blank, patches, shuffled-all, shuffled or nearest"}
+    )
     seed: int = field(default=0, metadata={"help": "for num_rows, test_size and shuffled images: that of the training"})
     stop_at_answer: bool = field(default=False, metadata={"help": "no text after the answer, where it comes first"})
     samples: int = field(default=0, metadata={"help": "answers a question, drawn (default: one, greedy)"})

@@ -49,7 +49,8 @@ def merge_model(run: str | os.PathLike, output: str | os.PathLike, *, dtype: str
     merged = model.merge_and_unload() if base_of(model) is not model else model
     record = {"labels": origin.labels, "model": origin.name, "merged": True}
     if origin.run is not None:  # the format is what its prompts ask for
-        record |= {key: value for key, value in load_run(origin.run).config.items() if key == "format"}
+        config = load_run(origin.run).config
+        record |= {key: config[key] for key in ("format", "response_format") if key in config}
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from medr1kit.formats import ResponseFormat, format_named
+from medr1kit.formats import THINK_BEFORE, ResponseFormat, format_named
 from medr1kit.given import questions_given, whole_number
 from medr1kit.models.decoding import evaluating
 from medr1kit.models.load import base_of, image_token_ids, pair_given
@@ -45,8 +45,8 @@ def letter_probabilities(
 ) -> pd.DataFrame:
     """Return how probable each option's letter is where the model writes its answer.
 
-    Where the format begins with the answer, the tag ``<answer>`` is put into the model's mouth. In think-before the
-    model thinks first, greedily, and is read after its own ``<answer>``; so the probabilities are those *given this
+    In no-think and think-after the tag ``<answer>`` is put into the model's mouth. In the other formats the model
+    writes first, greedily, and is read after its own last ``<answer>``; so the probabilities are those *given this
     thinking*, which has mostly settled the letter: they say how sure the model is of its conclusion, not of its
     thinking. A letter counts with and without a blank before it, and in each way a tokenizer can write it.
 
@@ -71,46 +71,50 @@ def letter_probabilities(
     if max_new_tokens is not None:
         whole_number(max_new_tokens, "max_new_tokens")
     known = model_labels(model, labels)
-    if format.blocks[0] == "answer":
-        prefixes = [("<answer>", True)] * len(dataset)
+    tag = format.marks("answer")[0]
+    if format.blocks in (("answer",), ("answer", "think")):
+        prefixes = [(tag, True)] * len(dataset)
     else:
         thinking = {"format": format, "batch_size": batch_size, "max_new_tokens": max_new_tokens}
         with part_of_work("what stands before the letters"):
-            prefixes = [until_answer(text) for text in predict(model, processor, dataset, **thinking)["text"]]
+            prefixes = [until_answer(text, format) for text in predict(model, processor, dataset, **thinking)["text"]]
     questions = dataset.remove_columns("image").to_list()
     texts = [chat_prompt(processor, format, row["problem"]) + prefix for row, (prefix, _) in zip(questions, prefixes)]
     longest = max(len(row["options"]) for row in questions)
-    scored = _score_letters(model, processor, dataset, texts, longest, batch_size)
+    scored = _score_letters(model, processor, dataset, texts, tag, longest, batch_size)
     known |= {"format": format.name}
     rows = {i: _letter_row(questions[i], known, *prefixes[i], logs) for i, logs in scored}
     return pd.DataFrame([rows[i] for i in range(len(texts))])
 
 
-def until_answer(text: str) -> tuple[str, bool]:
+def until_answer(text: str, format: ResponseFormat = THINK_BEFORE) -> tuple[str, bool]:
     """Return a completion up to where its letter stands, and whether ``<answer>`` had to be added.
 
-    The tag after the thinking counts, else the first one. Thinking that was cut off is closed.
+    The tag after the thinking counts, else the first one, or the last where the format has two answers. Thinking that
+    was cut off is closed.
 
     >>> until_answer("<think>A ring, so B.</think><answer>B</answer>")
     ('<think>A ring, so B.</think><answer>', False)
     >>> until_answer("<think>A ring, and")
     ('<think>A ring, and</think><answer>', True)
     """
-    thought = text.find("</think>")
-    at = text.find("<answer>", max(thought, 0))
-    at = text.find("<answer>") if at < 0 else at
+    (opened, closed), tag = format.marks("think"), format.marks("answer")[0]
+    thought = text.find(closed)
+    at = text.find(tag, max(thought, 0))
+    if at < 0 or (thought < 0 and format.blocks.count("answer") > 1):
+        at = text.find(tag) if format.blocks.count("answer") == 1 else text.rfind(tag)
     if at >= 0:
-        return text[:at] + "<answer>", False
+        return text[:at] + tag, False
     if thought >= 0:
-        return text[:thought] + "</think><answer>", True
-    return (f"{text}</think><answer>" if "<think>" in text else "<answer>"), True
+        return text[:thought] + closed + tag, True
+    return (f"{text}{closed}{tag}" if opened in text else tag), True
 
 
-def _score_letters(model, processor, dataset, texts: list[str], n: int, batch_size: int) -> Iterator[tuple]:
-    """Each question's number and the log-probabilities of n letters after its text, which ends with <answer>."""
+def _score_letters(model, processor, dataset, texts: list[str], tag: str, n: int, batch_size: int) -> Iterator[tuple]:
+    """Each question's number and the log-probabilities of n letters after its text, which ends with ``tag``."""
     import torch
 
-    end_of_tag, writings = _writings(processor.tokenizer, n)
+    end_of_tag, writings = _writings(processor.tokenizer, tag, n)
     order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
     bar = progress(None, "letters", total=len(order), unit="question", delay=0)
     with closing(bar), evaluating(model):
@@ -128,8 +132,8 @@ def _score_letters(model, processor, dataset, texts: list[str], n: int, batch_si
             bar.update(len(batch))
 
 
-def _writings(tokenizer, n: int) -> tuple[list[int], dict[tuple[int, ...], list[tuple[int, int]]]]:
-    """How n letters can follow <answer>: with and without a blank, in one text with the tag and as tokens of their own.
+def _writings(tokenizer, tag: str, n: int) -> tuple[list[int], dict[tuple[int, ...], list[tuple[int, int]]]]:
+    """How n letters can follow a tag: with and without a blank, in one text with it and as tokens of their own.
 
     Returns the tokens that end the tag and may be written otherwise, and, grouped by what stands in their place before
     the last token, opening -> [(place of the letter, last token)]. Where tag and letter are tokens of their own no
@@ -139,15 +143,15 @@ def _writings(tokenizer, n: int) -> tuple[list[int], dict[tuple[int, ...], list[
     def read(text: str) -> list[int]:
         return tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    tag, ways = read("<answer>"), []
+    own, ways = read(tag), []
     for place, letter in enumerate(LETTERS[:n]):
         texts = (letter, f" {letter}")
-        ways += [(place, ids) for text in texts for ids in (read(f"<answer>{text}"), tag + read(text))]
+        ways += [(place, ids) for text in texts for ids in (read(f"{tag}{text}"), own + read(text))]
     shared = next(i for i, column in enumerate(zip(*(ids for _, ids in ways))) if len(set(column)) > 1)
     writings: dict[tuple[int, ...], dict[tuple[int, int], None]] = {}
     for place, ids in ways:
         writings.setdefault(tuple(ids[shared:-1]), {})[place, ids[-1]] = None
-    return tag[shared:], {opening: list(letters) for opening, letters in writings.items()}
+    return own[shared:], {opening: list(letters) for opening, letters in writings.items()}
 
 
 def _logs_after(model, inputs: Mapping[str, Any], end_of_tag: list[int], opening: tuple[int, ...]):

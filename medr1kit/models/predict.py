@@ -16,12 +16,13 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from medr1kit.formats import ResponseFormat, format_named
+from medr1kit.formats import NO_THINK, ResponseFormat, format_named
 from medr1kit.given import choice, kind, number, output_file, questions_given, truth, whole_number
 from medr1kit.models.adapters import acting_adapters
 from medr1kit.models.decoding import Answers, answerer, drawing, end_tokens, plain_decoding
@@ -79,12 +80,12 @@ def predict(
         output: a .parquet file to write. If it is interrupted, calling again goes on where it stopped. What is there is
             replaced if it holds predictions.
         seed: for shuffling images and patches, and for drawing.
-        stop_at_answer: where the format begins with the answer, end each text where its first answer block closes;
+        stop_at_answer: where the format begins with its answer, end each text where its first answer block closes;
             enough for accuracies. What would have followed is not known: ``think`` and ``well_formed`` of these rows
             are missing, and ``n_tokens`` counts up to there. A second answer block, which would have made the answer
             unreadable, is not seen; of the answers of version 0.1's built-in model and of 36 policies trained from it
-            that changed 11 of 42,400 in think-after and none of 42,400 in no-think. In think-before the argument has no
-            effect: there the answer comes last.
+            that changed 11 of 42,400 in think-after and none of 42,400 in no-think. In the other
+            formats the argument has no effect: there the answer comes last.
         share: under torchrun or ``accelerate launch``, have all processes answer together: each must call this with the
             same arguments, each returns the whole table, the first writes the file.
         samples: answers a question, drawn from one reading of its prompt and image, for :func:`medr1kit.pass_at_k`; the
@@ -161,7 +162,8 @@ def answered(
     seeded = images == "patches" or "shuffled" in images
     settings = {"format": format.name, "images": images, "seed_of_images": seed if seeded else None}
     settings |= {"questions": asked.hexdigest()[:16], "limit": limit, "weights": _weights_digest(model)}
-    stopped = answer_closed if truth(stop_at_answer, "stop_at_answer") and format.blocks[0] == "answer" else None
+    settled = truth(stop_at_answer, "stop_at_answer") and format.blocks in (("answer",), ("answer", "think"))
+    stopped = partial(answer_closed, format=format) if settled else None
     settings |= ({"stop_at_answer": True} if stopped else {}) | ({"engine": engine} if engine else {})
     drawn = {"samples": samples, "temperature": temperature, "seed": seed, "batch_size": batch_size} if samples else {}
     what = "predict" if images == "right" else f"predict: {images} images"
@@ -250,7 +252,7 @@ def model_labels(model: PreTrainedModel, labels: Mapping[str, Any] | Run | None)
     return label_values(known, tuple(METHODS))
 
 
-def answer_closed(text: str) -> bool:
+def answer_closed(text: str, format: ResponseFormat = NO_THINK) -> bool:
     """Return whether a text that began with its answer has closed its answer block, thinking apart.
 
     What follows cannot change the letter any more, except by a second answer block.
@@ -258,8 +260,9 @@ def answer_closed(text: str) -> bool:
     >>> answer_closed("<answer>B</answer>"), answer_closed("<answer>B"), answer_closed("<think><answer>B</answer>")
     (True, False, False)
     """
-    before, closing, _ = text.partition("</answer>")
-    return bool(closing) and "<answer>" in before and "<think>" not in before
+    opened, closed = format.marks("answer")
+    before, closing, _ = text.partition(closed)
+    return bool(closing) and opened in before and format.marks("think")[0] not in before
 
 
 def _row(question: dict, format: ResponseFormat, labels: dict, text: str, n_tokens: int, stopped) -> dict[str, Any]:

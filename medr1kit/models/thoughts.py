@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from medr1kit.data.phantoms.rationales import conclusion_of
-from medr1kit.formats import ResponseFormat, format_named
+from medr1kit.formats import THINK_BEFORE, ResponseFormat, format_named
 from medr1kit.given import questions_given, whole_number
 from medr1kit.models.decoding import answerer, plain_decoding
 from medr1kit.models.letters import until_answer
@@ -74,13 +74,16 @@ def thought_reliance(
         and carry their rationale. "own" is the answer that is written after the own thought, closed where it was not.
 
     Raises:
-        DataError: if the format does not think first, the data set has no images or no rows, or ``own`` answers other
-            questions.
+        DataError: if the format does not always think before its one answer, the data set has no images or no rows, or
+            ``own`` answers other questions.
     """
+    format = format_named(format)
     asking = {"format": format, "own": own, "batch_size": batch_size, "max_new_tokens": max_new_tokens, "seed": seed}
     answers = thought_answers(model, processor, dataset, **asking)
     tables = {name: table.reset_index(drop=True) for name, table in answers.groupby("thought", sort=False)}
-    rows = ({"thought": name} | against(table, tables["own"]) | _follows(table) for name, table in tables.items())
+    rows = (
+        {"thought": name} | against(table, tables["own"]) | _follows(table, format) for name, table in tables.items()
+    )
     return pd.DataFrame(rows)
 
 
@@ -108,8 +111,8 @@ def thought_answers(
         own text, and ``thought``, its name.
     """
     format = format_named(format)
-    if format.blocks[0] != "think":
-        raise DataError(f"in {format.name} the thought does not come before the answer; use think-before")
+    if format.blocks != ("think", "answer") or format.think_optional:
+        raise DataError(f"in {format.name} not every answer comes after a thought; use think-before")
     dataset, batch_size = questions_given(dataset, images=True), whole_number(batch_size, "batch_size")
     questions = dataset.remove_columns("image").to_list()
     if own is None:
@@ -119,7 +122,7 @@ def thought_answers(
     own = check_predictions(own)
     if list(own["id"]) != [row["id"] for row in questions]:
         raise DataError("own= answers other questions than those of the data set, or in another order")
-    thoughts = thoughts_for(questions, own["text"].tolist(), seed)
+    thoughts = thoughts_for(questions, own["text"].tolist(), seed, format)
     said = _answered(model, processor, dataset, format, thoughts, batch_size)
     tables = []
     for name, texts in said.items():
@@ -132,15 +135,18 @@ def thought_answers(
     return pd.concat(tables, ignore_index=True)
 
 
-def thoughts_for(questions: Sequence[dict], texts: Sequence[str], seed: int = 0) -> dict[str, list[str]]:
+def thoughts_for(
+    questions: Sequence[dict], texts: Sequence[str], seed: int = 0, format: ResponseFormat = THINK_BEFORE
+) -> dict[str, list[str]]:
     """Return the thoughts that are put into the model's mouth, by name, one a question.
 
     Args:
         questions: rows of :mod:`medr1kit.vqa`; with ``rationale``, where all are of phantoms, also the true thoughts.
         texts: what the model said to each.
         seed: decides whose thought and which wrong option is taken.
+        format: whose tags the texts have.
     """
-    own = [_thought(until_answer(text)[0]) for text in texts]
+    own = [_thought(until_answer(text, format)[0], format) for text in texts]
     others = _others(questions, seed)
     thoughts = {"own": own, "empty": [""] * len(own)}
     thoughts |= {name: [_first(thought, part) for thought in own] for name, part in PARTS.items()}
@@ -160,8 +166,9 @@ def thoughts_for(questions: Sequence[dict], texts: Sequence[str], seed: int = 0)
     }
 
 
-def _thought(text: str) -> str:
-    return text.partition("<think>")[2].partition("</think>")[0]
+def _thought(text: str, format: ResponseFormat) -> str:
+    opened, closed = format.marks("think")
+    return text.partition(opened)[2].partition(closed)[0]
 
 
 def _first(thought: str, part: float) -> str:
@@ -193,13 +200,14 @@ def _answered(
     names, questions = list(thoughts), dataset.remove_columns("image").to_list()
     asked = [(name, i) for i in range(len(questions)) for name in names]  # a question's thoughts side by side
     prompts = [chat_prompt(processor, format, row["problem"]) for row in questions]
-    begun = {(name, i): f"<think>{thoughts[name][i]}</think><answer>" for name, i in asked}
+    begun = {(name, i): thoughts[name][i].join(format.marks("think")) + format.marks("answer")[0] for name, i in asked}
     texts = [prompts[i] + begun[name, i] for name, i in asked]
     order = reading_order(range(len(asked)), texts, [questions[i] for _, i in asked], range(len(asked)))
     said, shown = {name: [""] * len(questions) for name in names}, Pictures(dataset)
     bar = progress(None, "thoughts", total=len(asked), unit="answer", delay=0)
     with plain_decoding(model, processor, _AFTER, None), bar:
-        answer = answerer(model, processor, _AFTER, _closed, None)
+        closed = format.marks("answer")[1]
+        answer = answerer(model, processor, _AFTER, lambda text: closed in text, None)
         for batch in _batches(order, batch_size):
             found = answer([texts[row] for row in batch], shown([asked[row][1] for row in batch]))
             for row, (text, _) in zip(batch, found):
@@ -209,16 +217,12 @@ def _answered(
     return said
 
 
-def _closed(text: str) -> bool:
-    return "</answer>" in text
-
-
 def _batches(order: Sequence[int], size: int) -> Iterator[Sequence[int]]:
     return (order[start : start + size] for start in range(0, len(order), size))
 
 
-def _follows(table: pd.DataFrame) -> dict[str, float]:
+def _follows(table: pd.DataFrame, format: ResponseFormat) -> dict[str, float]:
     """How often the answer is the option on which the thought concludes."""
-    thoughts = map(_thought, table["text"])
+    thoughts = [_thought(text, format) for text in table["text"]]
     named = [concluded_letter(conclusion_of(thought), options) for thought, options in zip(thoughts, table["options"])]
     return followed(table, named, "concluding")

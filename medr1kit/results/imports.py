@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from medr1kit.formats import NO_THINK, THINK_AFTER, THINK_BEFORE, ResponseFormat, format_named
+from medr1kit.formats import ANSWER_THINK_ANSWER, NO_THINK, THINK_AFTER, THINK_BEFORE, ResponseFormat, format_named
 from medr1kit.given import choice, kind, path_given, questions_given
 from medr1kit.results.layouts import Answered, letter_only, read_rows
 from medr1kit.results.tables import LABELS, PREDICTIONS, check_predictions
@@ -226,7 +226,10 @@ def _looks(rows: Sequence[Answered]) -> ResponseFormat:
     if 2 * len(thoughts) < sum("<answer>" in row.text for row in rows):
         return NO_THINK
     before = sum(text.find("<think>") < text.find("<answer>") for text in thoughts)
-    return THINK_BEFORE if 2 * before >= len(thoughts) else THINK_AFTER
+    if 2 * before >= len(thoughts):
+        return THINK_BEFORE
+    again = sum(text.find("<answer>") < text.find("<think>") < text.rfind("<answer>") for text in thoughts)
+    return ANSWER_THINK_ANSWER if 2 * again >= len(thoughts) else THINK_AFTER
 
 
 def _record(row: Answered, asked: ResponseFormat | None) -> dict[str, Any]:

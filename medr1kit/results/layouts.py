@@ -22,7 +22,7 @@ from typing import Any
 import pandas as pd
 
 from medr1kit.data.tables import cells_of
-from medr1kit.formats import TAG
+from medr1kit.tags import TAG
 from medr1kit.vqa import LETTERS, DataError, parse_problem
 
 

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from medr1kit.choices import option_mentions
 from medr1kit.data.phantoms import ImageId, fact_words, truth_of
 from medr1kit.data.phantoms.rationales import Reading, read_rationale, words_said
-from medr1kit.formats import option_mentions
 from medr1kit.progress import progress
 from medr1kit.results.clusters import clustering, counted
 from medr1kit.results.stats import share

@@ -31,6 +31,7 @@ from typing import Any
 
 import pandas as pd
 
+from medr1kit.formats import ResponseFormat, format_named
 from medr1kit.given import path_given
 from medr1kit.results.folders import (
     CONFIG,
@@ -67,6 +68,13 @@ class Run:
         if not isinstance(self.config.get("labels"), dict):
             raise DataError(f"{self.path / CONFIG} does not hold the run's labels; restore it or train again")
         return dict(self.config["labels"])
+
+    @property
+    def format(self) -> ResponseFormat:
+        """The response format it was trained in, one of a user's own built again."""
+        if isinstance(recorded := self.config.get("response_format"), dict):  # versions before 0.3 wrote its name alone
+            return ResponseFormat(**recorded)
+        return format_named(self.config.get("format"))
 
     @cached_property
     def metrics(self) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 Every number has a column, which goes into a run's metrics beside TRL's own::
 
-    watch/several_answers    share with more than one <answer> tag, or one unreadable block that holds several answers
+    watch/several_answers    share with too many <answer> tags, or an unreadable block that holds several answers
     watch/trailing_text      share with text after the format's last closing tag
     watch/option_text        share whose answer is an option's text without its letter
     watch/repetition         mean share of word 3-grams said before in the same completion
@@ -18,7 +18,9 @@ Every number has a column, which goes into a run's metrics beside TRL's own::
     watch/thought_words      thoughts: mean number of words
     watch/distinct_thoughts  thoughts: distinct ones per (question, thought) pair; 1 if no two questions share one
     watch/common_thought     thoughts: share of the questions in which the most widespread thought occurs
-    watch/answer_first       think-before: share of thoughts whose first 5 words name the answer that is then given
+    watch/thinks             adaptive: share with a thought
+    watch/changed_mind       answer-think-answer: of those with two answers, the share whose last is another one
+    watch/answer_first       thinking first: share of thoughts whose first 5 words name the answer that is then given
 
 Completions are read with the parser of reward and evaluation (:mod:`medr1kit.formats`). Two thoughts count as the same
 if they differ only in option texts and lone letters, so "I look, so B" and "I look, so C" are one. Accuracy leaves form
@@ -93,9 +95,10 @@ def _read(row: Mapping[str, Any], format: ResponseFormat) -> dict[str, Any]:
         gold=row.get("answer"),
         letter=parsed.lenient_answer,
         well_formed=parsed.well_formed,
-        several_answers=_several(text, parsed.answer, options),
+        several_answers=_several(text, format, parsed.answer, options),
         trailing_text=_trailing(text, format),
         option_text=parsed.by_text,
+        changed_mind=None if parsed.first_answer is None else parsed.first_answer != parsed.answer,
         masked=_mask(thought, options) if thought else None,
         words=None if thought is None else len(thought.split()),
         answer_first=_names(start, parsed.answer, options),
@@ -118,7 +121,7 @@ def _question(row: Mapping[str, Any]) -> Any:
 
 def _trailing(text: str, format: ResponseFormat) -> bool:
     """Whether text follows the last block; one that was never closed is unfinished, and nothing follows it."""
-    _, closed, rest = text.rpartition(f"</{format.blocks[-1]}>")
+    _, closed, rest = text.rpartition(format.marks(format.blocks[-1])[1])
     return bool(closed and rest.strip())
 
 
@@ -126,11 +129,12 @@ def _trailing(text: str, format: ResponseFormat) -> bool:
 _BETWEEN = re.compile(r"[,;/&|\n]|\b(?:or|and)\b|\s+(?=\(?[A-Za-z][).:]*(?:\s|$))")
 
 
-def _several(text: str, answer: str | None, options: Sequence[str] | None) -> bool:
-    """Whether there are several answer tags, or one unreadable answer block whose pieces are different answers."""
-    if text.count("<answer>") > 1:
+def _several(text: str, format: ResponseFormat, answer: str | None, options: Sequence[str] | None) -> bool:
+    """Whether there are too many answer tags, or an unreadable last answer block whose pieces are different answers."""
+    opened, closed = format.marks("answer")
+    if text.count(opened) > format.blocks.count("answer"):
         return True
-    content = text.partition("<answer>")[2].partition("</answer>")[0]
+    content = text.rpartition(opened)[2].partition(closed)[0] if opened in text else ""
     if answer is not None or not content:
         return False
     pieces = (NO_THINK.parse(f"<answer>{piece}</answer>", options).answer for piece in _BETWEEN.split(content))
@@ -166,6 +170,10 @@ def columns_of(readings: Sequence[dict[str, Any]], format: ResponseFormat) -> di
         words = [reading["words"] for reading in readings if reading["words"] is not None]
         columns["empty_thoughts"] = _mean(n < FEW_WORDS for n in words)
         columns |= {"thought_words": _mean(words)} | _shared_thoughts(readings)
+    if format.think_optional:
+        columns["thinks"] = _mean(reading["words"] is not None for reading in readings)
+    if format.blocks.count("answer") > 1:
+        columns["changed_mind"] = _mean(r["changed_mind"] for r in readings if r["changed_mind"] is not None)
     if format.blocks[0] == "think":
         columns["answer_first"] = _mean(reading["answer_first"] for reading in readings if reading["words"])
     return {f"watch/{name}": float(value) for name, value in columns.items() if value is not None}

@@ -184,7 +184,7 @@ def watch_rollouts(
     if isinstance(rollouts, str | Path):
         rollouts = load_run(rollouts)
     if isinstance(rollouts, Run):
-        format, rollouts = format or rollouts.config["format"], rollouts.rollouts
+        format, rollouts = format or rollouts.format, rollouts.rollouts
     if format is None:
         raise DataError("a table of rollouts does not say its format; pass format=, as it was in training")
     if rollouts.empty or "step" not in rollouts:

@@ -153,7 +153,8 @@ def _asked(tests: Mapping[str, Any], method: str, format: str) -> dict[str, Any]
         return {"test": _with_digest({"split": "test"} | tests)}
     found = {}
     for name, test in tests.items():
-        thinks_first = FORMATS[format].blocks[0] == "think"
+        one = FORMATS[format]
+        thinks_first = one.blocks == ("think", "answer") and not one.think_optional
         worded = "wording" not in test or test["wording"] in WORDINGS.get(format, {})
         if method in test.get("of", [method]) and worded and (thinks_first or not test.get("thoughts")):
             found[name] = _with_digest({"split": "test"} | {key: test[key] for key in test if key != "of"})

@@ -64,7 +64,8 @@ METHODS = {
 """Method label -> the trainer behind it, and the formats it goes with."""
 
 _REQUIRED = ("name", "train", "test", "train_by", "methods")
-_DEFAULTS = {"model": "tiny", "preset": "tiny", "formats": list(FORMATS), "seeds": [0], "predict": {}}
+_MED_R1 = ["think-before", "think-after", "no-think"]  # the formats of a study that names none
+_DEFAULTS = {"model": "tiny", "preset": "tiny", "formats": _MED_R1, "seeds": [0], "predict": {}}
 LOADING = ("attn", "dtype", "max_pixels")
 """Keys of load_model: nothing but what is given is part of a cell's definition."""
 

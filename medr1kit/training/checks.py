@@ -86,7 +86,7 @@ def _rationales(dataset: Dataset, format: ResponseFormat) -> list[str]:
     there = "rationale" in dataset.column_names
     rationales = [text or "" for text in dataset["rationale"]] if there else [""] * len(dataset)
     without = next((i for i, text in enumerate(rationales) if not text.strip()), None)
-    if "think" in format.blocks and without is not None:
+    if "think" in format.blocks and not format.think_optional and without is not None:
         raise DataError(
             f"SFT in the {format.name} format needs gold rationales (column 'rationale'), and row {without} "
             f"({dataset['id'][without]}) has none; fill the column, leave the row out, or use the no-think format"

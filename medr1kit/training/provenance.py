@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ def run_config(method, model, dataset, format, args, adapter, eval_dataset=None)
     trained_on = {f"train_{name}": _trained_on(found[name]) for name in ("modality", "task")}
     packages = ("medr1kit", "torch", "transformers", "trl", "peft", "datasets")
     asked = {"method": method, "model": origin.name, "format": format.name, "seed": args.seed}
+    asked["response_format"] = asdict(format) | {"blocks": list(format.blocks)}  # as JSON gives it back
     here = Path(origin.name).expanduser()
     known = {
         "model_path": str(here.resolve()) if origin.name != "tiny" and here.is_dir() else None,  # from any folder

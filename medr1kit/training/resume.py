@@ -40,6 +40,7 @@ from medr1kit.vqa import DataError
 # Arguments that say where things go and who is told, not what is computed.
 _FREE = {"output_dir", "run_name", "report_to", "logging_dir", "save_total_limit", "disable_tqdm", "local_rank"}
 _FREE |= {"resume_from_checkpoint", "ddp_timeout", "log_level", "push_to_hub", "trackio_space_id", "project"}
+_RECORDED = ("response_format", "rewards", "dynamic_sampling", "processes")  # by newer versions
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def _say(sentence: str) -> None:
 def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """What decides the numbers of a run and differs, in a few words; what one of both does not know is left out."""
     pairs = {name: (was.get(name), now.get(name)) for name in ("method", "model", "format", "seed", "continued_from")}
-    pairs |= {name: (was[name], now[name]) for name in ("rewards", "dynamic_sampling", "processes") if name in was}
+    pairs |= {name: (was[name], now[name]) for name in _RECORDED if name in was}
     pairs["load_in_4bit"] = [bool(config.get("load_in_4bit")) for config in (was, now)]
     pairs["eval_data"] = (was.get("eval_data"), now.get("eval_data"))
     pairs["shared_prefix"] = [config.get("shared_prefix") is True for config in (was, now)]

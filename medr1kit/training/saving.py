@@ -171,4 +171,5 @@ def write_record(checkpoint: Path, config: Mapping[str, Any], step: int) -> None
     """
     record = {"labels": config["labels"] | {"step": step}}
     record |= {name: config[name] for name in ("model", "model_path", "method", "format", "seed", "load_in_4bit")}
+    record |= {name: config[name] for name in ("response_format",) if name in config}
     replace_file(checkpoint / "run.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")

@@ -19,7 +19,7 @@ from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 from medr1kit.data.phantoms import words_of
 from medr1kit.data.phantoms.questions import DECOYS, KINDS
-from medr1kit.formats import FORMATS
+from medr1kit.formats import NO_THINK, THINK_AFTER, THINK_BEFORE
 from medr1kit.vqa import MODALITIES
 
 SPECIAL = (
@@ -33,6 +33,7 @@ SPECIAL = (
     "<|video_pad|>",
 )
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+TAUGHT = (THINK_BEFORE, THINK_AFTER, NO_THINK)  # in this order the shipped vocabulary has their instructions
 OPTION_LETTERS = tuple(f" {letter})" for letter in "ABCDEFGH")
 # Qwen2-VL's chat template without its default system message, which would cost eight tokens a prompt, and with the
 # line break before a turn, not after it, so that a completion ends with <|im_end|> in training as in sampling.
@@ -100,7 +101,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
             vocab_size=4000, min_frequency=2, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
         ),
     )
-    plain = [*TAGS, *OPTION_LETTERS, "X-Ray", " X-Ray", *(f" {format.instruction}" for format in FORMATS.values())]
+    plain = [*TAGS, *OPTION_LETTERS, "X-Ray", " X-Ray", *(f" {format.instruction}" for format in TAUGHT)]
     bpe.add_tokens([AddedToken(text, normalized=False) for text in plain])
     bpe.add_special_tokens([AddedToken(text, normalized=False, special=True) for text in SPECIAL])
     return PreTrainedTokenizerFast(
