@@ -106,23 +106,31 @@ def read_study(path: str | Path) -> Study:
 
 def _cells(parts: Mapping[str, Mapping[str, Any]]) -> Iterator[Cell]:
     """The base in each format, then part by part everything for the first seed, then for the second, ..."""
-    of_parts = {part: list(_of_a_part(part, settings)) for part, settings in parts.items()}
-    base: dict[str, Cell] = {}  # one that is asked the same by several parts answers once
-    for cell in itertools.chain(*of_parts.values()):
-        if cell.method == "base":
-            base.setdefault(cell.fingerprint, cell)
-    yield from _told_apart(base.values())
-    for cells in of_parts.values():
+    of_parts = [list(_of_a_part(part, settings)) for part, settings in parts.items()]
+    yield from _bases([cell for cells in of_parts for cell in cells if cell.method == "base"])
+    for cells in of_parts:
         yield from (cell for cell in cells if cell.method != "base")
 
 
-def _told_apart(cells: Iterable[Cell]) -> Iterator[Cell]:
-    """Cells of the base; where parts ask it differently, its later names end in the part's."""
+def _bases(cells: Iterable[Cell]) -> Iterator[Cell]:
+    """Cells of the base; of a later part it is asked what no earlier part has asked it."""
+    known: dict[tuple[str, str], Any] = {}
     seen: set[str] = set()
     for cell in cells:
+        tests = cell.definition.get("tests", {"": cell.definition.get("test")})
+        for name, test in tests.items():
+            if known.get((cell.format, name), test) != test:
+                raise DataError(
+                    f"part {cell.part}: test: {name} is another set in an earlier part; give it another name"
+                )
+        new = {name: test for name, test in tests.items() if (cell.format, name) not in known}
+        known |= {(cell.format, name): test for name, test in new.items()}
+        if not new:
+            continue
+        definition = cell.definition | ({"tests": new} if "tests" in cell.definition else {})
         name = cell.name if cell.name not in seen else f"{cell.name}_{cell.part}"
         seen.add(name)
-        yield replace(cell, name=name, part="")
+        yield replace(cell, name=name, part="", definition=definition)
 
 
 def _of_a_part(part: str, settings: Mapping[str, Any]) -> Iterator[Cell]:

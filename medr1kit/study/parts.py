@@ -109,8 +109,8 @@ _PASSES = ["k", "n", "pass_at_k", "low", "high", "chance", "majority", "majority
 
 def _passes(rows: pd.DataFrame) -> pd.DataFrame:
     """pass@k of one method, its trainings taken together: each answered its questions as often."""
-    trained = rows[["train_modality", "train_task", "seed"]].astype(str).agg(" ".join, axis=1)
-    same = rows.assign(id=rows["id"] + " " + trained, model="", train_modality=None, train_task=None, seed=pd.NA)
+    training = rows.groupby(["train_modality", "train_task", "seed"], dropna=False).ngroup().astype(str)
+    same = rows.assign(id=rows["id"] + " " + training, model="", train_modality=None, train_task=None, seed=pd.NA)
     return pass_at_k(same, cluster="image_id")
 
 

@@ -58,7 +58,7 @@ def _beside_wrong_pictures(dataset: Dataset, seed: int) -> Dataset:
 
     from medr1kit.models.shown import image_rows
 
-    shown = image_rows(dataset.remove_columns("image").to_list(), "shuffled", seed)
+    shown = image_rows(dataset.remove_columns("image").to_list(), "shuffled", seed, lambda rows: [])
     pictures = dataset.select(shown).select_columns("image").flatten_indices()
     return concatenate_datasets([dataset.remove_columns("image"), pictures], axis=1)
 
