@@ -70,7 +70,12 @@ def tables(tmp_path, to="kept"):
 
 def test_a_part_has_a_grid_of_its_own_settings_and_the_study_s_others(study):
     trained = [cell for cell in study.cells if cell.train_by]
-    assert {(cell.part, cell.seed) for cell in trained} == {("machine", 1), ("machine", 2), ("joint", 0), ("both ways", 0)}
+    assert {(cell.part, cell.seed) for cell in trained} == {
+        ("machine", 1),
+        ("machine", 2),
+        ("joint", 0),
+        ("both ways", 0),
+    }
     assert [cell.name for cell in select(study.cells, "part=joint method=grpo")] == ["joint_together_grpo_no-think_0"]
     (joint,) = select(study.cells, "part=joint method=grpo")
     assert joint.labels["train_modality"] == "all" and "modality" not in joint.definition["train"]
@@ -115,7 +120,11 @@ def test_parts_are_recorded_one_by_one_also_where_the_machine_that_ran_others_is
     assert tables(tmp_path) == 0
     first = (tmp_path / "kept" / "answers" / "machine-1.parquet").read_bytes()
     known = json.loads((tmp_path / "kept" / "provenance.json").read_text())
-    assert set(known["recorded"]) == {"base", "machine-1"} and known["missing"] == ["machine-2", "joint-0", "both ways-0"]
+    assert set(known["recorded"]) == {"base", "machine-1"} and known["missing"] == [
+        "machine-2",
+        "joint-0",
+        "both ways-0",
+    ]
     (tmp_path / "out").rename(tmp_path / "gone")
     command("--only", "part=machine seed=2")
     assert tables(tmp_path) == 0
@@ -126,6 +135,13 @@ def test_parts_are_recorded_one_by_one_also_where_the_machine_that_ran_others_is
     assert runs.groupby("unit").size().to_dict() == {"base": 3, "machine-1": 4, "machine-2": 4}
 
 
+def test_a_report_is_of_the_first_part_s_first_set(command, tmp_path):
+    command("--only", "seed=None,1")
+    assert main(["report", str(tmp_path / "out")]) == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "sft-answer" in page
+
+
 def test_a_part_that_is_not_finished_is_not_recorded(command, tmp_path, capsys):
     command("--only", "part=machine seed=1 method=grpo")
     assert tables(tmp_path) == 2 and "no part of small" in capsys.readouterr().err
@@ -134,7 +150,9 @@ def test_a_part_that_is_not_finished_is_not_recorded(command, tmp_path, capsys):
 def test_what_is_recorded_of_another_definition_is_refused_by_name(command, tmp_path, capsys):
     command("--only", "seed=None,1")
     tables(tmp_path)
-    command("--only", "part=joint", text=PARTS.replace("train: {name: phantoms, n: 16}", "train: {name: phantoms, n: 24}"))
+    command(
+        "--only", "part=joint", text=PARTS.replace("train: {name: phantoms, n: 16}", "train: {name: phantoms, n: 24}")
+    )
     assert tables(tmp_path) == 2
     assert "machine-1.parquet was recorded from another definition" in capsys.readouterr().err
 
@@ -144,7 +162,11 @@ def test_what_is_recorded_of_another_definition_is_refused_by_name(command, tmp_
     [
         ("machine: {seeds", "machine: {model: x, seeds", "parts: machine: the key 'model' is unknown"),
         ("  machine: {", "  ../x: {", "parts: a part: '../x' is no name of a folder"),
-        ("own: true, predict: {images", "own: yes please, predict: {images", "test: B shuffled: own is the text 'yes please'"),
+        (
+            "own: true, predict: {images",
+            "own: yes please, predict: {images",
+            "test: B shuffled: own is the text 'yes please'",
+        ),
         ("samples: 2", "samples: -2", "test: drawn: predict: samples=-2"),
         ("wording: zero-shot", "wording: zero", "did you mean 'zero-shot'"),
         ("of: [base]", "of: [bse]", "did you mean 'base'"),

@@ -136,9 +136,12 @@ def _so_far(root: Path):
     """What a study has finished, read from its cells."""
     from medr1kit.study.folder import STUDY_FILE
     from medr1kit.study.grid import read_study
+    from medr1kit.study.parts import first_set
     from medr1kit.study.results import provenance, read_predictions
     from medr1kit.views.page import study_source
 
     study = read_study(root / STUDY_FILE)
     preds = read_predictions(study, root)
+    if "" not in study.parts:  # a model answers a question once on a page
+        preds = first_set(study, preds)
     return study_source(preds, provenance(study, root, preds))

@@ -89,7 +89,7 @@ def tables(study: Study, answers: pd.DataFrame) -> Iterator[tuple[str, pd.DataFr
     if study.settings["comparisons"]:
         yield "comparisons", compare_stated(study.settings["comparisons"], answers)
     for by in GROUPS:
-        if found := [table for part in study.parts if (table := _transfer(study, greedy, part, by)) is not None]:
+        if found := [table for part in study.parts if (table := _transfer(study, answers, part, by)) is not None]:
             yield f"transfer_{by}", pd.concat(found)
     who = ["part", "asked", "method", "format"]
     told = answers[answers["sample"].isna()].assign(place=_place)
@@ -121,11 +121,18 @@ def _place(rows: pd.DataFrame) -> pd.Series:
     return home.map({True: "home", False: "away"}).mask(rows["method"] == "base", "any")
 
 
-def _transfer(study: Study, greedy: pd.DataFrame, part: str, by: str) -> pd.DataFrame | None:
-    """The map of a part, of its first set of questions; None if it trains on nothing of the kind, or not yet."""
+def first_set(study: Study, answers: pd.DataFrame, part: str | None = None) -> pd.DataFrame:
+    """Return the greedy answers of a part, the first if None, and of the base to the part's first set of questions."""
+    part = next(iter(study.parts)) if part is None else part
     test = study.parts[part]["test"]
-    first = None if "name" in test else next(iter(test))
-    rows = greedy[greedy["part"].isin(["", part]) & ((greedy["asked"] == first) if first else greedy["asked"].isna())]
+    greedy = answers[answers["sample"].isna() & answers["thought"].isna() & answers["part"].isin(["", part])]
+    asked = greedy["asked"].isna() if "name" in test else greedy["asked"] == next(iter(test))
+    return greedy[asked].reset_index(drop=True)
+
+
+def _transfer(study: Study, answers: pd.DataFrame, part: str, by: str) -> pd.DataFrame | None:
+    """The map of a part; None if it trains on nothing of the kind, or not yet."""
+    rows = first_set(study, answers, part)
     trained = rows[f"train_{by}"].notna() & (rows[f"train_{by}"] != "all")
     if not trained.any():
         return None
