@@ -94,6 +94,7 @@ def test_a_run_has_a_row_a_step_and_what_it_takes_to_repeat_it(sft_run, train_ph
     assert {"loss", "learning_rate", "grad_norm"} <= set(run.metrics) and np.isfinite(run.metrics["loss"]).all()
     config = json.loads((run.path / "run.json").read_text(encoding="utf-8"))
     assert config["method"] == "sft" and config["model"] == "tiny" and config["format"] == "think-after"
+    assert run.format == mk.THINK_AFTER and config["response_format"]["instruction"] == mk.THINK_AFTER.instruction
     assert config["seed"] == 5 and config["arguments"]["seed"] == 5
     assert config["arguments"]["max_steps"] == 12 and config["arguments"]["learning_rate"] == 3e-3
     assert {name: version(name) for name in ("torch", "transformers", "trl", "peft")}.items() <= config[
