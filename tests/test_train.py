@@ -155,6 +155,17 @@ def test_sft_with_thinking_needs_rationales(fresh_tiny, train_phantoms, tmp_path
     assert len(sft(*fresh_tiny, bare, tmp_path, max_steps=1).metrics) == 1
 
 
+def test_sft_in_adaptive_thinks_where_there_is_a_rationale(train_phantoms):
+    from medr1kit.training.checks import gold_of
+
+    holed = train_phantoms.select(range(2)).map(
+        lambda row, i: {"rationale": None if i else row["rationale"]}, with_indices=True
+    )
+    first, second = (turns[0]["content"] for turns in gold_of(holed, mk.ADAPTIVE))
+    assert first == mk.THINK_BEFORE.write(holed[0]["answer"], holed[0]["rationale"])
+    assert second == f"<answer>{holed[1]['answer']}</answer>"
+
+
 def test_sft_with_thinking_refuses_an_empty_rationale(fresh_tiny, train_phantoms, tmp_path):
     holed = train_phantoms.map(lambda row, i: {"rationale": None if i == 3 else row["rationale"]}, with_indices=True)
     with pytest.raises(DataError, match=re.escape(holed[3]["id"])):
