@@ -57,6 +57,7 @@ _WHERE = {
     "results.calibration": ("calibration",),
     "results.abstention": ("abstention", "fit_temperature", "temper"),
     "results.samples": ("pass_at_k",),
+    "results.minds": ("changed_minds", "first_answers"),
     "results.rationales": ("check_rationale", "rationale_truth"),
     "views.inspect_log": ("export_inspect",),
     "views.widgets.inspector": ("inspect_outputs",),

@@ -122,6 +122,15 @@ def test_answers_in_a_format_of_ones_own_are_read_by_the_order_of_their_blocks()
     assert both["reason"].tolist() == 2 * own["reason"].tolist()
 
 
+def test_answers_in_tags_of_ones_own_are_read_by_the_tags_in_their_texts():
+    def tagged(texts):
+        return texts.str.replace("think>", "REASONING>").str.replace("answer>", "SOLUTION>")
+
+    own = describe(preds().assign(format="mine", text=tagged(preds()["text"])))
+    assert own["kind"].tolist() == list(KINDS)
+    assert own["reason"].tolist() == tagged(describe(preds())["reason"]).tolist()
+
+
 def test_bad_rows_are_refused_by_number():
     with pytest.raises(DataError, match="row 1: the gold answer is 'E', but there are 4 options"):
         describe(preds().assign(answer=["A", "E", *"AAAAA"]))

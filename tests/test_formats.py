@@ -1,16 +1,31 @@
 """Formats: what is asked, and every way in which an answer is, or is not, read out of what comes back."""
 
+import json
+import pickle
 import random
 import time
+from dataclasses import asdict, replace
 
 import pytest
 
-from medr1kit.formats import FORMATS, NO_THINK, THINK_AFTER, THINK_BEFORE, Parsed, format_named
+from medr1kit.formats import (
+    ADAPTIVE,
+    ANSWER_THINK_ANSWER,
+    FORMATS,
+    NO_THINK,
+    THINK_AFTER,
+    THINK_BEFORE,
+    Parsed,
+    ResponseFormat,
+    format_named,
+)
 from medr1kit.models.predict import chat_prompt
 from medr1kit.vqa import LETTERS, DataError
 
 OPTIONS = ["liver", "MRI", "CT", "lung"]
 FOUR, TWO = OPTIONS, ["mass", "cyst"]
+OWN_TAGS = {"think": "REASONING", "answer": "SOLUTION"}
+OWN = ResponseFormat("mine", ("think", "answer"), "Reason, in <REASONING>, then a letter in <SOLUTION>.", OWN_TAGS)
 each_format = pytest.mark.parametrize("format", FORMATS.values(), ids=FORMATS)
 
 
@@ -79,7 +94,8 @@ def test_the_evaluation_asks_with_the_same_words_as_the_training(format):
 def test_what_is_written_is_read_back(format, letter):
     parsed = format.parse(format.write(letter, "A bright ring."), OPTIONS)
     think = "A bright ring." if "think" in format.blocks else None
-    assert parsed == Parsed(think, letter, letter, True, f"the answer block holds the letter {letter}")
+    known = Parsed(think, letter, letter, True, f"the answer block holds the letter {letter}")
+    assert parsed == replace(known, first_answer=letter if format is ANSWER_THINK_ANSWER else None)
 
 
 @pytest.mark.parametrize("format", [THINK_BEFORE, THINK_AFTER], ids=lambda format: format.name)
@@ -108,6 +124,8 @@ def test_think_tags_around_a_rationale_are_taken_off(format):
         ("think-after", THINK_AFTER),
         ("NO_THINK", NO_THINK),
         (THINK_AFTER, THINK_AFTER),
+        ("answer_think_answer", ANSWER_THINK_ANSWER),
+        ("Adaptive", ADAPTIVE),
     ],
 )
 def test_a_format_is_found_by_its_name(name, format):
@@ -115,7 +133,7 @@ def test_a_format_is_found_by_its_name(name, format):
 
 
 def test_an_unknown_format_is_refused_with_the_names_there_are():
-    with pytest.raises(DataError, match="unknown format 'nothink'; use one of think-before, think-after, no-think"):
+    with pytest.raises(DataError, match="think-before, think-after, no-think, answer-think-answer, adaptive"):
         format_named("nothink")
 
 
@@ -362,11 +380,149 @@ STRUCTURE = [  # text, answer, lenient_answer, think, the formats in which it is
 
 
 @pytest.mark.parametrize(("text", "answer", "lenient", "think", "formats"), STRUCTURE)
-@each_format
+@pytest.mark.parametrize("format", [THINK_BEFORE, THINK_AFTER, NO_THINK, ADAPTIVE], ids=lambda format: format.name)
 def test_blocks(format, text, answer, lenient, think, formats):
     parsed = format.parse(text, OPTIONS)
     assert (parsed.answer, parsed.lenient_answer, parsed.think) == (answer, lenient, think), parsed.reason
-    assert parsed.well_formed == (format.name in formats)
+    assert parsed.well_formed == bool(formats & ({BEFORE, NONE} if format is ADAPTIVE else {format.name}))
+    assert parsed.first_answer is None
+
+
+TWICE = [  # text, first_answer, answer, lenient_answer, fault
+    (a("A") + t("x") + a("C"), "A", "C", "C", ""),
+    (" " + a("(a) liver") + "\n" + t("x") + "\n" + a("CT") + "\n", "A", "C", "C", ""),
+    # one answer is the answer, as in every format
+    (a("C"), None, "C", "C", "there is one answer block; the format has two"),
+    (t("x") + a("C"), None, "C", "C", "there is one answer block; the format has two"),
+    (a("C") + "<think>x", None, "C", "C", "there is one answer block; the format has two"),
+    (a("A") + t("x " + a("C")), None, "A", "A", "there is one answer block; the format has two"),
+    (a("A") + t("x") + "<answer>C", None, "A", "A", "there is one answer block; the format has two"),
+    # the last is read whatever the first says, and the other way round
+    (
+        a("?") + t("x") + a("C"),
+        None,
+        "C",
+        "C",
+        "of the first answer: the answer block is neither",
+    ),
+    (a("A or B") + t("x") + a("C"), None, "C", "C", "of the first answer: the answer block is neither"),
+    (a("A") + t("x") + a("?"), "A", None, None, "the answer block is neither a letter nor the text of one option"),
+    (a("A") + t("x") + a("the answer is C"), "A", None, "C", "the answer block is neither a letter nor the text"),
+    # in another order, or not whole
+    (t("x") + a("A") + a("C"), "A", "C", "C", "the blocks stand in the wrong order"),
+    (a("A") + a("C"), "A", "C", "C", "<think> </think> missing"),
+    (a("A") + a("C") + t("x"), "A", "C", "C", "the blocks stand in the wrong order"),
+    (a("A") + t("") + a("C"), "A", "C", "C", "the thinking is empty"),
+    (a("A") + t("x") + "so " + a("C"), "A", "C", "C", "there is text outside the blocks"),
+    (a("A") + t("x") + t("y") + a("C"), "A", "C", "C", "there are more tags than the format has"),
+    # one too many means nothing
+    (a("A") + t("x") + a("C") + a("C"), None, None, None, "there are 3 answer blocks; the format has two"),
+    (a("C") * 3, None, None, "C", "there are 3 answer blocks; the format has two"),
+    ("", None, None, None, "the completion is empty"),
+    ("The answer is C", None, None, "C", "there is no <answer>…</answer> block outside the thinking"),
+]
+
+
+@pytest.mark.parametrize(("text", "first", "answer", "lenient", "fault"), TWICE)
+def test_of_two_answers_the_last_counts(text, first, answer, lenient, fault):
+    parsed = ANSWER_THINK_ANSWER.parse(text, OPTIONS)
+    assert (parsed.first_answer, parsed.answer, parsed.lenient_answer) == (first, answer, lenient), parsed.reason
+    assert parsed.fault.startswith(fault) and parsed.well_formed == (not fault) == (not parsed.fault)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (a("C"), ""),
+        (t("x") + a("C"), ""),
+        (t("") + a("C"), "the thinking is empty"),
+        ("<think>x" + a("C"), "</think> missing"),
+        ("x</think>" + a("C"), "<think> missing"),
+        (a("C") + t("x"), "the blocks stand in the wrong order"),
+        ("Sure: " + a("C"), "there is text outside the blocks"),
+    ],
+)
+def test_a_thought_may_be_left_out_but_not_begun(text, fault):
+    parsed = ADAPTIVE.parse(text, OPTIONS)
+    assert (parsed.answer, parsed.fault) == ("C", fault)
+
+
+def test_an_adaptive_completion_is_written_with_a_thought_where_there_is_one():
+    assert ADAPTIVE.write("B") == ADAPTIVE.write("B", " ") == "<answer>B</answer>"
+    assert ADAPTIVE.write("B", "<think>A ring.</think>") == "<think>A ring.</think><answer>B</answer>"
+    with pytest.raises(DataError, match="the thinking is empty"):
+        ADAPTIVE.write("B", "...")
+
+
+# --- a format of one's own --------------------------------------------------------------------------------------------
+
+
+TAGGED = [row for row in STRUCTURE if not any(odd in row[0] for odd in ("< answer>", "<ANSWER>", "<thinking>"))]
+
+
+@pytest.mark.parametrize(("text", "answer", "lenient", "think", "formats"), TAGGED)
+def test_own_tags_are_read_as_the_others_are(text, answer, lenient, think, formats):
+    def own(text):
+        return text and text.replace("think>", "REASONING>").replace("answer>", "SOLUTION>")
+
+    parsed, ours = OWN.parse(own(text), OPTIONS), THINK_BEFORE.parse(text, OPTIONS)
+    assert (parsed.answer, parsed.lenient_answer, parsed.think) == (answer, lenient, own(think)), parsed.reason
+    assert (parsed.reason, parsed.fault) == (own(ours.reason), own(ours.fault))
+
+
+def test_own_tags_are_written_and_asked_for():
+    assert OWN.write("B", "A ring.") == "<REASONING>A ring.</REASONING><SOLUTION>B</SOLUTION>"
+    assert OWN.write("B", "<reasoning>A ring.</reasoning>") == OWN.write("B", "<think>A ring.</think>")
+    assert OWN.prompt("Sharp?") == "Sharp? Reason, in <REASONING>, then a letter in <SOLUTION>."
+    half = ResponseFormat("half", ("answer", "think", "answer"), "", {"answer": "X"})
+    assert half.write("B", "A ring.") == "<X>B</X><think>A ring.</think><X>B</X>"
+    for rationale in ("A <X> ring.", "A </think> ring.", "A <answer> ring."):
+        with pytest.raises(DataError, match="the rationale holds a tag of its own"):
+            half.write("B", rationale)
+
+
+def test_the_tags_of_others_are_text():
+    parsed = OWN.parse(t("x") + a("C"), OPTIONS)
+    assert (parsed.answer, parsed.lenient_answer, parsed.think) == (None, "C", None)
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"name": " "}, "a format needs a name"),
+        ({"name": None}, "name of a format is None; give a text"),
+        ({"instruction": 5}, "instruction of a format is an int; give a text"),
+        ({"name": "Think_Before"}, "'Think_Before' is that of a format with other blocks or tags"),
+        ({"blocks": ("think",)}, "no order that can be read; use one of ('answer',), ('think', 'answer')"),
+        ({"blocks": ("think", "answer", "think")}, "no order that can be read"),
+        ({"blocks": ("answer", "answer")}, "no order that can be read"),
+        ({"blocks": "answer"}, "no order that can be read"),
+        ({"blocks": ("thought", "answer")}, "no order that can be read"),
+        ({"blocks": ("answer",), "think_optional": True}, "think_optional=True goes with blocks=('think', 'answer')"),
+        ({"think_optional": "yes"}, "think_optional is the text 'yes'; give True or False"),
+        ({"tags": ["REASONING"]}, "give a dict from block to tag"),
+        ({"tags": {"thought": "REASONING"}}, "give a dict from block to tag"),
+        ({"tags": {"think": "<REASONING>"}}, "the tag of 'think' is '<REASONING>'; give letters only"),
+        ({"tags": {"think": ""}}, "give letters only"),
+        ({"tags": {"think": None}}, "give letters only"),
+        ({"tags": {"think": "X", "answer": "x"}}, "the tag of 'think' is 'X', like that of 'answer'"),
+        ({"tags": {"think": "answer"}}, "the tag of 'think' is 'answer', like that of 'answer'"),
+        ({"tags": {"think": "answer", "answer": "think"}}, "like that of 'answer'"),
+        ({"instruction": "In <think>."}, "the instruction asks for <think>, which is <REASONING> in tags="),
+    ],
+)
+def test_what_could_not_be_read_is_no_format(changed, sentence):
+    given = {"name": "mine", "blocks": ("think", "answer"), "instruction": "", "tags": OWN_TAGS} | changed
+    with pytest.raises(DataError) as error:
+        ResponseFormat(**given)
+    assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize("format", [*FORMATS.values(), OWN], ids=lambda format: format.name)
+def test_a_format_is_made_again_from_what_json_keeps(format):
+    kept = json.loads(json.dumps(asdict(format)))
+    assert ResponseFormat(**kept) == format and hash(ResponseFormat(**kept)) == hash(format)
+    assert pickle.loads(pickle.dumps(format)) == format
 
 
 # --- whatever comes ---------------------------------------------------------------------------------------------------

@@ -330,6 +330,7 @@ def test_that_the_reference_read_no_letter_stays_so_with_data(tmp_path):
     [
         ("<think>x</think><answer>B</answer>", "think-before"),
         ("<answer>B</answer><think>x</think>", "think-after"),
+        ("<answer>A</answer><think>x</think><answer>B</answer>", "answer-think-answer"),
         ("<answer>B</answer>", "no-think"),
     ],
 )

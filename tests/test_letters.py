@@ -118,6 +118,32 @@ def test_a_completion_is_kept_up_to_its_letter(text, prefix, forced):
     assert until_answer(text) == (prefix, forced)
 
 
+@pytest.mark.parametrize(
+    ("text", "prefix", "forced"),
+    [
+        ("<A>B</A><T>a</T><A>C</A>", "<A>B</A><T>a</T><A>", False),
+        ("<A>B</A><T>a</T>C", "<A>B</A><T>a</T><A>", True),
+        ("<A>B</A><A>C</A>", "<A>B</A><A>", False),
+        ("<A>B</A>", "<A>", False),
+        ("<A>B</A><T>a", "<A>B</A><T>a</T><A>", True),
+        ("<T>a", "<T>a</T><A>", True),
+        ("B", "<A>", True),
+    ],
+)
+def test_of_two_answers_the_last_is_the_one_and_own_tags_are_found(text, prefix, forced):
+    own = mk.ResponseFormat("own", ("answer", "think", "answer"), "", {"think": "T", "answer": "A"})
+    assert until_answer(text, own) == (prefix, forced)
+
+
+def test_what_own_tags_surround_is_scored(tiny, val_phantoms):
+    rows = val_phantoms.select(range(4))
+    own = mk.ResponseFormat("own", ("answer",), mk.NO_THINK.instruction.replace("answer>", "A>"), {"answer": "A"})
+    found = mk.letter_probabilities(*tiny, rows, format=own)
+    assert set(found["prefix"]) == {"<A>"} and found["forced"].all()
+    twice = mk.letter_probabilities(*tiny, rows, format=mk.ANSWER_THINK_ANSWER, max_new_tokens=30)
+    assert twice["prefix"].str.endswith("<answer>").all() and (twice["prefix"] != "<answer>").any()
+
+
 # ---- tokenizers that write tag and letter otherwise ------------------------------------------------------------------
 
 

@@ -223,6 +223,19 @@ def test_an_answer_is_closed_only_where_nothing_later_can_change_its_letter(text
             assert mk.THINK_AFTER.parse(text + more).answer == mk.THINK_AFTER.parse(text).answer == "B"
 
 
+def test_an_answer_that_may_change_stops_nothing(tiny, val_phantoms):
+    rows = val_phantoms.select(range(6))
+    for form in (mk.ANSWER_THINK_ANSWER, mk.ADAPTIVE):
+        whole = ask(*tiny, rows, format=form, max_new_tokens=24)
+        pd.testing.assert_frame_equal(ask(*tiny, rows, format=form, max_new_tokens=24, stop_at_answer=True), whole)
+
+
+def test_an_answer_in_own_tags_is_closed_by_them():
+    own = mk.ResponseFormat("own", ("answer", "think"), "", {"answer": "A", "think": "T"})
+    closed = [predict_module.answer_closed(text, own) for text in ("<A>B</A>", "<answer>B</answer>", "<T><A>B</A>")]
+    assert closed == [True, False, False]
+
+
 def test_the_command_line_has_the_flag(tmp_path, capsys):
     from medr1kit.__main__ import main
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from medr1kit.formats import FORMATS, NO_THINK, THINK_AFTER, THINK_BEFORE
+from medr1kit.formats import ANSWER_THINK_ANSWER, FORMATS, NO_THINK, THINK_AFTER, THINK_BEFORE, ResponseFormat
 from medr1kit.rewards import (
     accuracy_reward,
     agreement_reward,
@@ -36,6 +36,7 @@ COMPLETIONS = [
     "<answer>A</answer>",
     "<think>x</think><answer>C) MRI</answer>",
     "<answer>C</answer><answer>A</answer>",
+    "<answer>A</answer><think>x</think><answer>C</answer>",
     "<answer>C</answer><answer>C</answer>",
     "<think>maybe <answer>C</answer></think>",
     "<think>maybe <answer>A</answer></think><answer>C</answer>",
@@ -260,13 +261,28 @@ def test_the_conclusion_is_the_option_named_last(think, options, concluded):
         ("<answer>B</answer><think>Not a mass but a cyst.</think>", 1.0),
         ("<think>It is bright.</think><answer>B</answer>", None),
         ("<think>A cyst.</think>", None),  # no answer
-        ("<think>A cyst.</think><answer>A</answer><answer>B</answer>", None),
+        ("<think>A cyst.</think><answer>A</answer><answer>B</answer><answer>B</answer>", None),
         ("<answer>B</answer>", None),  # no thinking
     ],
 )
 @each_format
 def test_agreement_pays_where_conclusion_and_answer_are_one(format, completion, paid):
     assert agreement_reward(format)([completion], options=[["mass", "cyst"]]) == [paid]
+
+
+def test_of_two_answers_the_last_is_paid():
+    texts = [f"<answer>{first}</answer><think>A CT.</think><answer>{last}</answer>" for first, last in ("AC", "CA")]
+    assert accuracy_reward(ANSWER_THINK_ANSWER)(texts, [GOLD] * 2) == [1.0, 0.0]
+    assert agreement_reward(ANSWER_THINK_ANSWER)(texts, options=[OPTIONS] * 2) == [1.0, 0.0]
+    assert "first answer: A" in str(explain_reward(texts[0], "C", format=ANSWER_THINK_ANSWER))
+
+
+def test_own_tags_are_paid():
+    mine = ResponseFormat("mine", ("think", "answer"), "", {"think": "REASONING", "answer": "SOLUTION"})
+    texts = ["<REASONING>A CT.</REASONING><SOLUTION>C</SOLUTION>", "<think>A CT.</think><answer>C</answer>"]
+    assert accuracy_reward(mine)(texts, [GOLD] * 2) == format_reward(mine)(texts) == [1.0, 0.0]
+    assert agreement_reward(mine)(texts, options=[OPTIONS] * 2) == [1.0, None]
+    assert explain_reward(texts[0], "C", format=mine).rewards["format"] == 1
 
 
 # --- as TRL calls them ------------------------------------------------------------------------------------------------

@@ -2,8 +2,9 @@
 
 import pandas as pd
 import pytest
+from pytest import approx
 
-from medr1kit.formats import NO_THINK, THINK_AFTER, THINK_BEFORE
+from medr1kit.formats import ADAPTIVE, ANSWER_THINK_ANSWER, NO_THINK, THINK_AFTER, THINK_BEFORE, ResponseFormat
 from medr1kit.results.symptoms import watch_columns
 from medr1kit.vqa import DataError
 
@@ -162,6 +163,30 @@ def test_columns_fit_the_format():
     assert not thoughts & set(watch_columns([row("<answer>B</answer>")], NO_THINK))
     assert thoughts <= set(watch_columns([row(think("a dark ring"))], THINK_BEFORE))
     assert "watch/answer_first" not in watch_columns([row(think("a dark ring"))], THINK_AFTER)
+    assert not {"watch/thinks", "watch/changed_mind"} & set(watch_columns([row(think("a dark ring"))], THINK_BEFORE))
+
+
+def test_how_often_an_adaptive_policy_thinks():
+    columns = watch_columns([row(text) for text in (think("a dark ring"), *["<answer>B</answer>"] * 3)], ADAPTIVE)
+    assert (columns["watch/thinks"], columns["watch/thought_words"], columns["watch/well_formed"]) == (0.25, 3, 1)
+
+
+def test_how_often_a_second_answer_is_another_one():
+    texts = [f"<answer>{letter}</answer>{think('a dark ring')}" for letter in "AB"]
+    columns = watch_columns([row(text) for text in (*texts, *texts[:1], "<answer>B</answer>")], ANSWER_THINK_ANSWER)
+    assert columns["watch/changed_mind"] == approx(2 / 3) and columns["watch/several_answers"] == 0
+    assert "watch/answer_first" not in columns
+    assert column("several_answers", [texts[0] + "<answer>B</answer>"], ANSWER_THINK_ANSWER) == 1
+    assert column("several_answers", [texts[0].replace(">B<", ">A, B<")], ANSWER_THINK_ANSWER) == 1
+    assert column("trailing_text", [texts[0], texts[0] + "!"], ANSWER_THINK_ANSWER) == 0.5
+
+
+def test_own_tags_are_watched():
+    mine = ResponseFormat("mine", ("think", "answer"), "", {"think": "REASONING", "answer": "SOLUTION"})
+    texts = ["<REASONING>The answer is B, sure</REASONING><SOLUTION>B</SOLUTION>", "<SOLUTION>A, B</SOLUTION> sure"]
+    columns = watch_columns([row(text) for text in texts], mine)
+    names = ("well_formed", "several_answers", "trailing_text", "answer_first")
+    assert [columns[f"watch/{name}"] for name in names] == [0.5, 0.5, 0.5, 1]
 
 
 def test_rows_and_frames_give_the_same_plain_numbers():

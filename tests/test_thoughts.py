@@ -84,7 +84,7 @@ def test_without_predictions_the_model_is_asked_first(tiny, rows, own, table):
     assert found["accuracy"].tolist()[0] == own["correct"].head(8).mean()
 
 
-@pytest.mark.parametrize("form", ["think-after", "no-think"])
+@pytest.mark.parametrize("form", ["think-after", "no-think", "answer-think-answer", "adaptive"])
 def test_a_format_that_does_not_think_first_is_refused(tiny, rows, form):
     with pytest.raises(DataError, match="use think-before"):
         mk.thought_reliance(*tiny, rows, format=form)

@@ -94,6 +94,7 @@ def test_a_run_has_a_row_a_step_and_what_it_takes_to_repeat_it(sft_run, train_ph
     assert {"loss", "learning_rate", "grad_norm"} <= set(run.metrics) and np.isfinite(run.metrics["loss"]).all()
     config = json.loads((run.path / "run.json").read_text(encoding="utf-8"))
     assert config["method"] == "sft" and config["model"] == "tiny" and config["format"] == "think-after"
+    assert run.format == mk.THINK_AFTER and config["response_format"]["instruction"] == mk.THINK_AFTER.instruction
     assert config["seed"] == 5 and config["arguments"]["seed"] == 5
     assert config["arguments"]["max_steps"] == 12 and config["arguments"]["learning_rate"] == 3e-3
     assert {name: version(name) for name in ("torch", "transformers", "trl", "peft")}.items() <= config[
@@ -152,6 +153,17 @@ def test_sft_with_thinking_needs_rationales(fresh_tiny, train_phantoms, tmp_path
             sft(*fresh_tiny, bare, tmp_path, format=name)
     assert not list(tmp_path.iterdir())
     assert len(sft(*fresh_tiny, bare, tmp_path, max_steps=1).metrics) == 1
+
+
+def test_sft_in_adaptive_thinks_where_there_is_a_rationale(train_phantoms):
+    from medr1kit.training.checks import gold_of
+
+    holed = train_phantoms.select(range(2)).map(
+        lambda row, i: {"rationale": None if i else row["rationale"]}, with_indices=True
+    )
+    first, second = (turns[0]["content"] for turns in gold_of(holed, mk.ADAPTIVE))
+    assert first == mk.THINK_BEFORE.write(holed[0]["answer"], holed[0]["rationale"])
+    assert second == f"<answer>{holed[1]['answer']}</answer>"
 
 
 def test_sft_with_thinking_refuses_an_empty_rationale(fresh_tiny, train_phantoms, tmp_path):

@@ -1,13 +1,14 @@
 """The watch: silent on honest rollouts, one sentence for each way of gaming, said once."""
 
 import random
+from dataclasses import asdict
 from functools import partial
 
 import pandas as pd
 import pytest
 
 import medr1kit as mk
-from medr1kit.formats import FORMATS, NO_THINK, THINK_AFTER, THINK_BEFORE
+from medr1kit.formats import FORMATS, NO_THINK, THINK_AFTER, THINK_BEFORE, ResponseFormat
 from medr1kit.results.runs import RunWriter
 from medr1kit.results.watch import RULES, WINDOW, RewardWatch, watch_rollouts
 from medr1kit.vqa import DataError
@@ -193,6 +194,16 @@ def test_a_run_its_folder_and_its_table_tell_the_same(run_folder):
     assert "relative to the run's start, are 0.43" in warnings.iloc[2]
     pd.testing.assert_frame_equal(frame, watch_rollouts(str(run_folder)))
     pd.testing.assert_frame_equal(frame, watch_rollouts(run.rollouts, format="think-before"))
+
+
+def test_a_run_in_a_format_of_one_s_own_knows_it(tmp_path):
+    own = ResponseFormat("mine", ("think", "answer"), "", {"think": "REASONING", "answer": "SOLUTION"})
+    with RunWriter(tmp_path / "run", {"format": "mine", "response_format": asdict(own)}) as writer:
+        for rows in hacked(THINK_BEFORE, 3, 9, HACKS["empty_thoughts"][0]):
+            texts = (row["text"].replace("think>", "REASONING>").replace("answer>", "SOLUTION>") for row in rows)
+            writer.rollout_rows([row | {"text": text} for row, text in zip(rows, texts)])
+    assert mk.load_run(tmp_path / "run").format == own
+    assert mk.watch_rollouts(tmp_path / "run")["watch/well_formed"].tolist() == [1.0] * 3
 
 
 def test_live_and_afterwards_give_the_same_sentences(run_folder):

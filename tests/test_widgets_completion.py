@@ -4,10 +4,11 @@ import pytest
 from widget_fakes import HOSTILE, check_safe
 
 from medr1kit.data.phantoms import ImageId, truth_of
-from medr1kit.formats import FORMATS, NO_THINK, THINK_AFTER, THINK_BEFORE
+from medr1kit.formats import ADAPTIVE, ANSWER_THINK_ANSWER, FORMATS, NO_THINK, THINK_AFTER, THINK_BEFORE, ResponseFormat
 from medr1kit.views.widgets.completion import completion_html, paid
 
 OPTIONS = ["liver", "brain", "lung"]
+OWN = ResponseFormat("own", ("think", "answer"), "", {"think": "T", "answer": "A"})
 
 
 def look(text, format=THINK_BEFORE, **more):
@@ -55,6 +56,14 @@ def test_a_right_answer_says_what_was_read_and_why():
             [],
         ),
         ("<think></think><answer>B</answer>", THINK_BEFORE, "right malformed", "the thinking is empty", [], []),
+        ("<answer>B</answer>", ADAPTIVE, "right", "well-formed", [], []),
+        ("<think>x</think><answer>B</answer>", ADAPTIVE, "right", "well-formed", [], []),
+        ("<think>x<answer>B</answer>", ADAPTIVE, "right malformed", "</think> missing", [], []),
+        ("<answer>A</answer><think>x</think><answer>B</answer>", ANSWER_THINK_ANSWER, "right", "well-formed", [], []),
+        ("<answer>A</answer> B", ANSWER_THINK_ANSWER, "wrong malformed", "one answer block", [], ["B"]),
+        ("<T>x</T><A>B</A>", OWN, "right", "well-formed", [], []),
+        ("<A>B</A> so", OWN, "right malformed", "<T> </T> missing", [], ["so"]),
+        ("<answer>B</answer>", OWN, "not read malformed", "no <A>…</A> block", [], ["<answer>B</answer>"]),
     ],
 )
 def test_what_is_malformed_is_named_and_marked(text, format, verdict, form, odd, outside):
@@ -62,6 +71,11 @@ def test_what_is_malformed_is_named_and_marked(text, format, verdict, form, odd,
     assert texts["verdict"] == [verdict] and form in texts["form"][0]
     assert texts.get("odd-tag", []) == odd and texts.get("outside", []) == outside
     assert texts["text"] == [text], "marks add nothing to the text"
+
+
+def test_a_first_answer_is_shown_beside_the_one_that_counts():
+    texts = look("<answer>A</answer><think>x</think><answer>B</answer>", ANSWER_THINK_ANSWER).texts
+    assert texts["answer"] == ["Read: B) brain because the answer block holds the letter B (at first: A) liver)"]
 
 
 def test_an_unread_letter_is_shown_as_read_leniently():

@@ -7,7 +7,7 @@ from test_widgets_base import from_browser
 from widget_fakes import HOSTILE, check_safe, control
 
 import medr1kit as mk
-from medr1kit.formats import FORMATS, NO_THINK, THINK_AFTER, THINK_BEFORE
+from medr1kit.formats import ADAPTIVE, ANSWER_THINK_ANSWER, FORMATS, NO_THINK, THINK_BEFORE, ResponseFormat
 from medr1kit.views.widgets.lab import OWN, WRITTEN, near_misses, reward_table
 from medr1kit.vqa import LETTERS, DataError
 
@@ -39,8 +39,8 @@ def test_the_reasons_are_those_of_the_pay(format, name):
         assert table["reference"]["accuracy"] == float(read == "B")
     else:
         assert table["reference"]["accuracy"] == float(near_misses(format, "B", OPTIONS)[name].strip() == "B")
-    if format is THINK_AFTER:
-        assert table["reference"]["format"] is None and "has no think-after reward" in theirs["format"]
+    if format not in (THINK_BEFORE, NO_THINK):
+        assert table["reference"]["format"] is None and f"has no {format.name} reward" in theirs["format"]
     else:
         assert (table["reference"]["format"] == 1) == (theirs["format"] == "its pattern matches the whole text")
 
@@ -61,8 +61,30 @@ def test_near_misses_are_what_their_names_say(format, gold):
         "letter on a line of its own",
     ):
         assert parsed[name].answer == gold and parsed[name].well_formed, name
-    for name in ("two letters", "two answer blocks", "letter beside another option's text", "no tags", "nothing"):
+    several = "three answer blocks" if format is ANSWER_THINK_ANSWER else "two answer blocks"
+    for name in ("two letters", several, "letter beside another option's text", "no tags", "nothing"):
         assert parsed[name].answer is None, name
+
+
+def test_a_mind_that_changes_and_a_thought_left_out_are_examples():
+    texts = near_misses(ANSWER_THINK_ANSWER, "B", OPTIONS)
+    parsed = {name: ANSWER_THINK_ANSWER.parse(text) for name, text in texts.items()}
+    better, worse = parsed["a mind changed for the better"], parsed["a mind changed for the worse"]
+    assert (better.first_answer, better.answer, better.well_formed) == ("A", "B", True)
+    assert (worse.first_answer, worse.answer, worse.well_formed) == ("B", "A", True)
+    assert not parsed["the first answer alone"].well_formed
+    assert ADAPTIVE.parse(near_misses(ADAPTIVE, "B", OPTIONS)["no thinking"]).well_formed
+
+
+def test_a_format_of_one_s_own_is_shown_with_its_tags():
+    mine = ResponseFormat("mine", ("think", "answer"), "", {"think": "REASONING", "answer": "SOLUTION"})
+    lab = mk.reward_lab(mine, "B", OPTIONS)
+    assert lab.root and lab.text == "<REASONING>A brain is seen.</REASONING><SOLUTION>B</SOLUTION>"
+    assert lab.rewards.set_index("reward")["paid"][["accuracy", "format"]].tolist() == [1, 1]
+    from_browser(control(lab, "format"), index=list(FORMATS).index("no-think"))
+    assert lab.text == "<answer>B</answer>"
+    from_browser(control(lab, "format"), index=len(FORMATS))
+    assert lab.text == "<REASONING>A brain is seen.</REASONING><SOLUTION>B</SOLUTION>"
 
 
 def test_the_lab_shows_where_the_reference_pays_otherwise():

@@ -101,8 +101,10 @@ def until_answer(text: str, format: ResponseFormat = THINK_BEFORE) -> tuple[str,
     (opened, closed), tag = format.marks("think"), format.marks("answer")[0]
     thought = text.find(closed)
     at = text.find(tag, max(thought, 0))
-    if at < 0 or (thought < 0 and format.blocks.count("answer") > 1):
-        at = text.find(tag) if format.blocks.count("answer") == 1 else text.rfind(tag)
+    if format.blocks.count("answer") == 1:
+        at = text.find(tag) if at < 0 else at
+    elif thought < 0:  # cut off in its thought, or none
+        at = -1 if text.rfind(opened) > text.rfind(tag) else text.rfind(tag)
     if at >= 0:
         return text[:at] + tag, False
     if thought >= 0:

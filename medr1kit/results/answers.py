@@ -7,14 +7,26 @@ they came in, and are looked up when they are shown.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import permutations
 
 import numpy as np
 import pandas as pd
 
-from medr1kit.formats import FORMATS, ResponseFormat, format_named
+from medr1kit.formats import (
+    ADAPTIVE,
+    ANSWER_THINK_ANSWER,
+    FORMATS,
+    NO_THINK,
+    THINK_AFTER,
+    THINK_BEFORE,
+    ResponseFormat,
+    format_named,
+)
 from medr1kit.results.tables import ANSWERER, check_predictions, rows_by
 from medr1kit.vqa import DataError
 
@@ -186,23 +198,43 @@ def _label(key: str, value: object) -> str:
 def format_of(rows: pd.DataFrame) -> ResponseFormat:
     """Return the format in which answers were read; ``rows`` are predictions that name one format.
 
-    The name of a format of a user's own says nothing of its blocks, but its answers do: it is taken for the one of ours
-    that finds the same of them well-formed.
+    The name of a format of a user's own says nothing of its blocks and tags, but its answers do: it is taken for the
+    one of ours, with the tags that are in the texts, that reads the same answers and finds the same well-formed.
 
     Raises:
         DataError: if none of ours does.
     """
     name = rows["format"].iloc[0]
+    if not isinstance(name, str):
+        return format_named(name)  # its refusal says which there are
     with suppress(DataError):
         return format_named(name)
     known = rows[rows["well_formed"].notna()].iloc[:500]  # enough to tell
-    said = list(zip(known["text"].fillna("").astype(str), known["options"], known["well_formed"].astype(bool)))
-    for format in reversed(FORMATS.values()):
-        if isinstance(name, str) and all(
-            format.parse(text, options).well_formed == formed for text, options, formed in said
-        ):
+    texts = known["text"].fillna("").astype(str).tolist()
+    said = list(zip(texts, known["options"], known["well_formed"].astype(bool), _letters(known["predicted"])))
+    for format in _candidates(texts):
+        read = ((format.parse(text, options), formed, letter) for text, options, formed, letter in said)
+        if all(parsed.well_formed == formed and parsed.answer == letter for parsed, formed, letter in read):
             return replace(format, name=name)
-    return format_named(name)  # its refusal says which there are
+    raise DataError(
+        f"unknown format {name!r}, and none of ours reads its answers as this table does; set its column format to one "
+        f"of {', '.join(FORMATS)}"
+    )
+
+
+def _candidates(texts: Sequence[str]) -> Iterator[ResponseFormat]:
+    """The formats that some texts may be in, those with fewer blocks first: ours, and with the tags in the texts."""
+    tags = Counter(tag for text in texts for tag in set(re.findall(r"</([A-Za-z]+)>", text)))
+    found = list(dict.fromkeys(["think", "answer", *(tag for tag, _ in tags.most_common(3))]))
+    for think, answer in sorted(permutations(found, 2), key=lambda pair: pair != ("think", "answer")):
+        for format in (NO_THINK, THINK_AFTER, THINK_BEFORE, ANSWER_THINK_ANSWER, ADAPTIVE):
+            with suppress(DataError):  # tags that are alike, or each other's
+                yield replace(format, name="?", instruction="", tags={"think": think, "answer": answer})
+
+
+def _letters(predicted: pd.Series) -> np.ndarray:
+    """Letters as texts, None where none was read."""
+    return predicted.astype(object).where(predicted.notna(), None).to_numpy()
 
 
 def _answerer(name: str, frame: pd.DataFrame, rows: np.ndarray, place: pd.Index) -> Answerer:
@@ -215,6 +247,5 @@ def _answerer(name: str, frame: pd.DataFrame, rows: np.ndarray, place: pd.Index)
     letters = np.full(len(place), None, dtype=object)
     right[numbers] = frame["correct"].iloc[rows].to_numpy(dtype=bool)
     malformed[numbers] = (frame["well_formed"].iloc[rows] == False).fillna(False).to_numpy(dtype=bool)  # noqa: E712
-    read = frame["predicted"].iloc[rows]
-    letters[numbers] = read.astype(object).where(read.notna(), None).to_numpy()
+    letters[numbers] = _letters(frame["predicted"].iloc[rows])
     return Answerer(name, format_of(frame.iloc[rows[:500]]), frame, where, right, malformed, letters)

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pandas as pd
 
 from medr1kit.data.phantoms.rationales import Reading
-from medr1kit.formats import TAG, Parsed, ResponseFormat
+from medr1kit.formats import Parsed, ResponseFormat
 from medr1kit.results.rationales import check_rationale, read_conclusion
 from medr1kit.rewards import explain_reward
 from medr1kit.views.html import LIMIT, Span, attribute, badge, escape, marked
@@ -24,7 +24,6 @@ from medr1kit.vqa import LETTERS, DataError
 CHECKED = 20_000
 """Characters of a rationale up to which its statements are checked."""
 
-_INSIDE = re.compile(rf"<think>.*?</think>|<answer>.*?</answer>|{TAG.pattern}", re.DOTALL)
 _EXPECTED = '<code class="mk-tag" data-mk="tag">{}</code>'.format
 _ODD = '<code class="mk-tag mk-bad" data-mk="odd-tag" title="the format has no such tag here">{}</code>'.format
 _OUTSIDE = '<span class="mk-outside" data-mk="outside" title="outside the blocks">{}</span>'.format
@@ -114,17 +113,18 @@ def _text_html(text: str, format: ResponseFormat, parsed: Parsed, reading: Readi
         return '<div class="mk-text" data-mk="text"><em>(empty)</em></div>'
     spans = list(_tag_spans(text[:LIMIT], format))
     if reading is not None and parsed.think:
-        spans += _statement_spans(text, parsed.think, reading)
+        begin = text.find(format.marks("think")[0])
+        spans += _statement_spans(text.find(parsed.think, max(0, begin)), reading)
     if not parsed.well_formed:
-        spans += _outside_spans(text[:LIMIT])
+        spans += _outside_spans(text[:LIMIT], format)
     body = marked(text, sorted(spans, key=lambda span: span[:2]))
     return f'<div class="mk-text" data-mk="text" dir="auto" tabindex="0">{body}</div>'
 
 
 def _tag_spans(text: str, format: ResponseFormat) -> Iterator[Span]:
     """Every tag; one that the format does not expect at its place is marked as such."""
-    expected = [f"<{slash}{block}>" for block in format.blocks for slash in ("", "/")]
-    for match in TAG.finditer(text):
+    expected = format.expected(text)
+    for match in format.tag.finditer(text):
         tag = match.group()
         fits = tag in expected
         if fits:
@@ -132,8 +132,7 @@ def _tag_spans(text: str, format: ResponseFormat) -> Iterator[Span]:
         yield (*match.span(), _EXPECTED if fits else _ODD)
 
 
-def _statement_spans(text: str, think: str, reading: Reading) -> Iterator[Span]:
-    start = text.find(think, max(0, text.find("<think>")))
+def _statement_spans(start: int, reading: Reading) -> Iterator[Span]:
     for one in reading.statements:
         kind, sign = ("true", "✓") if one.holds else ("false", "✗")
         title = attribute(f"{one.fact}{', denied' if one.negated else ''}: {kind} of this image")
@@ -141,15 +140,19 @@ def _statement_spans(text: str, think: str, reading: Reading) -> Iterator[Span]:
         yield start + one.start, start + one.end, mark.format
 
 
-def _outside_spans(text: str) -> list[Span]:
+def _outside_spans(text: str, format: ResponseFormat) -> list[Span]:
     """Text that stands in no block, tags left out; line by line."""
-    outside = _INSIDE.sub(lambda inside: "\n" * len(inside.group()), text)
+    blocks = "|".join(".*?".join(format.marks(block)) for block in ("think", "answer"))
+    inside = re.compile(f"{blocks}|{format.tag.pattern}", re.DOTALL)
+    outside = inside.sub(lambda found: "\n" * len(found.group()), text)
     return [(*piece.span(), _OUTSIDE) for piece in re.finditer(r"\S(?:.*\S)?", outside)]
 
 
 def _read_sentence(parsed: Parsed, options: Sequence[str]) -> str:
     """What was read and why; what is read leniently where that is nothing."""
     said = f"{option_text(parsed.answer, options)} <small>because {escape(parsed.reason)}</small>"
+    if parsed.first_answer is not None:
+        said += f" <small>(at first: {option_text(parsed.first_answer, options)})</small>"
     if parsed.answer is not None or parsed.lenient_answer is None:
         return said
     return f"{said} <small>(leniently: {option_text(parsed.lenient_answer, options)})</small>"

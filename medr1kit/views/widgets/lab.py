@@ -56,12 +56,14 @@ class RewardLab(Panel):
 
     Attributes:
         format: the format that was asked for.
+        formats: those that can be chosen, by name.
         gold: the gold letter.
         options: the option texts.
         text: the completion.
     """
 
     def __init__(self, format: ResponseFormat, solution: str, options: Sequence[str]) -> None:
+        self.formats = FORMATS | {format.name: format}
         self.format, self.gold, self.options = format, parse_solution(solution), texts_given(options, "options", 2)
         if self.gold not in LETTERS[: len(self.options)]:
             raise DataError(f"the gold is {self.gold!r}, but there are {len(self.options)} options")
@@ -81,7 +83,7 @@ class RewardLab(Panel):
     def choose_format(self, name: str) -> None:
         """Ask for another format; a near miss that stands in the field is written in it."""
         example = {text: key for key, text in self.examples().items()}.get(self.text)
-        self.format = format_named(name)
+        self.format = self.formats[name]
         self.change(text=self.examples().get(example, self.text))
 
     def choose_gold(self, letter: str) -> None:
@@ -144,7 +146,7 @@ class RewardLab(Panel):
     def build(self) -> Box:
         heard = self.heard
         letters = [(f"{letter}) {text}"[:60], letter) for letter, text in zip(LETTERS, self.options)]
-        format = choose("format", list(FORMATS), heard(self.choose_format), hook="format")
+        format = choose("format", list(self.formats), heard(self.choose_format), hook="format")
         gold = choose("gold", letters, heard(self.choose_gold), hook="gold")
         example = choose("near miss", [OWN], heard(self.choose_example), hook="example")
         text = write("completion", heard(self.type), hook="text", lines=4)
@@ -180,8 +182,10 @@ def near_misses(format: ResponseFormat, gold: str, options: Sequence[str]) -> di
 
     def written(answer: str, rationale: str = thought) -> str:
         said = {"answer": answer, "think": rationale}  # as it stands: format.write() refuses tags in an option's words
-        return "".join(f"<{block}>{said[block]}</{block}>" for block in format.blocks)
+        return "".join(said[block].join(format.marks(block)) for block in format.blocks)
 
+    mark, two = format.marks("answer"), format.blocks.count("answer") > 1
+    answer = gold.join(mark)
     examples = {
         WRITTEN: written(gold),
         "another letter": written(other),
@@ -191,25 +195,35 @@ def near_misses(format: ResponseFormat, gold: str, options: Sequence[str]) -> di
         "text alone": written(right),
         "letter beside another option's text": written(f"{gold}) {wrong}"),
         "two letters": written(f"{gold} or {other}"),
-        "two answer blocks": written(gold) + f"<answer>{other}</answer>",
+        "three answer blocks" if two else "two answer blocks": written(gold) + other.join(mark),
         "letter on a line of its own": written(f"\n{gold}\n"),
         "a word before the blocks": "Sure! " + written(gold),
         "no tags": f"The answer is {gold}.",
         "the letter alone": gold,
-        "closing tag missing": written(gold).replace("</answer>", ""),
+        "closing tag missing": written(gold).replace(mark[1], ""),
         "a letter that is no option": written(LETTERS[len(options) % len(LETTERS)]),
         "nothing": "",
     }
     if "think" in format.blocks:
-        blocks = [f"<think>{thought}</think>", f"<answer>{gold}</answer>"]
+        thinking = thought.join(format.marks("think"))
+        swapped = answer + thinking if format.blocks[0] == "think" else thinking + answer * (1 + two)
+        examples |= {} if two else {"a second block before the thinking": answer + written(other)}
         examples |= {
-            "a second block before the thinking": f"<answer>{gold}</answer>" + written(other),
             "empty thinking": written(gold, ""),
-            "blocks in the other order": "".join(blocks[:: -1 if format.blocks[0] == "think" else 1]),
-            "thinking not closed": written(gold).replace("</think>", ""),
-            "answer inside the thinking": f"<think>{thought} <answer>{gold}</answer></think>",
+            "blocks in the other order": swapped,
+            "thinking not closed": written(gold).replace(format.marks("think")[1], ""),
+            "answer inside the thinking": f"{thought} {answer}".join(format.marks("think")),
             "thinking that concludes otherwise": written(gold, f"Not a {right} but a {wrong}."),
             "thinking that repeats itself": written(gold, " ".join([thought] * 6)),
+        }
+    if format.think_optional:
+        examples["no thinking"] = answer
+    if two:
+        changed = other.join(mark)
+        examples |= {
+            "a mind changed for the better": changed + thinking + answer,
+            "a mind changed for the worse": answer + thinking + changed,
+            "the first answer alone": answer,
         }
     return examples
 
