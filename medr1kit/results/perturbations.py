@@ -98,6 +98,9 @@ def followed(preds: pd.DataFrame, letters: Sequence[str | None], counted: str) -
 
     Returns:
         That count, ``follows`` (share of these rows answered so), ``follows_low``, ``follows_high``.
+
+    >>> followed(pd.DataFrame({"id": ["a", "b"], "predicted": ["A", "C"]}), ["A", None], "compared")["follows"]
+    1.0
     """
     there = np.array([letter is not None for letter in letters])
     units, _ = clustering([preds])
@@ -105,9 +108,7 @@ def followed(preds: pd.DataFrame, letters: Sequence[str | None], counted: str) -
     return {counted: int(there.sum())} | _named("follows follows_low follows_high", share(said, units[there]))
 
 
-_SOURCE = (
-    "A. Zafar et al., Beyond Accuracy: Evaluating Visual Grounding in Multimodal Medical Reasoning, arXiv 2603.03437"
-)
+_SOURCE = "Zafar et al., Beyond Accuracy: Evaluating Visual Grounding in Multimodal Medical Reasoning, arXiv 2603.03437"
 
 
 def reliance_names(frame: pd.DataFrame) -> pd.DataFrame:
