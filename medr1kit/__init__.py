@@ -35,6 +35,7 @@ _WHERE = {
     "results.tables": ("score",),
     "results.compare": ("compare", "compare_modes", "transfer_table"),
     "results.power": ("questions_needed", "smallest_difference"),
+    "results.perturbations": ("reliance_names",),
     "results.kept": ("published", "recorded"),
     "results.imports": ("import_predictions",),
     "audits.cards": ("check_card", "read_card"),

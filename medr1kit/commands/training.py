@@ -117,7 +117,8 @@ def _report_held_out(model, processor, train, test, flags: dict[str, Any], run) 
     print_scores(preds)
     floor = blind_floor(train, test)
     add_score(run.path, preds, floor.accuracy)
-    reliance = visual_reliance(model, processor, test, format=format, seed=flags.get("seed", 0), right=preds)
+    looks = {"images": ("blank", "shuffled", "shuffled-all"), "seed": flags.get("seed", 0)}
+    reliance = visual_reliance(model, processor, test, format=format, right=preds, **looks)
     print("\nheld-out accuracy, and what can be had without the right image")
     lines = [("blind floor (option lookup, no image)", floor.accuracy, floor.low, floor.high)]
     lines += [(f"{row.images} images", row.accuracy, row.low, row.high) for row in reliance.itertuples()]

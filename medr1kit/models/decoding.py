@@ -28,6 +28,7 @@ def answerer(
     limit: int,
     closed: Callable[[str], bool] | None,
     temperature: float | None,
+    pictured: bool = True,
 ) -> Answers:
     """Return what answers prompts about pictures: by what they have in common where that can be read, else one by one.
 
@@ -36,10 +37,11 @@ def answerer(
         limit: completion tokens at most.
         closed: whether a text has said enough; None: texts end by themselves.
         temperature: of drawing; None: the most probable tokens are taken.
+        pictured: False: the prompts show no image, so there is none that they could share; each picture is None.
     """
     from medr1kit.models.shared_prefix.answering import Answerer, why_not_read
 
-    if why_not_read(model) is not None:
+    if not pictured or why_not_read(model) is not None:
         return partial(generate, model, processor, closed)
     return Answerer(
         model, processor, limit=limit, ends=end_tokens(model, processor), closed=closed, temperature=temperature
@@ -56,7 +58,8 @@ def generate(
     """Yield text and number of tokens of each answer, by ``generate`` of transformers; arguments as above."""
     import torch
 
-    inputs = processor(text=prompts, images=pictures, padding=True, return_tensors="pt").to(model.device)
+    images = None if None in pictures else pictures
+    inputs = processor(text=prompts, images=images, padding=True, return_tensors="pt").to(model.device)
     with torch.inference_mode():
         output = model.generate(**inputs)  # (rows, prompt + completion)
     completions, ends = output[:, inputs["input_ids"].shape[1] :], end_tokens(model, processor)

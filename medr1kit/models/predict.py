@@ -27,7 +27,7 @@ from medr1kit.models.adapters import acting_adapters
 from medr1kit.models.decoding import Answers, answerer, drawing, end_tokens, plain_decoding
 from medr1kit.models.load import origin_of, pair_given
 from medr1kit.models.processor import user_turn, warn_of_open_thinking
-from medr1kit.models.shown import IMAGES, image_rows, reading_order
+from medr1kit.models.shown import IMAGES, image_rows, patches_moved, reading_order
 from medr1kit.models.so_far import AnswersSoFar, finish
 from medr1kit.models.vllm_engine import engine_given, held_against, sample_of, vllm_answers
 from medr1kit.results.columns import label_values
@@ -70,13 +70,15 @@ def predict(
         labels: model, method, seed, step, train_modality, train_task, or the run that trained the model; those not
             given are what :func:`medr1kit.models.load.origin_of` knows of the model. ``method`` is "base" only for a
             base; weights whose training is not known are "given".
-        images: "right", "blank" (grey pictures), "shuffled" (another image of the same modality) or "shuffled-all"
-            (another image of the data set, whatever its modality).
+        images: "right"; "absent" (no image in the prompt), "blank" (grey pictures), "patches" (the right one, its tiles
+            in another order), "shuffled-all" (another image of the data set), "shuffled" (another one of the same
+            modality) or "nearest" (the most similar one of the same modality whose question has another gold):
+            :mod:`medr1kit.models.shown`.
         batch_size: questions a batch, 1 or more; ``samples`` times as many rows where answers are sampled.
         max_new_tokens: limit on completion tokens, 1 or more; None: the checkpoint's, or 256 as the reference has it.
         output: a .parquet file to write. If it is interrupted, calling again goes on where it stopped. What is there is
             replaced if it holds predictions.
-        seed: for shuffling the images, and for drawing.
+        seed: for shuffling images and patches, and for drawing.
         stop_at_answer: where the format begins with the answer, end each text where its first answer block closes;
             enough for accuracies. What would have followed is not known: ``think`` and ``well_formed`` of these rows
             are missing, and ``n_tokens`` counts up to there. A second answer block, which would have made the answer
@@ -149,14 +151,15 @@ def answered(
     batch_size, seed = whole_number(batch_size, "batch_size"), whole_number(seed, "seed", 0)
     if max_new_tokens is not None:
         whole_number(max_new_tokens, "max_new_tokens")
-    questions = dataset.remove_columns("image").to_list()
-    prompts = [chat_prompt(processor, format, row["problem"]) for row in questions]
+    questions, pictured, pictures = dataset.remove_columns("image").to_list(), images != "absent", Pictures(dataset)
+    prompts = [chat_prompt(processor, format, row["problem"], pictured) for row in questions]
     warn_of_open_thinking(prompts[0])
-    picture_of = image_rows(questions, images, seed)
+    picture_of = image_rows(questions, images, seed, pictures)
     known = model_labels(model, labels)
     limit = max_new_tokens or getattr(model.generation_config, "max_new_tokens", None) or 256
     asked = hashlib.sha256(repr([(row["id"], prompt) for row, prompt in zip(questions, prompts)]).encode())
-    settings = {"format": format.name, "images": images, "seed_of_images": seed if "shuffled" in images else None}
+    seeded = images == "patches" or "shuffled" in images
+    settings = {"format": format.name, "images": images, "seed_of_images": seed if seeded else None}
     settings |= {"questions": asked.hexdigest()[:16], "limit": limit, "weights": _weights_digest(model)}
     stopped = answer_closed if truth(stop_at_answer, "stop_at_answer") and format.blocks[0] == "answer" else None
     settings |= ({"stop_at_answer": True} if stopped else {}) | ({"engine": engine} if engine else {})
@@ -166,14 +169,24 @@ def answered(
     done = AnswersSoFar(beside, settings | drawn | known, copies * len(questions), what, share)
     open_ones = [i for i in range(len(questions)) if samples or i not in done]  # a batch is drawn as a whole
     order = reading_order(open_ones, prompts, questions, picture_of)
-    shown, both = Pictures(dataset), sample_of(order) if engine else []
+    both = sample_of(order) if engine else []
+
+    def shown(batch: Sequence[int]) -> list[Any]:
+        if not pictured:
+            return [None] * len(batch)
+        found = pictures([picture_of[i] for i in batch])
+        if images != "patches":
+            return found
+        names = [questions[i]["image_id"] for i in batch]  # one order for all questions about an image
+        moved = {name: patches_moved(one, processor, [seed, *name.encode()]) for name, one in zip(names, found)}
+        return [moved[name] for name in names]
 
     def asked_of(answer: Answers, batch: Sequence[int]) -> list[tuple[str, int]]:
-        return list(answer([prompts[i] for i in batch], shown([picture_of[i] for i in batch])))
+        return list(answer([prompts[i] for i in batch], shown(batch)))
 
     heat = temperature if samples else None
     with plain_decoding(model, processor, limit, heat), closing(done), ExitStack() as started:
-        answer, ours = answerer(model, processor, limit, stopped, heat), {}
+        answer, ours = answerer(model, processor, limit, stopped, heat, pictured), {}
         if both:
             ours = dict(zip(both, asked_of(answer, both)))
             answer = started.enter_context(vllm_answers(model, processor, limit, end_tokens(model, processor)))
@@ -201,9 +214,9 @@ def write_predictions(frame: pd.DataFrame, output: Path | None) -> None:
         replace_file(output, frame.to_parquet(index=False))
 
 
-def chat_prompt(processor: ProcessorMixin, format: ResponseFormat, problem: str) -> str:
+def chat_prompt(processor: ProcessorMixin, format: ResponseFormat, problem: str, image: bool = True) -> str:
     """Return the text that a model reads: the user turn, image first, in its chat template, up to its own turn."""
-    return user_turn(processor, format.prompt(problem))
+    return user_turn(processor, format.prompt(problem), image)
 
 
 def _weights_digest(model: PreTrainedModel) -> str:

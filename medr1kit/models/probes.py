@@ -2,7 +2,7 @@
 
 An accuracy answers none of these. Each probe asks the same questions once more with one thing changed::
 
-    visual_reliance        the picture: right, blank, another one        a model that looks loses by it
+    visual_reliance        the picture: none, blank, another one, …      a model that looks loses by it
     position_bias          the order of the options: all rotations       a model that means a text follows it
     prompt_sensitivity     the instruction: training, evaluation, …      a model that understands does not mind
 
@@ -13,17 +13,18 @@ questions share an image they count images, not questions.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from medr1kit.formats import ResponseFormat, format_named
-from medr1kit.given import kind, questions_given, whole_number
-from medr1kit.models.predict import IMAGES, predict
+from medr1kit.given import choice, kind, questions_given, whole_number
+from medr1kit.models.predict import predict
+from medr1kit.models.shown import IMAGES, followed_letter, image_rows
 from medr1kit.progress import part_of_work
-from medr1kit.results.perturbations import against, position_table, rotate_options
+from medr1kit.results.perturbations import against, followed, position_table, rotate_options
 from medr1kit.results.tables import check_predictions
 from medr1kit.vqa import LETTERS, DataError
 
@@ -53,32 +54,45 @@ def visual_reliance(
     dataset: Dataset,
     *,
     format: ResponseFormat | str,
+    images: Sequence[str] = IMAGES,
     batch_size: int = 64,
     max_new_tokens: int | None = None,
     seed: int = 0,
     right: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Answer the same questions with the right, a blank and two kinds of shuffled images.
+    """Answer the same questions with the right image, with none, a blank one, its tiles moved, and three wrong ones.
 
-    A model that looks loses accuracy when the picture is taken away; one that does not was reading the text. A blank
-    picture is like nothing the model has seen; a shuffled one is ordinary and wrong, so it is the better control (arXiv
-    2509.23499). Shuffled within its modality it still tells what the modality tells; shuffled over the whole data set
-    it does not even tell that. An image that is the only one of its modality has no other to be replaced by: it stays,
-    and a warning counts the questions about it.
+    A model that looks loses accuracy when the picture is taken away; one that does not was reading the text. No picture
+    and a blank one are like nothing the model has seen; a shuffled one is ordinary and wrong, so it is the better
+    control (arXiv 2509.23499). Shuffled over the whole data set it does not even tell the modality; the nearest one of
+    the same modality with another gold is the hardest. Moved tiles leave colours and textures, and no shapes larger
+    than a tile: who loses nothing by it does not need to know where things are. An image that no other can replace
+    stays, and a warning counts the questions about it. The field's names of these numbers:
+    :func:`medr1kit.reliance_names`.
+
+    Costs one :func:`medr1kit.predict` a kind of image, so choose among them where that is dear.
 
     Args:
         model, processor, dataset, format, batch_size, max_new_tokens: as in :func:`medr1kit.predict`.
-        seed: for shuffling.
+        images: the kinds of image, words of :func:`medr1kit.predict`; "right" is always among them.
+        seed: for shuffling images and tiles.
         right: predictions of this very call on the right images, if they are there already.
 
     Returns:
-        Four rows: ``images`` ("right", "blank", "shuffled" within the modality, "shuffled-all"), ``n``, ``accuracy``,
-        ``low``, ``high``; ``flipped`` (share of answers that differ from those on the right images), ``flipped_low``,
-        ``flipped_high``; ``lost``, ``lost_low``, ``lost_high``: accuracy on the right images minus this one, paired.
+        A row a kind, "right" first: ``images``, ``n``, ``accuracy``, ``low``, ``high``; ``flipped`` (share of answers
+        that differ from those on the right images), ``flipped_low``, ``flipped_high``; ``lost``, ``lost_low``,
+        ``lost_high``: accuracy on the right images minus this one, paired. With "nearest" also ``follows``: of the
+        ``compared`` questions among whose options the nearest picture's gold stands, the share answered with it, which
+        is wrong; ``follows_low``, ``follows_high``. The other rows say how often that is answered without its picture.
 
     Raises:
-        DataError: if the data set has no images or no rows, or ``right`` answers other questions.
+        DataError: if the data set has no images or no rows, ``images`` names none, or ``right`` answers other
+            questions.
     """
+    if isinstance(images, str) or not images:
+        raise DataError(f"images is {kind(images)}; give kinds of image, such as ('blank', 'shuffled')")
+    for name in images:
+        choice(name, "images", IMAGES)
     dataset = questions_given(dataset, images=True)
     settings = {"format": format, "batch_size": batch_size, "max_new_tokens": max_new_tokens, "seed": seed}
     if right is None:
@@ -86,25 +100,45 @@ def visual_reliance(
     right = check_predictions(right)
     if list(right["id"]) != list(dataset["id"]):
         raise DataError("`right` answers other questions than those of the data set, or in another order")
-    _warn_alone(right)
+    alone = _warn_alone(right, images)
+    wrong = _letters_of_nearest(dataset, alone) if "nearest" in images else None
     rows = []
-    for images in IMAGES:
-        preds = right if images == "right" else predict(model, processor, dataset, images=images, **settings)
-        row = {"images": images} | against(preds, right)
-        gained = [row.pop(name) for name in ("difference", "difference_high", "difference_low")]
-        rows.append(row | {name: 0.0 - gain for name, gain in zip(("lost", "lost_low", "lost_high"), gained)})
+    for name in dict.fromkeys(("right", *images)):
+        preds = right if name == "right" else predict(model, processor, dataset, images=name, **settings)
+        row = {"images": name} | against(preds, right)
+        gained = [row.pop(column) for column in ("difference", "difference_high", "difference_low")]
+        row |= {column: 0.0 - gain for column, gain in zip(("lost", "lost_low", "lost_high"), gained)}
+        rows.append(row if wrong is None else row | followed(preds, wrong, "compared"))
     return pd.DataFrame(rows)
 
 
-def _warn_alone(preds: pd.DataFrame) -> None:
+def _warn_alone(preds: pd.DataFrame, images: Sequence[str]) -> pd.Series:
+    """Which questions are about the only image of their modality; said aloud where that matters."""
     alone = preds.groupby("modality", dropna=False)["image_id"].transform("nunique") == 1
-    if alone.any():
+    if alone.any() and {"shuffled", "nearest"} & set(images):
         names = ", ".join(preds["modality"][alone].fillna("unknown").unique())
         warnings.warn(
             f"{int(alone.sum())} of {len(preds)} questions are about the only image of their modality ({names}), so "
-            "'shuffled' shows them the right one; give more images of it, or leave these questions out",
+            "'shuffled' and 'nearest' show them the right one; give more images of it, or leave these questions out",
             stacklevel=3,
         )
+    return alone
+
+
+def _letters_of_nearest(dataset: Dataset, alone: pd.Series) -> list[str | None]:
+    """For each question the wrong letter that the nearest picture is gold for; None where it is no option's."""
+    from medr1kit.models.shared_prefix.vision import Pictures
+
+    questions = dataset.remove_columns("image").to_list()
+    nearest = image_rows(questions, "nearest", 0, Pictures(dataset))
+    same = [i == other for i, other in enumerate(nearest)]
+    if stays := sum(same) - int(alone.sum()):
+        warnings.warn(
+            f"for {stays} of {len(same)} questions all other images of their modality have the same gold, so 'nearest' "
+            "shows them the right one; give images with other golds, or leave these questions out",
+            stacklevel=3,
+        )
+    return [None if one else followed_letter(row, questions[j]) for row, j, one in zip(questions, nearest, same)]
 
 
 def position_bias(

@@ -113,9 +113,9 @@ def load_processor(path: str | Path, model_type: str, max_pixels: int | None = N
     return processor
 
 
-def user_turn(processor: ProcessorMixin, text: str) -> str:
-    """Return the text that a model reads: an image and then ``text`` in its chat template, up to its own turn."""
-    turn = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
+def user_turn(processor: ProcessorMixin, text: str, image: bool = True) -> str:
+    """Return the text that a model reads: an image, if any, then ``text`` in its chat template, up to its own turn."""
+    turn = [{"role": "user", "content": [{"type": "image"}] * image + [{"type": "text", "text": text}]}]
     return processor.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
 
 

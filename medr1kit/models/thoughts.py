@@ -33,10 +33,8 @@ from medr1kit.models.letters import until_answer
 from medr1kit.models.predict import chat_prompt, predict
 from medr1kit.models.shown import reading_order
 from medr1kit.progress import part_of_work, progress
-from medr1kit.results.clusters import clustering
-from medr1kit.results.perturbations import against
+from medr1kit.results.perturbations import against, followed
 from medr1kit.results.rationales import concluded_letter
-from medr1kit.results.stats import share
 from medr1kit.results.tables import check_predictions
 from medr1kit.vqa import LETTERS, DataError
 
@@ -191,8 +189,4 @@ def _follows(table: pd.DataFrame) -> dict[str, float]:
     """How often the answer is the option on which the thought concludes."""
     thoughts = map(_thought, table["text"])
     named = [concluded_letter(conclusion_of(thought), options) for thought, options in zip(thoughts, table["options"])]
-    concluding = np.array([letter is not None for letter in named])
-    units, _ = clustering([table])
-    followed = np.array([letter == said for letter, said in zip(named, table["predicted"])])[concluding]
-    share_of = share(followed, units[concluding])
-    return {"concluding": int(concluding.sum())} | dict(zip(("follows", "follows_low", "follows_high"), share_of))
+    return followed(table, named, "concluding")

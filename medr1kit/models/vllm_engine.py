@@ -91,8 +91,8 @@ def vllm_answers(model: PreTrainedModel, processor: ProcessorMixin, limit: int, 
         )
 
         def answer(prompts: Sequence[str], pictures: Sequence[Any]) -> list[tuple[str, int]]:
-            shown = [{"image": picture.convert("RGB")} for picture in pictures]
-            asked = [{"prompt": text, "multi_modal_data": image} for text, image in zip(prompts, shown)]
+            shown = [{"multi_modal_data": {"image": one.convert("RGB")}} if one is not None else {} for one in pictures]
+            asked = [{"prompt": text} | image for text, image in zip(prompts, shown)]
             found = engine.generate(asked, sampling_params=settings, use_tqdm=False)
             said = [output.outputs[0].token_ids for output in found]
             return [(processor.tokenizer.decode(ids, skip_special_tokens=True), len(ids)) for ids in said]

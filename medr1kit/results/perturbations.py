@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from medr1kit.given import table_given
 from medr1kit.progress import no_bars_of_datasets
 from medr1kit.results.clusters import clustering
 from medr1kit.results.stats import paired_difference, share
@@ -85,6 +86,61 @@ def against(preds: pd.DataFrame, reference: pd.DataFrame) -> dict[str, float]:
         difference = paired_difference(reference["correct"], preds["correct"], units if shared else None)
     row |= _named("flipped flipped_low flipped_high", flipped)
     return row | _named("difference difference_low difference_high", difference)
+
+
+def followed(preds: pd.DataFrame, letters: Sequence[str | None], counted: str) -> dict[str, float]:
+    """Return how often the answer is the letter that something suggests, such as a thought or a wrong picture.
+
+    Args:
+        preds: predictions.
+        letters: the letter for each row; None: the row is left out.
+        counted: the name under which rows with a letter are counted.
+
+    Returns:
+        That count, ``follows`` (share of these rows answered so), ``follows_low``, ``follows_high``.
+    """
+    there = np.array([letter is not None for letter in letters])
+    units, _ = clustering([preds])
+    said = np.array([letter == answer for letter, answer in zip(letters, preds["predicted"])])[there]
+    return {counted: int(there.sum())} | _named("follows follows_low follows_high", share(said, units[there]))
+
+
+_SOURCE = "A. Zafar et al., Beyond Accuracy: Evaluating Visual Grounding in Multimodal Medical Reasoning, arXiv 2603.03437"
+
+
+def reliance_names(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return visual reliance under the names that papers give it, each with its definition and source.
+
+    The definitions are the authors' own in words (labscommunity.cohere.com/blog/2026/visual-grounding-medical-vlms);
+    their "shuffled" image is a random one of the same data set, so ours is "shuffled-all". Other papers use the same
+    names for other numbers (VRS also in arXiv 2607.03647), so give the definition beside the name.
+
+    Args:
+        frame: from :func:`medr1kit.visual_reliance`, with the images "shuffled-all".
+
+    Returns:
+        Three rows: ``name`` ("VRS", "IS", "HVRR"), ``value``, ``low``, ``high`` (95 %), ``n``, ``definition``,
+        ``source``. HVRR has no value: what counts as a visual claim, and of what it is a share, is not said there.
+
+    Raises:
+        DataError: if it is no such frame.
+    """
+    table_given(frame, "frame", ["images", "n", "flipped_low", "lost_low"], "what visual_reliance returned")
+    if len(row := frame[frame["images"] == "shuffled-all"]) != 1:
+        raise DataError("these names are about 'shuffled-all' images; call visual_reliance with them")
+    row = row.iloc[0]
+    means = {
+        "lost": ("VRS", "Visual Reliance Score: accuracy on the right images minus that on images shuffled over all"),
+        "flipped": ("IS", "Image Sensitivity: share of answers that change when images are shuffled over all"),
+    }
+    rows = [
+        {"name": name, "value": row[column], "low": row[f"{column}_low"], "high": row[f"{column}_high"]}
+        | {"n": row["n"], "definition": definition}
+        for column, (name, definition) in means.items()
+    ]
+    unread = "Hallucinated Visual Reasoning Rate: the text claims to see something, and the answer is the same with "
+    rows.append({"name": "HVRR", "n": row["n"], "definition": f"{unread}another image; not computed"})
+    return pd.DataFrame(rows).assign(source=_SOURCE)
 
 
 def _named(names: str, numbers: Sequence[float]) -> dict[str, float]:
