@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from datasets import Dataset
 
-from medr1kit.results.perturbations import against, position_table, rotate_options
+from medr1kit.results.perturbations import against, followed, position_table, reliance_names, rotate_options
 from medr1kit.results.stats import cluster_interval, paired_difference, share, wilson
 from medr1kit.vqa import DataError, parse_problem, parse_solution
 
@@ -147,3 +147,31 @@ def test_answers_are_held_against_those_to_the_questions_as_they_were():
     assert (shared["difference_low"], shared["difference_high"]) == (clustered.low, clustered.high)
     itself = against(before, before)
     assert [itself[name] for name in ("flipped", "flipped_high", "difference_low", "difference_high")] == [0.0] * 4
+
+
+# ---- what a wrong picture or thought suggests, and what papers call it ----------------------------------------------
+
+
+def test_answers_that_follow_a_suggestion_are_counted_where_there_is_one():
+    preds = pd.DataFrame({"id": list("abcd"), "predicted": ["A", None, "C", "D"]})
+    found = followed(preds, ["A", "B", "D", None], "compared")
+    assert found.pop("compared") == 3 and tuple(found.values()) == share([True, False, False], "abc")
+
+
+def test_papers_names_are_those_of_the_images_shuffled_over_all():
+    numbers = {"images": ["right", "shuffled-all", "shuffled"], "n": [50] * 3}
+    for column, value in (("lost", 0.4), ("flipped", 0.6)):
+        numbers |= {column: [0, value, 0], f"{column}_low": [0, value - 0.1, 0], f"{column}_high": [0, value + 0.1, 0]}
+    found = reliance_names(pd.DataFrame(numbers)).set_index("name")
+    assert found.loc["VRS", ["value", "low", "high", "n"]].tolist() == [0.4, 0.4 - 0.1, 0.5, 50]
+    assert found.loc["IS", ["value", "low", "high", "n"]].tolist() == [0.6, 0.5, 0.6 + 0.1, 50]
+    assert np.isnan(found.loc["HVRR", "value"]) and "not computed" in found.loc["HVRR", "definition"]
+    assert found["source"].str.contains("2603.03437").all()
+
+
+def test_names_are_not_given_to_other_numbers():
+    frame = pd.DataFrame({"images": ["right"], "n": [50], "lost_low": [0.0], "flipped_low": [0.0]})
+    with pytest.raises(DataError, match="'shuffled-all' images; call visual_reliance with them"):
+        reliance_names(frame)
+    with pytest.raises(DataError, match="frame has no column 'images'"):
+        reliance_names(pd.DataFrame({"wording": ["training"]}))

@@ -10,6 +10,7 @@ import torch
 
 import medr1kit as mk
 from medr1kit.models.probes import WORDINGS
+from medr1kit.models.shown import IMAGES
 from medr1kit.results.stats import cluster_interval, paired_difference, wilson
 from medr1kit.vqa import DataError, parse_problem
 
@@ -34,6 +35,10 @@ def says(monkeypatch):
     return arrange
 
 
+def by_pixels(prompt, picture):
+    return f"<answer>{'ABCD'[sum(picture.tobytes()) % 4] if picture else 'A'}</answer>"
+
+
 def options_in(prompt):
     return parse_problem(prompt.split("<|vision_end|>")[-1].split(" Your task")[0])[1]
 
@@ -56,20 +61,32 @@ def test_visual_reliance_shows_a_model_that_looks(tiny, val_phantoms):
     right = mk.predict(*tiny, val_phantoms, **TEXT)
     frame = mk.visual_reliance(*tiny, val_phantoms, right=right, **TEXT)
     columns = ["images", "n", "accuracy", "low", "high", "flipped", "flipped_low", "flipped_high"]
-    assert frame.columns.tolist() == [*columns, "lost", "lost_low", "lost_high"]
-    assert frame["images"].tolist() == ["right", "blank", "shuffled", "shuffled-all"] and set(frame["n"]) == {80}
+    columns += ["lost", "lost_low", "lost_high", "compared", "follows", "follows_low", "follows_high"]
+    assert frame.columns.tolist() == columns
+    assert frame["images"].tolist() == list(IMAGES) and set(frame["n"]) == {80}
     assert (frame["lost"] - (frame["accuracy"][0] - frame["accuracy"])).abs().max() < 1e-12
     for value, low, high in (("accuracy", "low", "high"), ("flipped", "flipped_low", "flipped_high")):
         assert ((frame[low] <= frame[value]) & (frame[value] <= frame[high])).all()
     rows = frame.set_index("images")
     assert rows.loc["right", "accuracy"] == right["correct"].mean()
     assert rows.loc["right", ["flipped", "flipped_high", "lost", "lost_low", "lost_high"]].tolist() == [0.0] * 5
-    for wrong in ("blank", "shuffled", "shuffled-all"):  # a dozen answers at least, and accuracy
+    for wrong in ("absent", "blank", "shuffled-all", "shuffled", "nearest"):  # a dozen answers at least, and accuracy
         assert rows.loc[wrong, "flipped"] > 0.15 and rows.loc[wrong, "lost"] > 0.05
         blurred = mk.predict(*tiny, val_phantoms, images=wrong, **TEXT)
         lost = paired_difference(blurred["correct"], right["correct"])
         assert rows.loc[wrong, ["lost", "lost_low", "lost_high"]].tolist() == pytest.approx(list(lost))
         assert tuple(rows.loc[wrong, ["low", "high"]]) == wilson(blurred["correct"].sum(), 80)
+    assert rows.loc["nearest", "follows_low"] > rows.loc["right", "follows_high"]  # it believes the wrong picture
+
+
+def test_only_the_looks_asked_for_are_asked(tiny, val_phantoms, says):
+    asked = says(lambda prompt, picture: "<answer>A</answer>")
+    frame = mk.visual_reliance(*tiny, val_phantoms.select(range(4)), images=["blank", "blank"], **TEXT)
+    assert frame["images"].tolist() == ["right", "blank"] and len(asked) == 8
+    assert frame.columns[-1] == "lost_high"
+    for images, complaint in (("blank", "images is"), ([], "images is"), (["grey"], "images='grey'")):
+        with pytest.raises(DataError, match=complaint):
+            mk.visual_reliance(*tiny, val_phantoms.select(range(4)), images=images, **TEXT)
 
 
 def test_visual_reliance_shows_a_model_that_does_not_look(fresh_tiny, val_phantoms):
@@ -81,8 +98,9 @@ def test_visual_reliance_shows_a_model_that_does_not_look(fresh_tiny, val_phanto
 
     model, processor = fresh_tiny
     base_of(model).model.visual.register_forward_hook(blind)
-    frame = mk.visual_reliance(model, processor, val_phantoms.select(range(24)), **TEXT)
-    assert frame["flipped"].tolist() == [0, 0, 0, 0] and frame["accuracy"].nunique() == 1
+    shown = [images for images in IMAGES if images != "absent"]  # a prompt without an image is another one
+    frame = mk.visual_reliance(model, processor, val_phantoms.select(range(24)), images=shown, **TEXT)
+    assert frame["flipped"].tolist() == [0] * 6 and frame["accuracy"].nunique() == 1
     assert frame["flipped_high"][1] > 0.05  # 24 questions do not prove that it never looks
 
 
@@ -94,16 +112,32 @@ def test_a_model_that_sees_the_modality_alone_loses_only_by_the_picture_of_anoth
 
     def answer(prompt, picture):
         about = next(modality for problem, modality in asked_about.items() if problem in prompt)
-        return f"<answer>{'A' if modality_of.get(picture.tobytes(), about) == about else 'B'}</answer>"
+        seen = modality_of.get(picture.tobytes(), about) if picture else about
+        return f"<answer>{'A' if seen == about else 'B'}</answer>"
 
     says(answer)
     flipped = mk.visual_reliance(*tiny, rows, **TEXT).set_index("images")["flipped"]
-    assert flipped["blank"] == flipped["shuffled"] == 0 and flipped["shuffled-all"] > 0.3
+    assert flipped.pop("shuffled-all") > 0.3 and (flipped == 0).all()
+
+
+def test_how_often_the_nearest_pictures_gold_is_answered_is_counted(tiny, val_phantoms, says):
+    """It answers the gold of the picture that it is shown, where that is among the options, and else E."""
+    rows = val_phantoms.filter(lambda name: name in ("CT", "MRI"), input_columns="modality")
+    gold_of = {row["image"].tobytes(): row["options"]["ABCD".index(row["answer"])] for row in rows}
+
+    def answer(prompt, picture):
+        options, gold = options_in(prompt), gold_of.get(picture.tobytes())
+        return f"<answer>{'ABCDE'[options.index(gold)] if gold in options else ''}</answer>"
+
+    says(answer)
+    frame = mk.visual_reliance(*tiny, rows, images=["nearest"], **TEXT).set_index("images")
+    assert frame["compared"].nunique() == 1 and 0 < frame.loc["nearest", "compared"] < len(rows)
+    assert frame["follows"].tolist() == [0, 1] and frame["accuracy"].tolist() == [1, 0]
 
 
 @pytest.mark.filterwarnings("ignore:.*only image of their modality")
 def test_questions_about_one_patient_count_once(tiny, three_a_picture, says):
-    says(lambda prompt, picture: f"<answer>{'ABCD'[sum(picture.tobytes()) % 4]}</answer>")
+    says(by_pixels)
     named = three_a_picture.add_column("patient_id", list(three_a_picture["image_id"]))
     right = mk.predict(*tiny, named, **TEXT)
     row = mk.visual_reliance(*tiny, named, right=right, **TEXT).iloc[0]
@@ -113,7 +147,7 @@ def test_questions_about_one_patient_count_once(tiny, three_a_picture, says):
 
 
 def test_an_image_that_no_other_can_replace_is_said_aloud(tiny, val_phantoms, says):
-    says(lambda prompt, picture: f"<answer>{'ABCD'[sum(picture.tobytes()) % 4]}</answer>")
+    says(by_pixels)
     rows = val_phantoms.filter(lambda name: name in ("CT", "MRI"), input_columns="modality")
     first = rows["modality"].index("CT")
     lone = rows.select([first, *(i for i, name in enumerate(rows["modality"]) if name == "MRI")])

@@ -66,6 +66,11 @@ def test_what_it_is_asked_is_what_the_model_would_be(tiny, twelve, vllm):
     assert settings.logit_bias == dict.fromkeys(mk.models.load.image_token_ids(model), -100.0)
 
 
+def test_it_is_asked_without_an_image_too(tiny, twelve, vllm):
+    same(ask(tiny, twelve, engine="vllm", images="absent"), ask(tiny, twelve, images="absent"))
+    assert {tuple(prompt) for prompts in vllm.made[0].asked for prompt in prompts} == {("prompt",)}
+
+
 def test_an_adapter_that_was_trained_in_place_answers_too(trained, twelve, vllm):
     model, processor, run = trained
     before = {name: weight.clone() for name, weight in model.state_dict().items()}

@@ -78,7 +78,7 @@ class PredictFlags:
     labels: list[str] | None = field(default=None, metadata={"help": "who answers: method=grpo seed=1 model=NAME"})
     batch_size: int = field(default=64, metadata={"help": "questions a batch"})
     max_new_tokens: int | None = field(default=None, metadata={"help": "limit on completion tokens"})
-    images: str = field(default="right", metadata={"help": "right, absent, blank, patches, shuffled-all, shuffled or nearest"})
+    images: str = field(default="right", metadata={"help": "right, absent, blank, patches, shuffled-all, …"})
     seed: int = field(default=0, metadata={"help": "for num_rows, test_size and shuffled images: that of the training"})
     stop_at_answer: bool = field(default=False, metadata={"help": "no text after the answer, where it comes first"})
     samples: int = field(default=0, metadata={"help": "answers a question, drawn (default: one, greedy)"})

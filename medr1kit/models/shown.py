@@ -69,20 +69,21 @@ def _nearest(questions: list[dict], pictures: Callable[[Sequence[int]], list[Any
     """For each question the most similar picture of its modality that is gold for something else; itself if none is.
 
     Pictures come first whose gold is one of this question's other options: there it can be seen whether an answer
-    follows the wrong picture. A picture of which any question has this gold is left out.
+    follows the wrong picture. Next come those of the same task. A picture of which any question has this gold is left
+    out.
     """
-    golds, of_image, of_modality = [_gold(row) for row in questions], defaultdict(set), defaultdict(list)
-    of_kind = defaultdict(list)
+    golds, of_image, rows_of = [_gold(row) for row in questions], defaultdict(set), defaultdict(list)
     for i, (row, gold) in enumerate(zip(questions, golds)):
         of_image[row["image_id"]].add(gold)
-        of_modality[row.get("modality")].append(i)
-        of_kind[row.get("modality"), row.get("task"), gold].append(i)
+        kind = row.get("modality"), row.get("task"), gold
+        for level in (1, 2, 3):
+            rows_of[kind[:level]].append(i)
     looks, found = _thumbnails(questions, pictures), []
     for i, (row, gold) in enumerate(zip(questions, golds)):
         kind = row.get("modality"), row.get("task")
-        offered = [j for text in map(fold, row["options"]) for j in of_kind.get((*kind, text), ())]
+        offered = [j for text in map(fold, row["options"]) for j in rows_of.get((*kind, text), ())]
         offered = [j for j in offered if followed_letter(row, questions[j])]
-        for rows in (offered, of_modality[kind[0]]):
+        for rows in (offered, rows_of[kind], rows_of[kind[:1]]):
             others = [j for j in rows if gold not in of_image[questions[j]["image_id"]]]
             if others:
                 far = np.square(looks[others] - looks[i]).sum(1)  # (others,)

@@ -105,7 +105,7 @@ def followed(preds: pd.DataFrame, letters: Sequence[str | None], counted: str) -
     return {counted: int(there.sum())} | _named("follows follows_low follows_high", share(said, units[there]))
 
 
-_SOURCE = "A. Zafar et al., Beyond Accuracy: Evaluating Visual Grounding in Multimodal Medical Reasoning, arXiv 2603.03437"
+_SOURCE = "Zafar et al., Beyond Accuracy: Evaluating Visual Grounding in Multimodal Medical Reasoning, arXiv 2603.03437"
 
 
 def reliance_names(frame: pd.DataFrame) -> pd.DataFrame:

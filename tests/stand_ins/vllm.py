@@ -45,8 +45,8 @@ class LLM:
         return [self._request(prompt, settings) for prompt in prompts]
 
     def _request(self, prompt, settings):
-        picture = prompt["multi_modal_data"]["image"]
-        inputs = self.processor(text=[prompt["prompt"]], images=[picture], return_tensors="pt")
+        shown = list(prompt.get("multi_modal_data", {}).values()) or None
+        inputs = self.processor(text=[prompt["prompt"]], images=shown, return_tensors="pt")
         with torch.inference_mode():
             output = self.model.generate(**inputs, generation_config=settings)
         return SimpleNamespace(outputs=[SimpleNamespace(token_ids=output[0, inputs["input_ids"].shape[1] :].tolist())])
