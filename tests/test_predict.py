@@ -291,7 +291,7 @@ def test_labels_come_from_the_run_and_can_be_overridden(fresh_tiny, val_phantoms
 def test_bad_requests_are_refused_before_anything_is_generated(tiny, val_phantoms, tmp_path):
     with pytest.raises(DataError, match=r"unknown labels \['modle'\]; use model, train_modality"):
         ask(*tiny, val_phantoms, labels={"modle": "x"})
-    with pytest.raises(DataError, match=r"images='left' is unknown; use one of right, blank, shuffled"):
+    with pytest.raises(DataError, match=r"images='left' is unknown; use one of right, absent, blank, patches"):
         ask(*tiny, val_phantoms, images="left")
     with pytest.raises(DataError, match=r"has no images.*images=FOLDER"):
         ask(*tiny, val_phantoms.remove_columns("image"))

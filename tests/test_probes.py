@@ -158,6 +158,14 @@ def test_an_image_that_no_other_can_replace_is_said_aloud(tiny, val_phantoms, sa
         mk.visual_reliance(*tiny, rows, **TEXT)
 
 
+def test_questions_that_no_picture_answers_otherwise_are_counted(tiny, val_phantoms, says):
+    says(by_pixels)
+    rows = val_phantoms.filter(lambda task: task == "Modality Recognition", input_columns="task")
+    with pytest.warns(UserWarning, match=rf"for {len(rows)} of {len(rows)} questions no other image .* another gold"):
+        frame = mk.visual_reliance(*tiny, rows, images=["nearest"], **TEXT)
+    assert frame["flipped"].tolist() == [0, 0] and frame["compared"].tolist() == [0, 0]
+
+
 def test_answers_to_other_questions_are_refused(tiny, val_phantoms, says):
     says(lambda prompt, picture: "<answer>A</answer>")
     right = mk.predict(*tiny, val_phantoms.select(range(4)), **TEXT)

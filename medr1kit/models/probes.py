@@ -115,11 +115,12 @@ def visual_reliance(
 def _warn_alone(preds: pd.DataFrame, images: Sequence[str]) -> pd.Series:
     """Which questions are about the only image of their modality; said aloud where that matters."""
     alone = preds.groupby("modality", dropna=False)["image_id"].transform("nunique") == 1
-    if alone.any() and {"shuffled", "nearest"} & set(images):
+    kept = [name for name in ("shuffled", "nearest") if name in images]
+    if alone.any() and kept:
         names = ", ".join(preds["modality"][alone].fillna("unknown").unique())
         warnings.warn(
-            f"{int(alone.sum())} of {len(preds)} questions are about the only image of their modality ({names}), so "
-            "'shuffled' and 'nearest' show them the right one; give more images of it, or leave these questions out",
+            f"{int(alone.sum())} of {len(preds)} questions are about the only image of their modality ({names}), and "
+            f"keep it ({', '.join(kept)}); give more images of it, or leave these questions out",
             stacklevel=3,
         )
     return alone
@@ -134,8 +135,8 @@ def _letters_of_nearest(dataset: Dataset, alone: pd.Series) -> list[str | None]:
     same = [i == other for i, other in enumerate(nearest)]
     if stays := sum(same) - int(alone.sum()):
         warnings.warn(
-            f"for {stays} of {len(same)} questions all other images of their modality have the same gold, so 'nearest' "
-            "shows them the right one; give images with other golds, or leave these questions out",
+            f"for {stays} of {len(same)} questions no other image of their modality has another gold, and they keep "
+            "theirs (nearest); give images with other golds, or leave these questions out",
             stacklevel=3,
         )
     return [None if one else followed_letter(row, questions[j]) for row, j, one in zip(questions, nearest, same)]

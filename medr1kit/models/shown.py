@@ -132,7 +132,8 @@ def followed_letter(question: dict, other: dict) -> str | None:
 def patches_moved(picture: Image.Image, processor: ProcessorMixin, seed: Sequence[int]) -> Image.Image:
     """Return a picture at the size in which a model reads it, its tiles moved on by one along a random circle.
 
-    A tile is what becomes one image token, so that each token keeps what it shows and loses its place.
+    A tile is what becomes one image token, so that each token keeps what it shows and loses its place. (Under bounds on
+    pixels so tight that the processor would resize its own size again, tiles and tokens lie beside each other.)
 
     Args:
         picture: a PIL image.

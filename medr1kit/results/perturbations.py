@@ -98,6 +98,9 @@ def followed(preds: pd.DataFrame, letters: Sequence[str | None], counted: str) -
 
     Returns:
         That count, ``follows`` (share of these rows answered so), ``follows_low``, ``follows_high``.
+
+    >>> followed(pd.DataFrame({"id": ["a", "b"], "predicted": ["A", "C"]}), ["A", None], "compared")["follows"]
+    1.0
     """
     there = np.array([letter is not None for letter in letters])
     units, _ = clustering([preds])
