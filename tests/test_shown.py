@@ -10,7 +10,7 @@ from datasets import Dataset
 from PIL import Image
 
 import medr1kit as mk
-from medr1kit.models.load import base_of
+from medr1kit.models.load import base_of, image_token_ids
 from medr1kit.models.shared_prefix.prompts import cut_up
 from medr1kit.models.shown import image_rows, patches_moved
 
@@ -136,23 +136,39 @@ def test_an_absent_image_has_no_place_in_the_prompt(tiny, val_phantoms, shown):
     assert {prompt.replace(f"<|vision_start|>{mark}<|vision_end|>", "") for prompt in right} == set(absent)
 
 
-@pytest.mark.parametrize("settings", [{}, {"samples": 2}, {"stop_at_answer": True}])
-def test_a_model_answers_without_an_image_and_its_tower_is_not_asked(fresh_tiny, val_phantoms, settings):
-    model, processor = fresh_tiny
-    rows = val_phantoms.select(range(3))
+def answers_without_an_image(model, processor, rows, **settings):
+    """What a model says whose tower must not be asked."""
 
     def refuse(*given):
         raise AssertionError("the tower was asked")
 
     base_of(model).model.visual.register_forward_pre_hook(refuse)
-    found = mk.predict(model, processor, rows, format="no-think", images="absent", max_new_tokens=8, **settings)
+    return mk.predict(model, processor, rows, format="no-think", images="absent", max_new_tokens=8, **settings)
+
+
+@pytest.mark.parametrize("settings", [{"samples": 2}, {"stop_at_answer": True}])
+def test_a_model_answers_without_an_image(fresh_tiny, val_phantoms, settings):
+    found = answers_without_an_image(*fresh_tiny, val_phantoms.select(range(3)), **settings)
     assert found["predicted"].isin(list("ABCD")).all()
-    if not settings:
-        prompt = predict_module.chat_prompt(processor, mk.NO_THINK, rows[0]["problem"], image=False)
+
+
+def says_what_it_says_to_the_text(model, processor, rows):
+    found = answers_without_an_image(model, processor, rows)
+    for text, problem in zip(found["text"], rows["problem"]):
+        prompt = predict_module.chat_prompt(processor, mk.NO_THINK, problem, image=False)
         inputs = processor.tokenizer(prompt, return_tensors="pt")
+        barred = {"suppress_tokens": image_token_ids(model), "do_sample": False, "max_new_tokens": 8}
         with torch.inference_mode():
-            ids = model.generate(**inputs, do_sample=False, max_new_tokens=8)[0, inputs["input_ids"].shape[1] :]
-        assert found["text"][0] == processor.tokenizer.decode(ids, skip_special_tokens=True)
+            ids = model.generate(**inputs, **barred)[0, inputs["input_ids"].shape[1] :]
+        assert text == processor.tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def test_without_an_image_it_says_what_it_says_to_the_text(fresh_tiny, val_phantoms):
+    says_what_it_says_to_the_text(*fresh_tiny, val_phantoms.select(range(3)))
+
+
+def test_so_do_the_other_architectures(micro, val_phantoms):
+    says_what_it_says_to_the_text(*micro, val_phantoms.select(range(3)))
 
 
 def test_the_nearest_picture_reaches_the_model(tiny, shown):
