@@ -12,6 +12,8 @@ Five formats exist, and :class:`ResponseFormat` makes others, with tags and word
     ANSWER_THINK_ANSWER   <answer>A</answer><think>rationale</think><answer>B</answer>     ours: it may change its mind
     ADAPTIVE              think-before or no-think, as the model chooses                   ours
 
+The built-in model has been taught the first three alone; SFT teaches it the others.
+
 Reading is generous about letters and strict about ambiguity. ``(c)``, ``C.``, ``C) CT`` and ``CT`` all mean C when
 option C is "CT"; an answer block too many, two letters, or a letter whose text belongs to another option mean nothing
 at all, because paying for them teaches a policy to hedge. Of the two answers of answer-think-answer the last counts.

@@ -43,6 +43,14 @@ def test_the_quick_study_is_the_promised_grid(quick):
     assert len(quick.cells) == len({cell.name for cell in quick.cells}) == 3 + 3 * 6 * 13
 
 
+def test_formats_that_are_named_get_the_methods_that_fit(tmp_path):
+    text = STUDY.replace("[no-think]", "[answer-think-answer, adaptive]").replace("[sft-answer, grpo]", "[sft, grpo]")
+    study = read_study(write_study(tmp_path, text))
+    assert {(cell.method, cell.format) for cell in study.cells} == {
+        (method, format) for method in ("base", "sft", "grpo") for format in ("answer-think-answer", "adaptive")
+    }
+
+
 def test_seeds_stand_outermost_and_the_base_comes_first(quick):
     seeds = [-1 if cell.seed is None else cell.seed for cell in quick.cells]
     assert seeds == sorted(seeds)

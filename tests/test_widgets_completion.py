@@ -58,7 +58,7 @@ def test_a_right_answer_says_what_was_read_and_why():
         ("<think></think><answer>B</answer>", THINK_BEFORE, "right malformed", "the thinking is empty", [], []),
         ("<answer>B</answer>", ADAPTIVE, "right", "well-formed", [], []),
         ("<think>x</think><answer>B</answer>", ADAPTIVE, "right", "well-formed", [], []),
-        ("<think>x<answer>B</answer>", ADAPTIVE, "right malformed", "</think> missing", [], []),
+        ("<think>x<answer>B</answer>", ADAPTIVE, "right malformed", "</think> missing", [], ["x"]),
         ("<answer>A</answer><think>x</think><answer>B</answer>", ANSWER_THINK_ANSWER, "right", "well-formed", [], []),
         ("<answer>A</answer> B", ANSWER_THINK_ANSWER, "wrong malformed", "one answer block", [], ["B"]),
         ("<T>x</T><A>B</A>", OWN, "right", "well-formed", [], []),

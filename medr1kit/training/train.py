@@ -66,7 +66,8 @@ def train_sft(
 ) -> Run:
     """Train a model on the gold completions of a data set, with the loss on the completion alone.
 
-    Formats with thinking need a gold rationale, column ``rationale``; phantoms have one, Med-R1's files do not.
+    Formats with thinking need a gold rationale, column ``rationale``; phantoms have one, Med-R1's files do not. In
+    adaptive a row without one teaches to answer at once; of two answers both are the gold letter.
 
     Args:
         model: from :func:`medr1kit.load_model`; trained in place.
