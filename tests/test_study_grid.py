@@ -139,7 +139,8 @@ def test_only_takes_several_values_and_short_names(quick):
 
 
 @pytest.mark.parametrize(
-    ("only", "message"), [("colour=red", "keys among name, part, modality"), ("seed", "key=value"), ("seed=7", "none of the")]
+    ("only", "message"),
+    [("colour=red", "keys among name, part, modality"), ("seed", "key=value"), ("seed=7", "none of the")],
 )
 def test_a_filter_that_cannot_be_meant_is_refused(quick, only, message):
     with pytest.raises(DataError, match=message):

@@ -23,7 +23,9 @@ def small(values):
     """The study with few questions, samples and steps."""
     if isinstance(values, dict):
         changes = {"n": 16 if "seed" not in values else 80, "samples": 2}
-        return {key: changes[key] if key in changes and key in values else small(value) for key, value in values.items()}
+        return {
+            key: changes[key] if key in changes and key in values else small(value) for key, value in values.items()
+        }
     return values
 
 
@@ -34,7 +36,12 @@ def file(tmp_path_factory):
         if "methods" in part:
             of = {"sft": 16, "sft-answer": 16, "grpo": 16}
             part["methods"] = {
-                name: {"max_steps": 3, "save_steps": 1, "save_strategy": "steps", "per_device_train_batch_size": of[name]}
+                name: {
+                    "max_steps": 3,
+                    "save_steps": 1,
+                    "save_strategy": "steps",
+                    "per_device_train_batch_size": of[name],
+                }
                 for name in part["methods"]
             }
     path = tmp_path_factory.mktemp("study") / "clinic.yaml"
