@@ -7,6 +7,8 @@ import torch
 
 import medr1kit as mk
 from medr1kit.models import machine
+from medr1kit.models.load import TINY
+from medr1kit.models.weights import load_base
 from medr1kit.vqa import DataError
 
 
@@ -23,7 +25,7 @@ from medr1kit.vqa import DataError
 def test_attention_is_chosen_with_its_reason(monkeypatch, device, dtype, capability, installed, value, reason):
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda *_: (capability, 0))
     monkeypatch.setattr("transformers.utils.is_flash_attn_2_available", lambda: installed)
-    choice = machine.choose_attention(device, dtype)
+    choice = machine.choose_tower_attention(device, dtype)
     assert choice.value == value and reason in choice.reason
 
 
@@ -68,7 +70,7 @@ def test_doctor_prints_every_line(monkeypatch, capsys, torchvision):
     assert all(lines[package] == real(package) for package in packages)
     assert lines["python"].startswith(".".join(map(str, sys.version_info[:2])))
     assert lines["device"].startswith("cpu (") and lines["dtype"].startswith("float32 (")
-    assert lines["attention"].startswith("sdpa (flash-attn needs a GPU")
+    assert lines["attention"].startswith("sdpa (answers that share one reading")
     assert lines["threads"] == str(torch.get_num_threads())
     assert ("WARNING" in lines["torchvision"]) == (torchvision is not None)
     assert lines["torchvision"].startswith(torchvision or "absent")
@@ -110,6 +112,21 @@ def test_an_unknown_word_names_those_that_are_known():
     with pytest.raises(DataError, match=r"attn='flash' is unknown.*sdpa, eager"):
         machine.attention_given("flash", "cpu", "float32")
     assert machine.attention_given("eager", "cpu", "float32") == "eager"
+
+
+def test_flash_attention_goes_into_the_tower_and_never_by_itself_into_the_language_model(monkeypatch):
+    assert machine.attention_given(None, "cpu", "float32") == "sdpa"
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda *_: (9, 0))
+    monkeypatch.setattr("transformers.utils.is_flash_attn_2_available", lambda: True)
+    both = machine.attention_given(None, "cuda", "bfloat16")
+    assert both == {"": "sdpa", "vision_config": "flash_attention_2"}
+    assert machine.attention_given("flash_attention_2", "cuda", "bfloat16") == "flash_attention_2"
+
+
+def test_a_model_is_loaded_with_one_attention_a_part():
+    model = load_base(TINY, "float32", {"": "sdpa", "vision_config": "eager"})
+    assert model.config._attn_implementation == model.model.language_model.config._attn_implementation == "sdpa"
+    assert model.model.visual.config._attn_implementation == "eager"
 
 
 def test_flash_attention_is_refused_with_the_reason_where_it_cannot_run():

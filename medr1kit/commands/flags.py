@@ -163,7 +163,7 @@ def fit_to_machine(flags: dict[str, Any], device: str) -> dict[str, Any]:
     Raises:
         DataError: from :func:`medr1kit.training.needs.refuse_lacking`.
     """
-    from medr1kit.models.machine import choose_attention, choose_dtype
+    from medr1kit.models.machine import choose_dtype, choose_tower_attention
     from medr1kit.training.needs import missing_reporters, refuse_lacking
 
     fitted = dict(flags)
@@ -178,7 +178,7 @@ def fit_to_machine(flags: dict[str, Any], device: str) -> dict[str, Any]:
         warnings.warn(f"--report_to {reporter} is ignored: not installed; see metrics.csv", stacklevel=2)
         fitted["report_to"] = "none"
     if str(fitted.get("attn_implementation", "")).startswith("flash"):
-        chosen = choose_attention(device, fitted.get("dtype") or choose_dtype(device).value)
+        chosen = choose_tower_attention(device, fitted.get("dtype") or choose_dtype(device).value)
         if chosen.value != fitted["attn_implementation"]:
             warnings.warn(f"--attn_implementation {chosen.value} instead: {chosen.reason}", stacklevel=2)
             fitted["attn_implementation"] = chosen.value

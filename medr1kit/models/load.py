@@ -63,7 +63,8 @@ def load_model(
         adapter: folder of a LoRA adapter to put on top, for example ``runs/ct/adapter``, or a run.
         device: "cpu", "cuda" or "cuda:1"; chosen by :func:`medr1kit.models.machine.choose_device` if None.
         dtype: "float32", "bfloat16", "float16" or "auto" (the checkpoint's); chosen by ``choose_dtype`` if None.
-        attn: "sdpa", "eager" or "flash_attention_2"; chosen by ``choose_attention`` if None.
+        attn: "sdpa", "eager" or "flash_attention_2", of both parts; None: "sdpa" in the language model, which the
+            shared step needs, and what ``choose_tower_attention`` says in the vision tower.
         max_pixels: cap on width times height of an image; None keeps the checkpoint's.
         load_in_4bit: hold the linear maps of the language model's layers in 4 bits, as QLoRA does (nf4, double
             quantisation; computed in ``dtype``), for prediction and for training adapters; it needs bitsandbytes.

@@ -62,8 +62,12 @@ def choose_dtype(device: str) -> Choice:
     return Choice("float16", "the GPU has no bfloat16")
 
 
-def choose_attention(device: str, dtype: str) -> Choice:
-    """Return "flash_attention_2" where it can run, else "sdpa"."""
+LANGUAGE_ATTENTION = Choice("sdpa", "answers that share one reading need a mask, which flash-attn does not take")
+"""Attention of the language model: flash attention there would bring back TRL's own step."""
+
+
+def choose_tower_attention(device: str, dtype: str) -> Choice:
+    """Return the attention of the vision tower: "flash_attention_2" where it can run, else "sdpa"."""
     import torch
     from transformers.utils import is_flash_attn_2_available
 
@@ -84,11 +88,12 @@ def doctor() -> None:
 
     device = choose_device()
     dtype = choose_dtype(device.value)
-    attention = choose_attention(device.value, dtype.value)
+    tower = choose_tower_attention(device.value, dtype.value)
     print(f"python        {platform.python_version()} on {platform.system()} {platform.machine()}")
     for package in ("medr1kit", "torch", "transformers", "trl", "peft", "datasets"):
         print(f"{package:<13} {importlib.metadata.version(package)}")
-    for name, chosen in (("device", device), ("dtype", dtype), ("attention", attention)):
+    choices = {"device": device, "dtype": dtype, "attention": LANGUAGE_ATTENTION, "of the tower": tower}
+    for name, chosen in choices.items():
         print(f"{name:<13} {chosen.value} ({chosen.reason})")
     print(f"threads       {torch.get_num_threads()}")
     try:
@@ -152,15 +157,16 @@ def dtype_given(dtype: object, device: str) -> str:
     return choice(_SHORT.get(word, word), "dtype", DTYPES)
 
 
-def attention_given(attn: object, device: str, dtype: str) -> str:
-    """Return the name of an attention implementation, :func:`choose_attention` if None.
+def attention_given(attn: object, device: str, dtype: str) -> str | dict[str, str]:
+    """Return the attention of both parts of a model, as transformers takes it; the choices above if None.
 
     Raises:
         DataError: if it is none of ATTENTIONS, or cannot run on this machine.
     """
-    chosen = choose_attention(device, dtype)
+    chosen = choose_tower_attention(device, dtype)
     if attn is None:
-        return chosen.value
+        both = {"": LANGUAGE_ATTENTION.value, "vision_config": chosen.value}
+        return both if len(set(both.values())) > 1 else chosen.value
     if choice(attn, "attn", ATTENTIONS) == "flash_attention_2" != chosen.value:
         raise DataError(f"attn='flash_attention_2' cannot run here: {chosen.reason}; leave attn= out")
     return attn

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,13 +57,15 @@ def refuse_damaged(folder: Path) -> None:
                 json.loads(content)
 
 
-def load_base(path: str | Path, dtype: str, attn: str, four_bit_on: str | None = None) -> PreTrainedModel:
+def load_base(
+    path: str | Path, dtype: str, attn: str | Mapping[str, str], four_bit_on: str | None = None
+) -> PreTrainedModel:
     """Load a checkpoint all of whose layers are in its files.
 
     Args:
         path: its folder, or a hub id.
         dtype: number format of its weights; in 4 bits, of those that keep theirs and of what is computed.
-        attn: implementation of attention.
+        attn: implementation of attention; a dict: "" of the language model, "vision_config" of the tower.
         four_bit_on: the device on which the language model's maps are quantised to 4 bits; None: they are not.
 
     Raises:
