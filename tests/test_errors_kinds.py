@@ -129,6 +129,9 @@ def test_answers_in_tags_of_ones_own_are_read_by_the_tags_in_their_texts():
     own = describe(preds().assign(format="mine", text=tagged(preds()["text"])))
     assert own["kind"].tolist() == list(KINDS)
     assert own["reason"].tolist() == tagged(describe(preds())["reason"]).tolist()
+    unread = preds().assign(format="mine", predicted=None, lenient_predicted=None, correct=False, well_formed=False)
+    reasons = describe(unread)["reason"]  # no text has the tags that were asked for
+    assert reasons.eq("there is no <ANSWER>…</ANSWER> block outside the thinking").all()
 
 
 def test_bad_rows_are_refused_by_number():

@@ -225,11 +225,14 @@ def format_of(rows: pd.DataFrame) -> ResponseFormat:
 def _candidates(texts: Sequence[str]) -> Iterator[ResponseFormat]:
     """The formats that some texts may be in, those with fewer blocks first: ours, and with the tags in the texts."""
     tags = Counter(tag for text in texts for tag in set(re.findall(r"</([A-Za-z]+)>", text)))
-    found = list(dict.fromkeys(["think", "answer", *(tag for tag, _ in tags.most_common(3))]))
+    found = list(dict.fromkeys(["think", "answer", *(tag for tag, _ in tags.most_common(3)), *_UNSEEN]))
     for think, answer in sorted(permutations(found, 2), key=lambda pair: pair != ("think", "answer")):
         for format in (NO_THINK, THINK_AFTER, THINK_BEFORE, ANSWER_THINK_ANSWER, ADAPTIVE):
             with suppress(DataError):  # tags that are alike, or each other's
                 yield replace(format, name="?", instruction="", tags={"think": think, "answer": answer})
+
+
+_UNSEEN = ("ANSWER", "THOUGHT")  # for tags that no text has
 
 
 def _letters(predicted: pd.Series) -> np.ndarray:

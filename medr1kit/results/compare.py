@@ -305,7 +305,8 @@ def modes(preds: pd.DataFrame, one: str, other: str, by: str, cluster: str | boo
     in the format ``other`` first.
     """
     train, other_train = _trained_by(by, "compare_modes")
-    names, keys = [format_named(name).name for name in (one, other)], ["method", "model", train, by]
+    there, keys = set(preds["format"]), ["method", "model", train, by]
+    names = [name if name in there else format_named(name).name for name in (one, other)]  # also one of a user's own
     one_checkpoint(preds, ["format", *keys], _ONE)
     base, named, format = preds["method"].eq("base"), preds[train].notna(), preds["format"].to_numpy(object)
     preds = preds.assign(**{train: preds[train].astype(object).where(named, UNKNOWN).mask(base, "untrained")})

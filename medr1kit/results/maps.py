@@ -69,7 +69,8 @@ def maps_of(preds: pd.DataFrame) -> list[Map]:
     for by in ("modality", "task"):
         named = trained[trained[f"train_{by}"].notna() & trained[by].notna()]
         for (method, model), rows in named.groupby(["method", "model"], sort=False, dropna=False, observed=True):
-            formats = [name for name in FORMATS if rows["format"].eq(name).any()]
+            there = set(rows["format"].dropna())
+            formats = [name for name in [*FORMATS, *sorted(there - FORMATS.keys())] if name in there]
             trainings += [Map(by, method, model, (name,)) for name in formats]
             pairs += [Map(by, method, model, pair[::-1]) for pair in combinations(formats, 2)]
     if not trainings:
