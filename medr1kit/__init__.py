@@ -65,6 +65,7 @@ _WHERE = {
     "views.widgets.run": ("explore_run",),
     "views.widgets.transfer": ("explore_transfer",),
     "views.widgets.dataset": ("explore_data",),
+    "views.widgets.quiz": ("quiz",),
     "models.adapters": ("lora",),
     "models.load": ("load_model",),
     "training.forecast": ("doctor",),

@@ -144,6 +144,9 @@ def page(content: str, hook: str = "panel") -> str:
     return f'<style>{STYLE}</style><div class="mk" data-mk="{attribute(hook)}">{content}</div>'
 
 
+ZOOM = Path(__file__).with_name("zoom.js").read_text(encoding="utf-8")
+"""The script by which an image enlarges, in a panel as in a page: ``enlarging(root)``."""
+
 _LINES = (Path(__file__).with_name("style.css")).read_text(encoding="utf-8").splitlines()
 STYLE = "".join(line.strip() for line in _LINES if not line.startswith("/*"))
 """The style sheet; within ``.mk`` and our panels only, so that it touches nothing else on the page."""

@@ -3,6 +3,9 @@
 Tables carry ids, never pictures. A picture is fetched by id from the data set that holds it, or, for phantoms, drawn
 again from its id. What was fetched is kept as a small encoded thumbnail, as long as all of them together stay below a
 few megabytes: forty students on one server hold forty lists of thumbnails, not forty copies of the images.
+
+A reader sees a film in its own shape, as it lies in its file, even where the data set squashes it for a model. A click
+or Enter enlarges it (``zoom.js``), to at most :data:`LARGEST` pixels a side.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import base64
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import replace
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -22,6 +26,11 @@ if TYPE_CHECKING:
     import pandas as pd
     from datasets import Dataset
     from PIL import Image
+
+
+LARGEST = 1024
+"""The longer side of an enlarged image, in pixels, at most."""
+_HEAVY = 150_000  # bytes from which on a PNG becomes a JPEG: a report holds hundreds
 
 
 class Pictures:
@@ -36,7 +45,7 @@ class Pictures:
     Raises:
         DataError: if ``data`` is no data set, or has no images or no ids.
 
-    >>> Pictures().html({"id": "CT-test-0-0", "image_id": "CT-test-0-0"}, size=56)[:10]
+    >>> Pictures().html({"id": "CT-test-0-0", "image_id": "CT-test-0-0"})[:10]
     '<img class'
     >>> Pictures().html({"id": "7", "image_id": "a.png"})
     '<div class="mk-none" data-mk="no-image">image not given; pass data=, the questions with their images</div>'
@@ -49,36 +58,46 @@ class Pictures:
         budget: int = 8_000_000,
     ) -> None:
         if data is not None:
-            questions_given(data, "data", ("id",), images=True)
+            data = as_filed(questions_given(data, "data", ("id",), images=True))
         self.data, self.budget, self.remedy = data, budget, remedy
         self.kept = 0
         """Bytes that are kept now."""
-        self._thumbnails: OrderedDict[tuple[str, int], str] = OrderedDict()
+        self._thumbnails: OrderedDict[tuple[str, int], tuple[str, int]] = OrderedDict()
         self._place: dict[str, int] | None = None
 
-    def html(self, row: Mapping, size: int = 224) -> str:
-        """Return the image of a row as an ``<img>`` with its data inside, or a box that says why there is none.
+    def html(self, row: Mapping, name: str | None = None) -> str:
+        """Return the image of a row as an ``<img>`` that can be enlarged, or a box that says why there is none.
 
         Args:
             row: with ``id`` and ``image_id``.
-            size: the longer side on the page, in pixels; the thumbnail is at most that large and never enlarged.
+            name: what it is called for those who do not see it; its id by default, which may tell the answer.
         """
+        return self._html(row, 224, LARGEST, name)
+
+    def thumb(self, row: Mapping, size: int) -> str:
+        """Return the image of a row, its longer side so many pixels, not to be enlarged."""
+        return self._html(row, size, size)
+
+    def _html(self, row: Mapping, shown: int, pixels: int, name: str | None = None) -> str:
         try:
-            source = self._thumbnail(str(row["id"]), str(row["image_id"]), size)
+            source, width = self._thumbnail(str(row["id"]), str(row["image_id"]), shown, pixels)
         except DataError as error:
             return f'<div class="mk-none" data-mk="no-image">{escape(error, 300)}</div>'
-        return f'<img class="mk-image" data-mk="image" alt="{attribute(row["id"])}" width="{size}" src="{source}">'
+        called, stop = attribute(row["id"] if name is None else name), ' tabindex="0"' if pixels > shown else ""
+        return f'<img class="mk-image" data-mk="image" alt="{called}" width="{width}"{stop} src="{source}">'
 
-    def _thumbnail(self, row_id: str, image_id: str, size: int) -> str:
-        key = (row_id, size)
+    def _thumbnail(self, row_id: str, image_id: str, shown: int, pixels: int) -> tuple[str, int]:
+        """An image as a data address, and its width on the page."""
+        key = (row_id, pixels)
         if key in self._thumbnails:
             self._thumbnails.move_to_end(key)
             return self._thumbnails[key]
-        source = encode(self._image(row_id, image_id), size)
-        self._thumbnails[key], self.kept = source, self.kept + len(source)
+        image = self._image(row_id, image_id)
+        source, width = encode(image, pixels), max(1, round(shown * image.width / max(image.size)))
+        self._thumbnails[key], self.kept = (source, width), self.kept + len(source)
         while self.kept > self.budget and len(self._thumbnails) > 1:
-            self.kept -= len(self._thumbnails.popitem(last=False)[1])
-        return source
+            self.kept -= len(self._thumbnails.popitem(last=False)[1][0])
+        return source, width
 
     def _image(self, row_id: str, image_id: str) -> Image.Image:
         if self.data is None:
@@ -128,12 +147,12 @@ class Gallery(Pictures):
         self.images: list[str] = []
         self._numbers: dict[str, int] = {}
 
-    def html(self, row: Mapping, size: int = 224) -> str:
+    def html(self, row: Mapping, name: str | None = None) -> str:
         """Return the place of a row's image: ``<span data-image="7">``, to be filled with ``images[7]``."""
         key = str(row["image_id"])
         if key not in self._numbers:
             self._numbers[key] = len(self.images)
-            self.images.append(super().html(row, size))
+            self.images.append(super().html(row, name))
         return f'<span data-image="{self._numbers[key]}"></span>'
 
     def say_what_is_missing(self) -> None:
@@ -142,12 +161,30 @@ class Gallery(Pictures):
             warnings.warn(f"{missing:,} of {len(self.images):,} images are not given; {self.remedy}", stacklevel=3)
 
 
+def as_filed(data: Dataset) -> Dataset:
+    """Return a data set whose images have the size and shape of their files, not what a model is shown."""
+    kind = data.features["image"]
+    if getattr(kind, "size", None) is None and getattr(kind, "max_pixels", None) is None:
+        return data
+    return data.cast_column("image", replace(kind, size=None, max_pixels=None))
+
+
 def encode(image: Image.Image, size: int) -> str:
-    """Return an image as a data address: a PNG whose longer side is at most ``size`` pixels."""
-    small, file = image.convert("RGB"), BytesIO()
+    """Return an image as a data address, at most ``size`` pixels a side: a PNG, or a JPEG where that is heavy."""
+    small = image.convert("RGB")
     small.thumbnail((size, size))
     small.info = {}  # a colour profile would be written along, and may hold a name
     red, green, blue = small.split()
     grey = red.tobytes() == green.tobytes() == blue.tobytes()
-    (red if grey else small).save(file, "PNG")  # most modalities are grey: half the bytes
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    small = red if grey else small  # most modalities are grey: half the bytes
+    packed = _saved(small, "PNG")
+    kind, packed = (
+        ("png", packed) if len(packed) < _HEAVY else ("jpeg", _saved(small, "JPEG", quality=90, subsampling=0))
+    )
+    return f"data:image/{kind};base64,{base64.b64encode(packed).decode()}"
+
+
+def _saved(image: Image.Image, kind: str, **how: int) -> bytes:
+    file = BytesIO()
+    image.save(file, kind, **how)
+    return file.getvalue()

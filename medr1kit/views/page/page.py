@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from medr1kit.views.html import STYLE, attribute, escape
+from medr1kit.views.html import STYLE, ZOOM, attribute, escape
 
 _FOLDER = Path(__file__).parent
 _SCRIPT = ("common", "scores", "maps", "reader", "steps", "start")
@@ -89,7 +89,8 @@ def page_of(
         kind: "report", which may be written anew, or "worksheet", which may not.
     """
     sections = [one for one in sections if one]
-    script = "\n".join((_FOLDER / "script" / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPT)
+    parts = [(_FOLDER / "script" / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPT]
+    script = "\n".join((ZOOM, *parts))
     style = STYLE + (_FOLDER / "page.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (

@@ -132,8 +132,8 @@ class DataPanel(NotesPanel):
         pages = steps("page", heard(lambda: self.turn(-1)), heard(lambda: self.turn(1)), ("page-before", "page-after"))
         questions = steps("question", heard(self.previous_question), heard(self.next_question))
         return stack(
-            shows("counts"), row(modality, task, flag, text), row(*pages), shows("thumbs"), row(which, *questions),
-            shows("open"), *self.taken_away(),
+            shows("counts"), row(modality, task, flag, text), row(*pages), shows("thumbs"),
+            row(which, *questions, *self.hiding()), shows("open"), *self.taken_away(),
         )  # fmt: skip
 
     def state(self) -> dict[str, Any]:
@@ -180,7 +180,7 @@ class DataPanel(NotesPanel):
             if number == self.row:
                 name, frame = f"<b>{name}</b>", "double"
             style = f"width:{_THUMB + 18}px;border:3px {frame};padding:3px"
-            picture = self._pictures.html(self._asked(number), _THUMB)
+            picture = self._pictures.thumb(self._asked(number), _THUMB)
             parts.append(f'<span style="{style}" data-mk="thumb">{picture} <small>{name}{marks}</small></span> ')
         head = f"<p>page {self.page + 1:,} of {self._pages():,}, {len(self.rows):,} questions</p>"
         return f'{head}<div style="display:flex;flex-wrap:wrap;gap:.3em">{"".join(parts)}</div>'
@@ -189,6 +189,8 @@ class DataPanel(NotesPanel):
         if self.row is None:
             return ""
         asked = self._asked(self.row)
+        if self.hides():
+            return question_html(asked, {}, self._pictures, hidden=True) + self.noted()
         flags = badges(_badge(name, name) for name in self.questions.flags_of(self.row)) or "<small>no flags</small>"
         where = " · ".join(escape(asked[name], 300) for name in ("source", "image_id") if asked.get(name))
         why = f"<p><small>{escape(asked['rationale'])}</small></p>" if asked.get("rationale") else ""

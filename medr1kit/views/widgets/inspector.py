@@ -165,7 +165,7 @@ class Inspector(NotesPanel):
         if not len(self.selection):
             return '<p data-mk="none">No question is left; loosen the filters.</p>'
         some = [self.answers.answerers[k] for k in self.shown]
-        return answered_html(self.answers, int(self.selection[self.position]), some, self.pictures)
+        return answered_html(self.answers, int(self.selection[self.position]), some, self.pictures, self.hides())
 
     def status(self) -> str:
         """Return what the filters leave, and what changed between the first and the last answer, without style."""
@@ -198,7 +198,7 @@ class Inspector(NotesPanel):
         slider.readout = False
         return stack(
             *([row(*places)] if places else []), row(*filters),
-            row(*steps("", heard(self.previous), heard(self.next)), at, slider),
+            row(*steps("", heard(self.previous), heard(self.next)), at, slider, *self.hiding()),
             shows("status"), shows("main"), *self.taken_away(),
         )  # fmt: skip
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from medr1kit.views.csv import as_texts, write_csv
 from medr1kit.views.html import escape, page
-from medr1kit.views.widgets.base import ALL, Panel, choose, press, row, shows, write
+from medr1kit.views.widgets.base import ALL, Panel, choose, press, row, shows, tick, write
 from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
@@ -30,11 +30,14 @@ class NotesPanel(Panel):
     Attributes:
         modality, task, text: the filters; "all" or "" lets everything pass.
         notes: key of a question -> what the reader wrote.
+        hidden: whether gold answers are hidden until they are revealed, one by one.
+        revealed: key of the question whose gold answer was revealed.
     """
 
     def __init__(self) -> None:
         self.modality = self.task = ALL
         self.text, self.notes = "", {}
+        self.hidden, self.revealed = False, None
 
     # --- what the controls do ---
 
@@ -49,6 +52,18 @@ class NotesPanel(Panel):
     def search(self, text: str) -> None:
         """Keep the questions that contain a text, in any case; the class says where it looks."""
         self.select(text=text)
+
+    def hide(self, hidden: bool) -> None:
+        """Hide the gold answers, with all that tells them, until they are revealed one by one; or show them."""
+        self.change(hidden=hidden, revealed=None)
+
+    def reveal(self) -> None:
+        """Show the gold answer of the open question; the next one is hidden again."""
+        self.change(revealed=self.key())
+
+    def hides(self) -> bool:
+        """Return whether the gold answer of the open question is hidden."""
+        return self.hidden and (self.revealed is None or self.revealed != self.key())
 
     def note(self, text: str) -> None:
         """Keep a note on the open question; an empty one is dropped."""
@@ -89,6 +104,11 @@ class NotesPanel(Panel):
             write("text", self.heard(self.search), hook=hook),
         )
 
+    def hiding(self) -> tuple[DOMWidget, ...]:
+        """Return the box that hides the gold answers, and the button that reveals one."""
+        reveal = press("reveal", self.heard(self.reveal), hook="reveal", tip="show the gold answer of this question")
+        return tick("hide gold", self.heard(self.hide), hook="hide"), reveal
+
     def taken_away(self) -> tuple[DOMWidget, ...]:
         """Return the field for the note, the file with its button, and where it is said what was saved."""
         file = write("file", lambda _: None, hook="file", value="selection.csv")
@@ -98,7 +118,8 @@ class NotesPanel(Panel):
     def state(self) -> dict[str, Any]:
         key = self.key()
         noted = {"value": self.notes.get(key, ""), "disabled": key is None}
-        return {"modality": self.modality, "task": self.task, "note": noted}
+        shown = {"modality": self.modality, "task": self.task, "note": noted}
+        return shown | {"hide": self.hidden, "reveal": {"disabled": not self.hides()}}
 
     def _save(self, path: str) -> None:
         try:

@@ -32,7 +32,9 @@ def answer_html(one: Answerer, reply: dict | None) -> str:
     return completion_html(reply["text"], one.format, name=one.name, recorded=reply, **asked)
 
 
-def answered_html(answers: Answers, question: int, some: Sequence[Answerer], pictures: Pictures) -> str:
+def answered_html(
+    answers: Answers, question: int, some: Sequence[Answerer], pictures: Pictures, hidden: bool = False
+) -> str:
     """Return a question with the answers of some answerers side by side.
 
     Args:
@@ -40,30 +42,43 @@ def answered_html(answers: Answers, question: int, some: Sequence[Answerer], pic
         question: its number.
         some: whose answers are shown, from left to right.
         pictures: where the image comes from.
+        hidden: whether the gold answer is hidden; of the answers the texts alone are then shown.
     """
     replies = [(one, one.answer(question)) for one in some]
+    if hidden:
+        asked = question_html(answers.question(question), {}, pictures, hidden=True)
+        return asked + side_by_side(_said_html(one, reply) for one, reply in replies)
     chosen = {one.name: reply["predicted"] for one, reply in replies if reply is not None}
     asked = question_html(answers.question(question), chosen, pictures)
     return asked + side_by_side(answer_html(one, reply) for one, reply in replies)
 
 
-def question_html(asked: dict, chosen: dict[str, object], pictures: Pictures) -> str:
+def _said_html(one: Answerer, reply: dict | None) -> str:
+    """What an answerer wrote, not judged."""
+    said = "<em>not answered</em>" if reply is None else escape(reply["text"])
+    return f'<h4>{escape(one.name, 200)}</h4><div class="mk-text" dir="auto" tabindex="0">{said}</div>'
+
+
+def question_html(asked: dict, chosen: dict[str, object], pictures: Pictures, hidden: bool = False) -> str:
     """Return a question with its image, and its options with the gold one and who chose which.
 
     Args:
         asked: a row with ``id``, ``image_id``, ``question``, ``options`` and ``answer``.
         chosen: name of an answerer -> the letter that was read.
         pictures: where the image comes from.
+        hidden: whether the gold answer is hidden, with the labels, which may tell it: "CT-test-0-1".
     """
     items, gold = [], '<li class="mk-gold" data-mk="gold"><b>{}</b> ✓ gold'
     for letter, _ in zip(LETTERS, asked["options"]):
         by = ", ".join(escape(name, 80) for name, said in chosen.items() if said == letter)
-        item = (gold if letter == asked["answer"] else "<li>{}").format(option_text(letter, asked["options"]))
+        item = (gold if letter == asked["answer"] and not hidden else "<li>{}").format(
+            option_text(letter, asked["options"])
+        )
         items.append(item + (f" <small>← {by}</small></li>" if by else "</li>"))
-    named = [asked[key] for key in ("id", "modality", "task") if isinstance(asked.get(key), str)]
-    labels = " · ".join(escape(name, 120) for name in named)
+    named = [asked[key] for key in ("id", "modality", "task") if isinstance(asked.get(key), str) and not hidden]
+    labels, picture = " · ".join(escape(name, 120) for name in named), pictures.html(asked, "image" if hidden else None)
     return (
-        f'<div class="mk-head"><figure>{pictures.html(asked)}</figure><div><small data-mk="id">{labels}</small>'
+        f'<div class="mk-head"><figure>{picture}</figure><div><small data-mk="id">{labels}</small>'
         f'<p data-mk="question"><b>{escape(asked["question"])}</b></p><ul data-mk="options">{"".join(items)}</ul>'
         "</div></div>"
     )

@@ -143,7 +143,7 @@ function startReader(root, ready, packed) {
   });
   document.addEventListener('keydown', event => {
     const by = {ArrowLeft: -1, ArrowRight: 1}[event.key];
-    const typing = event.target.closest?.('input,select,textarea,[tabindex],button.cell');
+    const typing = event.target.closest?.('input,select,textarea,[tabindex]:not(img),button.cell');
     if (by && !typing && !event.ctrlKey && !event.altKey && !event.metaKey) go(position + by);
   });
   choose();

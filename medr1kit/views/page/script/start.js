@@ -9,3 +9,4 @@ if (typeof DecompressionStream === 'undefined') {
   if (part('maps')) startMaps(part('maps'), read('maps'), reader);
   if (part('run')) startSteps(part('run'), read('run'));
 }
+enlarging(document.body);
