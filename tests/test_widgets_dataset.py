@@ -110,7 +110,7 @@ def test_only_the_images_of_the_page_are_decoded_and_each_once(sides, report, de
 
 
 def test_filtering_and_counting_decode_nothing(sides, report, decoded, monkeypatch):
-    monkeypatch.setattr(Pictures, "html", lambda *_: "")
+    monkeypatch.setattr(Pictures, "_html", lambda *_: "")
     panel = explore_data(sides[1], report)
     panel.root  # noqa: B018 - builds it
     panel.choose_flag("any flag"), panel.search("lesion"), panel.choose_task("Disease Diagnosis"), panel.turn(1)
@@ -256,3 +256,20 @@ def test_the_open_question_is_marked_without_a_style_too(sides):
     panel = explore_data(sides[1])
     panel.open(1)
     assert "<b>row 1</b>" in panel.static() and "<b>row 0</b>" not in panel.static()
+
+
+def test_gold_is_hidden_until_it_is_revealed_question_by_question(sides):
+    panel = explore_data(sides[1])
+    panel.root  # noqa: B018
+    shown = control(panel, "open")
+    assert "✓ gold" in shown.value and control(panel, "reveal").disabled
+    control(panel, "hide").value = True
+    seen = check_safe(shown.value)
+    assert "gold" not in seen.texts and seen.texts["id"] == [""] and "flags" not in seen.texts
+    assert sides[1]["question"][0] in seen.texts["question"] and sides[1]["rationale"][0] not in seen.all
+    control(panel, "reveal").click()
+    assert "✓ gold" in shown.value and control(panel, "reveal").disabled
+    panel.next_question()
+    assert "✓ gold" not in shown.value and not control(panel, "reveal").disabled
+    control(panel, "hide").value = False
+    assert "✓ gold" in shown.value

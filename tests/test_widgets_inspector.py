@@ -97,7 +97,7 @@ def test_the_controls_of_a_browser_do_the_same(inspector):
     assert 'data-mk="none"' in control(inspector, "main").value and control(inspector, "note").disabled
     from_browser(control(inspector, "search"), value="")
     from_browser(control(inspector, "kind"), index=0)
-    [previous, after] = [control for control in root.children[2].children if "Button" in type(control).__name__]
+    previous, after = control(inspector, "previous"), control(inspector, "next")
     after.click()
     assert inspector.position == 3
     previous.click()
@@ -347,3 +347,18 @@ def test_missing_names_and_formats_are_no_traceback():
     assert len(panel.selection) == 2 and check_safe(panel.static())
     with pytest.raises(DataError, match="format"):
         mk.inspect_outputs(frame.assign(format=float("nan")))
+
+
+def test_hidden_gold_leaves_the_question_and_what_was_written_and_no_verdict(inspector):
+    inspector.root  # noqa: B018
+    main = control(inspector, "main")
+    control(inspector, "hide").value = True
+    seen = check_safe(main.value)
+    assert not {"gold", "verdict", "answer", "reward", "truth"} & seen.texts.keys() and "✓" not in seen.all
+    assert seen.texts["options"] == ["A) liverB) brainC) lung"] and seen.all.count(RIGHT) == 2
+    control(inspector, "reveal").click()
+    assert check_safe(main.value).texts["gold"] == ["B) brain ✓ gold ← base, grpo"]
+    inspector.next()
+    assert "gold" not in check_safe(main.value).texts
+    inspector.previous()
+    assert "gold" in check_safe(main.value).texts, "it was revealed"

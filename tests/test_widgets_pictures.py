@@ -65,8 +65,45 @@ def test_a_row_is_found_by_its_image_where_its_id_is_unknown(data):
 
 def test_thumbnails_keep_their_shape_and_are_never_enlarged(data):
     pictures, row = Pictures(data[0]), {"id": "q1", "image_id": "i1"}
-    assert shown(pictures.html(row, 60)).shape == (40, 60, 3)
-    assert shown(pictures.html(row, 900)).shape == (200, 300, 3)
+    assert shown(pictures.thumb(row, 60)).shape == (40, 60, 3)
+    assert shown(pictures.thumb(row, 900)).shape == (200, 300, 3)
+
+
+def attributes(html):
+    return {name: value for _, name, value in check_safe(html).attributes}
+
+
+def filed(image, **how):
+    """A data set of one image, loaded so."""
+    features = {"id": datasets.Value("string"), "image": MedicalImage(**how)}
+    row = {"id": ["q"], "image": [{"bytes": image, "path": "q.png"}]}
+    return Pictures(datasets.Dataset.from_dict(row, features=datasets.Features(features)))
+
+
+@pytest.mark.parametrize("how", [{}, {"size": 64}, {"size": None, "max_pixels": 900}])
+def test_a_film_is_shown_in_its_own_shape_and_size_however_small_a_model_sees_it(how):
+    portrait = png("white", (820, 902))
+    html = filed(portrait, **how).html({"id": "q", "image_id": "q"})
+    assert shown(html).shape == (902, 820, 3)
+    assert attributes(html)["width"] == "204"  # of 224 pixels, the longer side
+
+
+def test_an_enlarged_image_is_bounded_and_a_heavy_one_is_a_jpeg():
+    assert shown(filed(png("white", (3000, 1500))).html({"id": "q", "image_id": "q"})).shape == (512, 1024, 3)
+    noise, file = np.random.default_rng(0).integers(0, 256, (600, 600, 3), np.uint8), io.BytesIO()
+    PIL.Image.fromarray(noise).save(file, "PNG")
+    html = filed(file.getvalue()).html({"id": "q", "image_id": "q"})
+    assert attributes(html)["src"].startswith("data:image/jpeg;base64,") and shown(html).shape == (600, 600, 3)
+    assert len(attributes(html)["src"]) < len(file.getvalue())
+
+
+def test_an_image_that_enlarges_is_a_stop_for_the_keys_and_a_thumbnail_is_none(data):
+    pictures, row = Pictures(data[0]), {"id": "q1", "image_id": "i1"}
+    assert attributes(pictures.html(row))["tabindex"] == "0" and "tabindex" not in attributes(pictures.thumb(row, 60))
+
+
+def test_an_image_can_be_called_something_else_than_its_id(data):
+    assert "q1" not in Pictures(data[0]).html({"id": "q1", "image_id": "i1"}, "image").partition(" src=")[0]
 
 
 def test_what_is_kept_is_bounded_and_the_oldest_goes_first(data):

@@ -53,7 +53,16 @@ panel = mk.explore_data(test, mk.audit(train, test))
 panel
 """
 
-WIDGETS = {"inspect": INSPECT, "run": RUN, "lab": LAB, "transfer": TRANSFER, "data": DATA}
+QUIZ = """
+import medr1kit as mk
+test = mk.load_vqa("phantoms", split="test", n=80, shortcut=1.0)
+preds = mk.recorded("quick/predictions").query("format == 'think-before' and method == 'grpo' and seed == 0")
+preds = preds[preds.train_modality == "CT"]
+panel = mk.quiz(test)
+panel
+"""
+
+WIDGETS = {"inspect": INSPECT, "run": RUN, "lab": LAB, "transfer": TRANSFER, "data": DATA, "quiz": QUIZ}
 """Each widget as a reader meets it."""
 
 

@@ -247,8 +247,8 @@ def _said(ds: Dataset, answers: Answers) -> tuple[dict[str, np.ndarray], np.ndar
         ours, theirs = ds[column], answers.column(column)
         if wrong := [k for k in known if list(ours[k]) != list(theirs[asked[k]])]:
             raise DataError(
-                f"the {column} of {ds['id'][wrong[0]]!r} differs between ds and preds ({len(wrong)} such questions); give "
-                "the questions that were asked"
+                f"the {column} of {ds['id'][wrong[0]]!r} differs between ds and preds ({len(wrong)} such questions); "
+                "give the questions that were asked"
             )
     names = ["the model"] if len(answers.answerers) == 1 else [one.name for one in answers.answerers]
     return {who: one.letters[asked] for who, one in zip(names, answers.answerers)}, known
