@@ -55,10 +55,9 @@ panel
 
 QUIZ = """
 import medr1kit as mk
-test = mk.load_vqa("phantoms", split="test", n=80, shortcut=1.0)
 preds = mk.recorded("quick/predictions").query("format == 'think-before' and method == 'grpo' and seed == 0")
-preds = preds[preds.train_modality == "CT"]
-panel = mk.quiz(test)
+test = mk.load_vqa("phantoms", split="test", n=80)
+panel = mk.quiz(test, preds[preds.train_modality == "CT"], n=3)
 panel
 """
 

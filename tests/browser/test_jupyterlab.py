@@ -73,6 +73,25 @@ def test_the_keys_of_a_list_are_not_taken_for_shortcuts(page, lab):
     expect(page.locator(".jp-MarkdownCell")).to_have_count(1)
 
 
+def test_the_letters_of_a_quiz_answer_and_are_not_taken_for_shortcuts(page, lab):
+    serving.write_notebook(lab[0] / "quiz.ipynb", [scenes.QUIZ, "1 + 1"])
+    opened(page, lab, "quiz.ipynb")
+    run_all(page)
+    page.locator('[data-mk="question"]').click()
+    page.keyboard.press("b")  # to JupyterLab: a new cell below
+    expect(page.locator('[data-mk="gold"]')).to_have_count(1)
+    page.keyboard.press("Enter")  # to JupyterLab: edit the cell
+    expect(page.locator('[data-mk="place"]')).to_have_text("question 2 of 3")
+    page.keyboard.press("a")
+    expect(page.locator('[data-mk="gold"]')).to_have_count(1)
+    expect(page.locator(".jp-Notebook .jp-Cell")).to_have_count(2)
+    page.locator(".mk-main img").click()
+    page.keyboard.press("b")
+    page.keyboard.press("Escape")
+    expect(page.locator("dialog.mk-zoom")).to_have_count(0)
+    expect(page.locator(".jp-Notebook .jp-Cell")).to_have_count(2)
+
+
 def test_a_committed_notebook_shows_its_static_form_without_being_run(page, lab, monkeypatch):
     path = serving.write_notebook(lab[0] / "kept.ipynb", [scenes.INSPECT])
     monkeypatch.setenv("MEDR1KIT_STATIC", "1")
