@@ -37,6 +37,7 @@ _WHERE = {
     "results.power": ("questions_needed", "smallest_difference"),
     "results.perturbations": ("reliance_names",),
     "results.kept": ("published", "recorded"),
+    "results.exercises": ("check_answer",),
     "results.imports": ("import_predictions",),
     "audits.cards": ("check_card", "read_card"),
     "results.runs": ("load_run",),
