@@ -250,7 +250,7 @@ def tick(label: str, handler: Callable[[bool], Any], *, hook: str) -> DOMWidget:
     """Return a box to tick; arguments as in :func:`choose`."""
     from ipywidgets import Checkbox
 
-    return _wired(Checkbox(False, description=label, indent=False), handler, hook)
+    return _wired(Checkbox(False, description=label, indent=False, layout={"width": "auto"}), handler, hook)
 
 
 def press(label: str, handler: Callable[[], Any], *, hook: str, tip: str = "") -> DOMWidget:

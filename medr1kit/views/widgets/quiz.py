@@ -154,8 +154,10 @@ class Quiz(Panel):
         """Return the open question, with the gold answer once it is answered; or the result; without style."""
         if self.place == len(self.rows):
             return self.result_html()
-        head = f'<p data-mk="place"><small>question {self.place + 1} of {len(self.rows)}</small></p>'
-        return head + self._question_html(self.place) + (self._told_html() if self.answered() else "")
+        keys = f"A to {LETTERS[len(self._asked(self.place)['options']) - 1]} answer, Enter goes on"
+        place = f'<span data-mk="place">question {self.place + 1} of {len(self.rows)}</span>'
+        told = self._told_html() if self.answered() else ""
+        return f"<p><small>{place} · keys: {keys}</small></p>{self._question_html(self.place)}{told}"
 
     def _asked(self, place: int) -> dict[str, Any]:
         asked = self._ds[int(self.rows[place])]
