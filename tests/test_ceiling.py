@@ -12,7 +12,7 @@ from medr1kit.models.ceiling import _features
 from medr1kit.models.choices import Asked, choose, fits, fitted
 from medr1kit.results.stats import wilson
 from medr1kit.results.tables import check_predictions
-from medr1kit.vqa import LETTERS, DataError
+from medr1kit.vqa import DataError
 
 WORDS = ("cyst", "mass", "stone", "wall")
 
@@ -111,9 +111,9 @@ def test_a_ceiling_is_a_table_of_predictions_for_tower_and_merger(answered):
     assert check_predictions(frame) is frame
     assert frame["method"].tolist() == ["ceiling-tower"] * 80 + ["ceiling-merger"] * 80
     assert frame["id"].tolist() == list(test["id"]) * 2 and set(frame["model"]) == {"tiny"}
-    row = frame.iloc[0]
-    assert row["text"] == row["options"][LETTERS.index(row["predicted"])]
-    assert row["correct"] == (row["predicted"] == row["answer"])
+    assert (frame["text"] == "<answer>" + frame["predicted"] + "</answer>").all() and frame["well_formed"].all()
+    assert (frame["correct"] == (frame["predicted"] == frame["answer"])).all()
+    assert len(mk.errors(frame[:80], by="modality").kinds)
     score = mk.score(frame, by=["method", "modality"])
     assert (score["accuracy"] > 0.9).all() and set(score["n"]) == {10}  # the modality is plain to see
 

@@ -16,16 +16,17 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from medr1kit.formats import NO_THINK
 from medr1kit.given import questions_given
 from medr1kit.models.choices import Asked, choose
 from medr1kit.models.decoding import evaluating
 from medr1kit.models.load import base_of, pair_given
-from medr1kit.models.predict import model_labels
+from medr1kit.models.predict import answer_row, model_labels
 from medr1kit.progress import progress
 from medr1kit.results.numbers import count
 from medr1kit.results.tables import PREDICTIONS, columns_given
@@ -62,9 +63,9 @@ def ceiling(
         by: the column(s) that make a kind of question. Questions that ask what is *not* are kinds of their own.
 
     Returns:
-        Predictions, a row a question of ``test`` with ``method`` "ceiling-tower", and as many with "ceiling-merger";
-        ``format`` is "probe", ``text`` the option that was chosen. A question of whose options no word was ever in a
-        right answer of its kind is not answered: it counts as wrong, and a warning says how many there are.
+        Predictions, a row a question of ``test`` with ``method`` "ceiling-tower", and as many with "ceiling-merger". A
+        choice is written down as a no-think answer would be. A question of whose options no word was ever in a right
+        answer of its kind is not answered: it counts as wrong, and a warning says how many there are.
 
     Raises:
         DataError: if one of the data sets has no images or no rows, ``by`` names a column that one lacks, or model and
@@ -84,13 +85,15 @@ def ceiling(
     numbers = [_features(model, processor, dataset, name) for dataset, name in ((train, "train"), (test, "test"))]
     kinds = [np.array([_kind(row, names) for row in rows], dtype=object) for rows in (seen, asked)]
     table = []
-    for feature, known, shown in zip(FEATURES, *numbers):
+    for feature, taught, shown in zip(FEATURES, *numbers):
         places = np.full(len(asked), -1)
         for kind in dict.fromkeys(kinds[1]):
             of_train, of_test = (np.flatnonzero(side == kind) for side in kinds)
             if len(of_train):
-                places[of_test] = choose(_asked(seen, known, of_train), _asked(asked, shown, of_test))
-        table += [_row(row, labels, feature, place) for row, place in zip(asked, places.tolist())]
+                places[of_test] = choose(_asked(seen, taught, of_train), _asked(asked, shown, of_test))
+        known = labels | {"method": f"ceiling-{feature}"}
+        texts = ("" if place < 0 else NO_THINK.write(LETTERS[place]) for place in places)
+        table += [answer_row(row, NO_THINK, known, text, 0) for row, text in zip(asked, texts)]
     frame = pd.DataFrame(table, columns=list(PREDICTIONS))
     if unread := int(frame["predicted"].isna().sum()) // len(FEATURES):
         said = f"{unread} of {len(asked)} questions have no option of which a word was right in train, for their kind"
@@ -108,15 +111,6 @@ def _asked(rows: list[dict], numbers: np.ndarray, places: np.ndarray) -> Asked:
     gold = [LETTERS.index(row["answer"]) for row in chosen]
     groups = [row.get("patient_id") or row["image_id"] for row in chosen]
     return Asked(numbers[places].astype(float), [row["options"] for row in chosen], gold, groups)
-
-
-def _row(question: dict, labels: dict[str, Any], feature: str, place: int) -> dict[str, Any]:
-    letter = None if place < 0 else LETTERS[place]
-    text = "" if letter is None else question["options"][place]
-    said = {"method": f"ceiling-{feature}", "format": "probe", "text": text, "predicted": letter}
-    said |= {"lenient_predicted": letter, "correct": letter == question["answer"]}
-    known = {name: question.get(name) for name in PREDICTIONS}
-    return known | labels | said | {"well_formed": letter is not None, "n_tokens": 0}
 
 
 def _features(model, processor, dataset: Dataset, name: str) -> tuple[np.ndarray, np.ndarray]:
