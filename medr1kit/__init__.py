@@ -71,6 +71,7 @@ _WHERE = {
     "training.presets": ("PRESETS",),
     "training.train": ("train_grpo", "train_sft"),
     "models.predict": ("predict",),
+    "models.ceiling": ("ceiling",),
     "models.checkpoints": ("predict_checkpoints",),
     "models.probes": ("position_bias", "prompt_sensitivity", "visual_reliance"),
     "models.thoughts": ("thought_reliance",),

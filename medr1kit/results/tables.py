@@ -51,6 +51,8 @@ METHODS = {
     "grpo": "reinforcement by GRPO",
     "given": "weights whose training is not known",
     "interrupted": "weights of a training that did not come to its end",
+    "ceiling-tower": "no answer of the model: a linear probe of what its vision tower makes of the picture",
+    "ceiling-merger": "the same of what its merger makes of that",
 }
 """What ``method`` says of the weights that answered. Any other word is one's own, and is left alone."""
 

@@ -189,6 +189,19 @@ class VisionFeatures:
             return self._merge(rows)
         return [row.features for row in rows], list(zip(*(row.deepstack for row in rows)))  # layers: Qwen3-VL's alone
 
+    @torch.no_grad()
+    def around_merger(self, images: Sequence[Pixels]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Return for each image what enters the merger, (patches, width), and what leaves it, (tokens, hidden).
+
+        The two are in the tower's own orders, which may differ. Nothing is kept.
+        """
+        pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
+        for group in self._groups(list(images)):
+            with _noted([self.core.visual.merger]) as entering:
+                merged = self._encode(group).pooler_output
+            pairs += zip(entering[0].split([len(image.patches) for image in group]), merged)
+        return pairs
+
     def _encode(self, images: Sequence[Pixels]) -> Any:
         device = next(self.core.visual.parameters()).device
         patches = torch.cat([image.patches for image in images]).to(device)  # (all patches, numbers in a patch)
