@@ -70,7 +70,7 @@ _WHERE = {
     "training.train": ("train_grpo", "train_sft"),
     "models.predict": ("predict",),
     "models.checkpoints": ("predict_checkpoints",),
-    "models.probes": ("position_bias", "prompt_sensitivity", "visual_reliance"),
+    "models.probes": ("position_bias", "predict_rotated", "prompt_sensitivity", "visual_reliance"),
     "models.thoughts": ("thought_reliance",),
     "models.letters": ("letter_probabilities",),
 }
