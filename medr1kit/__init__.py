@@ -71,7 +71,7 @@ _WHERE = {
     "models.predict": ("predict",),
     "models.checkpoints": ("predict_checkpoints",),
     "models.probes": ("position_bias", "predict_rotated", "prompt_sensitivity", "visual_reliance"),
-    "models.thoughts": ("thought_reliance",),
+    "models.thoughts": ("predict_thoughts", "thought_asker", "thought_reliance"),
     "models.letters": ("letter_probabilities",),
 }
 forward()

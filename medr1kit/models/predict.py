@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -187,7 +187,7 @@ def answered(
                 if row not in done:
                     done.add(row, text, n_tokens)
         done.complete()
-    table = [_row(questions[row // copies], format, known, *done[row], stopped) for row in range(len(done))]
+    table = [prediction(questions[row // copies], format, known, *done[row], stopped) for row in range(len(done))]
     frame = pd.DataFrame(table, columns=list(PREDICTIONS))
     if samples:
         frame.insert(list(frame).index("step") + 1, "sample", [row % copies for row in range(len(done))])
@@ -249,7 +249,24 @@ def answer_closed(text: str) -> bool:
     return bool(closing) and "<answer>" in before and "<think>" not in before
 
 
-def _row(question: dict, format: ResponseFormat, labels: dict, text: str, n_tokens: int, stopped) -> dict[str, Any]:
+def prediction(
+    question: dict,
+    format: ResponseFormat,
+    labels: Mapping[str, Any],
+    text: str,
+    n_tokens: int,
+    stopped: Callable[[str], bool] | None = None,
+) -> dict[str, Any]:
+    """Return a row of predictions.
+
+    Args:
+        question: a row of :mod:`medr1kit.vqa`.
+        format: the format that was asked for.
+        labels: who answered.
+        text: the answer.
+        n_tokens: its tokens.
+        stopped: says of a text whether it was ended there; None: it ended by itself.
+    """
     parsed = format.parse(text, question["options"])
     cut = stopped is not None and stopped(text)  # what would have followed is not known
     read = {
