@@ -75,7 +75,7 @@ def test_inspector_steps_filters_searches_and_saves_with_a_note(show, served):
 
 def test_a_thought_is_edited_and_replaced_and_the_letters_move(show):
     page = show(scenes.THOUGHTS)
-    rows, thought = hook(page, "letters").locator("tbody tr"), control(page, "thought")
+    rows, thought = hook(page, "chances").locator("tbody tr"), control(page, "thought")
     own, gold = thought.input_value(), rows.filter(has_text="gold")
     assert "CT of the brain" in own
     expect(rows).to_have_count(4)

@@ -226,7 +226,7 @@ class Inspector(NotesPanel):
         try:
             own, now = (self._shares(thinker[1], thought) for thought in (self.thoughts()["own"], self.thought))
         except DataError as error:
-            return f'<p class="mk-warn" data-mk="letters">{escape(error, 600)}</p>'
+            return f'<p class="mk-warn" data-mk="chances">{escape(error, 600)}</p>'
         return letters_html(self.answers.answerers[thinker[0]].answer(thinker[1]), own, now)
 
     def status(self) -> str:

@@ -77,7 +77,7 @@ def letters_html(row: Mapping, own: Sequence[float], now: Sequence[float]) -> st
     said, would = row["predicted"], LETTERS[max(range(len(own)), key=own.__getitem__)]
     doubt = f"The table says {escape(said, 20)} after its own thought, ask= says {would}: of another model, perhaps."
     return (
-        table(cells, ("", "after its own thought", "after the thought above"), "letters")
+        table(cells, ("", "after its own thought", "after the thought above"), "chances")
         + (f'<p class="mk-warn" data-mk="doubt">{doubt}</p>' if isinstance(said, str) and said != would else "")
     )  # fmt: skip
 
@@ -91,7 +91,8 @@ def recorded_html(rows: pd.DataFrame) -> str:
     """Return what was answered to one question after other thoughts; rows of :func:`medr1kit.predict_thoughts`."""
     cells = []
     for row in rows.to_dict("records"):
-        thought = f'<div class="mk-text" dir="auto" tabindex="0">{escape(thought_of(row["text"]))}</div>'
+        said = escape(thought_of(row["text"])) or "<em>(empty)</em>"
+        thought = f'<div class="mk-text" dir="auto" tabindex="0">{said}</div>'
         verdict = badge("right", "good") if row["correct"] else badge("wrong", "bad")
         cells.append((escape(row["thought"]), thought, f"{option_text(row['predicted'], row['options'])} {verdict}"))
     return "<h4>Other thoughts in its mouth</h4>" + table(cells, ("thought", "what it says", "answer"), "thoughts")
