@@ -175,9 +175,11 @@ class Inspector(NotesPanel):
 
     def _thinker(self) -> tuple[int, int] | None:
         """The last answerer shown that thought before it answered the question that is shown, and this question."""
-        for question in self.selection[self.position : self.position + 1].tolist():
-            some = [(k, self.answers.answerers[k]) for k in reversed(self.shown)]
-            return next(((k, question) for k, one in some if thinks_first(one) and one.rows[question] >= 0), None)
+        if not len(self.selection):
+            return None
+        question, some = int(self.selection[self.position]), self.answers.answerers
+        thought = (k for k in reversed(self.shown) if thinks_first(some[k]) and some[k].rows[question] >= 0)
+        return next(((k, question) for k in thought), None)
 
     @property
     def thought(self) -> str:
