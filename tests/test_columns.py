@@ -15,8 +15,8 @@ from medr1kit.results.compare import compare_all
 from medr1kit.results.errors.kinds import describe
 from medr1kit.results.maps import slim
 from medr1kit.results.perturbations import position_table
-from medr1kit.results.thoughts import thought_table
 from medr1kit.results.tables import PREDICTIONS, check_predictions
+from medr1kit.results.thoughts import thought_table
 from medr1kit.vqa import DataError
 
 
