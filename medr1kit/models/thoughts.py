@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
 
 _AFTER = 16  # tokens, at most, for the letter and its closing tag
-_READ = 16  # questions that are kept as they were read
+_READ = 4  # questions that are kept as they were read
 
 
 def predict_thoughts(

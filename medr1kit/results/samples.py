@@ -57,7 +57,8 @@ def pass_at_k(preds: pd.DataFrame, cluster: str | bool | None = None) -> pd.Data
         count.
 
     Raises:
-        DataError: if columns are missing, or questions have different numbers of samples, orders of options apart.
+        DataError: if columns are missing, a question was asked with other options in another row, or questions have
+            different numbers of samples and not one for each order of their options.
 
     Source: Chen et al., "Evaluating Large Language Models Trained on Code", arXiv 2107.03374, equation 1.
 

@@ -60,8 +60,8 @@ def inspect_outputs(
         data: the questions with their images, joined on ``id``. None: phantoms are redrawn from their image id, and of
             other images it is said that they are not given.
         names: a name for each answerer; made from what tells them apart by default.
-        ask: from :func:`medr1kit.thought_asker`. Where the last of the answers shown that has a thought thought before
-            it answered, that thought can be edited, or replaced, and the probabilities of the letters are seen to move.
+        ask: from :func:`medr1kit.thought_asker`, with the model whose answers are shown last among those that were to
+            think first. Their thought can be edited or replaced, and the probabilities of the letters are seen to move.
         thoughts: from :func:`medr1kit.predict_thoughts`: what was answered after other thoughts is shown, too.
 
     Returns:
@@ -101,6 +101,8 @@ class Inspector(NotesPanel):
         super().__init__()
         self.edited, self._recorded = {}, thoughts
         self._asks = ask is not None and any(map(thinks_first, answers.answerers))
+        names = (*ANYWHERE, *(ON_PHANTOMS if "phantoms" in set(map(str, answers.column("source"))) else ()))
+        self._put = {name: "-".join(["put", *re.findall(r"\w+", name)]) for name in names}  # thought -> its button
         self._shares = lru_cache(64)(lambda question, thought: asked(ask, answers.question(question), thought))
         self._tried = lru_cache(64)(lambda one, question: thoughts_of(answers.answerers[one], question))
         self.answers, self.pictures, self.kind = answers, pictures, ALL
@@ -273,14 +275,8 @@ class Inspector(NotesPanel):
         """The field for a thought, the buttons that put one in, and the letters after it; none if nobody is asked."""
         if not self._asks:
             return ()
-        put = [press(name, self.heard(partial(self.put, name)), hook=hook) for name, hook in self._put().items()]
+        put = [press(name, self.heard(partial(self.put, name)), hook=hook) for name, hook in self._put.items()]
         return write("thought", self.heard(self.think), hook="thought", lines=4), row(*put), shows("letters")
-
-    def _put(self) -> dict[str, str]:
-        """The hooks of the buttons by the thought they put in; the true ones where there are phantoms."""
-        phantoms = "phantoms" in set(map(str, self.answers.column("source")))
-        names = (*ANYWHERE, *(ON_PHANTOMS if phantoms else ()))
-        return {name: "-".join(["put", *re.findall(r"\w+", name)]) for name in names}
 
     def _places(self) -> list[str]:
         """The hooks of the lists that say whose answers are shown; one answerer needs none."""
@@ -294,7 +290,7 @@ class Inspector(NotesPanel):
         state |= {"status": self.status(), "main": self.html()}
         if self._asks:
             thoughts = self.thoughts()
-            state |= {hook: {"disabled": name not in thoughts} for name, hook in self._put().items()}
+            state |= {hook: {"disabled": name not in thoughts} for name, hook in self._put.items()}
             state |= {"thought": {"value": self.thought, "disabled": not thoughts}, "letters": self.letters()}
         return state
 
