@@ -83,13 +83,13 @@ def test_a_thought_is_edited_and_replaced_and_the_letters_move(show):
     control(page, "put-empty").click()
     expect(thought).to_have_value("")
     expect(rows.locator("td:nth-child(3)")).to_contain_text(["25.0 %"] * 4)
-    control(page, "put-true").press("Enter")
-    expect(gold.locator("td").nth(2)).to_contain_text("points")
-    expect(thought).to_have_value(re.compile("So the answer is"))
+    control(page, "put-misled").press("Enter")  # it names brain once, and once another option
+    expect(gold.locator("td").nth(2)).to_contain_text("45.5 % -40.9 points")
+    expect(thought).to_have_value(re.compile("In the brain: .* So the answer is (?!brain)"))
     wide = gold.locator(".mk-bar").last.bounding_box()["width"]
     thought.fill("no such thing")
     expect(gold.locator("td").nth(2)).to_contain_text("25.0 %")
-    assert gold.locator(".mk-bar").last.bounding_box()["width"] < wide / 2
+    assert gold.locator(".mk-bar").last.bounding_box()["width"] < 0.6 * wide
     control(page, "next").click()
     expect(thought).not_to_have_value("no such thing")
     control(page, "previous").click()
