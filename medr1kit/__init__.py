@@ -73,8 +73,8 @@ _WHERE = {
     "models.predict": ("predict",),
     "models.ceiling": ("ceiling",),
     "models.checkpoints": ("predict_checkpoints",),
-    "models.probes": ("position_bias", "prompt_sensitivity", "visual_reliance"),
-    "models.thoughts": ("thought_reliance",),
+    "models.probes": ("position_bias", "predict_rotated", "prompt_sensitivity", "visual_reliance"),
+    "models.thoughts": ("predict_thoughts", "thought_asker", "thought_reliance"),
     "models.letters": ("letter_probabilities",),
 }
 forward()

@@ -53,7 +53,19 @@ panel = mk.explore_data(test, mk.audit(train, test))
 panel
 """
 
-WIDGETS = {"inspect": INSPECT, "run": RUN, "lab": LAB, "transfer": TRANSFER, "data": DATA}
+THOUGHTS = """
+import medr1kit as mk
+preds = mk.recorded("quick/predictions").query("format == 'think-before' and modality == 'CT' and method == 'base'")
+
+def ask(row, thought):  # as a model that follows what it has thought
+    named = [1 + 9 * thought.count(option) for option in row["options"]]
+    return [count / sum(named) for count in named]
+
+panel = mk.inspect_outputs(preds, ask=ask)
+panel
+"""
+
+WIDGETS = {"inspect": INSPECT, "thoughts": THOUGHTS, "run": RUN, "lab": LAB, "transfer": TRANSFER, "data": DATA}
 """Each widget as a reader meets it."""
 
 
