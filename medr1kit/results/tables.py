@@ -190,9 +190,12 @@ def _check_letters(frame: pd.DataFrame) -> None:
     if "options" not in frame:
         return
     lengths = np.fromiter(map(len, frame["options"]), int, len(frame))
-    place = {letter: number for number, letter in enumerate(LETTERS)}  # a missing letter is beyond nothing: nan
     for column in ("answer", "predicted", "lenient_predicted"):
-        if column in frame and (beyond := frame[column].map(place).to_numpy(float) >= lengths).any():
+        if column not in frame:
+            continue
+        number, letters = pd.factorize(frame[column])
+        places = np.append([LETTERS.index(letter) for letter in letters], -1)  # a missing letter is beyond nothing
+        if (beyond := places[number] >= lengths).any():
             row, what = int(beyond.argmax()), "the gold answer" if column == "answer" else column
             raise DataError(
                 f"predictions row {row}: {what} is {frame[column].iloc[row]!r}, but there are {lengths[row]} options"
@@ -306,7 +309,8 @@ def who_varies(rows: pd.DataFrame) -> list[str]:
 
 def same_letter(one: pd.Series, other: pd.Series) -> np.ndarray:
     """Return where two columns of letters are equal; a missing letter equals nothing."""
-    return np.array([a == b if isinstance(a, str) else False for a, b in zip(one, other)], dtype=bool)
+    pairs = zip(one.to_numpy(object), other.to_numpy(object))  # a column of pyarrow's makes its texts one by one
+    return np.array([a == b if isinstance(a, str) else False for a, b in pairs], dtype=bool)
 
 
 def groups_by(frame: pd.DataFrame, columns: Sequence[str]) -> Iterator[tuple[dict[str, object], pd.DataFrame]]:
