@@ -207,8 +207,8 @@ def _signs(n: int, draws: int = _DRAWS, seed: int = 0) -> Iterator[np.ndarray]:
         yield 1.0 - 2.0 * patterns
         return
     yield np.ones((1, n))
-    # Each byte's highest bit: what integers(0, 2, (_BLOCK, n), dtype=np.int8) draws, which begins every block with a new
-    # word of four bytes, but ten times as soon.
+    # Each byte's highest bit: what integers(0, 2, (_BLOCK, n), dtype=np.int8) draws, and ten times as soon. A block
+    # begins with a new word of four bytes.
     generator, words = np.random.default_rng(seed).bit_generator, -(-_BLOCK * n // 4)
     for start in range(0, draws, 2 * _BLOCK):
         drawn = generator.random_raw(words).astype("<u8").view(np.int8).reshape(2, 4 * words)  # a word is half a number

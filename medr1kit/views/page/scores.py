@@ -128,10 +128,11 @@ def gains_table(preds: pd.DataFrame) -> str:
     Args:
         preds: predictions, rows numbered from 0.
     """
-    untrained, told = preds["method"].eq("base"), _told(preds)
-    bases = {who: rows.index for who, rows in preds[untrained].groupby(["model", "format"], observed=True)}
+    labels = preds[[*WHO, "step", "modality", "task"]]  # no texts: each group is a copy
+    untrained, told = labels["method"].eq("base"), _told(preds)
+    bases = {who: rows.index for who, rows in labels[untrained].groupby(["model", "format"], observed=True)}
     named, sides = [], []
-    for (model, *trained, method, format, step), after in preds[~untrained].groupby(
+    for (model, *trained, method, format, step), after in labels[~untrained].groupby(
         [*WHO, "step"], dropna=False, sort=False, observed=True
     ):
         names = {by: name for by, name in zip(("modality", "task"), trained) if isinstance(name, str) and name != "all"}
@@ -221,7 +222,7 @@ def _cells(
     preds: pd.DataFrame, rows: pd.DataFrame, tables: list[tuple[Map, pd.DataFrame]], answers: Answers
 ) -> list[dict[str, Any]]:
     """Of each map each cell's HTML, the numbers of its answerers in the reader, and their names; by "train → test"."""
-    asked = pd.DataFrame({"id": pd.factorize(rows["id"])[0], "seed": rows["seed"]})  # numbers are sooner copied
+    asked = pd.DataFrame({"id": pd.factorize(rows["id"])[0], "seed": rows["seed"].to_numpy()})  # sooner copied
     facts = [(number, cell) for number, (_, matrix) in enumerate(tables) for cell in matrix.to_dict("records")]
     sides = [cell_answers(asked, tables[number][0], cell) for number, cell in facts]
     confusions = _confusions(preds, [places[-1] for places, _, _ in sides])
@@ -245,7 +246,9 @@ def _confusions(preds: pd.DataFrame, sides: list[np.ndarray]) -> list[pd.DataFra
     rows = describe(preds.iloc[np.concatenate([*different.values()])])
     modality = rows["modality"].fillna("unknown")
     rows["modality"] = [f"{side}\t{name}" for side, name in zip(where, modality)]  # the side travels with the modality
-    found = confusion_table(rows).query("taken > 0")
+    found = confusion_table(rows, least=1)
+    if found.empty:
+        return [found] * len(sides)
     parts = found["modality"].str.split("\t", n=1, expand=True)
     found = found.assign(modality=parts[1])
     tables = {side: rows.head(CONFUSIONS) for side, rows in found.groupby(parts[0].astype(int))}
@@ -256,10 +259,10 @@ def _confusions(preds: pd.DataFrame, sides: list[np.ndarray]) -> list[pd.DataFra
 def _in_reader(preds: pd.DataFrame, answers: Answers) -> np.ndarray:
     """The number in the reader of who gave each answer, -1 where it is not there."""
     known = [name for name in ANSWERER if name in preds]
-    numbers = {_who(one.frame.iloc[one.rows.max()][known]): k for k, one in enumerate(answers.answerers)}
-    found = np.full(len(preds), -1)
-    for _, places in rows_by(preds, known):
-        found[places] = numbers.get(_who(preds.iloc[places[0]][known]), -1)
+    here, there, found = answers.answerers[0].frame[known], preds[known], np.full(len(preds), -1)
+    numbers = {_who(here.iloc[one.rows.max()]): k for k, one in enumerate(answers.answerers)}
+    for _, places in rows_by(there, known):
+        found[places] = numbers.get(_who(there.iloc[places[0]]), -1)
     return found
 
 
