@@ -50,6 +50,7 @@ _WHERE = {
         "plot_slices",
     ),
     "views.plots.canvas": ("PAPER",),
+    "views.plots.comparisons": ("plot_comparisons",),
     "views.plots.curves": ("plot_abstention", "plot_checkpoints", "plot_lengths", "plot_pass_at_k", "plot_rewards"),
     "views.plots.heatmaps": ("plot_confusion", "plot_counts", "plot_images", "plot_transfer"),
     "results.errors": ("errors",),
