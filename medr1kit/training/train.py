@@ -186,8 +186,8 @@ def train_grpo(
     truth(shared_prefix, "shared_prefix")
     folder = checks.run_folder(model, output_dir, overwrite or resume)
     with no_bars_of_datasets():
-        rows = dataset.add_column("prompt", prompts)
-        held_out = asked and eval_dataset.add_column("prompt", asked)
+        rows = checks.with_column(dataset, "prompt", prompts)
+        held_out = asked and checks.with_column(eval_dataset, "prompt", asked)
     # The policy must not write image placeholders: the next forward pass would look for their images.
     barred = image_token_ids(model)  # in the words of vLLM or of transformers
     bar = {"logit_bias": dict.fromkeys(barred, -100.0)} if settings.get("use_vllm") else {"suppress_tokens": barred}
@@ -215,7 +215,8 @@ def _sft_rows(dataset: Dataset, format: ResponseFormat, name: str = "dataset") -
     """What TRL's SFT reads of questions: image, prompt and gold completion."""
     prompts, completions = checks.prompts_of(dataset, format, name), checks.gold_of(dataset, format)
     with no_bars_of_datasets():
-        return dataset.select_columns(["image"]).add_column("prompt", prompts).add_column("completion", completions)
+        rows = checks.with_column(dataset.select_columns(["image"]), "prompt", prompts)
+        return checks.with_column(rows, "completion", completions)
 
 
 def _settings(method: str, preset: str | Mapping, overrides: dict, lora_arguments: Mapping | bool):
