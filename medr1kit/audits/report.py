@@ -188,6 +188,8 @@ class AuditReport:
         compared = (
             "and no test image is in training" if set(_SHOWN_IN_TRAINING) & set(by) else "images were not compared"
         )
+        from medr1kit.results.power import smallest_difference  # scipy.stats, which takes a second
+
         points = 100 * smallest_difference(lookup.n)
         return (
             f"Fit to compare models by looking? Yes: without an image a lookup stays at chance ({lookup.estimate}, "
