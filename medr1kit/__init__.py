@@ -57,7 +57,7 @@ _WHERE = {
     "views.page.worksheet": ("export_worksheet", "read_worksheet", "reader_agreement"),
     "results.calibration": ("calibration",),
     "results.abstention": ("abstention", "fit_temperature", "temper"),
-    "results.samples": ("pass_at_k",),
+    "results.samples": ("pass_at_k", "vote_shares"),
     "results.minds": ("changed_minds", "first_answers"),
     "results.rationales": ("check_rationale", "rationale_truth"),
     "views.inspect_log": ("export_inspect",),

@@ -139,3 +139,23 @@ def test_each_model_has_its_curves():
     assert {"base · no-think, any of k", "grpo · no-think, majority of k", "any of k even guesses"} <= set(names)
     assert ax.lines[0].get_ydata().tolist() == [0.25, 0.5]
     plt.close("all")
+
+
+def test_vote_shares_are_counted_by_letter_and_what_cannot_be_read_is_shared_out():
+    votes = mk.vote_shares(answers("ABBB", "AA--", "CCDD", options=4))
+    assert votes["probabilities"].tolist() == [[0.25, 0.75, 0, 0], [0.625, 0.125, 0.125, 0.125], [0, 0, 0.5, 0.5]]
+    assert votes["predicted"].tolist() == ["B", "A", "C"] and votes["correct"].tolist() == [False, True, False]
+    assert "sample" not in votes
+    assert mk.abstention(votes).frame.iloc[-1]["accuracy"] == pytest.approx(1 / 3)
+
+
+def test_votes_of_two_trainings_are_kept_apart():
+    both = pd.concat([answers("AAAB", seed=1), answers("BBBA", seed=2)])
+    assert mk.vote_shares(both)[["seed", "predicted", "confidence"]].values.tolist() == [[1, "A", 0.75], [2, "B", 0.75]]
+
+
+def test_orders_of_the_options_vote_by_text():
+    turned = answers("AB", options=2)
+    turned.at[1, "options"] = ["x", "w"]
+    turned.loc[1, "answer"] = "B"
+    assert mk.vote_shares(turned)["confidence"].tolist() == [1.0]

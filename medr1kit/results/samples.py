@@ -26,7 +26,7 @@ import pandas as pd
 
 from medr1kit.results.clusters import clustering, counted
 from medr1kit.results.stats import cluster_interval, share
-from medr1kit.results.tables import check_predictions, one_checkpoint, rows_by, who_varies
+from medr1kit.results.tables import ANSWERER, check_predictions, one_checkpoint, rows_by, who_varies
 from medr1kit.vqa import LETTERS, DataError, option_texts
 
 _SUBSETS = 300  # of k samples, at most, that vote
@@ -73,6 +73,46 @@ def pass_at_k(preds: pd.DataFrame, cluster: str | bool | None = None) -> pd.Data
     who = who_varies(preds)
     one_checkpoint(preds, who, "select one: preds[preds['step'] == …]")
     tables = [_of_model(dict(zip(who, names)), preds.iloc[rows], cluster) for names, rows in rows_by(preds, who)]
+    return pd.concat(tables, ignore_index=True)
+
+
+def vote_shares(preds: pd.DataFrame) -> pd.DataFrame:
+    """Return how the sampled answers to a question are shared out among its options: a confidence without a model.
+
+    Args:
+        preds: as in :func:`pass_at_k`; every training is an answerer of its own.
+
+    Returns:
+        A row for each answerer and question, with the columns of its first sample but ``sample``: ``probabilities``
+        (shares in letter order, sum 1; samples without a readable letter are shared out evenly), ``predicted`` (the
+        majority; the first of equals), ``confidence`` (its share) and ``correct``. :func:`medr1kit.abstention` and
+        :func:`medr1kit.calibration` take it.
+
+    Raises:
+        DataError: if columns are missing, or a question was asked with other options in another row.
+
+    >>> rows = [{"id": "q", "answer": "A", "predicted": letter, "options": ["x", "y"], "format": "no-think",
+    ...          "correct": letter == "A", "lenient_predicted": letter, "sample": i} for i, letter in enumerate("ABBB")]
+    >>> vote_shares(pd.DataFrame(rows))[["predicted", "confidence", "correct"]].values.tolist()
+    [['B', 0.75, False]]
+    """
+    preds = check_predictions(preds, ["id", "answer", "predicted", "options", "correct", "format"])
+    answerer = [name for name in ANSWERER if name in preds and name != "sample"]
+    tables = []
+    for _, places in rows_by(preds, answerer):
+        rows = preds.iloc[places]
+        questions = rows.drop_duplicates("id")
+        letters = _in_first_order(rows, questions)
+        votes = pd.crosstab(rows["id"].to_numpy(), letters.to_numpy()).reindex(questions["id"])
+        total = rows.groupby("id", sort=False).size().to_numpy()
+        shares = []
+        for options, n, row in zip(questions["options"], total, votes.to_dict("records")):
+            counts = np.array([row.get(letter, 0) for letter in LETTERS[: len(options)]], dtype=float)
+            shares.append((counts + (n - counts.sum()) / len(options)) / n)
+        said = [LETTERS[int(share.argmax())] for share in shares]
+        read = {"probabilities": [share.tolist() for share in shares], "predicted": said}
+        read |= {"confidence": [float(share.max()) for share in shares], "correct": said == questions["answer"]}
+        tables.append(questions.drop(columns="sample", errors="ignore").assign(**read))
     return pd.concat(tables, ignore_index=True)
 
 
