@@ -1,0 +1,194 @@
+"""Pictures of what a score means: the blind floor, a transfer map, a leak."""
+
+from __future__ import annotations
+
+from collections import Counter
+from io import BytesIO
+from typing import Any
+
+import datasets
+import numpy as np
+from PIL import Image
+
+import medr1kit as mk
+from medr1kit.audits.hashes import hash_image
+from medr1kit.data.phantoms import redraw
+
+from medr1kit.vqa import LETTERS
+from scripts.draw_ideas.sheet import Sheet
+
+TRAIN, TEST, ASKED = 800, 10, 9  # questions the lookup learns from; of CT in the test, the last of which is shown
+
+
+def percent(share: float) -> str:
+    """A share as a whole number of percent."""
+    return f"{100 * share:.0f} %"
+
+
+def blind_floor() -> Sheet:
+    """A question answered by a lookup of option texts, and how far that gets."""
+    options = dict(size=28, shortcut=1.0)
+    train = mk.load_vqa("phantoms", split="train", n=TRAIN, **options)
+    row = mk.load_vqa("phantoms", split="test", modality="CT", n=TEST, **options)[ASKED]
+    offered = Counter(text for texts in train["options"] for text in texts)
+    right = Counter(texts[LETTERS.index(letter)] for texts, letter in zip(train["options"], train["answer"]))
+    sheet = Sheet(
+        "blind_floor", 500, "The blind floor: how far one gets without looking",
+        "Left, a question whose image is covered. Beside each option stands how often it was offered and how often it was right "
+        "in the training questions; one option is the only one that ever was, so the lookup answers it, and is right. Right, "
+        "columns from 0 to 100 percent: hatched up to what the lookup reaches; only what stands above can be sight.",
+    )  # fmt: skip
+    sheet.text(28, 80, "A lookup answers: no image, no model", size=15, bold=True)
+    sheet.box(28, 98, 110, 110)
+    sheet.hatch(28, 98, 110, 110, step=12)
+    sheet.box(44, 138, 78, 30, "card")
+    sheet.text(83, 158, "covered", size=13, anchor="middle")
+    sheet.text(154, 116, row["question"].replace(" describes", "\ndescribes"), size=14)
+    sheet.text(28, 240, "option", size=12, tone="soft")
+    sheet.text(150, 240, f"in {TRAIN} training questions right, of times offered", size=12, tone="soft")
+    best = max(row["options"], key=lambda text: (right[text] + 0.25) / (offered[text] + 1))  # as audits/floors.py counts
+    for i, (letter, text) in enumerate(zip(LETTERS, row["options"])):
+        y = 254 + 34 * i
+        sheet.text(28, y + 17, f"{letter}) {text}", bold=text == best)
+        sheet.box(150, y + 2, 150, 22)
+        if right[text]:
+            sheet.box(150, y + 2, 150 * right[text] / offered[text], 22, "pale1")
+        chosen = "  ← chosen" if text == best else ""
+        sheet.text(310, y + 18, f"{right[text]} of {offered[text]}{chosen}", size=13, bold=text == best)
+    verdict = "right, and nobody looked" if LETTERS[row["options"].index(best)] == row["answer"] else "wrong"
+    sheet.text(28, 418, f"It says {LETTERS[row['options'].index(best)]}: {verdict}.", size=15, bold=True)
+    sheet.text(28, 446, "The wrong options come from words that are never right:\nwhoever made them gave the answers away.", size=13, tone="soft")
+    _floors(sheet)
+    return sheet
+
+
+def _floors(sheet: Sheet) -> None:
+    """The recorded floors, and that of a real test, as columns."""
+    sheet.text(500, 80, "How far the lookup gets, whole tests", size=15, bold=True)
+    recorded = mk.recorded("blind_floor").sort_values("shortcut")
+    names = {0.0: "every option\nright some-\nwhere", 0.5: "half of the\nquestions\nleak", 1.0: "all\nleak"}
+    columns = [(one.accuracy, one.low, one.high, one.chance, names[one.shortcut]) for one in recorded.itertuples()]
+    columns.append((*_real_floor(), "a real test:\nMed-R1's\nCT"))
+    base, high = 390, 280
+    for i, (floor, low, top, chance, name) in enumerate(columns):
+        x = 510 + 92 * i
+        sheet.box(x, base - high, 64, high, "card", 0)
+        sheet.box(x, base - high * floor, 64, high * floor, "pale1", 0)
+        sheet.hatch(x, base - high * floor, 64, high * floor)
+        if floor < 0.9:
+            sheet.text(x + 32, base - high * floor - 10, percent(floor), size=16, bold=True, anchor="middle")
+        else:
+            sheet.box(x + 4, base - high * floor + 12, 56, 24, "card")
+            sheet.text(x + 32, base - high * floor + 30, percent(floor), size=16, bold=True, anchor="middle")
+        sheet.path(f"M{x + 54} {base - high * low:.1f}V{base - high * top:.1f}", "strong", ' stroke-width="3"')
+        sheet.path(f"M{x - 6} {base - high * chance:.1f}h76", "strong", ' stroke-width="1.5" stroke-dasharray="4 3"')
+        sheet.text(x + 32, base + 18, name, size=12, anchor="middle")
+    sheet.text(542, base - high * 0.62, "only\nhere\ncan be\nsight", size=13, anchor="middle")
+    sheet.text(500, 462, "hatched: right without looking; upright stroke: 95 % interval\ndashed: chance", size=12, tone="soft")
+
+
+def transfer_map() -> Sheet:
+    """How to read a map of gains."""
+    table = mk.recorded("quick/transfer_modality").query("method == 'grpo' and format == 'think-before'")
+    names = list(dict.fromkeys(table["modality"]))
+    cells = table.set_index(["train_modality", "modality"])
+    n, seeds = table["n"].iloc[0], table["seeds"].iloc[0]
+    sheet = Sheet(
+        "transfer_map", 560, "How to read a transfer map: trained here, asked there",
+        "An eight by eight map. A row is a model that was trained on one modality, a column a test of one modality; a cell says by "
+        "how many points the model is better than the untrained one. The diagonal, framed, is home. Hatched cells may be chance. "
+        "One cell at home and one away are explained at the right.",
+    )  # fmt: skip
+    left, top, side = 132, 130, 48
+    sheet.text(left + 4 * side, 76, "asked about", size=14, bold=True, anchor="middle")
+    sheet.text(28, 112, "trained on", size=14, bold=True)
+    for i, train in enumerate(names):
+        sheet.text(left - 8, top + side * i + 29, train, size=13, anchor="end")
+        sheet.text(left + side * (i + 0.5), top - (8 if i % 2 else 24), names[i], size=12, anchor="middle")
+        for j, asked in enumerate(names):
+            cell, x, y = cells.loc[train, asked], left + side * j, top + side * i
+            sheet.cell(x, y, side, 100 * cell["difference"], cell["p_corrected"] > 0.05, i == j)
+    home, away = (names[0], names[0]), min(
+        (pair for pair in cells.index if pair[0] != pair[1]), key=lambda pair: cells.loc[pair, "difference"]
+    )
+    for y, mark, head, (train, asked) in ((98, "a", "a  At home: the framed diagonal", home), (216, "b", "b  Away: everything else", away)):
+        cell = cells.loc[train, asked]
+        sheet.text(560, y, head, size=15, bold=True)
+        sure = "more than chance" if cell["p_corrected"] <= 0.05 else "may be chance"
+        sheet.text(
+            560, y + 24,
+            f"Trained on {train}, asked about {asked}:\n{percent(cell['base_accuracy'])} right before, {percent(cell['accuracy'])} after:\n"
+            f"{100 * cell['difference']:+.0f} points [{100 * cell['low_corrected']:+.0f}, {100 * cell['high_corrected']:+.0f}], {sure}",
+            size=14,
+        )  # fmt: skip
+        sheet.text(left + side * names.index(asked) + 5, top + side * names.index(train) + 15, mark, size=13, tone="plain", bold=True)
+    sheet.text(560, 338, "Read it so", size=15, bold=True)
+    sheet.text(
+        560, 362,
+        "A row: what one training is good for.\nA column: what any training gains there.\nHome no better than away: what was learned\n"
+        "is the same everywhere, such as a habit.\nHatched: do not build on it.\nAnd how high is the blind floor of each test?",
+        size=13,
+    )  # fmt: skip
+    sheet.text(28, 540, f"points gained over the untrained model; {n} questions a cell, {seeds} seeds; hatched: may be chance, all cells allowed for", size=12, tone="soft")
+    return sheet
+
+
+def leak() -> Sheet:
+    """What a leak looks like, what finds it, and the split that has none."""
+    rows = _rows()
+    sheet = Sheet(
+        "leak", 560, "A leak: the test has been seen in training",
+        "Above, three pairs of a training picture and a test picture: the same file; a copy of other size; the same patient on "
+        "another machine. Below, six pictures with two questions each, dealt to training and test: question by question, so that "
+        "pictures are on both sides, and by picture, so that none is.",
+    )  # fmt: skip
+    image = rows[0]["image"]
+    copy = image.resize((84, 84), Image.LANCZOS)
+    twin = redraw(rows[0]["image_id"] + "+scanner=B")
+    looks = [_look(one) for one in (image, copy, twin)]
+    for x, other, head, said in (
+        (28, image, "The same picture", "the same image_id"),
+        (318, copy, "A copy under another name", f"other size; looks (hashes) differ\nin {_bits(looks[0], looks[1])} of 64 bits"),
+        (608, twin, "Another picture of the patient", f"the same patient_id; looks differ\nin {_bits(looks[0], looks[2])} of 64 bits: only the id tells"),
+    ):
+        sheet.text(x, 80, head, size=15, bold=True)
+        for place, one, name, tone in ((x, image, "training", "pale0"), (x + 136, other, "test", "pale1")):
+            sheet.box(place - 3, 93, 114, 114, tone)
+            sheet.picture(one, place, 96, 108)
+            sheet.text(place + 54, 224, name, size=13, anchor="middle")
+        sheet.arrow((x + 113, 150), (x + 131, 150))
+        sheet.text(x, 246, said, size=12, tone="soft")
+    sheet.text(28, 306, "Two ways to deal the same twelve questions", size=16, bold=True)
+    data = datasets.Dataset.from_list([{key: row[key] for key in ("image_id", "modality", "task")} for row in rows])
+    train, _ = mk.image_disjoint_split(data.add_column("place", list(range(len(data)))), test_size=0.5)
+    by_question = set(np.random.default_rng(0).permutation(len(rows))[: len(rows) // 2].tolist())
+    for y, head, kept in ((336, "question by question", by_question), (444, "by picture and patient:\nmk.image_disjoint_split", set(train["place"]))):
+        sheet.text(28, y + 30, head, size=13, bold=True)
+        shared = 0
+        for k in range(len(rows) // 2):
+            x, sides = 210 + 84 * k, [2 * k + i in kept for i in (0, 1)]
+            sheet.picture(rows[2 * k]["image"].resize((56, 56)), x, y, 60)
+            for i, in_training in enumerate(sides):
+                sheet.box(x + 31 * i, y + 64, 29, 20, "pale0" if in_training else "pale1")
+                sheet.text(x + 31 * i + 14.5, y + 79, "train" if in_training else "test", size=11, anchor="middle")
+            shared += len(set(sides)) == 2
+            if len(set(sides)) == 2:
+                sheet.path(f"M{x - 4} {y - 4}h68v92h-68z", "line3", ' stroke-dasharray="5 3"')
+        sheet.text(724, y + 26, f"{shared} of {len(rows) // 2} pictures\non both sides" + (":\nmemory may answer" if shared else ""), size=14, bold=True)
+    return sheet
+
+
+def _rows() -> list[dict[str, Any]]:
+    """Twelve questions about six pictures, two each."""
+    drawn = mk.load_vqa("phantoms", split="test", modality="CT", n=16)
+    return [drawn[i] for i in (11, 1, 5, 4, 7, 15) for _ in (0, 1)]
+
+
+def _look(image: Image.Image) -> int:
+    packed = BytesIO()
+    image.save(packed, "PNG")
+    return hash_image(packed.getvalue()).look
+
+
+def _bits(one: int, other: int) -> int:
+    return (one ^ other).bit_count()
