@@ -1,4 +1,4 @@
-"""Draw all pictures: ``python -m scripts.draw_ideas``, or into another folder: ``python -m scripts.draw_ideas FOLDER``."""
+"""Draw all pictures, from the checkout's folder: ``python -m scripts.draw_ideas``; into another: add its name."""
 
 from __future__ import annotations
 

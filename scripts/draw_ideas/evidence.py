@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -13,10 +15,11 @@ from PIL import Image
 import medr1kit as mk
 from medr1kit.audits.hashes import hash_image
 from medr1kit.data.phantoms import redraw
-
+from medr1kit.results.stats import wilson
 from medr1kit.vqa import LETTERS
 from scripts.draw_ideas.sheet import Sheet
 
+ROOT = Path(__file__).parent.parent.parent
 TRAIN, TEST, ASKED = 800, 10, 9  # questions the lookup learns from; of CT in the test, the last of which is shown
 
 
@@ -34,9 +37,10 @@ def blind_floor() -> Sheet:
     right = Counter(texts[LETTERS.index(letter)] for texts, letter in zip(train["options"], train["answer"]))
     sheet = Sheet(
         "blind_floor", 500, "The blind floor: how far one gets without looking",
-        "Left, a question whose image is covered. Beside each option stands how often it was offered and how often it was right "
-        "in the training questions; one option is the only one that ever was, so the lookup answers it, and is right. Right, "
-        "columns from 0 to 100 percent: hatched up to what the lookup reaches; only what stands above can be sight.",
+        "Left, a question whose image is covered. Beside each option stands how often it was offered and how "
+        "often it was right in the training questions; one option is the only one that ever was, so the lookup "
+        "answers it, and is right. Right, columns from 0 to 100 percent: hatched up to what the lookup reaches; "
+        "only what stands above can be sight.",
     )  # fmt: skip
     sheet.text(28, 80, "A lookup answers: no image, no model", size=15, bold=True)
     sheet.box(28, 98, 110, 110)
@@ -46,7 +50,8 @@ def blind_floor() -> Sheet:
     sheet.text(154, 116, row["question"].replace(" describes", "\ndescribes"), size=14)
     sheet.text(28, 240, "option", size=12, tone="soft")
     sheet.text(150, 240, f"in {TRAIN} training questions right, of times offered", size=12, tone="soft")
-    best = max(row["options"], key=lambda text: (right[text] + 0.25) / (offered[text] + 1))  # as audits/floors.py counts
+    scores = {text: (right[text] + 0.25) / (offered[text] + 1) for text in row["options"]}  # those of audits/floors.py
+    best = max(scores, key=scores.get)
     for i, (letter, text) in enumerate(zip(LETTERS, row["options"])):
         y = 254 + 34 * i
         sheet.text(28, y + 17, f"{letter}) {text}", bold=text == best)
@@ -57,7 +62,13 @@ def blind_floor() -> Sheet:
         sheet.text(310, y + 18, f"{right[text]} of {offered[text]}{chosen}", size=13, bold=text == best)
     verdict = "right, and nobody looked" if LETTERS[row["options"].index(best)] == row["answer"] else "wrong"
     sheet.text(28, 418, f"It says {LETTERS[row['options'].index(best)]}: {verdict}.", size=15, bold=True)
-    sheet.text(28, 446, "The wrong options come from words that are never right:\nwhoever made them gave the answers away.", size=13, tone="soft")
+    sheet.text(
+        28,
+        446,
+        "The wrong options come from words that are never right:\nwhoever made them gave the answers away.",
+        size=13,
+        tone="soft",
+    )
     _floors(sheet)
     return sheet
 
@@ -70,6 +81,8 @@ def _floors(sheet: Sheet) -> None:
     columns = [(one.accuracy, one.low, one.high, one.chance, names[one.shortcut]) for one in recorded.itertuples()]
     columns.append((*_real_floor(), "a real test:\nMed-R1's\nCT"))
     base, high = 390, 280
+    for share in (0, 1):
+        sheet.text(500, base - high * share + 4, percent(share), size=11, tone="soft", anchor="end")
     for i, (floor, low, top, chance, name) in enumerate(columns):
         x = 510 + 92 * i
         sheet.box(x, base - high, 64, high, "card", 0)
@@ -84,7 +97,9 @@ def _floors(sheet: Sheet) -> None:
         sheet.path(f"M{x - 6} {base - high * chance:.1f}h76", "strong", ' stroke-width="1.5" stroke-dasharray="4 3"')
         sheet.text(x + 32, base + 18, name, size=12, anchor="middle")
     sheet.text(542, base - high * 0.62, "only\nhere\ncan be\nsight", size=13, anchor="middle")
-    sheet.text(500, 462, "hatched: right without looking; upright stroke: 95 % interval\ndashed: chance", size=12, tone="soft")
+    sheet.text(
+        500, 462, "hatched: right without looking; upright stroke: 95 % interval\ndashed: chance", size=12, tone="soft"
+    )
 
 
 def transfer_map() -> Sheet:
@@ -95,10 +110,15 @@ def transfer_map() -> Sheet:
     n, seeds = table["n"].iloc[0], table["seeds"].iloc[0]
     sheet = Sheet(
         "transfer_map", 560, "How to read a transfer map: trained here, asked there",
-        "An eight by eight map. A row is a model that was trained on one modality, a column a test of one modality; a cell says by "
-        "how many points the model is better than the untrained one. The diagonal, framed, is home. Hatched cells may be chance. "
-        "One cell at home and one away are explained at the right.",
+        "An eight by eight map. A row is a model that was trained on one modality, a column a test of one "
+        "modality; a cell says by how many points the model is better than the untrained one. The diagonal, "
+        "framed, is home. Hatched cells may be chance. One cell at home and one away are explained at the right.",
     )  # fmt: skip
+    home, away = (
+        (names[0], names[0]),
+        min((pair for pair in cells.index if pair[0] != pair[1]), key=lambda pair: cells.loc[pair, "difference"]),
+    )
+    marks = {home: "a", away: "b"}
     left, top, side = 132, 130, 48
     sheet.text(left + 4 * side, 76, "asked about", size=14, bold=True, anchor="middle")
     sheet.text(28, 112, "trained on", size=14, bold=True)
@@ -107,29 +127,40 @@ def transfer_map() -> Sheet:
         sheet.text(left + side * (i + 0.5), top - (8 if i % 2 else 24), names[i], size=12, anchor="middle")
         for j, asked in enumerate(names):
             cell, x, y = cells.loc[train, asked], left + side * j, top + side * i
-            sheet.cell(x, y, side, 100 * cell["difference"], cell["p_corrected"] > 0.05, i == j)
-    home, away = (names[0], names[0]), min(
-        (pair for pair in cells.index if pair[0] != pair[1]), key=lambda pair: cells.loc[pair, "difference"]
-    )
-    for y, mark, head, (train, asked) in ((98, "a", "a  At home: the framed diagonal", home), (216, "b", "b  Away: everything else", away)):
+            sheet.cell(
+                x, y, side, 100 * cell["difference"], cell["p_corrected"] > 0.05, i == j, marks.get((train, asked), "")
+            )
+    for y, head, (train, asked) in (
+        (98, "a  At home: the framed diagonal", home),
+        (216, "b  Away: everything else", away),
+    ):
         cell = cells.loc[train, asked]
         sheet.text(560, y, head, size=15, bold=True)
+        gain, low, high = 100 * cell[["difference", "low_corrected", "high_corrected"]]
         sure = "more than chance" if cell["p_corrected"] <= 0.05 else "may be chance"
         sheet.text(
             560, y + 24,
-            f"Trained on {train}, asked about {asked}:\n{percent(cell['base_accuracy'])} right before, {percent(cell['accuracy'])} after:\n"
-            f"{100 * cell['difference']:+.0f} points [{100 * cell['low_corrected']:+.0f}, {100 * cell['high_corrected']:+.0f}], {sure}",
+            f"Trained on {train}, asked about {asked}:\n"
+            f"{percent(cell['base_accuracy'])} right before, {percent(cell['accuracy'])} after:\n"
+            f"{gain:+.0f} points [{low:+.0f}, {high:+.0f}], {sure}",
             size=14,
         )  # fmt: skip
-        sheet.text(left + side * names.index(asked) + 5, top + side * names.index(train) + 15, mark, size=13, tone="plain", bold=True)
     sheet.text(560, 338, "Read it so", size=15, bold=True)
     sheet.text(
         560, 362,
-        "A row: what one training is good for.\nA column: what any training gains there.\nHome no better than away: what was learned\n"
-        "is the same everywhere, such as a habit.\nHatched: do not build on it.\nAnd how high is the blind floor of each test?",
+        "A row: what one training is good for.\nA column: what any training gains there.\n"
+        "Home no better than away: what was learned\nis the same everywhere, such as a habit.\n"
+        "Hatched: do not build on it.\nAnd how high is the blind floor of each test?",
         size=13,
     )  # fmt: skip
-    sheet.text(28, 540, f"points gained over the untrained model; {n} questions a cell, {seeds} seeds; hatched: may be chance, all cells allowed for", size=12, tone="soft")
+    sheet.text(
+        28,
+        540,
+        f"points gained over the untrained model; {n} questions a cell, {seeds} seeds; hatched: may be chance, all "
+        "cells allowed for",
+        size=12,
+        tone="soft",
+    )
     return sheet
 
 
@@ -138,9 +169,9 @@ def leak() -> Sheet:
     rows = _rows()
     sheet = Sheet(
         "leak", 560, "A leak: the test has been seen in training",
-        "Above, three pairs of a training picture and a test picture: the same file; a copy of other size; the same patient on "
-        "another machine. Below, six pictures with two questions each, dealt to training and test: question by question, so that "
-        "pictures are on both sides, and by picture, so that none is.",
+        "Above, three pairs of a training picture and a test picture: the same file; a copy of other size; the "
+        "same patient on another machine. Below, six pictures with two questions each, dealt to training and "
+        "test: question by question, so that pictures are on both sides, and by picture, so that none is.",
     )  # fmt: skip
     image = rows[0]["image"]
     copy = image.resize((84, 84), Image.LANCZOS)
@@ -148,8 +179,18 @@ def leak() -> Sheet:
     looks = [_look(one) for one in (image, copy, twin)]
     for x, other, head, said in (
         (28, image, "The same picture", "the same image_id"),
-        (318, copy, "A copy under another name", f"other size; looks (hashes) differ\nin {_bits(looks[0], looks[1])} of 64 bits"),
-        (608, twin, "Another picture of the patient", f"the same patient_id; looks differ\nin {_bits(looks[0], looks[2])} of 64 bits: only the id tells"),
+        (
+            318,
+            copy,
+            "A copy under another name",
+            f"other size; looks (hashes) differ\nin {_bits(looks[0], looks[1])} of 64 bits",
+        ),
+        (
+            608,
+            twin,
+            "Another picture of the patient",
+            f"the same patient_id; looks differ\nin {_bits(looks[0], looks[2])} of 64 bits: only the id tells",
+        ),
     ):
         sheet.text(x, 80, head, size=15, bold=True)
         for place, one, name, tone in ((x, image, "training", "pale0"), (x + 136, other, "test", "pale1")):
@@ -162,7 +203,10 @@ def leak() -> Sheet:
     data = datasets.Dataset.from_list([{key: row[key] for key in ("image_id", "modality", "task")} for row in rows])
     train, _ = mk.image_disjoint_split(data.add_column("place", list(range(len(data)))), test_size=0.5)
     by_question = set(np.random.default_rng(0).permutation(len(rows))[: len(rows) // 2].tolist())
-    for y, head, kept in ((336, "question by question", by_question), (444, "by picture and patient:\nmk.image_disjoint_split", set(train["place"]))):
+    for y, head, kept in (
+        (336, "question by question", by_question),
+        (444, "by picture and patient:\nmk.image_disjoint_split", set(train["place"])),
+    ):
         sheet.text(28, y + 30, head, size=13, bold=True)
         shared = 0
         for k in range(len(rows) // 2):
@@ -174,7 +218,13 @@ def leak() -> Sheet:
             shared += len(set(sides)) == 2
             if len(set(sides)) == 2:
                 sheet.path(f"M{x - 4} {y - 4}h68v92h-68z", "line3", ' stroke-dasharray="5 3"')
-        sheet.text(724, y + 26, f"{shared} of {len(rows) // 2} pictures\non both sides" + (":\nmemory may answer" if shared else ""), size=14, bold=True)
+        sheet.text(
+            724,
+            y + 26,
+            f"{shared} of {len(rows) // 2} pictures\non both sides" + (":\nmemory may answer" if shared else ""),
+            size=14,
+            bold=True,
+        )
     return sheet
 
 
@@ -192,3 +242,13 @@ def _look(image: Image.Image) -> int:
 
 def _bits(one: int, other: int) -> int:
     return (one ^ other).bit_count()
+
+
+def _real_floor() -> tuple[float, float, float, float]:
+    """The lookup on Med-R1's CT test, its interval, and chance, as the data card has them."""
+    card = (ROOT / "data_cards" / "med-r1-splits.md").read_text(encoding="utf-8")
+    table = card.split("| pair | `chance` |")[1]
+    line = re.search(r"^\| modality/\*/CT \|(.*)\|$", table, re.MULTILINE)[1]
+    chance, _, _, floor, *_ = (float(cell) / 100 for cell in line.split("|"))
+    n = mk.published("med-r1-no-think-minus-think-modality").set_index("modality")["n_test"]["CT"].iloc[0]
+    return floor, *wilson(round(floor * n), n), chance

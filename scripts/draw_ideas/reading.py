@@ -23,10 +23,10 @@ def prompt() -> Sheet:
     patch, count = image.width // read.columns, len(read.image)
     sheet = Sheet(
         "prompt", 650, "What the model reads: a picture becomes tokens, among words",
-        f"A drawn CT image of {image.width} by {image.height} pixels is cut into {read.rows} by {read.columns} patches; "
-        f"four neighbours make one image token, {count} in all. Below, the whole prompt as boxes, token by token: it opens "
-        f"the user's turn, then come vision_start, the {count} image tokens, vision_end, the question with its options, "
-        "the instruction, and the line that opens the model's turn.",
+        f"A drawn CT image of {image.width} by {image.height} pixels is cut into {read.rows} by {read.columns} "
+        f"patches; four neighbours make one image token, {count} in all. Below, the whole prompt as boxes, token "
+        f"by token: it opens the user's turn, then come vision_start, the {count} image tokens, vision_end, the "
+        "question with its options, the instruction, and the line that opens the model's turn.",
     )  # fmt: skip
     for x, parts, gap, head, foot in (
         (28, 1, 0, "1  pixels", f"{image.width} × {image.height}, three colours"),
@@ -49,7 +49,9 @@ def prompt() -> Sheet:
     lines = [*textwrap.wrap(row["question"], 28), *example.lettered(row["options"])]
     sheet.text(662, 112, "\n".join(lines), size=13)
     sheet.text(662, 112 + 17.55 * len(lines) + 6, "+ what the format asks for", size=12, tone="soft")
-    sheet.text(28, 316, f"The prompt: {len(read.tokens)} tokens, each a box or a piece of the picture", size=16, bold=True)
+    sheet.text(
+        28, 316, f"The prompt: {len(read.tokens)} tokens, each a box or a piece of the picture", size=16, bold=True
+    )
     _write_prompt(sheet, read)
     sheet.arrow((520, 294), (520, 374))
     sheet.arrow((860, 158), (886, 158), (886, 430), (873, 430))
@@ -80,7 +82,9 @@ def _write_prompt(sheet: Sheet, read: example.Prompt) -> None:
                 x += 28
             elif i == asked:
                 sheet.box(x, y, WIDTH - 28 - x, 54)
-                sheet.text(x + 6, y + 16, "\n".join(textwrap.wrap(tokens[i], 96, break_on_hyphens=False)), size=11, mono=True)
+                sheet.text(
+                    x + 6, y + 16, "\n".join(textwrap.wrap(tokens[i], 96, break_on_hyphens=False)), size=11, mono=True
+                )
                 y += 38
             else:
                 if x + MONO * 12 * len(words) + 8 > WIDTH - 28:
@@ -90,7 +94,13 @@ def _write_prompt(sheet: Sheet, read: example.Prompt) -> None:
             sheet.arrow((x + 4, y + 12), (x + 34, y + 12))
             sheet.text(x + 42, y + 17, "the model writes from here", bold=True)
         y += 40
-    sheet.text(28, 630, "·  a blank    ↵  a line end    orange: marks of the chat    blue: marks of the image", size=12, tone="soft")
+    sheet.text(
+        28,
+        630,
+        "·  a blank    ↵  a line end    orange: marks of the chat    blue: marks of the image",
+        size=12,
+        tone="soft",
+    )
 
 
 def formats() -> Sheet:
@@ -98,11 +108,16 @@ def formats() -> Sheet:
     row, step, left = example.question(), 28, 190
     sheet = Sheet(
         "formats", 500, "Three formats on one time line: what can have caused what",
-        "Three rows of tokens as they are written from left to right. Think-before: the thought, then the letter; an arrow "
-        "leads from the thought to the letter. No-think: the letter at once. Think-after: the letter, then the thought; the "
-        "arrow leads from the letter to the thought.",
+        "Three rows of tokens as they are written from left to right. Think-before: the thought, then the letter; "
+        "an arrow leads from the thought to the letter. No-think: the letter at once. Think-after: the letter, "
+        "then the thought; the arrow leads from the letter to the thought.",
     )  # fmt: skip
-    sheet.text(28, 64, "A model writes one token after another, and each is drawn given all that stand to its left.", tone="soft")
+    sheet.text(
+        28,
+        64,
+        "A model writes one token after another, and each is drawn given all that stand to its left.",
+        tone="soft",
+    )
     for i, (format, said) in enumerate(
         (
             (mk.THINK_BEFORE, "the letter is drawn given the thought: the thought can have caused it"),
@@ -121,7 +136,15 @@ def formats() -> Sheet:
             if f"<{kind}>" in tokens:
                 begin, stop = tokens.index(f"<{kind}>"), tokens.index(f"</{kind}>")
                 sheet.box(left + step * begin, y - 14, step * (stop - begin + 1) - 2, 34, tone)
-                sheet.text(left + step * (begin + stop + 1) / 2, y - 21, f"<{kind}>…</{kind}>", size=11, tone="soft", anchor="middle", mono=True)
+                sheet.text(
+                    left + step * (begin + stop + 1) / 2,
+                    y - 21,
+                    f"<{kind}>…</{kind}>",
+                    size=11,
+                    tone="soft",
+                    anchor="middle",
+                    mono=True,
+                )
                 if kind == "think":
                     words = "".join(tokens[begin + 1 : stop]).replace(". ", ".\n")
                     sheet.text(left + step * (begin + stop + 1) / 2, y - 1, words, size=12, anchor="middle")
@@ -151,9 +174,10 @@ def shared_prefix() -> Sheet:
     shared = len(read.tokens) + sum(tokens)
     sheet = Sheet(
         "shared_prefix", 480, f"What the shared prefix shares: {n} completions of one question",
-        f"Left, TRL's own step: {n} rows, each with the image, the prompt and its completion, padded to the longest; the image "
-        f"is encoded {n} times and {stock} tokens are computed. Right, the step of this toolkit: image and prompt once, and the "
-        f"{n} completions go on from there; the image is encoded once and {shared} tokens are computed. The gradients are the same.",
+        f"Left, TRL's own step: {n} rows, each with the image, the prompt and its completion, padded to the "
+        f"longest; the image is encoded {n} times and {stock} tokens are computed. Right, the step of this "
+        f"toolkit: image and prompt once, and the {n} completions go on from there; the image is encoded once and "
+        f"{shared} tokens are computed. The gradients are the same.",
     )  # fmt: skip
     scale, bar = 6.2, 20
     for x, head in ((28, "TRL's own step: a row is read as a whole"), (468, "Shared: the prompt is read once")):
@@ -177,11 +201,17 @@ def shared_prefix() -> Sheet:
     foot = 94 + 30 * n + 22
     for x, times, places in ((28, n, stock), (468, 1, shared)):
         often = f"{times} times" if times > 1 else "once"
-        sheet.text(x, foot, f"image encoded: {often}\nprompt read: {often}\ntokens computed: {places}", size=14, bold=True)
+        sheet.text(
+            x, foot, f"image encoded: {often}\nprompt read: {often}\ntokens computed: {places}", size=14, bold=True
+        )
     sheet.text(220, foot, "at every pass: sampling, loss,\nand the reference where there is one", size=12, tone="soft")
     sheet.text(660, foot, "the same sums in another order:\nthe same gradients, to rounding", size=12, tone="soft")
     x = 28.0
-    for tone, name in ((IMAGE, f"image, {image} tokens"), ("pale1", f"words of the prompt, {words}"), (RIGHT, f"a completion, {min(tokens)} to {longest}")):
+    for tone, name in (
+        (IMAGE, f"image, {image} tokens"),
+        ("pale1", f"words of the prompt, {words}"),
+        (RIGHT, f"a completion, {min(tokens)} to {longest}"),
+    ):
         sheet.box(x, 434, 18, 14, tone, 3)
         sheet.text(x + 25, 446, name, size=12)
         x += 60 + 7.2 * len(name)

@@ -39,6 +39,7 @@ def _style(name: str) -> str:
         f".line{i}{{stroke:{colour};fill:none;stroke-width:2}}"
         for i, colour in enumerate(COLOURS[:4])
     )
+    palette += ".black{fill:#000}.white{fill:#fff}.black-lines{stroke:#000}.white-lines{stroke:#fff}"
     text = "text{font-family:sans-serif;white-space:pre}.mono{font-family:ui-monospace,monospace}.bold{font-weight:600}"
     style = f"{text}{rules[0]}{palette}@media (prefers-color-scheme:dark){{{rules[1]}}}"
     return re.sub(r"(^|[}{])(?=[.t])", rf"\1#{name} ", style)  # of this picture only, where a page holds several
@@ -67,7 +68,7 @@ class Sheet:
         """Write a text, a line a line of it; ``y`` is where the first one stands."""
         classes = " ".join([tone, *(["mono"] if mono else []), *(["bold"] if bold else [])])
         at = "" if anchor == "start" else f' text-anchor="{anchor}"'
-        for i, line in enumerate(words.split("\n")):
+        for i, line in enumerate(words.split("\n") if words else ()):
             place = f'x="{x:g}" y="{y + 1.35 * size * i:g}" font-size="{size:g}"{at} class="{classes}"'
             self._parts.append(f"<text {place}>{escape(line)}</text>")
 
@@ -83,16 +84,16 @@ class Sheet:
         self.text(x + width / 2, y + height / 2 + 0.36 * size, words, size=size, anchor="middle", mono=True)
         return x + width + 4
 
-    def cell(self, x: float, y: float, side: float, points: float, chance: bool, framed: bool) -> None:
+    def cell(self, x: float, y: float, side: float, points: float, chance: bool, framed: bool, mark: str) -> None:
         """Draw a cell of a map: its gain in points on the figures' scale, hatched where it may be chance."""
         colour = colour_of(0.5 + points / (2 * LIMIT), "difference")
-        ink = ink_on(colour)
-        code = "#" + "".join(f"{round(255 * part):02x}" for part in colour)
-        self._parts.append(f'<rect x="{x + 1:g}" y="{y + 1:g}" width="{side - 2:g}" height="{side - 2:g}" fill="{code}"/>')
+        ink = "black" if ink_on(colour) == "#000000" else "white"
+        at = f'x="{x + 1:g}" y="{y + 1:g}" width="{side - 2:g}" height="{side - 2:g}"'
+        self._parts.append(f'<rect {at} fill="#{"".join(f"{round(255 * part):02x}" for part in colour)}"/>')
         if chance:
-            self.hatch(x + 1, y + 1, side - 2, side - 2, tone="rule")
-        place = f'x="{x + side / 2:g}" y="{y + side / 2 + 5:g}" font-size="14" text-anchor="middle" fill="{ink}"'
-        self._parts.append(f"<text {place}>{points:+.0f}</text>")
+            self.hatch(x + 1, y + 1, side - 2, side - 2, f"{ink}-lines")
+        self.text(x + side / 2, y + side / 2 + 5, f"{points:+.0f}", tone=ink, anchor="middle")
+        self.text(x + 6, y + 15, mark, size=12, tone=ink, bold=True)
         if framed:
             self.path(f"M{x + 1} {y + 1}h{side - 2}v{side - 2}h{2 - side}z", "strong", ' stroke-width="3"')
 

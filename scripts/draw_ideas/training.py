@@ -44,14 +44,28 @@ def step() -> Sheet:
     advantages, mean = advantages_of(pay), statistics.mean(pay)
     sheet = Sheet(
         "step", 560, "One step of GRPO: ask, sample a group, pay, compare, step",
-        f"A picture with a question; {len(group)} completions of it, each with what it is paid and its advantage, a bar to the "
-        "right of zero for those paid more than the group's mean and to the left for those paid less; arrows up and down: those "
-        "become more likely, these less. An arrow leads back to the next questions.",
+        f"A picture with a question; {len(group)} completions of it, each with what it is paid and its advantage, "
+        "a bar to the right of zero for those paid more than the group's mean and to the left for those paid "
+        "less; arrows up and down: those become more likely, these less. An arrow leads back to the next "
+        "questions.",
     )  # fmt: skip
-    for x, number, head in ((28, 1, "ask"), (196, 2, f"sample G = {len(group)}"), (586, 3, "pay"), (650, 4, "advantage"), (796, 5, "step")):
+    for x, number, head in (
+        (28, 1, "ask"),
+        (196, 2, f"sample G = {len(group)}"),
+        (586, 3, "pay"),
+        (650, 4, "advantage"),
+        (796, 5, "step"),
+    ):
         sheet.text(x, 80, f"{number}  {head}", size=15, bold=True)
     sheet.picture(row["image"], 28, 98, 140)
-    sheet.text(28, 258, "What is the most\nlikely diagnosis?" if row["question"] == "What is the most likely diagnosis?" else row["question"], size=13)
+    sheet.text(
+        28,
+        258,
+        "What is the most\nlikely diagnosis?"
+        if row["question"] == "What is the most likely diagnosis?"
+        else row["question"],
+        size=13,
+    )
     for i, (letter, option) in enumerate(zip("ABCD", example.lettered(row["options"]))):
         gold = letter == row["answer"]
         sheet.text(28, 300 + 19 * i, option + ("  ✓" if gold else ""), size=13, bold=gold)
@@ -71,15 +85,34 @@ def step() -> Sheet:
             if not rising:
                 sheet.hatch(left, y + 8, unit * abs(advantage), 20, "line3")
         side = zero - 6 if rising else zero + 6
-        sheet.text(side, y + 23, f"{advantage:+.2f}" if abs(advantage) > 1e-6 else "0", size=13, anchor="end" if rising else "start")
+        sheet.text(
+            side,
+            y + 23,
+            f"{advantage:+.2f}" if abs(advantage) > 1e-6 else "0",
+            size=13,
+            anchor="end" if rising else "start",
+        )
         if abs(advantage) > 1e-6:
             sheet.arrow((806, y + 31), (806, y + 5)) if rising else sheet.arrow((806, y + 5), (806, y + 31))
-        sheet.text(818, y + 22, ("more likely" if rising else "less likely" if advantage < -1e-6 else "as it is"), size=12, tone="soft")
+        sheet.text(
+            818,
+            y + 22,
+            ("more likely" if rising else "less likely" if advantage < -1e-6 else "as it is"),
+            size=12,
+            tone="soft",
+        )
     bottom = 98 + 42 * len(group)
     sheet.path(f"M{zero} 92V{bottom}")
     sheet.text(604, bottom + 16, f"mean {mean:g}", size=13, anchor="middle", bold=True)
     sheet.text(zero, bottom + 16, "(pay − mean) / spread", size=12, tone="soft", anchor="middle")
     sheet.arrow((846, bottom + 6), (846, bottom + 62), (98, bottom + 62), (98, bottom - 4))
     sheet.text(472, bottom + 54, "the weights move a little; then the next questions", size=13, anchor="middle")
-    sheet.text(472, bottom + 82, "pay: 1 for the right letter + 1 for the right form.  Nobody pays for a true thought.", size=13, tone="soft", anchor="middle")
+    sheet.text(
+        472,
+        bottom + 82,
+        "pay: 1 for the right letter + 1 for the right form.  Nobody pays for a true thought.",
+        size=13,
+        tone="soft",
+        anchor="middle",
+    )
     return sheet
