@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from inspect import signature
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -166,31 +167,38 @@ def transfer_map() -> Sheet:
 
 def leak() -> Sheet:
     """What a leak looks like, what finds it, and the split that has none."""
-    rows = _rows()
+    drawn = mk.load_vqa("phantoms", split="test", modality="CT", n=16)
+    rows = [drawn[i] for i in (11, 1, 5, 4, 7, 15)]
     sheet = Sheet(
         "leak", 560, "A leak: the test has been seen in training",
-        "Above, three pairs of a training picture and a test picture: the same file; a copy of other size; the "
+        "Above, three pairs of a training picture and a test picture: the same one; a copy of another size; the "
         "same patient on another machine. Below, six pictures with two questions each, dealt to training and "
         "test: question by question, so that pictures are on both sides, and by picture, so that none is.",
     )  # fmt: skip
-    image = rows[0]["image"]
-    copy = image.resize((84, 84), Image.LANCZOS)
-    twin = redraw(rows[0]["image_id"] + "+scanner=B")
+    _pairs(sheet, rows[0])
+    sheet.text(28, 306, "Two ways to deal the same twelve questions", size=16, bold=True)
+    asked = [{key: row[key] for key in ("image_id", "modality", "task")} for row in rows for _ in range(2)]
+    data = datasets.Dataset.from_list([one | {"place": i} for i, one in enumerate(asked)])
+    by_picture, _ = mk.image_disjoint_split(data, test_size=0.5)
+    by_question = np.random.default_rng(0).permutation(len(asked))[: len(asked) // 2].tolist()
+    _dealt(sheet, 336, "question by question", rows, by_question)
+    _dealt(sheet, 444, "by picture:\nmk.image_disjoint_split", rows, by_picture["place"])
+    return sheet
+
+
+def _pairs(sheet: Sheet, row: dict[str, Any]) -> None:
+    """Three ways in which a test picture is known from training, and what tells."""
+    image, limit = row["image"], signature(mk.audit).parameters["distance"].default
+    copy, twin = image.resize((84, 84), Image.LANCZOS), redraw(f"{row['image_id']}+scanner=B")
     looks = [_look(one) for one in (image, copy, twin)]
+    copied, apart = ((looks[0] ^ look).bit_count() for look in looks[1:])
+    found = f"at most {limit}: mk.audit finds it" if copied <= limit else f"more than {limit}: not found"
+    tells = f"perceptual hashes differ in {copied} of 64 bits,\n{found}"
+    hidden = f"hashes differ in {apart} of 64 bits: only\na patient_id tells, if the file has one"
     for x, other, head, said in (
-        (28, image, "The same picture", "the same image_id"),
-        (
-            318,
-            copy,
-            "A copy under another name",
-            f"other size; looks (hashes) differ\nin {_bits(looks[0], looks[1])} of 64 bits",
-        ),
-        (
-            608,
-            twin,
-            "Another picture of the patient",
-            f"the same patient_id; looks differ\nin {_bits(looks[0], looks[2])} of 64 bits: only the id tells",
-        ),
+        (28, image, "The same picture", "the image_id is in both files"),
+        (318, copy, "A copy: other name, other size", tells),
+        (608, twin, "The same patient, another scan", hidden),
     ):
         sheet.text(x, 80, head, size=15, bold=True)
         for place, one, name, tone in ((x, image, "training", "pale0"), (x + 136, other, "test", "pale1")):
@@ -199,49 +207,30 @@ def leak() -> Sheet:
             sheet.text(place + 54, 224, name, size=13, anchor="middle")
         sheet.arrow((x + 113, 150), (x + 131, 150))
         sheet.text(x, 246, said, size=12, tone="soft")
-    sheet.text(28, 306, "Two ways to deal the same twelve questions", size=16, bold=True)
-    data = datasets.Dataset.from_list([{key: row[key] for key in ("image_id", "modality", "task")} for row in rows])
-    train, _ = mk.image_disjoint_split(data.add_column("place", list(range(len(data)))), test_size=0.5)
-    by_question = set(np.random.default_rng(0).permutation(len(rows))[: len(rows) // 2].tolist())
-    for y, head, kept in (
-        (336, "question by question", by_question),
-        (444, "by picture and patient:\nmk.image_disjoint_split", set(train["place"])),
-    ):
-        sheet.text(28, y + 30, head, size=13, bold=True)
-        shared = 0
-        for k in range(len(rows) // 2):
-            x, sides = 210 + 84 * k, [2 * k + i in kept for i in (0, 1)]
-            sheet.picture(rows[2 * k]["image"].resize((56, 56)), x, y, 60)
-            for i, in_training in enumerate(sides):
-                sheet.box(x + 31 * i, y + 64, 29, 20, "pale0" if in_training else "pale1")
-                sheet.text(x + 31 * i + 14.5, y + 79, "train" if in_training else "test", size=11, anchor="middle")
-            shared += len(set(sides)) == 2
-            if len(set(sides)) == 2:
-                sheet.path(f"M{x - 4} {y - 4}h68v92h-68z", "line3", ' stroke-dasharray="5 3"')
-        sheet.text(
-            724,
-            y + 26,
-            f"{shared} of {len(rows) // 2} pictures\non both sides" + (":\nmemory may answer" if shared else ""),
-            size=14,
-            bold=True,
-        )
-    return sheet
 
 
-def _rows() -> list[dict[str, Any]]:
-    """Twelve questions about six pictures, two each."""
-    drawn = mk.load_vqa("phantoms", split="test", modality="CT", n=16)
-    return [drawn[i] for i in (11, 1, 5, 4, 7, 15) for _ in (0, 1)]
+def _dealt(sheet: Sheet, y: float, head: str, rows: list[dict[str, Any]], kept: list[int]) -> None:
+    """Two questions a picture: those whose number is kept go to training, the others to the test."""
+    shared = 0
+    sheet.text(28, y + 30, head, size=13, bold=True)
+    for k, row in enumerate(rows):
+        x, sides = 210 + 84 * k, [2 * k + i in kept for i in range(2)]
+        sheet.picture(row["image"].resize((56, 56)), x, y, 60)
+        for i, in_training in enumerate(sides):
+            sheet.box(x + 31 * i, y + 64, 29, 20, "pale0" if in_training else "pale1")
+            sheet.text(x + 31 * i + 14.5, y + 79, "train" if in_training else "test", size=11, anchor="middle")
+        if sides[0] != sides[1]:
+            shared += 1
+            sheet.path(f"M{x - 4} {y - 4}h68v92h-68z", "line3", ' stroke-dasharray="5 3"')
+    told = f"{shared} of {len(rows)} pictures\non both sides" + (":\nmemory may answer" if shared else "")
+    sheet.text(724, y + 26, told, size=14, bold=True)
 
 
 def _look(image: Image.Image) -> int:
+    """The perceptual hash of a picture."""
     packed = BytesIO()
     image.save(packed, "PNG")
     return hash_image(packed.getvalue()).look
-
-
-def _bits(one: int, other: int) -> int:
-    return (one ^ other).bit_count()
 
 
 def _real_floor() -> tuple[float, float, float, float]:

@@ -40,6 +40,7 @@ def _style(name: str) -> str:
         for i, colour in enumerate(COLOURS[:4])
     )
     palette += ".black{fill:#000}.white{fill:#fff}.black-lines{stroke:#000}.white-lines{stroke:#fff}"
+    palette += ".black-lines,.white-lines{fill:none;stroke-opacity:.5}"
     text = "text{font-family:sans-serif;white-space:pre}.mono{font-family:ui-monospace,monospace}.bold{font-weight:600}"
     style = f"{text}{rules[0]}{palette}@media (prefers-color-scheme:dark){{{rules[1]}}}"
     return re.sub(r"(^|[}{])(?=[.t])", rf"\1#{name} ", style)  # of this picture only, where a page holds several
@@ -91,11 +92,12 @@ class Sheet:
         at = f'x="{x + 1:g}" y="{y + 1:g}" width="{side - 2:g}" height="{side - 2:g}"'
         self._parts.append(f'<rect {at} fill="#{"".join(f"{round(255 * part):02x}" for part in colour)}"/>')
         if chance:
-            self.hatch(x + 1, y + 1, side - 2, side - 2, f"{ink}-lines")
+            self.hatch(x + 1, y + 1, side - 2, side - 2, f"{ink}-lines", step=9)
         self.text(x + side / 2, y + side / 2 + 5, f"{points:+.0f}", tone=ink, anchor="middle")
-        self.text(x + 6, y + 15, mark, size=12, tone=ink, bold=True)
+        self.text(x + 8, y + 17, mark, size=12, tone=ink, bold=True)
         if framed:
-            self.path(f"M{x + 1} {y + 1}h{side - 2}v{side - 2}h{2 - side}z", "strong", ' stroke-width="3"')
+            frame = f"M{x + 4:g} {y + 4:g}h{side - 8:g}v{side - 8:g}h{8 - side:g}z"
+            self.path(frame, f"{ink}-lines", ' stroke-width="2.5" style="stroke-opacity:1"')
 
     def path(self, d: str, tone: str = "rule", more: str = "") -> None:
         """Draw a path in SVG's letters."""

@@ -104,7 +104,7 @@ def step() -> Sheet:
     bottom = 98 + 42 * len(group)
     sheet.path(f"M{zero} 92V{bottom}")
     sheet.text(604, bottom + 16, f"mean {mean:g}", size=13, anchor="middle", bold=True)
-    sheet.text(zero, bottom + 16, "(pay − mean) / spread", size=12, tone="soft", anchor="middle")
+    sheet.text(zero, bottom + 16, "(pay − mean)\n/ standard deviation", size=12, tone="soft", anchor="middle")
     sheet.arrow((846, bottom + 6), (846, bottom + 62), (98, bottom + 62), (98, bottom - 4))
     sheet.text(472, bottom + 54, "the weights move a little; then the next questions", size=13, anchor="middle")
     sheet.text(
