@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from inspect import signature
@@ -154,14 +155,10 @@ def transfer_map() -> Sheet:
         "Hatched: do not build on it.\nAnd how high is the blind floor of each test?",
         size=13,
     )  # fmt: skip
-    sheet.text(
-        28,
-        540,
-        f"points gained over the untrained model; {n} questions a cell, {seeds} seeds; hatched: may be chance, all "
-        "cells allowed for",
-        size=12,
-        tone="soft",
-    )
+    provenance = ROOT / "medr1kit" / "results" / "recorded" / "quick" / "provenance.json"
+    (version,) = json.loads(provenance.read_text(encoding="utf-8"))["versions"]["medr1kit"]
+    foot = f"points gained over the untrained model of medr1kit {version}; {n} questions a cell, {seeds} seeds; "
+    sheet.text(28, 540, f"{foot}hatched: may be chance, all cells allowed for", size=12, tone="soft")
     return sheet
 
 
