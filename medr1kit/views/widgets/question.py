@@ -97,6 +97,9 @@ def label_of(rows: pd.DataFrame, place: int, n: int) -> str:
 def group_html(rows: pd.DataFrame, pictures: Pictures) -> str:
     """Return one group: image, question, and what each completion said, was paid and is worth.
 
+    A bar shows a completion's pay, a line across it the group's mean. A text that training makes likelier has another
+    ground than one that it makes less likely, the stronger, the larger its advantage; all tokens of it share that.
+
     Args:
         rows: the completions of one question.
         pictures: where its image comes from.
@@ -109,17 +112,42 @@ def group_html(rows: pd.DataFrame, pictures: Pictures) -> str:
         said += " " + badge("replaced by dynamic sampling: not trained on", "warn")
     elif rows["advantage"].eq(0).all():
         said += " " + badge("every advantage is 0: nothing is learned from this group", "warn")
-    columns = ["", "completion", "read as", *(name.replace("_", " ") for name in rewards), "advantage", "tokens"]
-    body = [_completion(row, rewards) for row in rows.to_dict("records")]
+    columns = [
+        "",
+        "completion",
+        "read as",
+        "paid",
+        *(name.replace("_", " ") for name in rewards),
+        "advantage",
+        "tokens",
+    ]
+    body = [_completion(row, rewards, bar) for row, bar in zip(rows.to_dict("records"), _bars(sums))]
     asked = first | {"image_id": first["id"], "options": first.get("options") or []}
     return f'{question_html(asked, {}, pictures)}<p data-mk="rewards">{said}</p>{table(body, columns, "completions")}'
 
 
-def _completion(row: dict, rewards: list[str]) -> list[str]:
+def _bars(sums: pd.Series) -> list[str]:
+    """What each completion was paid as a bar, from the group's lowest pay or 0, and the mean as a line across it."""
+    low = min(0.0, sums.min())
+    wide = (sums.max() - low) or 1.0
+    places = [f"{100 * (value - low) / wide:.0f}%" for value in (*sums, sums.mean())]
+    bar = '<span class="mk-pay" style="--mk-paid:{};--mk-mean:{}"></span> {}'.format
+    return [bar(place, places[-1], escape(number(value))) for place, value in zip(places, sums)]
+
+
+def _tinted(text: str, advantage: float) -> str:
+    """A text as HTML on the ground that says which way, and how strongly, training pushes it."""
+    if pd.isna(advantage) or not advantage:
+        return escape(text)
+    way, strength = "up" if advantage > 0 else "down", min(40, round(16 * abs(advantage)))  # beyond 2.5 is all alike
+    return f'<span class="mk-{way}" style="--mk-push:{strength}%">{escape(text)}</span>'
+
+
+def _completion(row: dict, rewards: list[str], bar: str) -> list[str]:
     mark, kind = ("right", "good") if row["predicted"] == row["answer"] else ("wrong", "bad")
     read = badge("not read", "warn") if pd.isna(row["predicted"]) else badge(row["predicted"], kind)
     cut = " " + badge("cut off", "warn") if row.get("truncated") is True else ""
-    text = f'<div class="mk-text" dir="auto" tabindex="0">{escape(row["text"])}</div>'
+    text = f'<div class="mk-text" dir="auto" tabindex="0">{_tinted(row["text"], row["advantage"])}</div>'
     numbers = [*(number(row[name]) for name in rewards), number(row["advantage"], sign=True)]
-    says = [escape(row["rollout"]), text, f"{read} <small>{mark}</small>", *map(escape, numbers)]
+    says = [escape(row["rollout"]), text, f"{read} <small>{mark}</small>", bar, *map(escape, numbers)]
     return [*says, f"{escape(row['n_tokens'])}{cut}"]
