@@ -86,9 +86,10 @@ class Live(TrainerCallback):
         self.panel.end_step(state.global_step)
         if self.panel.waits:
             begun = time.monotonic()
-            self.panel.fill()
+            self.panel.change(waiting=True)
             while self.panel.waits:
                 time.sleep(_BLINK)
                 self._hear()
+            self.panel.change(waiting=False)
             self._recorder.seconds -= time.monotonic() - begun  # a pause is no training
         control.should_training_stop |= self.panel.stopped

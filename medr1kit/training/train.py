@@ -312,7 +312,7 @@ def _run(kind, made: Mapping, recorder: Recorder, config: dict, overwrite: bool,
     try:  # the folder is held until all is written
         with live.watching(recorder) if live else nullcontext():
             result = _train(trainer, recorder, config, earlier)
-        save_weights(trainer, folder, config["model"], recorder.sizes)
+            save_weights(trainer, folder, config["model"], recorder.sizes)
         if accelerator.is_main_process:
             metrics = result.metrics | {"train_runtime": round(recorder.seconds_so_far, 2)}
             recorder.writer.update_config(summary={"steps": trainer.state.global_step, **metrics})

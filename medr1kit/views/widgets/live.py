@@ -35,7 +35,8 @@ class LivePanel(Panel):
         step: steps that are done.
         of: steps that were asked for.
         group: which group of the step is shown, from 0.
-        paused: whether the training waits after each step, for a click.
+        paused: whether the training is to wait after each step, for a click.
+        waiting: whether it does so now.
         stopped: whether it is to end with the step that is going on.
         ended: whether it has.
     """
@@ -43,7 +44,7 @@ class LivePanel(Panel):
     def __init__(self, data: Dataset | None = None):
         self._pictures, self._lock = Pictures(data), threading.RLock()  # a click may come in a thread of its own
         self.step = self.of = self.group = 0
-        self.paused = self.stopped = self.ended = False
+        self.paused = self.waiting = self.stopped = self.ended = False
         self._single = 0  # steps that may be taken although it is paused
         self._rows: Sequence[Mapping[str, Any]] = ()
         self._cut: tuple[Sequence, list[pd.DataFrame]] = ((), [])  # these rows, and their groups
@@ -105,6 +106,9 @@ class LivePanel(Panel):
         place = display(self, display_id=True)
         try:
             yield
+        except BaseException:
+            self.stopped = False  # or not only: nothing is kept
+            raise
         finally:
             self.change(ended=True)
             place.update({"text/plain": self.summary(), "text/html": self.static()}, raw=True)
@@ -126,9 +130,9 @@ class LivePanel(Panel):
                 press("pause", self.pause, hook="pause", tip="wait after this step, or go on"),
                 press("one step", self.one_step, hook="one", tip="take one step and wait again"),
                 press("stop and keep", self.stop, hook="stop", tip="end after this step; what was learned is saved"),
+                *steps("group", self.previous_group, self.next_group),
             ),
             shows("about"),
-            row(*steps("group", self.previous_group, self.next_group)),
             shows("group"),
         )
 
@@ -159,24 +163,25 @@ class LivePanel(Panel):
             return whole if self.step == self.of else kept if self.stopped else ("broken off", "bad")
         if self.stopped:
             return "stops after this step", "warn"
-        return ("paused", "warn") if self.waits else ("running", "good")
+        if self.waiting and self.waits:
+            return "paused", "warn"
+        return ("running", "good") if not self.paused else ("pauses after this step", "warn")
 
     def _about_html(self) -> str:
-        said = f'<p><b data-mk="step">step {self.step} of {self.of}</b> {badge(*self._standing())}</p>'
-        if not self._groups:
-            return f"{said}<p>The first completions are being sampled.</p>"
-        dull = sum(not _teaches(group) for group in self._groups)
-        said += f"<p>{dull} of {len(self._groups)} groups teach nothing: all their completions are paid alike.</p>"
-        drawn = curve("mean pay of a step", list(self._paid), {"mean": list(self._paid.values())}, at=max(self._paid))
-        return f'<div class="mk-head"><div>{said}</div><figure>{drawn}</figure></div>'
+        said = "the first completions are being sampled"
+        if self._groups:
+            dull = sum(not _teaches(group) for group in self._groups)
+            said = f"{dull} of {len(self._groups)} groups teach nothing: all their completions are paid alike"
+        return f'<p><b data-mk="step">step {self.step} of {self.of}</b> {badge(*self._standing())} {said}</p>'
 
     def _group_html(self) -> str:
         if not self._groups:
             return ""
-        rows = self._groups[self.group]
+        rows, (at, *_) = self._groups[self.group], reversed(self._paid)
+        drawn = curve("mean pay of a step", list(self._paid), {"": list(self._paid.values())}, at=at)
         label = label_of(rows, self.group, len(self._groups))
-        head = f'<h4 data-mk="label">step {rows["step"].iloc[0]}, group {escape(label)}</h4>'
-        return f'{head}<div class="mk-lit">{group_html(rows, self._pictures)}</div>'
+        group = group_html(rows, self._pictures, f"<figure>{drawn}</figure>")
+        return f'<div class="mk-lit"><h4 data-mk="label">step {at}, group {escape(label)}</h4>{group}</div>'
 
 
 def _teaches(group: pd.DataFrame) -> bool:
