@@ -127,13 +127,6 @@ def test_interrupting_it_twice_breaks_it_off(fresh_tiny, cell, train_phantoms, t
     assert mk.load_run(tmp_path).labels["method"] == "interrupted" and "broken off" in cell.left["text/html"]
 
 
-def test_a_checkpoint_that_is_due_is_saved_when_it_is_stopped(fresh_tiny, cell, train_phantoms, tmp_path):
-    cell.act = lambda: cell.panel.stopped or cell.click("stop")
-    later = {"steps_per_generation": 2, "save_strategy": "steps", "save_steps": 1}  # it waits for the second step
-    grpo(*fresh_tiny, train_phantoms, tmp_path, live=True, max_steps=4, **later)
-    assert (tmp_path / "checkpoint-1" / "trainer_state.json").is_file()
-
-
 def test_drawing_never_takes_more_than_its_share(fresh_tiny, cell, train_phantoms, tmp_path, monkeypatch):
     monkeypatch.setattr(live_module, "_SHARE", 1e9)
     drawn = []

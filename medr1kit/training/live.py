@@ -31,7 +31,7 @@ _BLINK = 0.05
 
 
 class Live(TrainerCallback):
-    """Shows a training in its cell and does what the buttons say; a callback that goes before the recorder.
+    """Shows a training in its cell and does what the buttons say; a callback that comes after the recorder.
 
     Args:
         dataset: the questions that are trained on.
@@ -92,4 +92,6 @@ class Live(TrainerCallback):
                 self._hear()
             self.panel.change(waiting=False)
             self._recorder.seconds -= time.monotonic() - begun  # a pause is no training
-        control.should_training_stop |= self.panel.stopped
+        if self.panel.stopped:
+            control.should_training_stop = True
+            self._recorder.bar.total = state.global_step  # else it ends in red, as after a failure

@@ -285,7 +285,7 @@ def _run(kind, made: Mapping, recorder: Recorder, config: dict, overwrite: bool,
     if isinstance(earlier, Run):
         return earlier
     with checks.one_sentence("this training cannot be set up", (OSError, RuntimeError)):
-        trainer = kind(**made, callbacks=[*filter(None, [live]), recorder])
+        trainer = kind(**made, callbacks=[recorder, *filter(None, [live])])
     accelerator = trainer.accelerator
     if accelerator.num_processes != checks.processes():
         raise DataError(
