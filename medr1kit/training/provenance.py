@@ -119,6 +119,7 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, float]) -> Model
 
     data, trained = config["data"], "LoRA adapter" if config["lora"] else "all weights"
     trained += " on a base in 4 bits" if config.get("load_in_4bit") else ""
+    stopped = "; stopped by hand after step {step} of {of}".format(**config["stopped"]) if "stopped" in config else ""
     on_the_hub = config["model"].count("/") == 1 and not Path(config["model"]).exists()
     front = ModelCardData(
         base_model=config["model"] if on_the_hub else None,
@@ -136,7 +137,7 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, float]) -> Model
 # {config["method"].upper()} of {config["model"]}, {config["format"]} format
 
 Trained with medr1kit {config["versions"]["medr1kit"]} ({trained}, seed {config["seed"]}) on {data["rows"]} questions in
-{metrics.get("train_runtime", float("nan")):.0f} s.
+{metrics.get("train_runtime", float("nan")):.0f} s{stopped}.
 
 {_data_line(data)}
 
