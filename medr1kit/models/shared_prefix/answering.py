@@ -24,6 +24,7 @@ import torch
 from medr1kit.models.load import base_of, image_token_ids
 from medr1kit.models.processor import SUPPORTED
 from medr1kit.models.shared_prefix.decoder import Decoder
+from medr1kit.models.shared_prefix.layers import Layers
 from medr1kit.models.shared_prefix.prompts import Prefix, cut_up, follow, numbered, place, prefill, tokens_of
 from medr1kit.models.shared_prefix.sampling import by_share, most_probable, sample
 from medr1kit.models.shared_prefix.vision import Pixels, kept_features, names_of
@@ -59,7 +60,8 @@ class Answerer:
     ):
         base = base_of(model)
         self.core, self.processor, self.barred = base.model, processor, image_token_ids(base)
-        self.decoder = Decoder(base.model.language_model, base.lm_head)
+        self.layers = Layers(base.model.language_model)
+        self.decoder = Decoder(base.model.language_model, base.lm_head, self.layers)
         self.vision = kept_features(base.model, processor)
         self.limit, self.ends, self.closed, self.temperature = limit, ends, closed, temperature
         self.beginnings = self.row_steps = 0
@@ -107,7 +109,7 @@ class Answerer:
         shown = {image.digest: image for image in images}
         starts, pictured = [list(tokens) for tokens, _ in beginnings], [shown[name] for _, name in beginnings]
         heads = place(self.core, starts, pictured, of_row, pad)
-        prefix = prefill(self.core, heads, self.vision)
+        prefix = prefill(self.core, heads, self.vision, self.layers)
         width = max(map(len, rests))
         ids = torch.tensor([rest + [pad] * (width - len(rest)) for rest in rests])  # (rows, tokens)
         inside = torch.arange(width) < torch.tensor([[len(rest)] for rest in rests])
