@@ -1,7 +1,6 @@
 """Log-probabilities, entropies and gradients from a shared prefix: those of stock TRL."""
 
 from copy import deepcopy
-from functools import partial
 
 import pytest
 import torch
@@ -15,6 +14,7 @@ from shared_prefix_cases import (
     core_of,
     gradients,
     head_of,
+    in_double,
     relative,
     stock_inputs,
 )
@@ -75,18 +75,6 @@ def with_gradients(model, logps, entropies, weights):
     model.zero_grad()
     (logps * weights[0] + entropies * weights[1]).sum().backward()
     return logps.detach(), entropies.detach(), gradients(model)
-
-
-def in_double(model):
-    """The model in float64, its norms too, which round to float32 otherwise."""
-    model = deepcopy(model).double()
-    for norm in (part for part in model.modules() if hasattr(part, "variance_epsilon")):
-        norm.forward = partial(plain_norm, norm)
-    return model
-
-
-def plain_norm(norm, hidden):
-    return norm.weight * hidden * torch.rsqrt(hidden.pow(2).mean(-1, keepdim=True) + norm.variance_epsilon)
 
 
 def truth(model, processor, asked, ids, mask, weights, temperature):

@@ -8,9 +8,21 @@ import pytest
 import torch
 from conftest import _save_micro
 from datasets import Dataset
-from shared_prefix_cases import adapted, core_of, logged, odd_tokens, stock_and_shared, trainer_of, with_prompts
+from shared_prefix_cases import (
+    adapted,
+    core_of,
+    in_double,
+    logged,
+    odd_tokens,
+    stock_and_shared,
+    trainer_of,
+    weights,
+    with_prompts,
+)
+from trl import GRPOTrainer
 
 import medr1kit as mk
+from medr1kit.models.shared_prefix.layers import Layers
 from medr1kit.training import shared_trainer as trainer_module
 from medr1kit.training.shared_trainer import SharedPrefixGRPOTrainer
 
@@ -33,6 +45,7 @@ CASES = {
         "loss_type": "grpo", "importance_sampling_level": "sequence", "temperature": 0.7, "top_k": 50, "top_p": 0.9,
     },
     # Adam divides by a gradient's size: where that is rounding alone, it would make a full step of it on some CPUs.
+    # TRL's own run ends 5e-6 to 7e-6 from one in float64, so ours is held against that one.
     "cispo, Adam": {"loss_type": "cispo", "optim": "adamw_torch", "learning_rate": 1e-3, "adam_epsilon": 1e-5},
     "truncated rows masked": {"mask_truncated_completions": True, "max_completion_length": 200},
     "truncated rows masked, accumulated, checkpointing, KL": {
@@ -64,10 +77,20 @@ def difference(runs):
     (stock, before, theirs), (shared, _, ours) = runs
     assert shared.not_shared is None
     assert shared.texts == stock.texts
-    away = sum(((ours[name] - theirs[name]).double() ** 2).sum() for name in theirs) ** 0.5
+    away = sum(((ours[name].double() - theirs[name].double()) ** 2).sum() for name in theirs) ** 0.5
     way = sum(((theirs[name] - before[name]).double() ** 2).sum() for name in theirs) ** 0.5
     assert way > 0
     return (away / way).item()
+
+
+def from_double(runs, load, prepare, rows, folder, **changes):
+    """How far stock's run and ours end from TRL's in float64, relative to the way."""
+    model, processor = load()
+    trainer = trainer_of(GRPOTrainer, in_double(prepare(model)), processor, rows, folder, **changes)
+    before = weights(trainer.model)
+    trainer.train()
+    exact = (trainer, before, weights(trainer.model))
+    return [difference([exact, (shared, before, found)]) for shared, found in ((runs[1][0], run[2]) for run in runs)]
 
 
 def same_log(runs, but=()):
@@ -85,7 +108,11 @@ def same_log(runs, but=()):
 def test_a_run_ends_where_stock_ends(load, rows, tmp_path, case, prepare):
     """With a trained tower in the other cases, too: tests/slow/test_tower.py."""
     runs = list(stock_and_shared(load, prepare, rows, tmp_path, **CASES[case]))
-    assert difference(runs) < EXACT
+    if "optim" in CASES[case]:
+        stock, ours = from_double(runs, load, prepare, rows, tmp_path, **CASES[case])
+        assert ours < 2 * stock < 2 * 1e-5
+    else:
+        assert difference(runs) < EXACT
     # TRL averages these over micro-batches; ours hold other rows where groups were put together again.
     same_log(runs, but=("entropy", "kl") if CASES[case].items() >= SMALL.items() else ())
 
@@ -185,7 +212,7 @@ def test_an_evaluation_between_steps_on_one_batch(load, rows, tmp_path, prepare)
 # ---- what is computed, and how often ---------------------------------------------------------------------------------
 
 
-def test_every_image_prompt_and_row_is_read_once(load, rows, tmp_path):
+def test_every_image_prompt_and_row_is_read_once(load, rows, tmp_path, monkeypatch):
     model, processor = load()
     model = adapted(model)
     core = core_of(model)
@@ -193,9 +220,13 @@ def test_every_image_prompt_and_row_is_read_once(load, rows, tmp_path):
     core.visual.register_forward_pre_hook(
         lambda module, args, kwargs: images.append(len(kwargs["grid_thw"])), with_kwargs=True
     )
-    core.register_forward_pre_hook(
-        lambda module, args, kwargs: prompts.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
-    )
+    read = Layers.read
+
+    def noted(self, hidden, *args, last_only=False, **kwargs):
+        prompts.extend([len(hidden)] if last_only else [])
+        return read(self, hidden, *args, last_only=last_only, **kwargs)
+
+    monkeypatch.setattr(Layers, "read", noted)
     prepare = processor.image_processor.preprocess
 
     def preprocess(pictures, *args, **kwargs):
@@ -206,7 +237,7 @@ def test_every_image_prompt_and_row_is_read_once(load, rows, tmp_path):
     trainer = trainer_of(SharedPrefixGRPOTrainer, model, processor, rows.select(range(2)), tmp_path, max_steps=3)
     trainer.train()
     assert sum(images) == 2  # three steps of eight rows: two images, and the tower is frozen
-    assert [count for count, _ in prompts] == [2] * 5  # once a step, and twice to check that images matter
+    assert prompts == [2] * 5  # once a step, and twice to check that images matter
     assert preprocessed == [2, 2, 2]
 
 

@@ -183,38 +183,52 @@ def _joined(*modules: nn.Module, after: nn.Module | None = None) -> Callable[[to
 
 
 class _Joined:
-    """Linear maps as one matrix (in, out), a norm's gain and adapters in it."""
+    """Linear maps as one matrix, a norm's gain and adapters in it, and the adapters' factors beside it.
+
+    ``whole`` is (out + all ranks, in + all ranks)::
+
+        W + BA, with the gain    B, scaled
+        A, with the gain         nothing
+
+    so that one product with its first columns gives the output and what A makes of the input, and one with its first
+    rows what goes back to the input and, through B, to A.
+    """
 
     def __init__(self, modules: Sequence[nn.Module], after: nn.Module | None):
-        widths = [module.out_features for module in modules]
         weights = [m.weight if type(m) is nn.Linear else m.get_base_layer().weight for m in modules]
-        self.weight = torch.empty(modules[0].in_features, sum(widths), device=weights[0].device)
-        self.factors: list[torch.Tensor] = []  # A and B of one adapter after the other
-        self.spans: list[tuple[int, int, float]] = []  # of each: the first of its columns, their number, its scale
-        start = 0
-        for module, weight, columns in zip(modules, weights, self.weight.split(widths, dim=1)):
-            columns.copy_(weight.t())
-            for down, up, scale in _factors(module):
-                columns.addmm_(down.t(), up.t(), alpha=scale)
-                self.factors += [down, up]
-                self.spans.append((start, columns.shape[1], scale))
-            start += columns.shape[1]
+        factors = [_factors(module) for module in modules]
+        self.factors = [factor for of_one in factors for *pair, _ in of_one for factor in pair]  # A, B, A, B, …
+        self.ranks = [len(down) for down in self.factors[::2]]
+        self.outputs, self.inputs = sum(map(len, weights)), weights[0].shape[1]
+        self.whole = weights[0].new_zeros(self.outputs + sum(self.ranks), self.inputs + sum(self.ranks))
+        self.spans: list[tuple[slice, float]] = []  # of each adapter its rows and its scale
+        start, rank = 0, 0
+        for weight, of_one in zip(weights, factors):
+            rows = slice(start, start + len(weight))
+            folded = self.whole[rows, : self.inputs].copy_(weight)
+            for down, up, scale in of_one:
+                folded.addmm_(up, down, alpha=scale)
+                self.whole[self.outputs + rank :, : self.inputs][: len(down)] = down
+                torch.mul(up, scale, out=self.whole[rows, self.inputs + rank :][:, : len(down)])
+                self.spans.append((rows, scale))
+                rank += len(down)
+            start = rows.stop
         self.norm, self.gain, self.bias = None, None, None
         if after is not None:
             self.norm, self.gain = _norm(after, gain=False), after.weight.detach()
-            self.weight.mul_(self.gain[:, None])
+            self.whole[:, : self.inputs].mul_(self.gain)
         if any(module.bias is not None for module in modules):
-            biases = [self.weight.new_zeros(m.out_features) if m.bias is None else m.bias for m in modules]
-            self.bias = torch.cat(biases)
+            biases = [w.new_zeros(len(w)) if m.bias is None else m.bias for m, w in zip(modules, weights)]
+            self.bias = F.pad(torch.cat(biases), (0, sum(self.ranks)))
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
         entering = hidden if self.norm is None else self.norm(hidden)
         if torch.is_grad_enabled() and any(factor.requires_grad for factor in self.factors):
             return _Product.apply(entering, self, *self.factors)
-        return self.product(entering)
+        return self.product(entering, self.outputs)
 
-    def product(self, entering: torch.Tensor) -> torch.Tensor:
-        return entering @ self.weight if self.bias is None else torch.addmm(self.bias, entering, self.weight)
+    def product(self, entering: torch.Tensor, rows: int) -> torch.Tensor:
+        return F.linear(entering, self.whole[:rows, : self.inputs], None if self.bias is None else self.bias[:rows])
 
 
 class _Product(torch.autograd.Function):
@@ -222,20 +236,19 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, entering: torch.Tensor, joined: _Joined, *factors: torch.Tensor) -> torch.Tensor:
+        both = joined.product(entering, len(joined.whole))
         ctx.joined = joined
-        ctx.save_for_backward(entering, *factors)
-        return joined.product(entering)
+        ctx.save_for_backward(entering, both[:, joined.outputs :], *factors)
+        return both[:, : joined.outputs]
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, sent: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        joined, (entering, *factors) = ctx.joined, ctx.saved_tensors
-        downs, ups = factors[::2], factors[1::2]
-        gained = entering if joined.gain is None else entering * joined.gain
-        low = (gained @ torch.cat(downs).t()).split([len(down) for down in downs], dim=1)  # (tokens, rank) each
-        parts = [sent.narrow(1, start, width) * scale for start, width, scale in joined.spans]
-        to_downs = torch.cat([part @ up for part, up in zip(parts, ups)], dim=1).t() @ gained  # (all ranks, in)
-        to_ups = [part.t() @ one for part, one in zip(parts, low)]
-        pairs = zip(to_downs.split([len(down) for down in downs]), to_ups)
-        back = sent @ joined.weight.t() if ctx.needs_input_grad[0] else None
+        joined, (entering, low, *_) = ctx.joined, ctx.saved_tensors  # low: what A made of it, (tokens, all ranks)
+        back, through = (sent @ joined.whole[: joined.outputs]).split([joined.inputs, sum(joined.ranks)], dim=1)
+        to_downs, to_ups = through.t() @ entering, sent.t() @ low  # (all ranks, in) and (out, all ranks)
+        if joined.gain is not None:
+            to_downs = to_downs * joined.gain
+        parts = zip(joined.spans, to_downs.split(joined.ranks), to_ups.split(joined.ranks, dim=1))
+        pairs = ((down, up[rows] * scale) for (rows, scale), down, up in parts)
         return back, None, *(gradient for pair in pairs for gradient in pair)

@@ -102,10 +102,10 @@ def numbered(things: Iterable[Hashable]) -> tuple[list, list[int]]:
 
 
 def cut_up(processor: Any, pictures: dict[str, Any]) -> dict[str, Pixels]:
-    """Return PIL images as the processor cuts them up, by their digest."""
+    """Return PIL images as the processor cuts them up, one frame of them, by their digest."""
     if not pictures:
         return {}
-    cut = processor.image_processor(images=list(pictures.values()), return_tensors="pt")
+    cut = processor.image_processor(images=list(pictures.values()), temporal_patch_size=1, return_tensors="pt")
     patches = torch.split(cut["pixel_values"], cut["image_grid_thw"].prod(-1).tolist())
     return {name: Pixels(name, *rest) for name, *rest in zip(pictures, patches, cut["image_grid_thw"])}
 
@@ -227,7 +227,7 @@ def follow(core: nn.Module, prefix: Prefix, prompts: torch.Tensor, ids: torch.Te
     start, embedded = prefix.next_position[prompts], core.get_input_embeddings()(ids)
     positions = (start[:, None] + torch.arange(ids.shape[1], device=ids.device)).expand(3, -1, -1)
     mask = torch.cat([prefix.attention_mask[prompts], inside.long()], dim=1)
-    keys, values = ([layer[prompts] for layer in tensors] for tensors in (prefix.keys, prefix.values))
+    keys, values = ([layer.index_select(0, prompts) for layer in tensors] for tensors in (prefix.keys, prefix.values))
     if prefix.layers is not None:
         before = prefix.attention_mask[prompts].bool()[:, None].expand(-1, ids.shape[1], -1)
         looks = torch.cat([before, _looks_back(inside)], dim=2)
