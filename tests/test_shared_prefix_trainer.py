@@ -11,15 +11,12 @@ from datasets import Dataset
 from shared_prefix_cases import (
     adapted,
     core_of,
-    in_double,
     logged,
     odd_tokens,
     stock_and_shared,
     trainer_of,
-    weights,
     with_prompts,
 )
-from trl import GRPOTrainer
 
 import medr1kit as mk
 from medr1kit.models.shared_prefix.layers import Layers
@@ -44,9 +41,9 @@ CASES = {
     "sequence ratios, another temperature, cut distribution": {
         "loss_type": "grpo", "importance_sampling_level": "sequence", "temperature": 0.7, "top_k": 50, "top_p": 0.9,
     },
-    # Adam divides by a gradient's size: where that is rounding alone, it would make a full step of it on some CPUs.
-    # TRL's own run ends 5e-6 to 7e-6 from one in float64, so ours is held against that one.
-    "cispo, Adam": {"loss_type": "cispo", "optim": "adamw_torch", "learning_rate": 1e-3, "adam_epsilon": 1e-5},
+    # Adam divides by a gradient's size: where that is rounding alone, it would make a full step of it. With
+    # an epsilon of 1e-5 TRL's own run ends 5e-6 to 7e-6 from one in float64.
+    "cispo, Adam": {"loss_type": "cispo", "optim": "adamw_torch", "learning_rate": 1e-2, "adam_epsilon": 1e-3},
     "truncated rows masked": {"mask_truncated_completions": True, "max_completion_length": 200},
     "truncated rows masked, accumulated, checkpointing, KL": {
         "mask_truncated_completions": True, "max_completion_length": 200, "gradient_checkpointing": True,
@@ -83,16 +80,6 @@ def difference(runs):
     return (away / way).item()
 
 
-def from_double(runs, load, prepare, rows, folder, **changes):
-    """How far stock's run and ours end from TRL's in float64, relative to the way."""
-    model, processor = load()
-    trainer = trainer_of(GRPOTrainer, in_double(prepare(model)), processor, rows, folder, **changes)
-    before = weights(trainer.model)
-    trainer.train()
-    exact = (trainer, before, weights(trainer.model))
-    return [difference([exact, (shared, before, found)]) for shared, found in ((runs[1][0], run[2]) for run in runs)]
-
-
 def same_log(runs, but=()):
     (stock, *_), (shared, *_) = runs
     assert len(logged(stock)) == len(logged(shared)) > 0
@@ -108,11 +95,7 @@ def same_log(runs, but=()):
 def test_a_run_ends_where_stock_ends(load, rows, tmp_path, case, prepare):
     """With a trained tower in the other cases, too: tests/slow/test_tower.py."""
     runs = list(stock_and_shared(load, prepare, rows, tmp_path, **CASES[case]))
-    if "optim" in CASES[case]:
-        stock, ours = from_double(runs, load, prepare, rows, tmp_path, **CASES[case])
-        assert ours < 2 * stock < 2 * 1e-5
-    else:
-        assert difference(runs) < EXACT
+    assert difference(runs) < EXACT
     # TRL averages these over micro-batches; ours hold other rows where groups were put together again.
     same_log(runs, but=("entropy", "kl") if CASES[case].items() >= SMALL.items() else ())
 
@@ -163,7 +146,7 @@ def tied_at_first(completion_ids, trainer_state, **_):
 
 def test_steps_without_advantage_move_weights_as_in_stock(load, rows, tmp_path):
     """Adam goes on by momentum and weight decay; the second and third step have no gradient of their own."""
-    adam = {"optim": "adamw_torch", "learning_rate": 1e-3, "weight_decay": 0.1, "max_steps": 4}
+    adam = {"optim": "adamw_torch", "learning_rate": 1e-2, "adam_epsilon": 1e-3, "weight_decay": 0.1, "max_steps": 4}
     runs = list(stock_and_shared(load, with_adapter, rows, tmp_path, rewards=tied_at_first, **adam))
     assert difference(runs) < EXACT
     same_log(runs)
