@@ -26,7 +26,8 @@ from medr1kit.models.shared_prefix.prompts import prefill, read_prompts
 from medr1kit.models.shared_prefix.scoring import score
 from medr1kit.models.shared_prefix.vision import VisionFeatures
 
-EXACT = 2e-6  # relative, in float32, of numbers; gradients are as near to those in float64 as stock's
+EXACT = 2e-6  # relative, in float32, of numbers; gradients are as near to those in float64 as stock's,
+ROUNDING = 5e-6  # or as near as stock's are at the most
 TRAINED = {  # what is trained: by LoRA, or weights themselves
     "language model": adapted,
     "merger, too": lambda model: adapted(model, merger=True),
@@ -109,7 +110,7 @@ def compare(model, processor, rows, temperature=0.8):
         settings = {"temperature": temperature, "entropy_gradient": True, "packed": packed}
         found = with_gradients(model, *ours(model, processor, asked, ids, mask, **settings), weights)
         assert max(apart(found, theirs)[:2]) < EXACT
-        assert all(own < 1.5 * limit for own, limit in zip(apart(found, true)[2:], error[2:]))
+        assert all(own < max(1.5 * limit, ROUNDING) for own, limit in zip(apart(found, true)[2:], error[2:]))
 
 
 @pytest.mark.parametrize("trained", TRAINED)
