@@ -6,7 +6,8 @@ import pytest
 import torch
 from shared_prefix_cases import adapted, conversations, core_of, gradients, head_of, in_double, relative
 
-from medr1kit.models.shared_prefix.layers import Layers
+from medr1kit.models.shared_prefix import prompts as prompts_module
+from medr1kit.models.shared_prefix.layers import joined_layers
 from medr1kit.models.shared_prefix.prompts import follow, prefill, read_prompts
 from medr1kit.models.shared_prefix.vision import VisionFeatures
 
@@ -59,7 +60,7 @@ def test_adapters_get_the_gradient_that_transformers_gives_them(micro, train_pha
     logs, ours, by_transformers = back(model, processor, rows)
     assert not by_transformers
     exact, theirs = deepcopy(model), deepcopy(model)
-    monkeypatch.setattr(Layers, "serves", lambda self: False)
+    monkeypatch.setattr(prompts_module, "joined_layers", lambda _: None)
     true, in_float64, by_transformers = back(in_double(exact), processor, rows)
     assert by_transformers
     own, in_float32, _ = back(theirs, processor, rows)
@@ -78,17 +79,17 @@ def test_what_is_no_product_is_read_by_transformers(micro, train_phantoms, name)
 
 def test_half_precision_and_mixed_precision_are_left_to_transformers(micro):
     model = adapted(micro[0])
-    assert Layers(core_of(model).language_model).serves()
+    assert joined_layers(core_of(model).language_model)
     with torch.autocast("cpu", torch.bfloat16):
-        assert not Layers(core_of(model).language_model).serves()
-    assert not Layers(core_of(model.to(torch.bfloat16)).language_model).serves()
+        assert joined_layers(core_of(model).language_model) is None
+    assert joined_layers(core_of(model.to(torch.bfloat16)).language_model) is None
 
 
 def test_trained_weights_are_read_here_only_without_a_gradient(micro):
     language_model = core_of(micro[0].requires_grad_(True)).language_model
-    assert not Layers(language_model).serves()
+    assert joined_layers(language_model) is None
     with torch.no_grad():
-        assert Layers(language_model).serves()
+        assert joined_layers(language_model)
 
 
 def test_parameters_hooks_are_called_as_ddp_needs_it(micro, train_phantoms):

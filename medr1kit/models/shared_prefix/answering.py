@@ -24,7 +24,7 @@ import torch
 from medr1kit.models.load import base_of, image_token_ids
 from medr1kit.models.processor import SUPPORTED
 from medr1kit.models.shared_prefix.decoder import Decoder
-from medr1kit.models.shared_prefix.layers import Layers
+from medr1kit.models.shared_prefix.layers import joined_layers
 from medr1kit.models.shared_prefix.prompts import Prefix, cut_up, follow, numbered, place, prefill, tokens_of
 from medr1kit.models.shared_prefix.sampling import by_share, most_probable, sample
 from medr1kit.models.shared_prefix.vision import Pixels, kept_features, names_of
@@ -60,7 +60,8 @@ class Answerer:
     ):
         base = base_of(model)
         self.core, self.processor, self.barred = base.model, processor, image_token_ids(base)
-        self.layers = Layers(base.model.language_model)
+        with torch.no_grad():  # nothing is trained here
+            self.layers = joined_layers(base.model.language_model)
         self.decoder = Decoder(base.model.language_model, base.lm_head, self.layers)
         self.vision = kept_features(base.model, processor)
         self.limit, self.ends, self.closed, self.temperature = limit, ends, closed, temperature

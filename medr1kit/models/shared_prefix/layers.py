@@ -19,14 +19,27 @@ from torch import nn
 Turn = tuple[torch.Tensor, torch.Tensor]  # cosine and signed sine of each token's angles, (tokens, 1, head size)
 
 
+def joined_layers(language_model: nn.Module) -> Layers | None:
+    """Return layers that read whole texts as transformers does, or None where they would not.
+
+    They do in full precision, where every map is a product with its adapter, and nothing else inside gets a gradient.
+    """
+    norm, inside = language_model.norm.weight, language_model.layers.named_parameters()
+    trained = (name for name, weight in inside if weight.requires_grad)
+    if torch.is_grad_enabled() and (norm.requires_grad or not all("lora_" in name for name in trained)):
+        return None
+    maps = (one for layer in language_model.layers for one in _linear_maps(layer))
+    # Before it had this method its angles came for each axis of an image apart.
+    known = hasattr(language_model.rotary_emb, "recomposition_frequencies")
+    full = norm.dtype == torch.float32 and not torch.is_autocast_enabled(norm.device.type)
+    return Layers(language_model) if known and full and all(map(_foldable, maps)) else None
+
+
 class Layers:
     """The decoder layers of a language model, with its weights and adapters of now.
 
     Args:
         language_model: the text model of a Qwen-VL, with or without LoRA on its linear maps.
-
-    Attributes:
-        folded: whether each map is a product with its adapter in it.
     """
 
     @torch.no_grad()
@@ -37,16 +50,6 @@ class Layers:
         self.key_heads = first.k_proj.out_features // self.head_size
         self.layers = [_Layer(layer, self.heads, self.key_heads, self.head_size) for layer in language_model.layers]
         self.norm = _norm(language_model.norm)
-        # Before it had this method its angles came for each axis of an image apart.
-        joined = hasattr(language_model.rotary_emb, "recomposition_frequencies")
-        self.folded = joined and all(isinstance(one, _Joined) for layer in self.layers for one in layer.maps)
-
-    def serves(self) -> bool:
-        """Whether whole texts can be read here: in full precision, and with no gradient but the adapter's."""
-        if not self.folded or torch.is_autocast_enabled(self.model.norm.weight.device.type):
-            return False
-        inside = (named for named in self.model.named_parameters() if not named[0].startswith("embed_tokens"))
-        return not torch.is_grad_enabled() or all("lora_" in name for name, weight in inside if weight.requires_grad)
 
     def turn(self, like: torch.Tensor, positions: torch.Tensor) -> Turn:
         """Return how queries and keys at rotary positions, (3, rows, tokens), are turned."""
@@ -79,6 +82,7 @@ class Layers:
         (rows, tokens, _), together = hidden.shape, self.heads // self.key_heads
         turn, hidden = self.turn(hidden, positions), hidden.flatten(0, 1)
         mask = torch.zeros(looks.shape, dtype=hidden.dtype, device=hidden.device).masked_fill_(~looks, -torch.inf)
+        mask = mask[:, None].repeat(1, 1, together, 1)
         all_keys, all_values = [], []
         for i, layer in enumerate(self.layers):
             queries, *new = layer.project(hidden, turn)
@@ -89,14 +93,14 @@ class Layers:
             all_values.append(values)
             queries = queries.view(rows, tokens, self.key_heads, together, -1)
             if last_only and i == len(self.layers) - 1:
-                queries, mask, tokens = queries[:, -1:], mask[:, -1:], 1
+                queries, mask, tokens = queries[:, -1:], mask[:, :, tokens - 1 :: tokens], 1
                 hidden = hidden.view(rows, -1, hidden.shape[-1])[:, -1]
             # The query heads that share a key head stand as its queries, so that no key is copied.
             read = F.scaled_dot_product_attention(
                 queries.permute(0, 2, 3, 1, 4).flatten(2, 3),
                 keys,
                 values,
-                attn_mask=mask[:, None].repeat(1, 1, together, 1),
+                attn_mask=mask,
                 scale=self.scaling,
             )  # (rows, key heads, queries a key head, head size)
             read = read.unflatten(2, (together, tokens)).permute(0, 3, 1, 2, 4).reshape(rows * tokens, -1)
@@ -110,13 +114,11 @@ class _Layer:
     """A decoder layer whose projections are two products instead of five."""
 
     def __init__(self, layer: nn.Module, heads: int, key_heads: int, head_size: int):
-        self.attention, self.act, mlp = layer.self_attn, layer.mlp.act_fn, layer.mlp
+        self.attention, self.act = layer.self_attn, layer.mlp.act_fn
         self.heads, self.turned, self.size = heads, heads + key_heads, head_size
-        inwards = self.attention.q_proj, self.attention.k_proj, self.attention.v_proj
-        self.inwards, self.out = _joined(*inwards, after=layer.input_layernorm), _joined(self.attention.o_proj)
-        self.gates = _joined(mlp.gate_proj, mlp.up_proj, after=layer.post_attention_layernorm)
-        self.down = _joined(mlp.down_proj)
-        self.maps = self.inwards, self.out, self.gates, self.down
+        *inwards, out, gate, up, down = _linear_maps(layer)
+        self.inwards, self.out = _joined(*inwards, after=layer.input_layernorm), _joined(out)
+        self.gates, self.down = _joined(gate, up, after=layer.post_attention_layernorm), _joined(down)
 
     def project(self, hidden: torch.Tensor, turn: Turn) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Queries (tokens, heads, size), keys and values (tokens, key heads, size), turned to their position."""
@@ -134,6 +136,12 @@ class _Layer:
         hidden = hidden + self.out(read)
         gate, up = self.gates(hidden).chunk(2, dim=-1)
         return hidden + self.down(self.act(gate) * up)
+
+
+def _linear_maps(layer: nn.Module) -> tuple[nn.Module, ...]:
+    attention, mlp = layer.self_attn, layer.mlp
+    of_attention = attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj
+    return *of_attention, mlp.gate_proj, mlp.up_proj, mlp.down_proj
 
 
 def _norm(module: nn.Module, gain: bool = True) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from medr1kit.models.shared_prefix.layers import Layers
+from medr1kit.models.shared_prefix.layers import Layers, joined_layers
 from medr1kit.models.shared_prefix.vision import Pixels, VisionFeatures, names_of
 from medr1kit.vqa import DataError
 
@@ -160,11 +160,11 @@ def prefill(core: nn.Module, prompts: Prompts, vision: VisionFeatures, layers: L
         vision: encodes their images.
         layers: those of the language model as its weights are now, where they are at hand.
     """
-    layers, pictures = layers or Layers(core.language_model), vision(prompts.images)
-    if layers.serves():
+    layers, pictures = layers or joined_layers(core.language_model), vision(prompts.images)
+    if layers is not None:
         last, *memory = _read(core, layers, prompts, pictures["image"])
     else:
-        layers, (last, memory) = None, _read_by_transformers(core, prompts, pictures)
+        last, memory = _read_by_transformers(core, prompts, pictures)
     return Prefix(*map(tuple, memory), prompts.input_ids, prompts.attention_mask, prompts.next_position, last, layers)
 
 
