@@ -24,6 +24,7 @@ import torch
 from medr1kit.models.load import base_of, image_token_ids
 from medr1kit.models.processor import SUPPORTED
 from medr1kit.models.shared_prefix.decoder import Decoder
+from medr1kit.models.shared_prefix.layers import joined_layers
 from medr1kit.models.shared_prefix.prompts import Prefix, cut_up, follow, numbered, place, prefill, tokens_of
 from medr1kit.models.shared_prefix.sampling import by_share, most_probable, sample
 from medr1kit.models.shared_prefix.vision import Pixels, kept_features, names_of
@@ -46,6 +47,8 @@ class Reader:
     def __init__(self, model: Any, processor: Any):
         base = base_of(model)
         self.core, self.head, self.processor, self.barred = base.model, base.lm_head, processor, image_token_ids(base)
+        with torch.no_grad():  # nothing is trained here
+            self.layers = joined_layers(base.model.language_model)
         self.vision = kept_features(base.model, processor)
         self.beginnings = 0
 
@@ -78,7 +81,7 @@ class Reader:
         shown = {image.digest: image for image in images}
         starts, pictured = [list(tokens) for tokens, _ in beginnings], [shown[name] for _, name in beginnings]
         heads = place(self.core, starts, pictured, of_row, pad)
-        prefix = prefill(self.core, heads, self.vision)
+        prefix = prefill(self.core, heads, self.vision, self.layers)
         width = max(map(len, rests))
         ids = torch.tensor([rest + [pad] * (width - len(rest)) for rest in rests])  # (rows, tokens)
         inside = torch.arange(width) < torch.tensor([[len(rest)] for rest in rests])
@@ -112,7 +115,7 @@ class Answerer(Reader):
         temperature: float | None = None,
     ):
         super().__init__(model, processor)
-        self.decoder = Decoder(self.core.language_model, self.head)
+        self.decoder = Decoder(self.core.language_model, self.head, self.layers)
         self.limit, self.ends, self.closed, self.temperature = limit, ends, closed, temperature
         self.row_steps = 0
         decode = processor.tokenizer.decode
