@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from functools import partial
+
 import torch
 
 import medr1kit as mk
@@ -102,6 +105,18 @@ class Stock:
             self, self.model, logits_to_keep=ids.shape[1], compute_entropy=True, **inputs
         )
         return logps * mask, entropies * mask
+
+
+def in_double(model):
+    """The model in float64, its norms too, which round to float32 otherwise."""
+    model = deepcopy(model).double()
+    for norm in (part for part in model.modules() if hasattr(part, "variance_epsilon")):
+        norm.forward = partial(plain_norm, norm)
+    return model
+
+
+def plain_norm(norm, hidden):
+    return norm.weight * hidden * torch.rsqrt(hidden.pow(2).mean(-1, keepdim=True) + norm.variance_epsilon)
 
 
 def gradients(model):

@@ -53,6 +53,8 @@ def test_rows_without_image_share_none():
 def test_what_is_not_there_is_not_measured():
     bare = [{"options": row["options"], "answer": row["answer"]} for row in TRAIN]
     assert leaks(bare, TEST) == {"test_rows_with_answer_in_path": [0, 4]}
+    ids = [{**row, "image_id": f"CT-{i}-mass"} for i, row in enumerate(TEST)]
+    assert leaks(bare, ids)["test_rows_with_answer_in_path"] == [], "an id without a folder or an ending is no path"
     assert leaks(bare, bare) == {}
 
 

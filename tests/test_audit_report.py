@@ -51,6 +51,23 @@ def test_the_front_door_is_the_function():
     assert mk.audit is audit
 
 
+def test_the_verdict_says_whether_models_may_be_compared_and_why_not():
+    train, test = files()
+    no = audit(train, test)
+    assert no.verdict.startswith("Fit to compare models by looking? No: a lookup of option texts answers 100.0 % [")
+    assert "20 of 120 (16.7 %) test rows show an image of training" in no.verdict
+    assert repr(no).endswith(no.verdict) and no.verdict in no.to_html() and no.summary["verdict"] == no.verdict
+    fair = [[{**row, "options": list("wxyz"), "image_id": f"{side}{i}.png"} for i, row in enumerate(rows)]
+            for side, rows in (("a", train), ("b", test))]  # fmt: skip
+    yes = audit(*fair).verdict
+    assert yes.startswith("Fit to compare models by looking? Yes: without an image a lookup stays at chance (")
+    assert "no test image is in training; 120 questions show differences of 1" in yes
+    fair[1][0]["image_id"] = "a0.png"
+    care = audit(*fair).verdict
+    assert care == "Fit to compare models by looking? With care: 1 of 120 (0.8 %) test rows show an image of training."
+    assert "50 questions tell little" in audit(fair[0], fair[1][1:51]).verdict
+
+
 def test_the_keys_the_readers_rely_on():
     train, test = files()
     summary = audit(train, test).summary

@@ -16,6 +16,7 @@ from medr1kit.results.errors.kinds import describe
 from medr1kit.results.maps import slim
 from medr1kit.results.perturbations import position_table
 from medr1kit.results.tables import PREDICTIONS, check_predictions
+from medr1kit.results.thoughts import thought_table
 from medr1kit.vqa import DataError
 
 
@@ -117,6 +118,9 @@ DOORS = {
     "slim": slim,
     "Answers": lambda preds: Answers([preds]),
     "position_table": position_table,
+    "pass_at_k": mk.pass_at_k,
+    "thought_table": thought_table,
+    "inspect_outputs, thoughts": lambda preds: mk.inspect_outputs(many([1, 0, 1]), thoughts=preds),
 }
 
 
@@ -141,7 +145,7 @@ def test_every_door_refuses_alike(door):
         (rows.assign(method="Grpo"), "method is 'Grpo'"),
         (rows.assign(published=True), "these are published numbers"),
     ):
-        if (given is None and door in ("errors, before", "inspect_outputs")) or (
+        if (given is None and door in ("errors, before", "inspect_outputs", "inspect_outputs, thoughts")) or (
             door == "rationale_truth" and sentence == "correct"  # it needs none
         ):
             continue

@@ -8,8 +8,8 @@ import torch
 from datasets import Dataset
 
 import medr1kit as mk
-from medr1kit.models.letters import until_answer
 from medr1kit.models.load import image_token_ids
+from medr1kit.results.thoughts import until_answer
 from medr1kit.vqa import DataError
 
 # ---- the built-in model ----------------------------------------------------------------------------------------------

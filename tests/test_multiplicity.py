@@ -144,3 +144,13 @@ def test_all_intervals_of_a_matrix_hold_at_once():
 
 def test_bonferroni_s_level():
     assert together(5) == pytest.approx(0.99) and together(0) == together(1) == 0.95
+
+
+@pytest.mark.parametrize("n", [15, 18, 33])
+def test_sign_patterns_are_those_of_numpys_generator(n):
+    changes = np.random.default_rng(1).integers(-1, 2, n) + 0.25  # no zeros: every cluster has a sign
+    generator, reached = np.random.default_rng(0), [1]  # no turn at all, and 1,010 random patterns
+    for rows in (250, 250, 250, 250, 10):
+        signs = 1.0 - 2.0 * generator.integers(0, 2, (rows, n), dtype=np.int8)
+        reached += (np.abs(signs @ changes) >= abs(changes.sum()) - 1e-9).tolist()
+    assert max_t([changes], [np.arange(n)], draws=1010).p[0] == pytest.approx(np.mean(reached), abs=1e-12)

@@ -211,6 +211,19 @@ def test_chance_and_the_blind_floor_stand_on_their_own_line():
     assert not [c for c in plot_accuracy(scores()).collections if c.get_label() == "blind floor"]
 
 
+def test_the_ceiling_stands_on_its_own_line_in_another_stroke_than_floor_and_chance():
+    ceiling = scores().iloc[[2, 0]].assign(accuracy=[0.8, 0.6])
+    ax = plot_accuracy(scores(), 0.4, ceiling)
+    assert ticks(ax, "ceiling (probe)") == [(0.8, 2), (0.6, 0)]
+    strokes = {artist.get_label(): str(artist.get_linestyle()) for artist in (*ax.collections, *ax.lines)}
+    assert len({strokes[name] for name in ("ceiling (probe)", "chance", "blind floor")}) == 3
+    assert "ceiling (probe)" in labels(ax.get_legend().get_texts())
+    with pytest.raises(DataError, match="ceiling has several rows for 'CT'; select one"):
+        plot_accuracy(scores(), ceiling=pd.concat([ceiling, ceiling.iloc[1:]]))
+    with pytest.raises(DataError, match="ceiling"):
+        plot_accuracy(scores(), ceiling=1.2)
+
+
 def test_several_models_are_told_apart_by_place_marker_colour_and_name():
     both = pd.concat([scores(method="base", format="no-think"), scores(method="grpo", format="no-think")])
     ax = plot_accuracy(both)

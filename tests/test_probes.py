@@ -11,8 +11,9 @@ import torch
 import medr1kit as mk
 from medr1kit.models.probes import WORDINGS
 from medr1kit.models.shown import IMAGES
+from medr1kit.results.perturbations import position_table
 from medr1kit.results.stats import cluster_interval, paired_difference, wilson
-from medr1kit.vqa import DataError, parse_problem
+from medr1kit.vqa import DataError, option_texts, parse_problem
 
 predict_module = import_module("medr1kit.models.predict")
 TEXT = {"format": "no-think", "max_new_tokens": 8}
@@ -218,6 +219,22 @@ def test_the_built_in_model_has_no_favourite_letter(tiny, val_phantoms):
     chosen = frame[(frame["measure"] == "chosen") & frame["letter"].isin(list("ABCD"))]
     assert ((chosen["value"] - chosen["chance"]).abs() < 0.1).all()
     assert cell(frame, "right in all")["low"] > 0.5
+
+
+def test_the_answers_to_all_rotations_are_returned_and_can_vote(tiny, val_phantoms):
+    rows = val_phantoms.select(range(24))
+    asked = mk.predict_rotated(*tiny, rows, **TEXT)
+    assert asked["sample"].tolist() == [by for by in range(4) for _ in range(24)]
+    assert asked["predicted"][:24].tolist() == mk.predict(*tiny, rows, **TEXT)["predicted"].tolist()
+    assert position_table(asked).equals(mk.position_bias(*tiny, rows, **TEXT))
+    votes = mk.pass_at_k(asked)
+    texts = pd.Series(option_texts(asked["options"], asked["predicted"])).groupby(asked["id"]).agg(pd.Series.mode)
+    golds = {row["id"]: row["options"]["ABCD".index(row["answer"])] for row in rows}
+    settled = {name: text for name, text in texts.items() if isinstance(text, str)}
+    assert len(settled) > 20
+    won = sum(golds[name] == text for name, text in settled.items())
+    assert won <= votes["majority"][3] * 24 <= won + (24 - len(settled)) / 2
+    assert votes["pass_at_k"][0] == pytest.approx(asked["correct"].mean())
 
 
 # ---- the wording -----------------------------------------------------------------------------------------------------

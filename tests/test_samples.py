@@ -81,6 +81,57 @@ def test_questions_with_other_numbers_of_samples_are_refused():
         mk.pass_at_k(answers("AB", "A"))
 
 
+def rotated(says, **numbers):
+    """Answers to the questions q2 and q4, of two and four options with "x" for gold, in all orders of their options."""
+    rows = []
+    for name, n in numbers.items():
+        for by in range(n):
+            options = [*"xyzw"[:n][n - by :], *"xyzw"[: n - by]]
+            letter, gold = says(name, options), "ABCD"[options.index("x")]
+            row = {"id": name, "options": options, "answer": gold, "predicted": letter, "correct": letter == gold}
+            rows.append(row | {"sample": by, "lenient_predicted": None, "format": "no-think"})
+    return pd.DataFrame(rows)
+
+
+def test_answers_to_rotated_options_vote_for_the_text_each_with_its_own_number_of_orders():
+    means = {"q2": "xy", "q4": "yxxw"}  # what is meant in each order; q4's order begins xyzw, wxyz, zwxy, yzwx
+
+    def says(name, options):
+        return "ABCD"[options.index(means[name][options.index("x")])]  # moved on by so many places
+
+    table = mk.pass_at_k(rotated(says, q2=2, q4=4))
+    assert table["k"].tolist() == [1, 2, 3, 4] and (table["n"] == 2).all()
+    assert table["pass_at_k"].tolist() == pytest.approx([(1 / 2 + 2 / 4) / 2, (1 + 1 - 1 / 6) / 2, 1, 1])
+    # q2: one vote each, half; of q4's four choices of three votes yxx, yxw (twice) and xxw the thirds count, too
+    by_hand = [(1 / 2 + 2 / 4) / 2, (1 / 2 + (1 + 4 / 2 + 0) / 6) / 2, (1 / 2 + (1 + 1 / 3 + 1 / 3 + 1) / 4) / 2, 0.75]
+    assert table["majority"].tolist() == pytest.approx(by_hand)
+    assert table["agreement"][0] == pytest.approx((0 + 1 / 6) / 2)
+    assert table["chance"][3] == pytest.approx((1 - 1 / 2**2 + 1 - (3 / 4) ** 4) / 2)
+
+
+def test_a_model_that_always_says_a_votes_for_each_option_once_and_wins_nothing_by_it():
+    table = mk.pass_at_k(rotated(lambda name, options: "A", q2=2, q4=4))
+    assert table["majority"].tolist() == pytest.approx([(1 / 2 + 1 / 4) / 2] * 4)
+    assert table["agreement"].tolist() == [0] * 4 and table["pass_at_k"][3] == 1
+
+
+def test_one_that_means_a_text_agrees_with_itself_and_what_cannot_be_read_does_not():
+    table = mk.pass_at_k(rotated(lambda name, options: "ABCD"[options.index("x")], **{f"q{n}": n for n in (2, 3, 4)}))
+    assert table[["majority", "agreement"]].to_numpy().tolist() == [[1, 1]] * 4
+    assert (table["agreement_low"][0], table["agreement_high"][0]) == pytest.approx(wilson(3, 3))
+    assert mk.pass_at_k(rotated(lambda name, options: None, q3=3))["agreement"].tolist() == [0] * 3
+
+
+def test_fewer_rotations_than_options_vote_and_a_missing_one_is_refused():
+    asked = rotated(lambda name, options: "A", q2=2, q3=3, q4=4)
+    assert mk.pass_at_k(asked[asked["sample"] < 3])["k"].tolist() == [1, 2, 3]
+    with pytest.raises(DataError, match="'q2' has 1 answers and 'q4' has 4"):
+        mk.pass_at_k(asked[1:])
+    other = asked.assign(options=[["x", "v"] if k == 1 else one for k, one in enumerate(asked["options"])])
+    with pytest.raises(DataError, match="'q2' was asked with other options in another row"):
+        mk.pass_at_k(other)
+
+
 def test_each_model_has_its_curves():
     table = mk.pass_at_k(pd.concat([answers("AB", "BB", method="base"), answers("AA", "AB", method="grpo")]))
     ax = mk.plot_pass_at_k(table)
@@ -88,3 +139,23 @@ def test_each_model_has_its_curves():
     assert {"base · no-think, any of k", "grpo · no-think, majority of k", "any of k even guesses"} <= set(names)
     assert ax.lines[0].get_ydata().tolist() == [0.25, 0.5]
     plt.close("all")
+
+
+def test_vote_shares_are_counted_by_letter_and_what_cannot_be_read_is_shared_out():
+    votes = mk.vote_shares(answers("ABBB", "AA--", "CCDD", options=4))
+    assert votes["probabilities"].tolist() == [[0.25, 0.75, 0, 0], [0.625, 0.125, 0.125, 0.125], [0, 0, 0.5, 0.5]]
+    assert votes["predicted"].tolist() == ["B", "A", "C"] and votes["correct"].tolist() == [False, True, False]
+    assert "sample" not in votes
+    assert mk.abstention(votes).frame.iloc[-1]["accuracy"] == pytest.approx(1 / 3)
+
+
+def test_votes_of_two_trainings_are_kept_apart():
+    both = pd.concat([answers("AAAB", seed=1), answers("BBBA", seed=2)])
+    assert mk.vote_shares(both)[["seed", "predicted", "confidence"]].values.tolist() == [[1, "A", 0.75], [2, "B", 0.75]]
+
+
+def test_orders_of_the_options_vote_by_text():
+    turned = answers("AB", options=2)
+    turned.at[1, "options"] = ["x", "w"]
+    turned.loc[1, "answer"] = "B"
+    assert mk.vote_shares(turned)["confidence"].tolist() == [1.0]

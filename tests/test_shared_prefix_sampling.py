@@ -5,9 +5,10 @@ import torch
 from shared_prefix_cases import COUNTS, adapted, base_of, conversations, core_of, head_of, padded
 
 from medr1kit.models.load import image_token_ids
+from medr1kit.models.shared_prefix import sampling
 from medr1kit.models.shared_prefix.decoder import Decoder
 from medr1kit.models.shared_prefix.prompts import prefill, read_prompts
-from medr1kit.models.shared_prefix.sampling import _Branches, by_share, most_probable, sample, settled
+from medr1kit.models.shared_prefix.sampling import _Branches, as_generate, by_share, most_probable, sample, settled
 from medr1kit.models.shared_prefix.scoring import score
 from medr1kit.models.shared_prefix.vision import VisionFeatures
 
@@ -122,6 +123,27 @@ def test_branches_split_where_rows_part_and_make_room_where_they_end():
     left, parents, column = branches.grow({2: 9, 3: 5, 4: 6})  # 2 of 3 branches live: branch 0 is dropped
     assert (left, parents, column) == ([1, 2], [0], [5, 9, 6])
     assert branches.of_row == {2: 1, 3: 0, 4: 2} and branches.room == 3
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["noise as one logarithm", "noise one by one"])
+def test_a_draw_is_that_of_multinomial(together, monkeypatch):
+    """Also of the generator that it leaves behind, and for the rows that go on when others have ended."""
+    if not together:
+        monkeypatch.setattr(sampling, "_noise_is_a_logarithm", lambda: False)
+    scores = 3 * torch.randn(64, 997, generator=torch.Generator().manual_seed(1))
+    for rows in (torch.arange(64), torch.tensor([3, 17, 40])):
+        torch.manual_seed(5)
+        theirs, after = torch.multinomial(scores.softmax(-1), 1)[:, 0], torch.rand(1)
+        torch.manual_seed(5)
+        assert torch.equal(as_generate(scores[rows], torch.arange(len(rows)), rows, 64), theirs[rows])
+        assert torch.equal(torch.rand(1), after)
+
+
+def test_the_trial_of_the_noise_leaves_the_generator_as_it_was():
+    sampling._noise_is_a_logarithm.cache_clear()
+    before = torch.get_rng_state()
+    sampling._noise_is_a_logarithm()
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_one_random_number_a_row_draws_what_is_probable_as_often_as_it_is():

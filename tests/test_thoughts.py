@@ -4,7 +4,9 @@ import matplotlib.pyplot as plt
 import pytest
 
 import medr1kit as mk
-from medr1kit.models.thoughts import thoughts_for
+from medr1kit.models.shared_prefix import prompts
+from medr1kit.models.shared_prefix.answering import Reader
+from medr1kit.results.thoughts import thought_of, thought_table, thoughts_for
 from medr1kit.vqa import DataError
 
 PHANTOM_ROWS = ["own", "empty", "first quarter", "first half", "first three quarters", "another's"]
@@ -99,3 +101,73 @@ def test_the_table_can_be_drawn(table):
     ax = mk.plot_probe(table.reset_index())
     assert [tick.get_text().replace("\n", " ") for tick in ax.get_yticklabels()] == PHANTOM_ROWS
     plt.close("all")
+
+
+# ---- one thought at a time -------------------------------------------------------------------------------------------
+
+
+def test_the_answers_after_each_thought_are_predictions_with_its_name(tiny, rows, own, table):
+    answers = mk.predict_thoughts(*tiny, rows, own=own)
+    assert list(answers["thought"].unique()) == PHANTOM_ROWS and answers["id"].tolist() == list(rows["id"]) * 10
+    assert thought_table(answers).set_index("thought").equals(table)
+    first, misled = answers[answers["thought"] == "own"], answers[answers["thought"] == "misled"]
+    assert first["text"].tolist() == own["text"].tolist() and first["think"].tolist() == own["think"].tolist()
+    assert (first["method"] == "base").all() and first["n_tokens"].max() < own["n_tokens"].min()
+    assert [thought_of(text) for text in misled["text"]] == thoughts_for(list(rows), own["text"])["misled"]
+    with pytest.raises(DataError, match="lack thoughts of some questions"):
+        thought_table(answers[1:])
+    with pytest.raises(DataError, match="no column 'thought'; pass what predict_thoughts"):
+        thought_table(own)
+
+
+def test_the_letters_after_a_thought_are_those_of_a_reading_of_the_whole(tiny, rows, own):
+    ask, whole = mk.thought_asker(*tiny, rows), mk.letter_probabilities(*tiny, rows, format="think-before")
+    for row, one in zip(rows, whole.to_dict("records")):
+        assert ask(row, thought_of(one["prefix"])).tolist() == pytest.approx(one["probabilities"], abs=1e-5)
+
+
+def test_what_is_answered_after_any_thought_is_the_most_probable_letter(tiny, rows, own):
+    few = rows.select(range(12))
+    answers, ask = mk.predict_thoughts(*tiny, few, own=own.head(12)), mk.thought_asker(*tiny, few)
+    said = [ask(row, thought_of(row["text"])).argmax() for row in answers.to_dict("records")]
+    assert len(said) == 120 and ["ABCD"[place] for place in said] == answers["predicted"].tolist()
+
+
+def test_a_prompt_is_read_once_and_then_only_thoughts(tiny, rows, monkeypatch):
+    read, followed = [], []
+    keep_read, keep_follow = Reader.read, prompts.follow
+
+    def follow(core, prefix, of_row, ids, inside):
+        followed.append(ids.shape[1])
+        return keep_follow(core, prefix, of_row, ids, inside)
+
+    monkeypatch.setattr(Reader, "read", lambda self, *asked: read.append(asked) or keep_read(self, *asked))
+    monkeypatch.setattr(prompts, "follow", follow)
+    ask = mk.thought_asker(*tiny, rows)
+    for thought in ("", "A cyst.", "A mass."):
+        for row in (rows[0], rows[1]):
+            ask(row, thought)
+    assert len(read) == 2 and len(followed) == 6 and max(followed) < 20
+
+
+def test_other_architectures_adapters_and_models_that_cannot_be_shared_are_asked_too(micro, rows, monkeypatch):
+    from peft import get_peft_model
+
+    model, processor = micro
+    row, some = rows[0], rows.select(range(2))
+    shared = mk.thought_asker(model, processor, some)(row, "A cyst.")
+    model.train()
+    adapted = mk.thought_asker(get_peft_model(model, mk.lora(rank=2)), processor, some)(row, "A cyst.")
+    assert model.training
+    monkeypatch.setattr("medr1kit.models.shared_prefix.answering.why_not_read", lambda *_: "for this test")
+    whole = mk.thought_asker(model, processor, some)(row, "A cyst.")
+    assert shared.sum() == pytest.approx(1) and len(shared) == len(row["options"])
+    for other in (whole, adapted):  # B starts at 0
+        assert shared.tolist() == pytest.approx(other.tolist(), abs=1e-5)
+
+
+def test_a_question_that_is_not_there_and_a_format_that_answers_first_are_refused(tiny, rows):
+    with pytest.raises(DataError, match="ask= knows no question 'x'"):
+        mk.thought_asker(*tiny, rows)({"id": "x"}, "")
+    with pytest.raises(DataError, match="use think-before"):
+        mk.thought_asker(*tiny, rows, format="no-think")

@@ -71,6 +71,7 @@ def test_cells_stand_side_by_side():
 
 def test_the_style_touches_nothing_but_our_own():
     rules = re.sub(r"@media[^{]*\{(.*?\})\}", r"\1", html.STYLE)
+    rules = re.sub(r"@keyframes mk-\w+\{\w+\{[^}]*\}\}", "", rules)  # they do nothing but where our own rules name them
     selectors = [one for rule in re.findall(r"([^{}]+)\{", rules) for one in rule.split(",")]
     assert len(selectors) > 20
     assert all(re.search(r"(^|\s)\.mk(-panel\.jupyter-widgets)?(\s|$)", selector.strip()) for selector in selectors), (
@@ -106,6 +107,15 @@ def test_every_ink_can_be_read_on_every_ground(theme):
     for ink in ("fg", "soft", "ok", "no", "hm"):
         for ground in ("bg", "tint"):
             assert contrast(colours[ink], colours[ground]) >= 4.5, (ink, ground)
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK])
+@pytest.mark.parametrize("way", ["ok", "no"])
+def test_a_text_can_be_read_on_the_strongest_ground_of_its_advantage(theme, way):
+    colours = dict(part.removeprefix("--mk-own-").split(":") for part in theme.split(";"))
+    parts = [[int(colours[name][i : i + 2], 16) for i in (1, 3, 5)] for name in (way, "tint")]
+    mixed = "".join(f"{round(0.45 * push + 0.55 * ground):02x}" for push, ground in zip(*parts))
+    assert contrast(colours["fg"], f"#{mixed}") >= 4.5
 
 
 @pytest.mark.parametrize(("theme", "ground"), [(LIGHT, "#ffffff"), (DARK, "#111111")])

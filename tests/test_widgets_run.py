@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from widget_fakes import HOSTILE, check_safe, control
+from widget_fakes import HOSTILE, control, drawings, safe
 
 import medr1kit as mk
 from medr1kit.results.rollouts import Rollouts
@@ -23,8 +23,6 @@ from medr1kit.views.widgets.curves import curve
 from medr1kit.views.widgets.question import groups_of
 from medr1kit.views.widgets.run import curves_html, explore_run
 from medr1kit.vqa import DataError
-
-SVG = "data:image/svg+xml;base64,"
 
 
 def completions(step, questions=("CT-train-0-0-AI", "MRI-train-0-1-DD"), text="said at {step} by {number}", **columns):
@@ -51,17 +49,6 @@ def ended(tmp_path):
         for step in (1, 2, 3):
             log(run, step)
     return tmp_path / "ct"
-
-
-def drawings(page):
-    return [base64.b64decode(part.split('"')[0]).decode() for part in page.split(SVG)[1:]]
-
-
-def safe(page):
-    """An SVG in an <img> can do nothing; it is read by itself."""
-    for drawing in drawings(page):
-        ElementTree.fromstring(drawing)
-    return check_safe(page.replace(SVG, "data:image/png;base64,"))
 
 
 # --- what is shown ----------------------------------------------------------------------------------------------------

@@ -166,7 +166,8 @@ class _Asked:
         labels = linked(stems, golds)
         if len(stem_names) > 0.9 * len(cell) and len(pd.unique(labels)) == len(gold_names):
             return [cell]  # stems that never repeat tell no kinds apart
-        return [[cell[i] for i in np.flatnonzero(labels == label)] for label in pd.unique(labels)]
+        order = np.argsort(labels, kind="stable")  # labels are numbered as they appear
+        return [[cell[i] for i in part] for part in np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)]
 
     def share(self, kind: list[int], rng: random.Random, strict: bool) -> tuple[list[list[int]], dict[int, str]]:
         """Blocks of rows that share their golds as options, and the rows that are left over, each with the reason."""

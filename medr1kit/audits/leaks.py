@@ -14,6 +14,8 @@ from medr1kit.audits.hashes import Hashed, near_any
 from medr1kit.audits.measures import SIDES, Found
 from medr1kit.audits.rows import Questions, loose, plain, seen_in
 
+_PATH = re.compile(r"[/\\]|\.\w{2,5}$")
+
 
 def shared_rows(train: Questions, test: Questions) -> np.ndarray:
     """Return for each training row whether its image or its problem text is in the test."""
@@ -76,9 +78,11 @@ def text_leaks(train: Questions, test: Questions) -> Found:
 
 
 def _answer_in_path(side: Questions) -> np.ndarray:
+    """Where the letters of the gold text stand in the path; an id without a folder or an ending is no path."""
     letters = {text: re.sub(r"[^a-z]", "", str(text or "").lower()) for text in {*side.images, *side.gold_texts}}
     pairs = [(letters[gold], letters[path]) for gold, path in zip(side.gold_texts, side.images)]
-    return np.array([gold != "" and gold in path for gold, path in pairs], dtype=bool)
+    told = np.array([gold != "" and gold in path for gold, path in pairs], dtype=bool)
+    return told & np.array([bool(_PATH.search(str(path))) for path in side.images])
 
 
 def image_leaks(train: list[Hashed], test: list[Hashed], distance: int, by_path: float = 0) -> Found:

@@ -44,6 +44,7 @@ _STYLE = (
 )
 _SHOWN = {"%": "{:.1f}", "Cramér's V": "{:.2f}"}  # the others are counts
 _FEW = 100  # rows below which a test is called small
+_SHOWN_IN_TRAINING = ("test_rows_with_train_image", "test_rows_with_train_image_lookalike")
 _FLAT = ("size", "floors", "leaks", "balance", "defects")  # sections whose measures are top-level JSON keys
 
 
@@ -163,6 +164,40 @@ class AuditReport:
         return {measure.name: measure.rows for measure in self.measures if measure.rows is not None}
 
     @cached_property
+    def verdict(self) -> str:
+        """Whether models may be compared by this test as to what they see, and why not.
+
+        "No" where the lookup's interval lies more than 10 points above chance, more than 5 % of the test's images are
+        in training, or the test's rows are training rows; "with care" where it is less; else "yes", with the
+        difference that so many questions show (two models, a fifth of the verdicts differ, power 0.8).
+        """
+        by = {measure.name: measure for measure in self.measures if measure.section in _FLAT}
+        lookup, chance = by["blind_options"], by["chance"].value
+        leaks = [by[name] for name in _SHOWN_IN_TRAINING if name in by and by[name].value]
+        reasons, grave = [], lookup.low > chance + 10 or any(leak.part > 5 for leak in leaks)
+        if lookup.low > chance:
+            reasons.append(
+                f"a lookup of option texts answers {lookup.estimate} without an image, chance is {chance:.1f} %"
+            )
+        if leaks:
+            reasons.append(f"{max(leaks, key=lambda leak: leak.value).counted} test rows show an image of training")
+        if by["n_test"].value < _FEW:
+            reasons.append(f"{by['n_test'].value} questions tell little")
+        if reasons:
+            return f"Fit to compare models by looking? {'No' if grave else 'With care'}: {'; '.join(reasons)}."
+        compared = (
+            "and no test image is in training" if set(_SHOWN_IN_TRAINING) & set(by) else "images were not compared"
+        )
+        from medr1kit.results.power import smallest_difference  # scipy.stats, which takes a second
+
+        points = 100 * smallest_difference(lookup.n)
+        return (
+            f"Fit to compare models by looking? Yes: without an image a lookup stays at chance ({lookup.estimate}, "
+            f"chance {chance:.1f} %), {compared}; {lookup.n:,} questions show differences of {points:.1f} points and "
+            "more."
+        )
+
+    @cached_property
     def summary(self) -> dict[str, Any]:
         """The content of :meth:`to_json` as a dict."""
         content: dict[str, Any] = {}
@@ -174,7 +209,7 @@ class AuditReport:
         hard = self.rows["hard_subset_n"].tolist()
         content["hard_subset_rows"] = hard
         content["hard_subset_ids"] = None if self.test_ids is None else [self.test_ids[row] for row in hard]
-        return content | {"about": self.about, "findings": self.findings}
+        return content | {"about": self.about, "verdict": self.verdict, "findings": self.findings}
 
     def to_json(self, path: str | os.PathLike | None = None) -> str:
         """Return the report as JSON, and write it to ``path`` (.json) if one is given; only an earlier one is replaced.
@@ -232,7 +267,7 @@ class AuditReport:
         * several_golds: questions (image and stem) with two gold texts; rows_with_other_gold_as_distractor: their rows
           in which the other gold text is a wrong option
 
-        And: about, the settings (cluster, distance, …); findings, the sentences.
+        And: about, the settings (cluster, distance, …); verdict, one sentence; findings, the others.
         """
         file = None if path is None else output_of("json", path)
         text = json.dumps(self.summary, indent=1, ensure_ascii=False, allow_nan=False)
@@ -258,7 +293,8 @@ class AuditReport:
 
     def _repr_html_(self) -> str:
         train, test = (measure.n for measure in self.measures if measure.section == "size")
-        head = f"<p>{train:,} training and {test:,} test questions. The worst first; 95 % intervals in brackets.</p>"
+        head = f"<p><strong>{html.escape(self.verdict)}</strong></p>"
+        head += f"<p>{train:,} training and {test:,} test questions. The worst first; 95 % intervals in brackets.</p>"
         items = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in self.findings)
         details = f"<details><summary>All numbers</summary>{_table(self.frame)}</details>"
         return f"{head}<ol>{items}</ol>{self._figure()}{details}"
@@ -274,7 +310,8 @@ class AuditReport:
         return drawn.getvalue()[drawn.getvalue().index("<svg") :]
 
     def __repr__(self) -> str:
-        return "\n".join(f"{number}. {sentence}" for number, sentence in enumerate(self.findings, 1))
+        findings = (f"{number}. {sentence}" for number, sentence in enumerate(self.findings, 1))
+        return "\n".join([*findings, self.verdict])
 
 
 def _table(frame: pd.DataFrame) -> str:

@@ -10,25 +10,31 @@ Made to sum to 1 over the letters, they say how sure the model is; :func:`medr1k
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from medr1kit.formats import THINK_BEFORE, ResponseFormat, format_named
+from medr1kit.formats import ResponseFormat, format_named
 from medr1kit.given import questions_given, whole_number
 from medr1kit.models.decoding import evaluating
 from medr1kit.models.load import base_of, image_token_ids, pair_given
 from medr1kit.models.predict import chat_prompt, model_labels, predict
 from medr1kit.progress import part_of_work, progress
 from medr1kit.results.tables import PREDICTIONS
+from medr1kit.results.thoughts import until_answer
 from medr1kit.vqa import LETTERS, DataError
 
 if TYPE_CHECKING:
+    import torch
     from datasets import Dataset
     from transformers import PreTrainedModel, ProcessorMixin
+
+    from medr1kit.models.shared_prefix.answering import Reader
+    from medr1kit.models.shared_prefix.prompts import Prefix
 
 _QUESTION = PREDICTIONS[: PREDICTIONS.index("answer") + 1]
 
@@ -87,35 +93,8 @@ def letter_probabilities(
     return pd.DataFrame([rows[i] for i in range(len(texts))])
 
 
-def until_answer(text: str, format: ResponseFormat = THINK_BEFORE) -> tuple[str, bool]:
-    """Return a completion up to where its letter stands, and whether ``<answer>`` had to be added.
-
-    The tag after the thinking counts, else the first one, or the last where the format has two answers. Thinking that
-    was cut off is closed.
-
-    >>> until_answer("<think>A ring, so B.</think><answer>B</answer>")
-    ('<think>A ring, so B.</think><answer>', False)
-    >>> until_answer("<think>A ring, and")
-    ('<think>A ring, and</think><answer>', True)
-    """
-    (opened, closed), tag = format.marks("think"), format.marks("answer")[0]
-    thought = text.find(closed)
-    at = text.find(tag, max(thought, 0))
-    if format.blocks.count("answer") == 1:
-        at = text.find(tag) if at < 0 else at
-    elif thought < 0:  # cut off in its thought, or none
-        at = -1 if text.rfind(opened) > text.rfind(tag) else text.rfind(tag)
-    if at >= 0:
-        return text[:at] + tag, False
-    if thought >= 0:
-        return text[:thought] + closed + tag, True
-    return (f"{text}{closed}{tag}" if opened in text else tag), True
-
-
 def _score_letters(model, processor, dataset, texts: list[str], tag: str, n: int, batch_size: int) -> Iterator[tuple]:
     """Each question's number and the log-probabilities of n letters after its text, which ends with ``tag``."""
-    import torch
-
     end_of_tag, writings = _writings(processor.tokenizer, tag, n)
     order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
     bar = progress(None, "letters", total=len(order), unit="question", delay=0)
@@ -124,14 +103,64 @@ def _score_letters(model, processor, dataset, texts: list[str], tag: str, n: int
             batch = order[start : start + batch_size]
             pictures = [dataset[i]["image"] for i in batch]
             inputs = processor(text=[texts[i] for i in batch], images=pictures, padding=True, return_tensors="pt")
-            logs = torch.full((len(batch), n), -torch.inf)
-            for opening, letters in writings.items():
-                after = _logs_after(model, inputs, end_of_tag, opening)
-                before = sum(after[:, place, token] for place, token in enumerate(opening))
-                for place, token in letters:
-                    logs[:, place] = torch.logaddexp(logs[:, place], before + after[:, -1, token])
-            yield from zip(batch, logs.double().numpy())
+            yield from zip(batch, _letter_logs(writings, n, partial(_logs_after, model, inputs, end_of_tag)))
             bar.update(len(batch))
+
+
+def letter_reader(
+    model: PreTrainedModel, processor: ProcessorMixin, tag: str = "<answer>"
+) -> Callable[[str, Any, int], Callable[[str], np.ndarray]]:
+    """Return a function that reads a prompt about a picture once, to be asked for the letters after several texts.
+
+    Args:
+        model, processor: as in :func:`medr1kit.predict`; the weights must not change in the meantime.
+        tag: that opens the answer.
+
+    Returns:
+        ``read(prompt, picture, n)``, which returns ``letters(text)``: the probabilities of n letters after prompt and
+        text, (n,), sum 1. The text ends with the tag. A model that cannot be read so reads all each time.
+    """
+    from medr1kit.models.shared_prefix.answering import Reader, why_not_read
+
+    reader = Reader(model, processor) if why_not_read(model) is None else None
+
+    def read(prompt: str, picture: Any, n: int) -> Callable[[str], np.ndarray]:
+        end_of_tag, writings = _writings(processor.tokenizer, tag, n)
+        with evaluating(model):
+            prefix = None if reader is None else reader.read([prompt], [picture])[0]
+
+        def letters(text: str) -> np.ndarray:
+            if prefix is None:
+                inputs = processor(text=[prompt + text], images=[picture], return_tensors="pt")
+                after = partial(_logs_after, model, inputs, end_of_tag)
+            else:
+                ids = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+                after = partial(_logs_following, reader, prefix, ids, end_of_tag)
+            with evaluating(model):
+                return _shares(_letter_logs(writings, n, after)[0])[0]
+
+        return letters
+
+    return read
+
+
+def _letter_logs(writings: dict, n: int, after: Callable[[tuple[int, ...]], torch.Tensor]) -> np.ndarray:
+    """Log-probabilities of n letters, (rows, n), each over all its writings.
+
+    Args:
+        writings: from :func:`_writings`.
+        n: letters.
+        after: opening -> log-probabilities (rows, opening + 1, vocabulary): before each of its tokens, after the last.
+    """
+    import torch
+
+    logs = [torch.tensor(-torch.inf)] * n
+    for opening, letters in writings.items():
+        found = after(opening)
+        before = sum(found[:, place, token] for place, token in enumerate(opening))
+        for place, token in letters:
+            logs[place] = torch.logaddexp(logs[place], before + found[:, -1, token])
+    return torch.stack(logs, dim=1).double().numpy()
 
 
 def _writings(tokenizer, tag: str, n: int) -> tuple[list[int], dict[tuple[int, ...], list[tuple[int, int]]]]:
@@ -164,8 +193,7 @@ def _logs_after(model, inputs: Mapping[str, Any], end_of_tag: list[int], opening
     import torch
 
     kept = inputs["input_ids"].shape[1] - len(end_of_tag)
-    if not (inputs["input_ids"][:, kept:] == torch.tensor(end_of_tag).long()).all():
-        raise DataError("this processor writes <answer> otherwise than its tokenizer; its letters cannot be scored")
+    _refuse_other_tags(inputs["input_ids"][:, kept:] == torch.tensor(end_of_tag).long())
     ends = {"input_ids": opening, "attention_mask": [1] * len(opening), "mm_token_type_ids": [0] * len(opening)}
     inputs = {name: value.to(model.device) for name, value in inputs.items()}
     for name in ends.keys() & inputs.keys():
@@ -173,14 +201,37 @@ def _logs_after(model, inputs: Mapping[str, Any], end_of_tag: list[int], opening
         inputs[name] = torch.cat([inputs[name][:, :kept], end], dim=1)
     with torch.inference_mode():
         logits = model(**inputs, use_cache=False, logits_to_keep=len(opening) + 1).logits.float()
-        logits[..., image_token_ids(base_of(model))] = -torch.inf  # barred in prediction, too
-        return torch.log_softmax(logits, dim=-1).cpu()
+        return _logs(logits, image_token_ids(base_of(model)))
+
+
+def _logs_following(reader: Reader, prefix: Prefix, ids: list[int], end_of_tag: list[int], opening: tuple[int, ...]):
+    """The same after a prompt that was read already and the tokens ``ids`` of a text, for this one row."""
+    import torch
+
+    from medr1kit.models.shared_prefix.prompts import follow
+
+    kept = len(ids) - len(end_of_tag)
+    _refuse_other_tags(torch.tensor(ids[kept:]) == torch.tensor(end_of_tag))
+    tokens = torch.tensor([[*ids[:kept], *opening]], device=reader.core.device)
+    with torch.inference_mode():
+        row = torch.zeros(1, dtype=torch.long, device=tokens.device)
+        hidden, _ = follow(reader.core, prefix, row, tokens, torch.ones_like(tokens, dtype=torch.bool))
+        return _logs(reader.head(hidden[:, -len(opening) - 1 :]).float(), reader.barred)
+
+
+def _refuse_other_tags(same: torch.Tensor) -> None:
+    if not same.all():
+        raise DataError("this processor writes <answer> otherwise than its tokenizer; its letters cannot be scored")
+
+
+def _logs(logits: torch.Tensor, barred: list[int]) -> torch.Tensor:
+    """Log-probabilities without the tokens that are barred in prediction, too."""
+    logits[..., barred] = -float("inf")
+    return logits.log_softmax(dim=-1).cpu()
 
 
 def _letter_row(question: dict, labels: dict[str, Any], prefix: str, forced: bool, logs: np.ndarray) -> dict[str, Any]:
-    logs = logs[: len(question["options"])]
-    mass = np.logaddexp.reduce(logs)
-    probabilities = np.exp(logs - mass)
+    probabilities, mass = _shares(logs[: len(question["options"])])
     predicted = LETTERS[int(probabilities.argmax())]
     return {
         **{name: question.get(name) for name in _QUESTION},
@@ -188,8 +239,14 @@ def _letter_row(question: dict, labels: dict[str, Any], prefix: str, forced: boo
         "prefix": prefix,
         "forced": forced,
         "probabilities": probabilities.tolist(),
-        "mass": float(np.exp(mass)),
+        "mass": mass,
         "predicted": predicted,
         "confidence": float(probabilities.max()),
         "correct": predicted == question["answer"],
     }
+
+
+def _shares(logs: np.ndarray) -> tuple[np.ndarray, float]:
+    """Probabilities made to sum to 1, and what they summed to before."""
+    mass = np.logaddexp.reduce(logs)
+    return np.exp(logs - mass), float(np.exp(mass))

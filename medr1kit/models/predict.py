@@ -202,7 +202,7 @@ def answered(
                 if row not in done:
                     done.add(row, text, n_tokens)
         done.complete()
-    table = [_row(questions[row // copies], format, known, *done[row], stopped) for row in range(len(done))]
+    table = [answer_row(questions[row // copies], format, known, *done[row], stopped) for row in range(len(done))]
     frame = pd.DataFrame(table, columns=list(PREDICTIONS))
     if samples:
         frame.insert(list(frame).index("step") + 1, "sample", [row % copies for row in range(len(done))])
@@ -265,7 +265,18 @@ def answer_closed(text: str, format: ResponseFormat = NO_THINK) -> bool:
     return bool(closing) and opened in before and format.marks("think")[0] not in before
 
 
-def _row(question: dict, format: ResponseFormat, labels: dict, text: str, n_tokens: int, stopped) -> dict[str, Any]:
+def answer_row(
+    question: dict, format: ResponseFormat, labels: dict, text: str, n_tokens: int, stopped=None
+) -> dict[str, Any]:
+    """Return a row of predictions: the question, who answered, and what is read from the text.
+
+    Args:
+        question: a row of :mod:`medr1kit.vqa`.
+        format: by which the text is read.
+        labels: as :func:`model_labels` returns them.
+        text, n_tokens: the answer.
+        stopped: a function of a text, true where it was ended at its answer; None: none was.
+    """
     parsed = format.parse(text, question["options"])
     cut = stopped is not None and stopped(text)  # what would have followed is not known
     read = {

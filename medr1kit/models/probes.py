@@ -142,6 +142,44 @@ def _letters_of_nearest(dataset: Dataset, alone: pd.Series) -> list[str | None]:
     return [None if one else followed_letter(row, questions[j]) for row, j, one in zip(questions, nearest, same)]
 
 
+def predict_rotated(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    dataset: Dataset,
+    *,
+    format: ResponseFormat | str,
+    rotations: int | None = None,
+    batch_size: int = 64,
+    max_new_tokens: int | None = None,
+) -> pd.DataFrame:
+    """Answer every question once in each rotation of its options.
+
+    :func:`medr1kit.pass_at_k` lets these answers vote, each for its option's text.
+
+    Args:
+        model, processor, dataset, format, batch_size, max_new_tokens: as in :func:`medr1kit.predict`.
+        rotations: how often a question is asked, 2 or more; None: as often as it has options. A question is never asked
+            more often than that.
+
+    Returns:
+        The predictions of all rotations below each other; ``sample`` says by how many places the options were moved on,
+        0 first. ``options``, ``answer``, ``text`` and ``predicted`` are those of the rotation.
+
+    Raises:
+        DataError: if the data set has no images or no rows, or ``rotations`` is below 2.
+    """
+    if rotations is not None:
+        whole_number(rotations, "rotations", 2)
+    dataset = questions_given(dataset, images=True)
+    times = min(max(map(len, dataset["options"])), rotations or len(LETTERS))
+    settings = {"format": format, "batch_size": batch_size, "max_new_tokens": max_new_tokens}
+    asked = []
+    for by in range(times):
+        with part_of_work(f"rotation {by + 1} of {times}"):
+            asked.append(predict(model, processor, rotate_options(dataset, by), **settings).assign(sample=by))
+    return pd.concat(asked, ignore_index=True)
+
+
 def position_bias(
     model: PreTrainedModel,
     processor: ProcessorMixin,
@@ -158,28 +196,19 @@ def position_bias(
 
     Args:
         model, processor, dataset, format, batch_size, max_new_tokens: as in :func:`medr1kit.predict`.
-        rotations: how often a question is asked, 2 or more; None: as often as it has options, so that the gold stands
-            at each letter once. A question is never asked more often than that. With fewer, the accuracies by letter
-            are of different questions.
+        rotations: as in :func:`predict_rotated`; None has the gold stand at each letter once. With fewer, the
+            accuracies by letter are of different questions.
 
     Returns:
-        The frame of :func:`medr1kit.results.perturbations.position_table`: share of each chosen letter, accuracy by the
-        gold's letter, share of questions with the same option text chosen in all rotations, and right in all; each with
-        its interval and the value of guessing evenly.
+        What :func:`medr1kit.results.perturbations.position_table` makes of :func:`predict_rotated`: share of each
+        chosen letter, accuracy by the gold's letter, share of questions with the same option text chosen in all
+        rotations, and right in all; each with its interval and the value of guessing evenly.
 
     Raises:
         DataError: if the data set has no images or no rows, or ``rotations`` is below 2.
     """
-    if rotations is not None:
-        whole_number(rotations, "rotations", 2)
-    dataset = questions_given(dataset, images=True)
-    times = min(max(map(len, dataset["options"])), rotations or len(LETTERS))
-    settings = {"format": format, "batch_size": batch_size, "max_new_tokens": max_new_tokens}
-    asked = []
-    for by in range(times):
-        with part_of_work(f"rotation {by + 1} of {times}"):
-            asked.append(predict(model, processor, rotate_options(dataset, by), **settings))
-    return position_table(pd.concat(asked, ignore_index=True))
+    settings = {"format": format, "rotations": rotations, "batch_size": batch_size, "max_new_tokens": max_new_tokens}
+    return position_table(predict_rotated(model, processor, dataset, **settings))
 
 
 def prompt_sensitivity(

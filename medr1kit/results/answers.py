@@ -68,7 +68,9 @@ class Answerer:
 
     def column(self, name: str) -> np.ndarray:
         """Return what a column says of each question; None where it was not answered."""
-        return np.where(self.rows >= 0, self.frame[name].to_numpy(dtype=object)[self.rows], None)
+        said, here = np.full(len(self.rows), None, dtype=object), self.rows >= 0
+        said[here] = self.frame[name].iloc[self.rows[here]].to_numpy(dtype=object)  # not the whole column for each one
+        return said
 
 
 class Answers:
@@ -130,7 +132,7 @@ class Answers:
         values = np.full(len(self.ids), None, dtype=object)
         for k, one in enumerate(self.answerers):
             if name in one.frame and (here := self._home == k).any():
-                values[here] = one.frame[name].to_numpy(dtype=object)[one.rows[here]]
+                values[here] = one.frame[name].iloc[one.rows[here]].to_numpy(dtype=object)
         return values
 
     def where(self, kind: str, shown: Sequence[int]) -> np.ndarray:

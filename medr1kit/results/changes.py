@@ -61,7 +61,7 @@ def mean_change(
         over_runs = by_run.var(ddof=1) / len(by_run)
         variance = over_questions + over_runs
         parts = over_questions**2 / (groups - 1) + over_runs**2 / (len(by_run) - 1)
-        freedom = variance**2 / parts if parts else freedom
+        freedom = float(variance**2 / parts) if parts else freedom
     error = float(np.sqrt(variance))
     p = 2 * float(stdtr(freedom, -abs(mean) / error)) if error else float(mean == 0)
     return MeanChange(mean, error, freedom, p)

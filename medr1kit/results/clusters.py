@@ -29,10 +29,14 @@ def codes(frames: Sequence[pd.DataFrame], columns: Sequence[str]) -> tuple[np.nd
     """
     numbers = None
     for column in columns:
-        values = [frame[column].to_numpy(object) if column in frame else np.full(len(frame), None) for frame in frames]
-        own, names = pd.factorize(np.concatenate(values))
+        if len(frames) == 1 and column in frames[0]:
+            values = frames[0][column]  # in its own dtype: much sooner than as objects
+        else:
+            parts = [frame[column].to_numpy(object) if column in frame else [None] * len(frame) for frame in frames]
+            values = np.concatenate(parts, dtype=object)
+        own, names = pd.factorize(values)
         numbers = own if numbers is None else pd.factorize(numbers * (len(names) + 1) + own + 1)[0]
-    return numbers, names
+    return numbers, np.asarray(names, dtype=object)
 
 
 def clustering(frames: Sequence[pd.DataFrame], cluster: str | bool | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -92,12 +92,14 @@ def label_values(labels: Mapping[str, Any], methods: Sequence[str] = ()) -> dict
 
 def _each(values: pd.Series, read: Callable[[Any], Any], expected: str, needed: bool = False) -> Any:
     """Each different value read once; None where there is none. The column itself where nothing changes."""
-    objects = values.to_numpy(dtype=object)
+    texts = isinstance(values.dtype, pd.StringDtype)
+    objects = values if texts else values.to_numpy(dtype=object)  # texts are numbered sooner where they are
     try:
         codes, found = pd.factorize(objects)
     except TypeError as error:  # a list or an array in a cell
         row = next(row for row, value in enumerate(objects) if getattr(value, "__hash__", None) is None)
         raise DataError(f"predictions row {row}: {values.name} is {objects[row]!r:.60}; {expected}") from error
+    found = np.asarray(found, dtype=object)
     said = np.full(len(found) + 1, None, dtype=object)  # the last for what is missing
     for code, value in enumerate(found):
         try:
@@ -105,12 +107,12 @@ def _each(values: pd.Series, read: Callable[[Any], Any], expected: str, needed: 
         except (ValueError, OverflowError) as error:
             row = int((codes == code).argmax())
             raise DataError(f"predictions row {row}: {values.name} is {value!r:.60}; {expected}") from error
-    as_it_is = values.dtype == object or isinstance(values.dtype, pd.StringDtype)
+    as_it_is = texts or values.dtype == object
     if as_it_is and not (needed and (codes < 0).any()) and all(map(is_, found, said)):
         return values
     read_values = said[codes]
     if needed and len(missing := np.flatnonzero([value is None for value in read_values])):
-        raise DataError(f"predictions row {missing[0]}: {values.name} is {objects[missing[0]]!r:.60}; {expected}")
+        raise DataError(f"predictions row {missing[0]}: {values.name} is {values.iloc[missing[0]]!r:.60}; {expected}")
     return read_values
 
 

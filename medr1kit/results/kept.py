@@ -27,6 +27,7 @@ from medr1kit.results.runs import read_parquet
 from medr1kit.vqa import DataError
 
 _FOLDER = Path(__file__).parent
+_ANSWERS = "answers"
 _SHARES = {"points": "difference", "percent": "accuracy"}  # as printed -> in 0..1, as everywhere else
 
 
@@ -93,9 +94,10 @@ def recorded(name: str | None = None) -> pd.DataFrame:
 
 
 def _files(kind: str) -> dict[str, Path]:
-    """The tables of a folder, by name."""
+    """The tables of a folder, by name; the answers to a study's parts are one table, in a folder of its own."""
     found = sorted(path for path in (_FOLDER / kind).rglob("*.*") if path.suffix in (".csv", ".parquet"))
-    return {path.relative_to(_FOLDER / kind).with_suffix("").as_posix(): path for path in found}
+    tables = (path.parent if path.parent.name == _ANSWERS else path for path in found)
+    return {path.relative_to(_FOLDER / kind).with_suffix("").as_posix(): path for path in tables}
 
 
 def _named(name: str, files: dict[str, Path], kind: str) -> Path:
@@ -107,11 +109,16 @@ def _named(name: str, files: dict[str, Path], kind: str) -> Path:
 
 
 def _read(path: Path) -> pd.DataFrame:
+    if path.is_dir():
+        return pd.concat([read_parquet(file) for file in sorted(path.iterdir())], ignore_index=True)
     return read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
 
 
 def _size(path: Path) -> tuple[int, str]:
     """Rows and columns; of predictions without reading them."""
+    if path.is_dir():
+        sizes = [_size(file) for file in sorted(path.iterdir())]
+        return sum(rows for rows, _ in sizes), sizes[0][1]
     if path.suffix == ".parquet":
         from pyarrow.parquet import read_metadata
 

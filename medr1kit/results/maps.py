@@ -148,13 +148,13 @@ def cell_answers(preds: pd.DataFrame, chosen: Map, cell: dict | None) -> tuple[l
     if cell is None:
         return [], [], None
     names = chosen.formats[::-1] if chosen.compares_formats else ("base", f"trained on {cell[chosen.train]}")
-    sides = [preds.loc[side] for side in cell["sides"]]
-    seed = sides[1]["seed"].iloc[0]
-    kept = [(_of_seed(side, seed), name) for side, name in zip(sides, names) if len(side)]
-    return [side.index.to_numpy() for side, _ in kept], [name for _, name in kept], seed
+    seed = preds["seed"].iloc[cell["sides"][1][0]]
+    kept = [(_of_seed(preds, side, seed), name) for side, name in zip(cell["sides"], names) if len(side)]
+    return [side for side, _ in kept], [name for _, name in kept], seed
 
 
-def _of_seed(rows: pd.DataFrame, seed: object) -> pd.DataFrame:
-    if not rows["id"].duplicated().any():
-        return rows
-    return rows[rows["seed"] == (seed if rows["seed"].eq(seed).any() else rows["seed"].iloc[0])]
+def _of_seed(preds: pd.DataFrame, side: np.ndarray, seed: object) -> np.ndarray:
+    if not preds["id"].iloc[side].duplicated().any():
+        return side
+    seeds = preds["seed"].iloc[side]
+    return side[seeds.eq(seed if seeds.eq(seed).any() else seeds.iloc[0]).to_numpy(bool, na_value=False)]

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri, stdtrit  # the quantiles of norm and t; scipy.stats takes half a second to import
+from scipy.special import betainc, ndtri, stdtrit  # of binomial, norm and t; scipy.stats takes half a second to import
 
 NAN = float("nan")
 _NO_ERROR = 1e-12  # a standard error of zero, up to rounding
@@ -328,7 +328,5 @@ def mcnemar(fixed: int, broken: int) -> float:
     >>> mcnemar(6, 2)
     0.2890625
     """
-    from scipy.stats import binomtest
-
-    changed = int(fixed) + int(broken)
-    return float(binomtest(int(fixed), changed, 0.5).pvalue) if changed else 1.0
+    fewer, more = sorted((int(fixed), int(broken)))
+    return min(1.0, 2 * float(betainc(more, fewer + 1, 0.5))) if more else 1.0  # the lower tail, and the upper one

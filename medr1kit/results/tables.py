@@ -27,7 +27,7 @@ from medr1kit.formats import FORMATS
 from medr1kit.given import kind
 from medr1kit.results.clusters import clustering, counted
 from medr1kit.results.columns import read_column
-from medr1kit.results.stats import share
+from medr1kit.results.stats import NAN, share
 from medr1kit.vqa import LETTERS, MODALITIES, TASKS, DataError
 
 PREDICTIONS = (
@@ -51,6 +51,8 @@ METHODS = {
     "grpo": "reinforcement by GRPO",
     "given": "weights whose training is not known",
     "interrupted": "weights of a training that did not come to its end",
+    "ceiling-tower": "no answer of the model: a linear probe of what its vision tower makes of the picture",
+    "ceiling-merger": "the same of what its merger makes of that",
 }
 """What ``method`` says of the weights that answered. Any other word is one's own, and is left alone."""
 
@@ -190,9 +192,12 @@ def _check_letters(frame: pd.DataFrame) -> None:
     if "options" not in frame:
         return
     lengths = np.fromiter(map(len, frame["options"]), int, len(frame))
-    place = {letter: number for number, letter in enumerate(LETTERS)}  # a missing letter is beyond nothing: nan
     for column in ("answer", "predicted", "lenient_predicted"):
-        if column in frame and (beyond := frame[column].map(place).to_numpy(float) >= lengths).any():
+        if column not in frame:
+            continue
+        number, letters = pd.factorize(frame[column])
+        places = np.append([LETTERS.index(letter) for letter in letters], -1)  # a missing letter is beyond nothing
+        if (beyond := places[number] >= lengths).any():
             row, what = int(beyond.argmax()), "the gold answer" if column == "answer" else column
             raise DataError(
                 f"predictions row {row}: {what} is {frame[column].iloc[row]!r}, but there are {lengths[row]} options"
@@ -230,26 +235,32 @@ def score(
     if cluster is None:
         _warn_averaged(preds, keys)
     unit, by_patient = clustering([preds], cluster)
-    rows = preds.assign(
-        n_options=preds["options"].map(len),
-        lenient=same_letter(preds["lenient_predicted"], preds["answer"]),
-        well_formed=preds["well_formed"].astype(float),
-    )
+    said = {name: preds[name].astype(float).to_numpy() for name in ("correct", "well_formed", "n_tokens")}
+    said |= {"lenient": same_letter(preds["lenient_predicted"], preds["answer"])}
+    said |= {"chance": 1 / preds["options"].map(len).to_numpy()}
     totalled = len(keys) == 1 and keys != ["step"]
-    places = [*rows_by(rows, keys), *([(("all",), np.arange(len(rows)))] if totalled else [])]
-    found = [
-        (*names, *_score_row(rows.iloc[some], unit[some]), counted(unit[some], by_patient[some], cluster))
-        for names, some in places
-    ]
+    places = [*rows_by(preds, keys), *([(("all",), np.arange(len(preds)))] if totalled else [])]
+    found = []
+    for names, some in places:  # only numbers are taken out of the table: texts would be copied group by group
+        numbers = _score_row(unit[some], **{name: column[some] for name, column in said.items()})
+        found.append((*names, *numbers, counted(unit[some], by_patient[some], cluster)))
     table = pd.DataFrame(found, columns=[*keys, *SCORES])
     total = table.iloc[len(table) - totalled :]
     table = in_canonical_order(table.iloc[: len(table) - len(total)], keys)
     return pd.concat([table, total], ignore_index=True) if len(total) else table
 
 
-def _score_row(rows: pd.DataFrame, unit: np.ndarray) -> tuple[float, ...]:
-    shares = (*share(rows["correct"], unit), rows["lenient"].mean(), rows["well_formed"].mean(skipna=False))
-    return len(rows), *shares, (1 / rows["n_options"]).mean(), rows["n_tokens"].mean()
+def _score_row(
+    unit: np.ndarray,
+    correct: np.ndarray,
+    lenient: np.ndarray,
+    well_formed: np.ndarray,
+    chance: np.ndarray,
+    n_tokens: np.ndarray,
+) -> tuple[float, ...]:
+    counts = n_tokens[~np.isnan(n_tokens)]
+    shares = (*share(correct, unit), lenient.mean(), well_formed.mean())
+    return len(unit), *shares, chance.mean(), counts.mean() if len(counts) else NAN
 
 
 def _warn_averaged(preds: pd.DataFrame, keys: list[str]) -> None:
@@ -300,7 +311,8 @@ def who_varies(rows: pd.DataFrame) -> list[str]:
 
 def same_letter(one: pd.Series, other: pd.Series) -> np.ndarray:
     """Return where two columns of letters are equal; a missing letter equals nothing."""
-    return np.array([a == b if isinstance(a, str) else False for a, b in zip(one, other)], dtype=bool)
+    pairs = zip(one.to_numpy(object), other.to_numpy(object))  # a column of pyarrow's makes its texts one by one
+    return np.array([a == b if isinstance(a, str) else False for a, b in pairs], dtype=bool)
 
 
 def groups_by(frame: pd.DataFrame, columns: Sequence[str]) -> Iterator[tuple[dict[str, object], pd.DataFrame]]:

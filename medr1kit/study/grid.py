@@ -31,23 +31,23 @@ class Cell:
 
     Attributes:
         name: also the name of its folder.
-        part: of the study; "" where it has but one, and for the base.
         train_by: "modality" or "task"; None for the base.
         trained_on: the modality or task, or "together"; None for the base.
         method: a name in METHODS, or "base".
         format: name of the response format.
         seed: of training data, adapter and sampling; None for the base.
         definition: everything that decides the result, as JSON writes it; data files by name and digest.
+        part: of the study; "" where it has but one, and for the base.
     """
 
     name: str
-    part: str
     train_by: str | None
     trained_on: str | None
     method: str
     format: str
     seed: int | None
     definition: Mapping[str, Any]
+    part: str = ""
 
     @property
     def labels(self) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def _of_a_part(part: str, settings: Mapping[str, Any]) -> Iterator[Cell]:
     for format in settings["formats"]:
         definition = always | _asked(settings["test"], "base", format)
         definition |= {"method": None, "format": format, "label": "base"}
-        yield Cell(f"base_{format}", part, None, None, "base", format, None, definition)
+        yield Cell(f"base_{format}", None, None, "base", format, None, definition, part)
     varied = settings["seeds"], settings["train_by"].items(), settings["methods"].items(), settings["formats"]
     for seed, (by, names), (label, changes), format in itertools.product(*varied):
         method, formats = METHODS[label]
@@ -152,7 +152,7 @@ def _of_a_part(part: str, settings: Mapping[str, Any]) -> Iterator[Cell]:
             definition |= {"train": train | ({} if name == TOGETHER else {by: name}) | {"seed": seed}}
             definition |= {"preset": PRESETS[settings["preset"]][method], "settings": changes}
             folder = f"{begin}{name.lower().replace(' ', '-')}_{label}_{format}_{seed}"
-            yield Cell(folder, part, by, name, label, format, seed, definition)
+            yield Cell(folder, by, name, label, format, seed, definition, part)
 
 
 def _asked(tests: Mapping[str, Any], method: str, format: str) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def ask(model: PreTrainedModel, processor: ProcessorMixin, cell: Cell, folder: P
 def _ask(model: PreTrainedModel, processor: ProcessorMixin, cell: Cell, test: Mapping[str, Any], file: Path):
     """Ask one set of questions; the answers, which go to a file, too."""
     from medr1kit.models.predict import predict, write_predictions
-    from medr1kit.models.thoughts import thought_answers
+    from medr1kit.models.thoughts import predict_thoughts
 
     test = dict(test)
     own, thoughts, wording = (test.pop(name, None) for name in ("own", "thoughts", "wording"))
@@ -105,6 +105,6 @@ def _ask(model: PreTrainedModel, processor: ProcessorMixin, cell: Cell, test: Ma
     asking |= {"format": format, "labels": cell.labels}
     if not thoughts:
         return predict(model, processor, dataset, **asking, output=file, share=True)
-    answers = thought_answers(model, processor, dataset, **asking)
+    answers = predict_thoughts(model, processor, dataset, **asking)
     write_predictions(answers, file)
     return answers

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def run_config(method, model, dataset, format, args, adapter, eval_dataset=None) -> dict[str, Any]:
     """Everything needed to repeat the run, as it goes to run.json."""
-    found = {column: list(dict.fromkeys(dataset[column])) for column in ("modality", "task", "source")}
+    found = {column: list(dict.fromkeys(dataset[column][:])) for column in ("modality", "task", "source")}
     names = {column: [name for name in values if name] for column, values in found.items()}
     origin = origin_of(model)
     if adapter is None and hasattr(model, "peft_config"):
@@ -61,7 +61,7 @@ def _without_token(words: list[str]) -> list[str]:
 
 def _data_card(dataset: Dataset) -> str | None:
     """The name of the questions' data card: there are those of phantoms, and of images in OmniMedVQA's own folders."""
-    pairs = set(zip(dataset["source"], dataset["image_id"]))
+    pairs = set(zip(dataset["source"][:], dataset["image_id"][:]))
     if all(source == "phantoms" for source, _ in pairs):
         return "phantoms"
     return "omnimedvqa" if all(image.startswith(f"Images/{source}/") for source, image in pairs) else None
@@ -105,8 +105,8 @@ def name_base(adapter: Path, name: str) -> None:
 def fingerprint(dataset: Dataset) -> str:
     """Return a digest of a data set's ids, image ids, problems and solutions, in order; pixels are not read."""
     digest = hashlib.sha256()
-    for row in dataset.select_columns(["id", "image_id", "problem", "solution"]):
-        digest.update(repr(tuple(row.values())).encode())
+    for row in zip(*(dataset[column][:] for column in ("id", "image_id", "problem", "solution"))):
+        digest.update(repr(row).encode())
     return digest.hexdigest()[:16]
 
 
@@ -119,6 +119,7 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, float]) -> Model
 
     data, trained = config["data"], "LoRA adapter" if config["lora"] else "all weights"
     trained += " on a base in 4 bits" if config.get("load_in_4bit") else ""
+    stopped = "; stopped by hand after step {step} of {of}".format(**config["stopped"]) if "stopped" in config else ""
     on_the_hub = config["model"].count("/") == 1 and not Path(config["model"]).exists()
     front = ModelCardData(
         base_model=config["model"] if on_the_hub else None,
@@ -136,7 +137,7 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, float]) -> Model
 # {config["method"].upper()} of {config["model"]}, {config["format"]} format
 
 Trained with medr1kit {config["versions"]["medr1kit"]} ({trained}, seed {config["seed"]}) on {data["rows"]} questions in
-{metrics.get("train_runtime", float("nan")):.0f} s.
+{metrics.get("train_runtime", float("nan")):.0f} s{stopped}.
 
 {_data_line(data)}
 

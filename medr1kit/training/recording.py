@@ -161,6 +161,7 @@ class RolloutRecorder(Recorder):
         names: these names.
         held: where completions wait instead of being written, until it is known which are trained on; or None.
         spares: questions that were drawn in place of others.
+        shown: called with the completions of each step when they are written; or None.
     """
 
     def __init__(self, format: ResponseFormat, rewards: Sequence[Callable]):
@@ -169,12 +170,12 @@ class RolloutRecorder(Recorder):
         self.names = [reward_name(reward) for reward in rewards]
         self.rewards = [self._noting(place, reward) for place, reward in enumerate(rewards)]
         self.held: list[dict] | None = None
+        self.shown: Callable[[list[dict]], None] | None = None
         self._paid: dict[int, list[float | None]] = {}  # of the completions at hand, by the reward's place
         self._model: Any = None
         self._told: set[str] = set()  # what is said once
         self._unpaid: int | None = None  # completions since one was paid; None before the first that was
-        self.spares = self._batches = 0
-        self._due = False
+        self.spares, self._batches, self._due = 0, 0, False
 
     def state(self):
         kept = super().state()
@@ -291,14 +292,14 @@ class RolloutRecorder(Recorder):
             self._unpaid += len(rows)
             if self._unpaid >= DEAD:
                 ways = "load the model anew and lower learning_rate, or read the completions"
-                self._tell(
-                    f"step {step}: the last {self._unpaid} completions earned nothing, and some before did; {ways}",
-                    "dead",
-                )
+                said = f"step {step}: the last {self._unpaid} completions earned nothing, and some before did; {ways}"
+                self._tell(said, "dead")
         for row, advantage in zip(rows, advantages(paid, self._args)):
             row["advantage"] = advantage
         rows = [*rows, *({**row, "advantage": 0.0, "used": False} for row in unused)]
         self.writer.rollout_rows(rows)
+        if self.shown is not None:
+            self.shown(rows)
         columns, news = self.watch.step(rows)
         for name, number in columns.items():
             log_metric(name, number)

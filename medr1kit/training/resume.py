@@ -107,7 +107,9 @@ def find_earlier(folder: Path, config: Mapping[str, Any]) -> Checkpoint | Run | 
             f"{more}; give the same settings, another output_dir, or overwrite=True (--overwrite) in place of resume"
         )
     if "summary" in run.config:
-        _say(f"the run in {folder} has ended, after {run.config['summary'].get('steps')} steps: nothing is left to do")
+        by_hand = " by hand, and its weights are kept" if "stopped" in run.config else ""
+        steps = run.config["summary"].get("steps")
+        _say(f"the run in {folder} has ended{by_hand}, after {steps} steps: nothing is left to do")
         return run
     if (found := _newest(folder, config)) is None:
         saves = config["arguments"].get("save_strategy", "no") != "no"

@@ -148,7 +148,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         """Return a completion of each row, which continues its prompt."""
         base = base_of(model)
         settings, processors = settled(base, self.generation_config, prefix.input_ids.shape[1])
-        decoder = decoder_on(base.device)(self._policy.core.language_model, self._policy.head)
+        decoder = decoder_on(base.device)(self._policy.core.language_model, self._policy.head, prefix.layers)
         ends = {"max_new_tokens": settings.max_new_tokens, "end_tokens": self.eos_token_ids}
         draw = as_generate if settings.do_sample else most_probable
         choice = {"processors": processors, "draw": draw, "temperature": self.temperature}

@@ -129,6 +129,7 @@ def train_grpo(
     eval_dataset: Dataset | None = None,
     shared_prefix: bool = True,
     dynamic_sampling: int = 0,
+    live: bool = False,
     overwrite: bool = False,
     resume: bool = False,
     **overrides: Any,
@@ -154,6 +155,8 @@ def train_grpo(
         dynamic_sampling: rounds, at most, in which groups whose completions all earn the same are replaced by groups of
             other questions; 0 for none, as in GRPO, 3 is usual. It changes the estimator, and needs a step that shares
             prompts: :mod:`medr1kit.training.dynamic`.
+        live: in a notebook, show the groups of the current step in the cell that trains, with buttons to pause, to take
+            one step, and to stop and keep what was learned: :mod:`medr1kit.training.live`.
         overwrite: replace an earlier run in ``output_dir``.
         resume: go on with a run in ``output_dir`` that was stopped or killed, from its newest complete checkpoint
             (:mod:`medr1kit.training.resume`); the other arguments as they were.
@@ -161,10 +164,11 @@ def train_grpo(
 
     Raises:
         DataError: if images are missing, the batch cannot be cut into groups, the folder holds a run, or one that
-            cannot be resumed.
+            cannot be resumed, or there is no cell to be live in.
     """
     from trl import GRPOConfig, GRPOTrainer
 
+    from medr1kit.training.live import Live
     from medr1kit.training.recording import RolloutRecorder
     from medr1kit.training.reward_functions import rewards_given
     from medr1kit.training.trainers import trainer_class
@@ -172,6 +176,7 @@ def train_grpo(
     format = format_named(format)
     pair_given(model, processor)
     prompts = checks.prompts_of(dataset, format)
+    watched = Live(dataset) if truth(live, "live") else None
     asked = None if eval_dataset is None else checks.prompts_of(eval_dataset, format, "eval_dataset")
     for given in (dataset, eval_dataset or dataset):
         rewards = rewards_given(rewards, format, given.column_names)
@@ -186,8 +191,8 @@ def train_grpo(
     truth(shared_prefix, "shared_prefix")
     folder = checks.run_folder(model, output_dir, overwrite or resume)
     with no_bars_of_datasets():
-        rows = dataset.add_column("prompt", prompts)
-        held_out = asked and eval_dataset.add_column("prompt", asked)
+        rows = checks.with_column(dataset, "prompt", prompts)
+        held_out = asked and checks.with_column(eval_dataset, "prompt", asked)
     # The policy must not write image placeholders: the next forward pass would look for their images.
     barred = image_token_ids(model)  # in the words of vLLM or of transformers
     bar = {"logit_bias": dict.fromkeys(barred, -100.0)} if settings.get("use_vllm") else {"suppress_tokens": barred}
@@ -208,14 +213,15 @@ def train_grpo(
     config |= {"rewards": recorder.names, "dynamic_sampling": dynamic_sampling, "shared_prefix": not_shared or True}
     made = {"model": model, "args": args, "processing_class": processor, "peft_config": adapter}
     made |= {"train_dataset": rows, "eval_dataset": held_out}
-    return _run(kind, made | {"reward_funcs": recorder.rewards}, recorder, config, overwrite, resume)
+    return _run(kind, made | {"reward_funcs": recorder.rewards}, recorder, config, overwrite, resume, watched)
 
 
 def _sft_rows(dataset: Dataset, format: ResponseFormat, name: str = "dataset") -> Dataset:
     """What TRL's SFT reads of questions: image, prompt and gold completion."""
     prompts, completions = checks.prompts_of(dataset, format, name), checks.gold_of(dataset, format)
     with no_bars_of_datasets():
-        return dataset.select_columns(["image"]).add_column("prompt", prompts).add_column("completion", completions)
+        rows = checks.with_column(dataset.select_columns(["image"]), "prompt", prompts)
+        return checks.with_column(rows, "completion", completions)
 
 
 def _settings(method: str, preset: str | Mapping, overrides: dict, lora_arguments: Mapping | bool):
@@ -272,7 +278,7 @@ def _continue_adapter(model: PreTrainedModel, adapter: Any, chosen: bool):
     return model, None
 
 
-def _run(kind: Callable, made: Mapping, recorder: Recorder, config: dict, overwrite: bool, resume: bool) -> Run:
+def _run(kind, made: Mapping, recorder: Recorder, config: dict, overwrite: bool, resume: bool, live: Any = None) -> Run:
     """Build a trainer and train; write adapter or weights and a model card, and return the run."""
     from transformers import PrinterCallback
 
@@ -281,7 +287,7 @@ def _run(kind: Callable, made: Mapping, recorder: Recorder, config: dict, overwr
     if isinstance(earlier, Run):
         return earlier
     with checks.one_sentence("this training cannot be set up", (OSError, RuntimeError)):
-        trainer = kind(**made, callbacks=[recorder])
+        trainer = kind(**made, callbacks=[recorder, *filter(None, [live])])
     accelerator = trainer.accelerator
     if accelerator.num_processes != checks.processes():
         raise DataError(
@@ -306,8 +312,9 @@ def _run(kind: Callable, made: Mapping, recorder: Recorder, config: dict, overwr
         recorder.writer = RunWriter(folder, config, overwrite or resume, step=earlier and earlier.step)
         remove_torn(folder, earlier)
     try:  # the folder is held until all is written
-        result = _train(trainer, recorder, config["labels"], earlier)
-        save_weights(trainer, folder, config["model"], recorder.sizes)
+        with live.watching(recorder) if live else nullcontext():
+            result = _train(trainer, recorder, config, earlier)
+            save_weights(trainer, folder, config["model"], recorder.sizes)
         if accelerator.is_main_process:
             metrics = result.metrics | {"train_runtime": round(recorder.seconds_so_far, 2)}
             recorder.writer.update_config(summary={"steps": trainer.state.global_step, **metrics})
@@ -318,9 +325,9 @@ def _run(kind: Callable, made: Mapping, recorder: Recorder, config: dict, overwr
     return load_run(folder)
 
 
-def _train(trainer: Any, recorder: Recorder, labels: dict[str, Any], earlier: Checkpoint | None) -> Any:
+def _train(trainer: Any, recorder: Recorder, config: dict[str, Any], earlier: Checkpoint | None) -> Any:
     """Train; whatever happens, the model and the run say afterwards what the weights are."""
-    folder = trainer.args.output_dir
+    folder, labels = trainer.args.output_dir, config["labels"]
     try:
         result = go_on(trainer, earlier) if earlier else trainer.train()
     except BaseException as error:
@@ -334,5 +341,8 @@ def _train(trainer: Any, recorder: Recorder, labels: dict[str, Any], earlier: Ch
         with nullcontext() if recorder.stepped else checks.one_sentence("this training could not begin"):
             raise
     trainer.model.eval()
+    if (step := trainer.state.global_step) < trainer.state.max_steps:  # by hand: the run is a good one
+        labels, config["stopped"] = labels | {"step": step}, {"step": step, "of": trainer.state.max_steps}
+        recorder.writer.update_config(labels=labels, stopped=config["stopped"])
     record_training(trainer.model, labels, folder)
     return result

@@ -52,6 +52,14 @@ def served(tmp_path_factory, chromium) -> Iterator[tuple[Path, str]]:
         yield folder, address
 
 
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory, chromium) -> Iterator[tuple[Path, str, str]]:
+    """A folder, and the address and token of the JupyterLab that serves it."""
+    folder = tmp_path_factory.mktemp("notebooks")
+    with serving.lab(folder, tmp_path_factory.mktemp("lab")) as (address, token):
+        yield folder, address, token
+
+
 @pytest.fixture
 def show(page, served) -> Iterator[Callable[..., Page]]:
     """Return ``show(*cells)``: it runs cells in a notebook of their own and opens it; the first panel is there."""

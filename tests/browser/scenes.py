@@ -61,7 +61,46 @@ panel = mk.quiz(test, preds[preds.train_modality == "CT"], n=3)
 panel
 """
 
-WIDGETS = {"inspect": INSPECT, "run": RUN, "lab": LAB, "transfer": TRANSFER, "data": DATA, "quiz": QUIZ}
+THOUGHTS = """
+import medr1kit as mk
+preds = mk.recorded("quick/predictions").query("format == 'think-before' and modality == 'CT' and method == 'base'")
+
+def ask(row, thought):  # as a model that follows what it has thought
+    named = [1 + 9 * thought.count(option) for option in row["options"]]
+    return [count / sum(named) for count in named]
+
+panel = mk.inspect_outputs(preds, ask=ask)
+panel
+"""
+
+LIVE_STEPS = 200
+
+LIVE = f"""
+import medr1kit as mk
+model, processor = mk.load_model("tiny")
+train = mk.load_vqa("phantoms", split="train", n=32, scanner="B")
+settings = dict(format="think-before", output_dir="live", overwrite=True, max_steps={LIVE_STEPS})
+settings |= dict(per_device_train_batch_size=8, num_generations=4, max_completion_length=40)
+def start():
+    return mk.train_grpo(model, processor, train, live=True, **settings)
+run = start()
+"""
+"""A training in its cell, with steps of two groups of four completions."""
+
+LIVE_BUTTON = f"""
+{LIVE.removesuffix("run = start()" + chr(10))}
+from ipywidgets import Button, Output, VBox
+begin, out = Button(description="train"), Output()
+@out.capture()
+def on_click(_):
+    print("trained until step", start().labels["step"])
+begin.on_click(on_click)
+VBox([begin, out]).add_class("mk-panel")
+"""
+"""The same, begun by a click: a page of Voila is there only when all cells have run."""
+
+WIDGETS = {"inspect": INSPECT, "thoughts": THOUGHTS, "run": RUN, "lab": LAB, "transfer": TRANSFER, "data": DATA}
+WIDGETS["quiz"] = QUIZ
 """Each widget as a reader meets it."""
 
 

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import nbformat
-from playwright.sync_api import Browser, Error, Page, Playwright
+from playwright.sync_api import Browser, Error, Page, Playwright, expect
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
@@ -128,6 +128,26 @@ def lab(folder: Path, home: Path) -> Iterator[tuple[str, str]]:
         known = _wait(lambda: _read(found), process, home)
         _wait(lambda: _answers(f"{known['url']}api/status?token={known['token']}"), process, home)
         yield known["url"], known["token"]
+
+
+def opened(page: Page, lab: tuple[Path, str, str], name: str) -> Page:
+    """Open a notebook in JupyterLab; ``lab`` is what the fixture of that name gives."""
+    _, address, token = lab
+    page.goto(f"{address}doc/tree/{name}?token={token}&reset", wait_until="domcontentloaded", timeout=60_000)
+    page.wait_for_function("() => window.jupyterapp", timeout=60_000)
+    page.evaluate("() => window.jupyterapp.restored")
+    expect(page.locator(".jp-Notebook .jp-Cell").first).to_be_visible()
+    return page
+
+
+def run_all(page: Page, wait: bool = True) -> None:
+    """Run all cells of the notebook that is open in JupyterLab, and wait until they have run."""
+    page.wait_for_function(
+        "() => jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'", timeout=60_000
+    )
+    page.evaluate(
+        "wait => { const ran = jupyterapp.commands.execute('notebook:run-all-cells'); if (wait) return ran }", wait
+    )
 
 
 @contextmanager

@@ -6,35 +6,11 @@ import json
 import re
 
 import nbformat
-import pytest
 import scenes
 import serving
 from nbclient import NotebookClient
-from playwright.sync_api import Page, expect
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory, chromium):
-    """A folder, and the address and token of the JupyterLab that serves it."""
-    folder = tmp_path_factory.mktemp("notebooks")
-    with serving.lab(folder, tmp_path_factory.mktemp("lab")) as (address, token):
-        yield folder, address, token
-
-
-def opened(page: Page, lab, name: str) -> Page:
-    _, address, token = lab
-    page.goto(f"{address}doc/tree/{name}?token={token}&reset", wait_until="domcontentloaded", timeout=60_000)
-    page.wait_for_function("() => window.jupyterapp", timeout=60_000)
-    page.evaluate("() => window.jupyterapp.restored")
-    expect(page.locator(".jp-Notebook .jp-Cell").first).to_be_visible()
-    return page
-
-
-def run_all(page: Page) -> None:
-    page.wait_for_function(
-        "() => jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'", timeout=60_000
-    )
-    page.evaluate("() => jupyterapp.commands.execute('notebook:run-all-cells')")
+from playwright.sync_api import expect
+from serving import opened, run_all
 
 
 def test_a_widget_is_run_changed_and_saved_without_its_state(page, lab):

@@ -153,6 +153,22 @@ def lesion_mask(row_id: str, size: int = 112) -> np.ndarray:
     return draw(ImageId.read(row_id), size)[1]
 
 
+def rationale_of(row_id: str) -> str:
+    """Return the true rationale of the question that is asked about a phantom.
+
+    Args:
+        row_id: an ``id`` or ``image_id`` of a phantom row.
+
+    Raises:
+        DataError: if the id names no phantom.
+
+    >>> rationale_of("CT-test-0-1-DD")
+    'A small mass, single, lower, in the brain. So the answer is lower mass'
+    """
+    image_id = ImageId.read(row_id)
+    return write_rationale(truth_of(image_id), question_of(image_id), image_id.stream(7))
+
+
 def phantom_rows(
     split: str | None = "train",
     modality: str | None = None,

@@ -24,51 +24,37 @@ import torch
 from medr1kit.models.load import base_of, image_token_ids
 from medr1kit.models.processor import SUPPORTED
 from medr1kit.models.shared_prefix.decoder import Decoder
+from medr1kit.models.shared_prefix.layers import joined_layers
 from medr1kit.models.shared_prefix.prompts import Prefix, cut_up, follow, numbered, place, prefill, tokens_of
 from medr1kit.models.shared_prefix.sampling import by_share, most_probable, sample
 from medr1kit.models.shared_prefix.vision import Pixels, kept_features, names_of
 
 
-class Answerer:
-    """Answers prompts about images, greedily or by lot, batch by batch.
+class Reader:
+    """Reads prompts about images, what they have in common once.
 
     Args:
         model: a Qwen-VL, with or without LoRA, in evaluation mode; its weights must not change in the meantime.
         processor: the model's.
-        limit: completion tokens at most, 1 or more.
-        ends: ids of tokens that end a completion.
-        closed: a function of the text so far; a completion also ends when it returns True. It is asked after tokens
-            that hold a ">". None: completions end by themselves.
-        temperature: tokens are drawn at it, with torch's own random numbers; None: the most probable are taken.
 
     Attributes:
-        vision: image features; it counts the images that went through the vision tower, also for earlier answerers.
+        vision: image features; it counts the images that went through the vision tower, also for earlier readers.
         beginnings: beginnings read so far.
-        row_steps: tokens decoded one by one, over all rows.
+        head: the output embedding.
+        barred: ids of tokens that no answer holds.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        processor: Any,
-        *,
-        limit: int,
-        ends: set[int],
-        closed: Callable[[str], bool] | None = None,
-        temperature: float | None = None,
-    ):
+    def __init__(self, model: Any, processor: Any):
         base = base_of(model)
-        self.core, self.processor, self.barred = base.model, processor, image_token_ids(base)
-        self.decoder = Decoder(base.model.language_model, base.lm_head)
+        self.core, self.head, self.processor, self.barred = base.model, base.lm_head, processor, image_token_ids(base)
+        with torch.no_grad():  # nothing is trained here
+            self.layers = joined_layers(base.model.language_model)
         self.vision = kept_features(base.model, processor)
-        self.limit, self.ends, self.closed, self.temperature = limit, ends, closed, temperature
-        self.beginnings = self.row_steps = 0
-        decode = processor.tokenizer.decode
-        self._may_close = cache(lambda token: ">" in decode([token], skip_special_tokens=True))
+        self.beginnings = 0
 
     @torch.inference_mode()
-    def __call__(self, prompts: Sequence[str], pictures: Sequence[Any]) -> list[tuple[str, int]]:
-        """Return text and number of tokens of each answer, the end token included.
+    def read(self, prompts: Sequence[str], pictures: Sequence[Any]) -> tuple[Prefix, list[int]]:
+        """Return the distinct prompts, read, and which of them is each row's.
 
         Args:
             prompts: texts with one image placeholder each; long and short ones together cost padding.
@@ -77,19 +63,7 @@ class Answerer:
         names = names_of(pictures)
         distinct, of_row = numbered(zip(prompts, names))
         images = self._look(dict(zip(names, pictures)))
-        prefix = self._read([text for text, _ in distinct], [images[name] for _, name in distinct])
-        rollouts = sample(
-            self.decoder,
-            prefix,
-            torch.tensor(of_row, device=self.core.device),
-            max_new_tokens=self.limit,
-            end_tokens=self.ends,
-            processors=self._settle,
-            draw=most_probable if self.temperature is None else by_share,
-            closed=self._is_closed if self.closed else None,
-        )
-        self.row_steps += rollouts.branch_steps
-        return [(self._text(tokens), len(tokens)) for tokens in rollouts.tokens]
+        return self._read([text for text, _ in distinct], [images[name] for _, name in distinct]), of_row
 
     def _look(self, pictures: dict[str, Any]) -> dict[str, Pixels]:
         """The images by digest; of known ones nothing but the size is needed, so they are not even decoded."""
@@ -107,12 +81,62 @@ class Answerer:
         shown = {image.digest: image for image in images}
         starts, pictured = [list(tokens) for tokens, _ in beginnings], [shown[name] for _, name in beginnings]
         heads = place(self.core, starts, pictured, of_row, pad)
-        prefix = prefill(self.core, heads, self.vision)
+        prefix = prefill(self.core, heads, self.vision, self.layers)
         width = max(map(len, rests))
         ids = torch.tensor([rest + [pad] * (width - len(rest)) for rest in rests])  # (rows, tokens)
         inside = torch.arange(width) < torch.tensor([[len(rest)] for rest in rests])
         _, prefix = follow(self.core, prefix, heads.of_row, ids.to(self.core.device), inside.to(self.core.device))
         return prefix
+
+
+class Answerer(Reader):
+    """Answers prompts about images, greedily or by lot, batch by batch.
+
+    Args:
+        model, processor: as for :class:`Reader`.
+        limit: completion tokens at most, 1 or more.
+        ends: ids of tokens that end a completion.
+        closed: a function of the text so far; a completion also ends when it returns True. It is asked after tokens
+            that hold a ">". None: completions end by themselves.
+        temperature: tokens are drawn at it, with torch's own random numbers; None: the most probable are taken.
+
+    Attributes:
+        row_steps: tokens decoded one by one, over all rows.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        *,
+        limit: int,
+        ends: set[int],
+        closed: Callable[[str], bool] | None = None,
+        temperature: float | None = None,
+    ):
+        super().__init__(model, processor)
+        self.decoder = Decoder(self.core.language_model, self.head, self.layers)
+        self.limit, self.ends, self.closed, self.temperature = limit, ends, closed, temperature
+        self.row_steps = 0
+        decode = processor.tokenizer.decode
+        self._may_close = cache(lambda token: ">" in decode([token], skip_special_tokens=True))
+
+    @torch.inference_mode()
+    def __call__(self, prompts: Sequence[str], pictures: Sequence[Any]) -> list[tuple[str, int]]:
+        """Return text and number of tokens of each answer, the end token included; arguments as in :meth:`read`."""
+        prefix, of_row = self.read(prompts, pictures)
+        rollouts = sample(
+            self.decoder,
+            prefix,
+            torch.tensor(of_row, device=self.core.device),
+            max_new_tokens=self.limit,
+            end_tokens=self.ends,
+            processors=self._settle,
+            draw=most_probable if self.temperature is None else by_share,
+            closed=self._is_closed if self.closed else None,
+        )
+        self.row_steps += rollouts.branch_steps
+        return [(self._text(tokens), len(tokens)) for tokens in rollouts.tokens]
 
     def _settle(self, _: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
         logits[:, self.barred] = -torch.inf

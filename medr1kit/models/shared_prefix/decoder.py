@@ -1,21 +1,19 @@
 """One token a row a call: the language model's inner loop without its wrappers.
 
 Sampling calls the language model once a token. For a small model most of that time goes into wrappers: masks built
-anew, caches grown by copying, LoRA's two extra products in every linear map. :class:`Decoder` runs the same layers on
-keys and values of fixed size, with the adapter folded into the weights (W + BA, a copy; the model stays as it is) and
-the projections of a layer joined in one product. In half precision the folding would round, so there the model's own
-linear maps are called.
+anew, caches grown by copying, LoRA's two extra products in every linear map. :class:`Decoder` runs the same layers, as
+:mod:`medr1kit.models.shared_prefix.layers` has them, on keys and values of fixed size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from medr1kit.models.shared_prefix.layers import Layers
 from medr1kit.models.shared_prefix.prompts import Prefix
 
 
@@ -57,19 +55,15 @@ class Decoder:
     Args:
         language_model: the text model of a Qwen-VL, with or without LoRA on its linear maps.
         head: the output embedding.
+        layers: those of the language model as its weights are now, where they are at hand.
     """
 
     # Places for new tokens to begin with: most answers are short, and empty places would be copied with branches.
     spare = 16
 
-    def __init__(self, language_model: nn.Module, head: nn.Module):
+    def __init__(self, language_model: nn.Module, head: nn.Module, layers: Layers | None = None):
         self.model, self.head = language_model, head
-        first = language_model.layers[0].self_attn
-        self.head_size, self.scaling = first.head_dim, first.scaling
-        self.heads = first.q_proj.out_features // self.head_size
-        self.key_heads = first.k_proj.out_features // self.head_size
-        self.layers = [_Layer(layer) for layer in language_model.layers]
-        self.norm = _norm(language_model.norm)
+        self.layers = Layers(language_model) if layers is None else layers
 
     def start(self, prefix: Prefix, prompt_of_branch: torch.Tensor, new_tokens: int, room: int = 0) -> State:
         """Return a state whose branches each continue one of the prompts.
@@ -96,8 +90,7 @@ class Decoder:
         position[:count] = prefix.next_position[prompt_of_branch]
         table = torch.arange(int(position.max()) + new_tokens + 1, device=position.device)
         # A text token has the same position on all three axes, so one table serves every section of the heads.
-        cos, sin = self.model.rotary_emb(keys[0], table.view(1, 1, -1).expand(3, 1, -1))  # (1, positions, head size)
-        self.cos, self.sin = cos[0], sin[0]
+        self.turns = self.layers.turn(keys[0], table.view(1, 1, -1).expand(3, 1, -1))
         return State(keys, values, visible, position, count, used)
 
     def step(self, state: State, tokens: torch.Tensor) -> torch.Tensor:
@@ -112,100 +105,26 @@ class Decoder:
 
     def _through(self, state: State, tokens: torch.Tensor, place: slice | torch.Tensor, end: int) -> torch.Tensor:
         """Logits after a token of each branch, which is written at a place and looks at the places before ``end``."""
-        n = len(tokens)
+        n, layers = len(tokens), self.layers
         hidden = self.model.embed_tokens(tokens)  # (branches, hidden)
-        position = state.position[:n]
-        angles = (self.cos[position][:, None], self.sin[position][:, None])  # (branches, 1, head size)
-        for i, layer in enumerate(self.layers):
-            queries, keys, values = layer.project(hidden, self.heads, self.key_heads, self.head_size, angles)
+        turn = tuple(angles[state.position[:n]] for angles in self.turns)
+        hidden_places = ~state.visible[:n, ..., :end]
+        mask = torch.zeros_like(hidden_places, dtype=hidden.dtype).masked_fill_(hidden_places, -torch.inf)
+        for i, layer in enumerate(layers.layers):
+            queries, keys, values = layer.project(hidden, turn)
             state.keys[i][:n, :, place] = keys[:, :, None]
             state.values[i][:n, :, place] = values[:, :, None]
             # The query heads that share a key head stand as its queries, so that no key is copied.
             read = F.scaled_dot_product_attention(
-                queries.view(n, self.key_heads, -1, self.head_size),
+                queries.view(n, layers.key_heads, -1, layers.head_size),
                 state.keys[i][:n, :, :end],
                 state.values[i][:n, :, :end],
-                attn_mask=state.visible[:n, ..., :end],
-                scale=self.scaling,
+                attn_mask=mask,
+                scale=layers.scaling,
             )  # (branches, key heads, queries a key head, head size)
             hidden = layer.finish(hidden, read.reshape(n, -1))
-        return self.logits(self.norm(hidden))
+        return self.logits(layers.norm(hidden))
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the logits after final hidden states, (rows, vocabulary), in float32 as transformers samples."""
         return self.head(hidden).float()
-
-
-class _Layer:
-    """A decoder layer whose projections are two products instead of five."""
-
-    def __init__(self, layer: nn.Module):
-        self.layer, attention = layer, layer.self_attn
-        self.before, self.between = _norm(layer.input_layernorm), _norm(layer.post_attention_layernorm)
-        self.inwards, self.out = (
-            _joined(attention.q_proj, attention.k_proj, attention.v_proj),
-            _joined(attention.o_proj),
-        )
-        self.gates, self.down = _joined(layer.mlp.gate_proj, layer.mlp.up_proj), _joined(layer.mlp.down_proj)
-
-    def project(self, hidden, heads: int, key_heads: int, size: int, angles):
-        """Queries (rows, heads, size), keys and values (rows, key heads, size), turned to their position."""
-        attention = self.layer.self_attn
-        mixed = self.inwards(self.before(hidden)).view(len(hidden), -1, size)
-        turning, values = mixed[:, : heads + key_heads], mixed[:, heads + key_heads :]
-        if hasattr(attention, "q_norm"):  # Qwen3
-            turning = torch.cat([attention.q_norm(turning[:, :heads]), attention.k_norm(turning[:, heads:])], dim=1)
-        cos, sin = angles
-        low, high = turning.chunk(2, dim=-1)
-        turned = turning * cos + torch.cat([-high, low], dim=-1) * sin
-        return turned[:, :heads], turned[:, heads:], values
-
-    def finish(self, hidden, read):
-        """Hidden states after attention's output map and the feed-forward part, with both residuals."""
-        hidden = hidden + self.out(read)
-        gate, up = self.gates(self.between(hidden)).chunk(2, dim=-1)
-        return hidden + self.down(self.layer.mlp.act_fn(gate) * up)
-
-
-def _norm(module: nn.Module):
-    """A Qwen RMS norm in few kernels in float32; in half precision, where its steps round, the module itself."""
-    if module.weight.dtype != torch.float32:
-        return module
-    weight, epsilon = module.weight.detach(), module.variance_epsilon
-
-    def norm(hidden: torch.Tensor) -> torch.Tensor:
-        power = torch.linalg.vecdot(hidden, hidden).div_(hidden.shape[-1])  # (branches,)
-        return hidden * power.add_(epsilon).rsqrt_()[..., None] * weight
-
-    return norm
-
-
-def _foldable(module: nn.Module) -> bool:
-    """Whether a linear map's effect is one matrix in float32: plain, or with plain LoRA whose dropout is off."""
-    base = module.get_base_layer() if hasattr(module, "lora_A") else module
-    if type(base) is not nn.Linear or base.weight.dtype != torch.float32:
-        return False
-    if base is module:
-        return True
-    more_than_a_product = getattr(module, "lora_variant", {}), getattr(module, "use_dora", {}), module.lora_bias
-    return not any(settings.get(name) for settings in more_than_a_product for name in module.active_adapters)
-
-
-def _weight(module: nn.Module) -> torch.Tensor:
-    """The matrix of a linear map with what its adapters add."""
-    if type(module) is nn.Linear or module.disable_adapters or module.merged:
-        return module.weight
-    return sum(
-        (module.get_delta_weight(name) for name in module.active_adapters if name in module.lora_A), module.weight
-    )
-
-
-def _joined(*modules: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Linear maps of the same input as one call, their outputs one after the other."""
-    if not all(map(_foldable, modules)):
-        return lambda hidden: torch.cat([module(hidden) for module in modules], dim=-1)
-    weight, bias = torch.cat([_weight(module) for module in modules]).detach(), None
-    if any(module.bias is not None for module in modules):
-        biases = [weight.new_zeros(m.out_features) if m.bias is None else m.bias for m in modules]
-        bias = torch.cat(biases).detach()
-    return lambda hidden: F.linear(hidden, weight, bias)

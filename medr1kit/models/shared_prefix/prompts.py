@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
+from medr1kit.models.shared_prefix.layers import Layers, joined_layers
 from medr1kit.models.shared_prefix.vision import Pixels, VisionFeatures, names_of
 from medr1kit.vqa import DataError
 
@@ -62,6 +64,7 @@ class Prefix:
     attention_mask: torch.Tensor  # (prompts, tokens)
     next_position: torch.Tensor  # (prompts,)
     last_hidden: torch.Tensor  # (prompts, hidden) state from which the first completion token is predicted
+    layers: Layers | None = None  # with which they were read, where not by transformers
 
     def detach(self) -> Prefix:
         """Return the same numbers without their graph."""
@@ -99,10 +102,10 @@ def numbered(things: Iterable[Hashable]) -> tuple[list, list[int]]:
 
 
 def cut_up(processor: Any, pictures: dict[str, Any]) -> dict[str, Pixels]:
-    """Return PIL images as the processor cuts them up, by their digest."""
+    """Return PIL images as the processor cuts them up, one frame of them, by their digest."""
     if not pictures:
         return {}
-    cut = processor.image_processor(images=list(pictures.values()), return_tensors="pt")
+    cut = processor.image_processor(images=list(pictures.values()), temporal_patch_size=1, return_tensors="pt")
     patches = torch.split(cut["pixel_values"], cut["image_grid_thw"].prod(-1).tolist())
     return {name: Pixels(name, *rest) for name, *rest in zip(pictures, patches, cut["image_grid_thw"])}
 
@@ -148,8 +151,48 @@ def _words_and_image(conversation: list[dict]) -> tuple[tuple, Any]:
     return tuple(words), images[0]
 
 
-def prefill(core: nn.Module, prompts: Prompts, vision: VisionFeatures) -> Prefix:
-    """Read the prompts once and keep keys, values and the last hidden state; with a graph where gradients are on."""
+def prefill(core: nn.Module, prompts: Prompts, vision: VisionFeatures, layers: Layers | None = None) -> Prefix:
+    """Read the prompts once and keep keys, values and the last hidden state; with a graph where gradients are on.
+
+    Args:
+        core: the model without its head.
+        prompts: what to read.
+        vision: encodes their images.
+        layers: those of the language model as its weights are now, where they are at hand.
+    """
+    layers, pictures = layers or joined_layers(core.language_model), vision(prompts.images)
+    if layers is not None:
+        last, *memory = _read(core, layers, prompts, pictures["image"])
+    else:
+        last, memory = _read_by_transformers(core, prompts, pictures)
+    return Prefix(*map(tuple, memory), prompts.input_ids, prompts.attention_mask, prompts.next_position, last, layers)
+
+
+def _read(core: nn.Module, layers: Layers, prompts: Prompts, image: Any) -> tuple:
+    """The last hidden states (prompts, hidden), keys and values."""
+    ids, inside = prompts.input_ids, prompts.attention_mask.bool()
+    shown = (ids == core.config.image_token_id).flatten().nonzero().squeeze(1)  # places among all tokens
+    embedded = core.get_input_embeddings()(ids).flatten(0, 1)
+    features, *deeper = [torch.cat(list(one)) for one in (image.pooler_output, *image.deepstack_features)]
+    hidden = embedded.index_copy(0, shown, features)
+    hidden, *memory = layers.read(
+        hidden.view(*ids.shape, -1),
+        prompts.position_ids,
+        _looks_back(inside),
+        added=[partial(torch.index_add, dim=0, index=shown, source=one) for one in deeper],
+        last_only=len(deeper) < len(layers.layers),  # else the last layer's image tokens are changed, too
+    )
+    return hidden[:, -1], *memory
+
+
+def _looks_back(inside: torch.Tensor) -> torch.Tensor:
+    """Which tokens, (rows, tokens, tokens), each one looks at: itself and those before it, but no padding."""
+    itself = torch.eye(inside.shape[1], dtype=torch.bool, device=inside.device)
+    return inside[:, None, :] & torch.ones_like(itself).tril() | itself
+
+
+def _read_by_transformers(core: nn.Module, prompts: Prompts, pictures: dict[str, Any]) -> tuple:
+    """The last hidden states (prompts, hidden), and keys and values."""
     from transformers import DynamicCache
 
     cache = DynamicCache(config=core.config)
@@ -157,16 +200,15 @@ def prefill(core: nn.Module, prompts: Prompts, vision: VisionFeatures) -> Prefix
         input_ids=prompts.input_ids,
         attention_mask=prompts.attention_mask,
         position_ids=prompts.position_ids,
-        mm_encoder_outputs=vision(prompts.images),
+        mm_encoder_outputs=pictures,
         past_key_values=cache,
         use_cache=True,
     )
-    last = output.last_hidden_state[:, -1]  # (prompts, hidden); the padding is on the left
-    return Prefix(*_in_cache(cache), prompts.input_ids, prompts.attention_mask, prompts.next_position, last)
+    return output.last_hidden_state[:, -1], _in_cache(cache)  # the padding is on the left
 
 
-def _in_cache(cache: Any) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
-    return tuple(layer.keys for layer in cache.layers), tuple(layer.values for layer in cache.layers)
+def _in_cache(cache: Any) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    return [layer.keys for layer in cache.layers], [layer.values for layer in cache.layers]
 
 
 def follow(core: nn.Module, prefix: Prefix, prompts: torch.Tensor, ids: torch.Tensor, inside: torch.Tensor):
@@ -182,22 +224,29 @@ def follow(core: nn.Module, prefix: Prefix, prompts: torch.Tensor, ids: torch.Te
     Returns:
         Hidden states (rows, tokens, hidden), and the prefix that prompt and tokens are together.
     """
-    from transformers import DynamicCache
-
-    cache = DynamicCache(config=core.config)
-    for layer, (keys, values) in enumerate(zip(prefix.keys, prefix.values)):
-        cache.update(keys[prompts], values[prompts], layer)
-    start = prefix.next_position[prompts]
-    positions = start[:, None] + torch.arange(ids.shape[1], device=ids.device)  # (rows, tokens)
+    start, embedded = prefix.next_position[prompts], core.get_input_embeddings()(ids)
+    positions = (start[:, None] + torch.arange(ids.shape[1], device=ids.device)).expand(3, -1, -1)
     mask = torch.cat([prefix.attention_mask[prompts], inside.long()], dim=1)
-    hidden = core.language_model(
-        inputs_embeds=core.get_input_embeddings()(ids),
-        attention_mask=mask,
-        position_ids=positions.expand(3, -1, -1),
-        past_key_values=cache,
-        use_cache=True,
-    ).last_hidden_state
+    keys, values = ([layer.index_select(0, prompts) for layer in tensors] for tensors in (prefix.keys, prefix.values))
+    if prefix.layers is not None:
+        before = prefix.attention_mask[prompts].bool()[:, None].expand(-1, ids.shape[1], -1)
+        looks = torch.cat([before, _looks_back(inside)], dim=2)
+        hidden, *memory = prefix.layers.read(embedded, positions, looks, (keys, values))
+    else:
+        hidden, memory = _follow_by_transformers(core, embedded, positions, mask, keys, values)
     lengths = inside.sum(1)
     last = hidden[torch.arange(len(ids), device=ids.device), lengths - 1]
     read = torch.cat([prefix.input_ids[prompts], ids], dim=1)
-    return hidden, Prefix(*_in_cache(cache), read, mask, start + lengths, last)
+    return hidden, Prefix(*map(tuple, memory), read, mask, start + lengths, last, prefix.layers)
+
+
+def _follow_by_transformers(core: nn.Module, embedded, positions, mask, keys, values) -> tuple:
+    from transformers import DynamicCache
+
+    cache = DynamicCache(config=core.config)
+    for layer, before in enumerate(zip(keys, values)):
+        cache.update(*before, layer)
+    hidden = core.language_model(
+        inputs_embeds=embedded, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+    ).last_hidden_state
+    return hidden, _in_cache(cache)

@@ -7,6 +7,8 @@ the same mistake many times; counted by option *text*, whatever letter it stood 
 
 from __future__ import annotations
 
+from itertools import chain
+
 import numpy as np
 import pandas as pd
 
@@ -57,11 +59,12 @@ def letters_table(rows: pd.DataFrame) -> pd.DataFrame:
     return in_canonical_order(table, [*keys, "letter"])
 
 
-def confusion_table(rows: pd.DataFrame) -> pd.DataFrame:
+def confusion_table(rows: pd.DataFrame, least: int = 0) -> pd.DataFrame:
     """Return which gold option is taken for which other one, among the options of the same question.
 
     Args:
         rows: from :func:`medr1kit.results.errors.kinds.describe`.
+        least: pairs that were taken less often are left out, and no interval is computed of them.
 
     Returns:
         A row for each ``modality`` (if there is such a column), ``gold_text`` and wrong option ``predicted_text`` that
@@ -71,17 +74,22 @@ def confusion_table(rows: pd.DataFrame) -> pd.DataFrame:
         confusion first. An unread answer has taken nothing.
     """
     keys = ["modality"] if "modality" in rows else []
-    folded = {text: fold(text) for options in rows["options"] for text in options}
-    data = pd.DataFrame({"gold_text": rows["gold_text"].map(folded), "chosen": rows["predicted_text"].map(folded)})
+    texts = list(dict.fromkeys(chain.from_iterable(rows["options"])))
+    numbers, names = pd.factorize(pd.Index([fold(text) for text in texts]))
+    number_of = dict(zip(texts, numbers))  # texts stay numbers up to the end: much sooner compared and grouped
+    data = pd.DataFrame(
+        {"gold_text": rows["gold_text"].map(number_of), "chosen": rows["predicted_text"].map(number_of)}
+    )
     data = data.assign(right=rows["correct"].astype(float), unit=rows["unit"])
     data = data.assign(chance=1 / rows["n_options"], **{key: rows[key].fillna("unknown") for key in keys})
     ours = [*keys, "gold_text"]
     golds = data.groupby(ours, observed=True)["right"].agg(accuracy="mean", n_gold="size").reset_index()
-    wide = data.assign(predicted_text=[[folded[text] for text in options] for options in rows["options"]])
-    wide = wide.explode("predicted_text")
+    wide = data.iloc[np.repeat(np.arange(len(data)), rows["n_options"])]
+    wide = wide.assign(predicted_text=[number_of[text] for text in chain.from_iterable(rows["options"])])
     wide = wide[wide["predicted_text"] != wide["gold_text"]]
     wide["taken"] = (wide["predicted_text"] == wide["chosen"]).astype(int)
     pair = [*ours, "predicted_text"]
+    wide = wide[wide.groupby(pair, observed=True)["taken"].transform("sum") >= least]
     counted = {"taken": ("taken", "sum"), "offered": ("taken", "size"), "chance": ("chance", "mean")}
     table = wide.groupby(pair, sort=False, observed=True).agg(**counted).reset_index()
     taken, unit = wide["taken"].to_numpy(), wide["unit"].to_numpy()
@@ -89,5 +97,6 @@ def confusion_table(rows: pd.DataFrame) -> pd.DataFrame:
     table[["low", "high"]] = np.array(limits, dtype=float).reshape(-1, 2)
     table["share"] = table["taken"] / table["offered"]
     table = table.merge(golds, on=ours)[[*keys, *_CONFUSION]]
+    table = table.assign(**{column: names.take(table[column]) for column in ("gold_text", "predicted_text")})
     order = np.lexsort((-table["offered"], -table["share"], -table["low"].fillna(0)))
     return table.iloc[order].reset_index(drop=True)

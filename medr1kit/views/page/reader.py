@@ -26,6 +26,7 @@ from medr1kit.views.widgets.question import answer_html, question_html
 
 NOTED = "with a note"
 _FILTERS, _TOLD = ("modality", "task", "error"), ("predicted", "correct", "well_formed")
+_REPLY = ("answer", "options", "image_id", "text", *_TOLD)  # of an answer, beside its question
 # What differs; "told" is of each answer that is shown, in the file.
 _REPORT = {"title": "Reader", "unit": "questions", "told": (*_TOLD, "completion"), "save": "save the selection as CSV"}
 _REPORT["kinds"] = {"paired": (*PAIRED, NOTED), "single": (*SINGLE, NOTED)}
@@ -95,7 +96,7 @@ def reader_section(
         "fields": list(fields),
     }
     numbers = progress(range(len(answers)), f"rendering {ready['unit']}", unit=ready["unit"][:-1])
-    rows = answers.answerers[0].frame.to_dict("records")  # they share one frame
+    rows = answers.answerers[0].frame[list(_REPLY)].to_dict("records")  # they share one frame
     packed = [pack(_item(answers, rows, number, sheet.iloc[number], gallery)) for number in numbers]
     return section("reader", ready["title"], _controls(ready, said, fields)), ready, packed
 

@@ -19,7 +19,7 @@ from medr1kit.results.errors.kinds import describe
 from medr1kit.results.errors.letters import confusion_table
 from medr1kit.results.maps import Map, cell_answers, map_table, maps_of, slim
 from medr1kit.results.numbers import interval, percent, points
-from medr1kit.results.tables import ANSWERER, WHO, groups_by, score
+from medr1kit.results.tables import ANSWERER, WHO, groups_by, rows_by, score
 from medr1kit.views.html import escape, side_by_side, table
 from medr1kit.views.page.page import button, pack, section, select
 from medr1kit.views.widgets.curves import curve
@@ -128,10 +128,11 @@ def gains_table(preds: pd.DataFrame) -> str:
     Args:
         preds: predictions, rows numbered from 0.
     """
-    untrained, told = preds["method"].eq("base"), _told(preds)
-    bases = {who: rows.index for who, rows in preds[untrained].groupby(["model", "format"], observed=True)}
+    labels = preds[[*WHO, "step", "modality", "task"]]  # no texts: each group is a copy
+    untrained, told = labels["method"].eq("base"), _told(preds)
+    bases = {who: rows.index for who, rows in labels[untrained].groupby(["model", "format"], observed=True)}
     named, sides = [], []
-    for (model, *trained, method, format, step), after in preds[~untrained].groupby(
+    for (model, *trained, method, format, step), after in labels[~untrained].groupby(
         [*WHO, "step"], dropna=False, sort=False, observed=True
     ):
         names = {by: name for by, name in zip(("modality", "task"), trained) if isinstance(name, str) and name != "all"}
@@ -180,19 +181,20 @@ def maps_section(preds: pd.DataFrame, answers: Answers) -> tuple[str, list[dict[
         maps = maps_of(rows)
     except DataError:  # no model was trained on one modality or task
         return "", []
-    numbers = {_who(one.frame.iloc[one.rows.max()]): k for k, one in enumerate(answers.answerers)}
-    shown, cells, names, refused = [], [], [], []
+    tables, refused = [], []
     for one in progress(maps, "computing maps", unit="map"):
         try:
             matrix = map_table(rows, one)
         except DataError as error:  # the other maps are shown all the same
             refused.append(f'<p class="mk-warn">{escape(one.name)}: {escape(error)}</p>')
             continue
-        if matrix["difference"].isna().all():
-            continue
-        shown.append(f'<div data-map="{len(names)}"{" hidden" if names else ""}>{_drawn(one, matrix)}</div>')
-        cells.append({"by": one.by, "cells": pack(_cells(preds, rows, one, matrix, numbers))})
-        names.append(one.name)
+        if matrix["difference"].notna().any():
+            tables.append((one, matrix))
+    shown = [
+        f'<div data-map="{number}"{" hidden" if number else ""}>{_drawn(*one)}</div>'
+        for number, one in enumerate(tables)
+    ]
+    names = [one.name for one, _ in tables]
     if not names:
         return "", []
     controls = select("map", "map", names, range(len(names))) + select("draw", "draw", _DRAWN)
@@ -202,7 +204,9 @@ def maps_section(preds: pd.DataFrame, answers: Answers) -> tuple[str, list[dict[
         '<div class="controls" data-mk="examples" hidden>'
         f"<span>in the reader:</span>{''.join(button(kind, kind) for kind in _KINDS)}</div>"
     )
-    return section("maps", "Transfer, cell by cell", body), cells
+    cells = _cells(preds, rows, tables, answers)
+    packed = [{"by": one.by, "cells": pack(of_map)} for (one, _), of_map in zip(tables, cells)]
+    return section("maps", "Transfer, cell by cell", body), packed
 
 
 def _drawn(one: Map, matrix: pd.DataFrame) -> str:
@@ -214,31 +218,52 @@ def _drawn(one: Map, matrix: pd.DataFrame) -> str:
     return side_by_side([f"<h4>{escape(one.name)}</h4>{''.join(two)}", *published_html(one)])
 
 
-def _cells(preds: pd.DataFrame, rows: pd.DataFrame, one: Map, matrix: pd.DataFrame, numbers: dict) -> dict[str, Any]:
-    """Each cell's HTML, the numbers of its answerers in the reader, and their names; by "train → test"."""
-    facts, asked = matrix.to_dict("records"), rows[["id", "seed"]]
-    sides = [cell_answers(asked, one, cell) for cell in facts]
+def _cells(
+    preds: pd.DataFrame, rows: pd.DataFrame, tables: list[tuple[Map, pd.DataFrame]], answers: Answers
+) -> list[dict[str, Any]]:
+    """Of each map each cell's HTML, the numbers of its answerers in the reader, and their names; by "train → test"."""
+    asked = pd.DataFrame({"id": pd.factorize(rows["id"])[0], "seed": rows["seed"].to_numpy()})  # sooner copied
+    facts = [(number, cell) for number, (_, matrix) in enumerate(tables) for cell in matrix.to_dict("records")]
+    sides = [cell_answers(asked, tables[number][0], cell) for number, cell in facts]
     confusions = _confusions(preds, [places[-1] for places, _, _ in sides])
-    found = {}
-    for number, (cell, (places, names, seed)) in enumerate(zip(facts, sides)):
+    places_in_reader = _in_reader(preds, answers)
+    found: list[dict[str, Any]] = [{} for _ in tables]
+    for (number, cell), (places, names, seed), confusion in zip(facts, sides, confusions):
+        one = tables[number][0]
         train, test = cell[one.train], cell[one.by]
-        confusion = confusions[confusions["cell"] == number].head(CONFUSIONS)
-        who = [numbers.get(_who(preds.iloc[side[0]]), -1) for side in places]
         html = cell_html(train, test, cell, confusion, one.formats, seed)
         if fault := cell.get("fault"):
             html += f'<p class="mk-warn">{escape(fault)}</p>'
-        found[f"{train} → {test}"] = {"html": html, "who": who, "test": test, "names": names}
+        who = [int(places_in_reader[side[0]]) for side in places]
+        found[number][f"{train} → {test}"] = {"html": html, "who": who, "test": test, "names": names}
     return found
 
 
-def _confusions(preds: pd.DataFrame, cells: list) -> pd.DataFrame:
-    """The confusions of many cells, counted at once: the number of the cell travels with the modality."""
-    where = np.repeat(np.arange(len(cells)), [len(places) for places in cells])
-    rows = describe(preds.iloc[np.concatenate(cells)])
-    rows["modality"] = [f"{cell}\t{modality}" for cell, modality in zip(where, rows["modality"].fillna("unknown"))]
-    found = confusion_table(rows).query("taken > 0")
+def _confusions(preds: pd.DataFrame, sides: list[np.ndarray]) -> list[pd.DataFrame]:
+    """The first confusions of many sides, counted at once, and once where two maps show the same answers."""
+    different = {side.tobytes(): side for side in sides}
+    where = np.repeat(np.arange(len(different)), [len(side) for side in different.values()])
+    rows = describe(preds.iloc[np.concatenate([*different.values()])])
+    modality = rows["modality"].fillna("unknown")
+    rows["modality"] = [f"{side}\t{name}" for side, name in zip(where, modality)]  # the side travels with the modality
+    found = confusion_table(rows, least=1)
+    if found.empty:
+        return [found] * len(sides)
     parts = found["modality"].str.split("\t", n=1, expand=True)
-    return found.assign(cell=parts[0].astype(int), modality=parts[1]) if len(found) else found.assign(cell=[])
+    found = found.assign(modality=parts[1])
+    tables = {side: rows.head(CONFUSIONS) for side, rows in found.groupby(parts[0].astype(int))}
+    of_side = {key: tables.get(number, found.head(0)) for number, key in enumerate(different)}
+    return [of_side[side.tobytes()] for side in sides]
+
+
+def _in_reader(preds: pd.DataFrame, answers: Answers) -> np.ndarray:
+    """The number in the reader of who gave each answer, -1 where it is not there."""
+    known = [name for name in ANSWERER if name in preds]
+    here, there, found = answers.answerers[0].frame[known], preds[known], np.full(len(preds), -1)
+    numbers = {_who(here.iloc[one.rows.max()]): k for k, one in enumerate(answers.answerers)}
+    for _, places in rows_by(there, known):
+        found[places] = numbers.get(_who(there.iloc[places[0]]), -1)
+    return found
 
 
 def _who(row: pd.Series) -> tuple[str, ...]:

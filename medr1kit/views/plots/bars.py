@@ -33,8 +33,10 @@ _KINDS = {
 _PRINTED = 0.05  # a share too small for its number
 
 
-def plot_accuracy(scores: pd.DataFrame, floor: Floor = None, *, ax: Axes | None = None) -> Axes:
-    """Draw accuracies with their intervals, and beside them what guessing and counting words reach.
+def plot_accuracy(
+    scores: pd.DataFrame, floor: Floor = None, ceiling: pd.DataFrame | float | None = None, *, ax: Axes | None = None
+) -> Axes:
+    """Draw accuracies with their intervals, and beside them what guessing, counting words and a probe reach.
 
     Args:
         scores: from :func:`medr1kit.results.tables.score`. ``modality`` or ``task`` (else the last ``by`` column) makes
@@ -42,13 +44,15 @@ def plot_accuracy(scores: pd.DataFrame, floor: Floor = None, *, ax: Axes | None 
             apart.
         floor: the blind floor: from :func:`medr1kit.audits.blind_floor`, its ``frame`` (a mark on each line that has a
             row there), or one accuracy in 0..1 (a line across).
+        ceiling: what a probe reads off the picture's features: :func:`medr1kit.results.tables.score` of one ``method``
+            of :func:`medr1kit.ceiling`, by what makes the lines here, or one accuracy in 0..1.
         ax: axes to draw into; a new figure when None.
 
     Returns:
         The axes: accuracy in 0..1 from left to right, a line for each category, intervals as bars.
 
     Raises:
-        DataError: if a column is missing or two rows of ``scores`` would be the same point.
+        DataError: if a column is missing, or two rows of ``scores`` or of another table would be the same point.
     """
     need(scores, ["accuracy", "low", "high", "chance"], "scores", "mk.score(…)")
     keys = [column for column in scores if column not in SCORES]
@@ -60,7 +64,9 @@ def plot_accuracy(scores: pd.DataFrame, floor: Floor = None, *, ax: Axes | None 
     lines, ax = list(dict.fromkeys(frame["_line"])), axes(ax)
     n = _draw_points(frame, lines, ax)
     _draw_ticks(frame.groupby("_line")["chance"].mean(), lines, ax, colors=PALE, linestyles=":", label="chance")
-    _draw_floor(floor, category, lines, ax)
+    floor, of = floor.frame if isinstance(floor, BlindFloor) else floor, (category, lines, ax)
+    _draw_level(floor, "floor", "mk.blind_floor(…)", *of, color=COLOURS[3], ls="--", label="blind floor")
+    _draw_level(ceiling, "ceiling", "mk.score(mk.ceiling(…))", *of, color=INK, ls="-", label="ceiling (probe)")
     if "all" in lines[1:]:
         ax.axhline(lines.index("all") - 0.5, color=PALE, lw=0.8)
     return _with_lines(lines, ax, "accuracy (95 % interval)", category or "", columns=2 if n < 4 else 3)
@@ -115,15 +121,25 @@ def _with_lines(
     return ax
 
 
-def _draw_floor(floor: Floor, category: str | None, lines: list[str], ax: Axes) -> None:
-    frame = floor.frame if isinstance(floor, BlindFloor) else floor
-    if isinstance(frame, pd.DataFrame):
-        need(frame, list({category or "accuracy", "accuracy"}), "floor", "mk.blind_floor(…)")
-        values = pd.Series(frame["accuracy"].to_numpy(), index=texts(frame[category]) if category else ["accuracy"])
-        values = values[values.index.isin(lines)]
-        _draw_ticks(values, lines, ax, colors=COLOURS[3], linestyles="--", label="blind floor")
-    elif frame is not None:
-        ax.axvline(number(frame, "floor", 0, 1), color=COLOURS[3], ls="--", lw=scaled(1.8), label="blind floor")
+def _draw_level(
+    level: float | pd.DataFrame | None,
+    name: str,
+    source: str,
+    category: str | None,
+    lines: list[str],
+    ax: Axes,
+    **style,
+) -> None:
+    """What something else reaches: a mark on each line of which a table has a row, or one accuracy across."""
+    if isinstance(level, pd.DataFrame):
+        need(level, list({category or "accuracy", "accuracy"}), name, source)
+        values = pd.Series(level["accuracy"].to_numpy(), index=texts(level[category]) if category else ["accuracy"])
+        if values.index.has_duplicates:
+            raise DataError(f"{name} has several rows for {values.index[values.index.duplicated()][0]!r}; select one")
+        marks = {"colors": style["color"], "linestyles": style["ls"], "label": style["label"]}
+        _draw_ticks(values[values.index.isin(lines)], lines, ax, **marks)
+    elif level is not None:
+        ax.axvline(number(level, name, 0, 1), lw=scaled(1.8), **style)
 
 
 def plot_probe(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:

@@ -7,30 +7,35 @@ goes to a CSV file::
 
     mk.inspect_outputs(before, after)                       # two tables
     mk.inspect_outputs(preds[preds["method"] != "base"])    # one table with several methods or formats
+    mk.inspect_outputs(preds, ask=mk.thought_asker(model, processor, data))    # edit the thought, see the letters move
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from medr1kit.given import texts_given
+from medr1kit.given import kind, texts_given
 from medr1kit.results.answers import PAIRED, SINGLE, Answers
+from medr1kit.results.thoughts import ANYWHERE, ON_PHANTOMS, thoughts_given
 from medr1kit.views.csv import options_cell
-from medr1kit.views.html import page
+from medr1kit.views.html import escape, page
 from medr1kit.views.look import in_order
 from medr1kit.views.pictures import Pictures
-from medr1kit.views.widgets.base import ALL, choose, number, row, shows, slide, stack, steps
+from medr1kit.views.widgets.base import ALL, choose, number, press, row, shows, slide, stack, steps, write
 from medr1kit.views.widgets.notes import NotesPanel
 from medr1kit.views.widgets.question import answered_html
+from medr1kit.views.widgets.thought import Ask, asked, letters_html, recorded_html, thinks_first, thoughts_of
 from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from ipywidgets import Box
+    from ipywidgets import Box, DOMWidget
 
 NOTED = "with a note"
 _NOBODY = -1  # in the list of the third place: a control cannot show None as chosen
@@ -43,6 +48,8 @@ def inspect_outputs(
     *others: pd.DataFrame,
     data: Dataset | None = None,
     names: Sequence[str] | None = None,
+    ask: Ask | None = None,
+    thoughts: pd.DataFrame | None = None,
 ) -> Inspector:
     """Return a widget that shows answers side by side with their question.
 
@@ -53,19 +60,26 @@ def inspect_outputs(
         data: the questions with their images, joined on ``id``. None: phantoms are redrawn from their image id, and of
             other images it is said that they are not given.
         names: a name for each answerer; made from what tells them apart by default.
+        ask: from :func:`medr1kit.thought_asker`, with the model whose answers are shown last among those that were to
+            think first. Their thought can be edited or replaced, and the probabilities of the letters are seen to move.
+        thoughts: from :func:`medr1kit.predict_thoughts`: what was answered after other thoughts is shown, too.
 
     Returns:
         An :class:`Inspector`. The last expression of a cell shows it; everything its controls do is a method.
 
     Raises:
-        DataError: if a column is missing, an answerer answers a question twice, gold answers differ, or ``data`` holds
-            none of the questions.
+        DataError: if a column is missing, an answerer answers a question twice, gold answers differ, ``data`` or
+            ``thoughts`` holds none of the questions, or ``ask`` is no function.
     """
     frames = [frame for frame in (before, after, *others) if frame is not None]
     answers, pictures = Answers(frames, None if names is None else texts_given(names, "names")), Pictures(data)
     for frame in frames if data is not None else ():
         pictures.refuse_others(frame, "answers")
-    return Inspector(answers, pictures)
+    if ask is not None and not callable(ask):
+        raise DataError(f"ask is {kind(ask)}; give what thought_asker(model, processor, data) returns")
+    if thoughts is not None and not (thoughts := thoughts_given(thoughts))["id"].isin(answers.ids).any():
+        raise DataError("thoughts= holds none of these questions; predict_thoughts(…) on the same data")
+    return Inspector(answers, pictures, ask, thoughts)
 
 
 class Inspector(NotesPanel):
@@ -78,10 +92,19 @@ class Inspector(NotesPanel):
         position: which of them is shown, from 0.
         kind, modality, task, text: the filters; "all" or "" lets everything pass.
         notes: question id -> what the reader wrote.
+        edited: question id -> the thought that the reader put in place of the model's own.
     """
 
-    def __init__(self, answers: Answers, pictures: Pictures) -> None:
+    def __init__(
+        self, answers: Answers, pictures: Pictures, ask: Ask | None = None, thoughts: pd.DataFrame | None = None
+    ) -> None:
         super().__init__()
+        self.edited, self._recorded = {}, thoughts
+        self._asks = ask is not None and any(map(thinks_first, answers.answerers))
+        names = (*ANYWHERE, *(ON_PHANTOMS if "phantoms" in set(map(str, answers.column("source"))) else ()))
+        self._put = {name: "-".join(["put", *re.findall(r"\w+", name)]) for name in names}  # thought -> its button
+        self._shares = lru_cache(64)(lambda question, thought: asked(ask, answers.question(question), thought))
+        self._tried = lru_cache(64)(lambda one, question: thoughts_of(answers.answerers[one], question))
         self.answers, self.pictures, self.kind = answers, pictures, ALL
         self.shown = list(range(min(len(answers.answerers), 3 if len(answers.answerers) == 3 else 2)))
         self.selection, self.position = np.arange(len(answers)), 0
@@ -136,6 +159,35 @@ class Inspector(NotesPanel):
         self.position = int(found[0]) if len(found) else 0
         self.fill()
 
+    def think(self, thought: str) -> None:
+        """Put a thought into the model's mouth, in place of its own."""
+        if (key := self.key()) is not None:
+            self.edited[key] = thought
+            self.fill()
+
+    def put(self, name: str) -> None:
+        """Put in a thought by its name, one of :meth:`thoughts`."""
+        if name not in (thoughts := self.thoughts()):
+            raise DataError(f"there is no thought {name!r} here; use one of {', '.join(thoughts)}")
+        self.think(thoughts[name])
+
+    def thoughts(self) -> dict[str, str]:
+        """Return by their names the thoughts that can be put in; none where nobody shown thought before answering."""
+        return self._tried(*thinker) if (thinker := self._thinker()) else {}
+
+    def _thinker(self) -> tuple[int, int] | None:
+        """The last answerer shown that thought before it answered the question that is shown, and this question."""
+        if not len(self.selection):
+            return None
+        question, some = int(self.selection[self.position]), self.answers.answerers
+        thought = (k for k in reversed(self.shown) if thinks_first(some[k]) and some[k].rows[question] >= 0)
+        return next(((k, question) for k in thought), None)
+
+    @property
+    def thought(self) -> str:
+        """The thought that stands in the model's mouth: its own, until a reader puts in another."""
+        return self.edited.get(self.key(), self.thoughts().get("own", ""))
+
     def selected(self) -> np.ndarray:
         return self.selection
 
@@ -165,7 +217,21 @@ class Inspector(NotesPanel):
         if not len(self.selection):
             return '<p data-mk="none">No question is left; loosen the filters.</p>'
         some = [self.answers.answerers[k] for k in self.shown]
-        return answered_html(self.answers, int(self.selection[self.position]), some, self.pictures, self.hides())
+        answered = answered_html(self.answers, int(self.selection[self.position]), some, self.pictures, self.hides())
+        if self.hides() or self._recorded is None or not self.thoughts():
+            return answered
+        recorded = self._recorded[self._recorded["id"] == self.key()]
+        return answered + (recorded_html(recorded) if len(recorded) else "")
+
+    def letters(self) -> str:
+        """Return how probable the letters are after its own thought and after the one put in, without style."""
+        if not self._asks or self.hides() or (thinker := self._thinker()) is None:
+            return ""
+        try:
+            own, now = (self._shares(thinker[1], thought) for thought in (self.thoughts()["own"], self.thought))
+        except DataError as error:
+            return f'<p class="mk-warn" data-mk="chances">{escape(error, 600)}</p>'
+        return letters_html(self.answers.answerers[thinker[0]].answer(thinker[1]), own, now)
 
     def status(self) -> str:
         """Return what the filters leave, and what changed between the first and the last answer, without style."""
@@ -176,7 +242,10 @@ class Inspector(NotesPanel):
 
     def static(self) -> str:
         place = f"<p><small>question {self.position + 1:,} of {len(self.selection):,}</small></p>"
-        return page(self.status() + (place if len(self.selection) else "") + self.html() + self.noted(), "inspector")
+        if letters := self.letters():
+            letters = f'<p data-mk="thought"><b>Thought:</b> {escape(self.thought)}</p>{letters}'
+        shown = (place if len(self.selection) else "") + self.html() + letters
+        return page(self.status() + shown + self.noted(), "inspector")
 
     def summary(self) -> str:
         names = ", ".join(self.answers.answerers[k].name for k in self.shown)
@@ -199,8 +268,15 @@ class Inspector(NotesPanel):
         return stack(
             *([row(*places)] if places else []), row(*filters),
             row(*steps("", heard(self.previous), heard(self.next)), at, slider, *self.hiding()),
-            shows("status"), shows("main"), *self.taken_away(),
+            shows("status"), shows("main"), *self._mouth(), *self.taken_away(),
         )  # fmt: skip
+
+    def _mouth(self) -> tuple[DOMWidget, ...]:
+        """The field for a thought, the buttons that put one in, and the letters after it; none if nobody is asked."""
+        if not self._asks:
+            return ()
+        put = [press(name, self.heard(partial(self.put, name)), hook=hook) for name, hook in self._put.items()]
+        return write("thought", self.heard(self.think), hook="thought", lines=4), row(*put), shows("letters")
 
     def _places(self) -> list[str]:
         """The hooks of the lists that say whose answers are shown; one answerer needs none."""
@@ -211,7 +287,12 @@ class Inspector(NotesPanel):
         here = {"max": max(1, len(self.selection)), "value": self.position + 1}
         state = super().state() | dict(zip(self._places(), [*self.shown, _NOBODY]))
         state |= {"kind": self.kind, "search": self.text, "number": here, "slider": here}
-        return state | {"status": self.status(), "main": self.html()}
+        state |= {"status": self.status(), "main": self.html()}
+        if self._asks:
+            thoughts = self.thoughts()
+            state |= {hook: {"disabled": name not in thoughts} for name, hook in self._put.items()}
+            state |= {"thought": {"value": self.thought, "disabled": not thoughts}, "letters": self.letters()}
+        return state
 
     def sheet(self) -> pd.DataFrame:
         """Return the selection, a row a question.

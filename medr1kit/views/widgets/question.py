@@ -59,13 +59,16 @@ def _said_html(one: Answerer, reply: dict | None) -> str:
     return f'<h4>{escape(one.name, 200)}</h4><div class="mk-text" dir="auto" tabindex="0">{said}</div>'
 
 
-def question_html(asked: dict, chosen: dict[str, object], pictures: Pictures, hidden: bool = False) -> str:
+def question_html(
+    asked: dict, chosen: dict[str, object], pictures: Pictures, beside: str = "", hidden: bool = False
+) -> str:
     """Return a question with its image, and its options with the gold one and who chose which.
 
     Args:
         asked: a row with ``id``, ``image_id``, ``question``, ``options`` and ``answer``.
         chosen: name of an answerer -> the letter that was read.
         pictures: where the image comes from.
+        beside: HTML to the right of it.
         hidden: whether the gold answer is hidden, with the labels, which may tell it: "CT-test-0-1".
     """
     items, gold = [], '<li class="mk-gold" data-mk="gold"><b>{}</b> ✓ gold'
@@ -80,7 +83,7 @@ def question_html(asked: dict, chosen: dict[str, object], pictures: Pictures, hi
     return (
         f'<div class="mk-head"><figure>{picture}</figure><div><small data-mk="id">{labels}</small>'
         f'<p data-mk="question"><b>{escape(asked["question"])}</b></p><ul data-mk="options">{"".join(items)}</ul>'
-        "</div></div>"
+        f"</div>{beside}</div>"
     )
 
 
@@ -109,12 +112,16 @@ def label_of(rows: pd.DataFrame, place: int, n: int) -> str:
     return f"{place + 1} of {n}: {str(what)[:60]}, {right} of {len(rows)} right{replaced}"
 
 
-def group_html(rows: pd.DataFrame, pictures: Pictures) -> str:
+def group_html(rows: pd.DataFrame, pictures: Pictures, beside: str = "") -> str:
     """Return one group: image, question, and what each completion said, was paid and is worth.
+
+    A bar shows a completion's pay, a line across it the group's mean. A text that training makes likelier has another
+    ground than one that it makes less likely, the stronger, the larger its advantage; all tokens of it share that.
 
     Args:
         rows: the completions of one question.
         pictures: where its image comes from.
+        beside: HTML to the right of the question.
     """
     first = rows.iloc[0].to_dict()
     rewards = [column for column in rows if column not in ROLLOUTS]
@@ -124,17 +131,38 @@ def group_html(rows: pd.DataFrame, pictures: Pictures) -> str:
         said += " " + badge("replaced by dynamic sampling: not trained on", "warn")
     elif rows["advantage"].eq(0).all():
         said += " " + badge("every advantage is 0: nothing is learned from this group", "warn")
-    columns = ["", "completion", "read as", *(name.replace("_", " ") for name in rewards), "advantage", "tokens"]
-    body = [_completion(row, rewards) for row in rows.to_dict("records")]
+    else:
+        said += " <small>(on green: made likelier, on red: less likely; the line across a bar: the mean)</small>"
+    named = [name.replace("_", " ") for name in rewards]
+    columns = ["", "completion", "read as", "paid", *named, "advantage", "tokens"]
+    body = [_completion(row, rewards, bar) for row, bar in zip(rows.to_dict("records"), _bars(sums))]
     asked = first | {"image_id": first["id"], "options": first.get("options") or []}
-    return f'{question_html(asked, {}, pictures)}<p data-mk="rewards">{said}</p>{table(body, columns, "completions")}'
+    said = f'<p data-mk="rewards">{said}</p>'
+    return question_html(asked, {}, pictures, beside) + said + table(body, columns, "completions")
 
 
-def _completion(row: dict, rewards: list[str]) -> list[str]:
+def _bars(sums: pd.Series) -> list[str]:
+    """What each completion was paid as a bar, from the group's lowest pay or 0, and the mean as a line across it."""
+    low = min(0.0, sums.min())
+    wide = (sums.max() - low) or 1.0
+    places = [f"{100 * (value - low) / wide:.0f}%" for value in (*sums, sums.mean())]
+    bar = '<span class="mk-number">{} <span class="mk-pay" style="--mk-paid:{};--mk-mean:{}"></span></span>'.format
+    return [bar(escape(number(value)), place, places[-1]) for place, value in zip(places, sums)]
+
+
+def _tinted(text: str, advantage: float) -> str:
+    """A text as HTML on the ground that says which way, and how strongly, training pushes it."""
+    if pd.isna(advantage) or not advantage:
+        return escape(text)
+    way, strength = "up" if advantage > 0 else "down", min(45, round(10 + 14 * abs(advantage)))  # from 2.5 on all alike
+    return f'<span class="mk-{way}" style="--mk-push:{strength}%">{escape(text)}</span>'
+
+
+def _completion(row: dict, rewards: list[str], bar: str) -> list[str]:
     mark, kind = ("right", "good") if row["predicted"] == row["answer"] else ("wrong", "bad")
     read = badge("not read", "warn") if pd.isna(row["predicted"]) else badge(row["predicted"], kind)
     cut = " " + badge("cut off", "warn") if row.get("truncated") is True else ""
-    text = f'<div class="mk-text" dir="auto" tabindex="0">{escape(row["text"])}</div>'
+    text = f'<div class="mk-text" dir="auto" tabindex="0">{_tinted(row["text"], row["advantage"])}</div>'
     numbers = [*(number(row[name]) for name in rewards), number(row["advantage"], sign=True)]
-    says = [escape(row["rollout"]), text, f"{read} <small>{mark}</small>", *map(escape, numbers)]
+    says = [escape(row["rollout"]), text, f"{read} <small>{mark}</small>", bar, *map(escape, numbers)]
     return [*says, f"{escape(row['n_tokens'])}{cut}"]

@@ -181,7 +181,7 @@ class TransferPanel(Panel):
         places, names, seed = cell_answers(self._slim, chosen, numbers)
         sides = [self._preds.iloc[rows] for rows in places]
         answers = Answers(sides, names) if sides else None
-        confusion = confusion_table(describe(sides[-1])).query("taken > 0") if sides else pd.DataFrame()
+        confusion = confusion_table(describe(sides[-1]), least=1) if sides else pd.DataFrame()
         self._numbers, self._seed = numbers, seed
         self._answers, self._confusion = answers, confusion.head(_CONFUSIONS)
         self.map, self.train, self.test, self.kind, self.place = chosen, train, test, "all", 0
