@@ -100,7 +100,7 @@ VBox([begin, out]).add_class("mk-panel")
 """The same, begun by a click: a page of Voila is there only when all cells have run."""
 
 WIDGETS = {"inspect": INSPECT, "thoughts": THOUGHTS, "run": RUN, "lab": LAB, "transfer": TRANSFER, "data": DATA}
-WIDGETS["quiz"] = QUIZ
+WIDGETS |= {"quiz": QUIZ}
 """Each widget as a reader meets it."""
 
 
