@@ -1,7 +1,7 @@
 """Numbers told in prose, each followed by a comment that says which recorded number it is.
 
-``+20.0 [+10.4, +29.6] points<!-- comparisons: GRPO gains at home, think-before -->`` is looked up in comparisons.csv. All are
-in percent or points; an interval is that of the same row.
+``+20.0 [+10.4, +29.6] points<!-- comparisons: GRPO gains at home, think-before -->`` is looked up in comparisons.csv.
+All are in percent or points; an interval is that of the same row.
 """
 
 import re
@@ -13,7 +13,8 @@ import medr1kit as mk
 from medr1kit.results.thoughts import thought_table
 
 _TOLD = re.compile(
-    r"([+\u2212-]?\d+(?:\.\d+)?)(?: %)?(?: \[([+\u2212-]?[\d.]+), ([+\u2212-]?[\d.]+)\])?(?: %| points)?<!-- (\w+): (.*?) -->"
+    r"([+\u2212-]?\d+(?:\.\d+)?)(?: %)?(?: \[([+\u2212-]?[\d.]+), ([+\u2212-]?[\d.]+)\])?(?: %| points)?"
+    r"<!-- (\w+): (.*?) -->"
 )
 
 
@@ -36,7 +37,8 @@ def _comparison(what):
 
 def _sample(what):
     method, format, k, column = what.split()
-    rows = mk.recorded("clinic/samples").query("asked == 'B sampled' and method == @method and format == @format")
+    rows = mk.recorded("clinic/samples")
+    rows = rows[(rows["asked"] == "B sampled") & (rows["method"] == method) & (rows["format"] == format)]
     rows = rows[rows["part"].isna() | (rows["part"] == "machine")].set_index("k")
     ends = {"pass_at_k": ["low", "high"], "majority": ["majority_low", "majority_high"]}.get(column, [])
     return rows.loc[int(k), [column, *ends]]
@@ -48,9 +50,14 @@ def _answers():
     return answers[answers["part"].isin(["", "machine"])]
 
 
+def _asked(what, method):
+    answers = _answers()
+    return answers[(answers["asked"] == what) & (answers["method"] == method)]
+
+
 @lru_cache
 def _thoughts(method):
-    rows = _answers().query("asked == 'B thoughts' and method == @method")
+    rows = _asked("B thoughts", method)
     return thought_table(rows.reset_index(drop=True)).set_index("thought")
 
 
