@@ -12,7 +12,7 @@ import medr1kit as mk
 
 PAGE = (Path(__file__).parent.parent / "docs" / "training.md").read_text(encoding="utf-8")
 SECTION = PAGE.split("## What train_grpo does")[1].split("\n## ")[0]
-SMALLER = {"n=2000": "n=24", "max_steps=250": "max_steps=2", "batch_size=64": "batch_size=24"}
+SMALLER = {"n=2000": "n=24", '"max_steps": 250': '"max_steps": 2', 'batch_size": 64': 'batch_size": 24'}
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +72,8 @@ def test_every_argument_is_that_of_the_preset(plain, ours):
     on_a_cpu_alike = {"ddp_find_unused_parameters", "dataloader_pin_memory", "disable_tqdm"}
     assert apart - on_a_cpu_alike == {"output_dir"}
     whole = mk.PRESETS["tiny"]["grpo"]
-    assert f"max_steps={whole['max_steps']}" in SECTION
-    assert f"per_device_train_batch_size={whole['per_device_train_batch_size']}" in SECTION
+    assert f'"max_steps": {whole["max_steps"]}' in SECTION
+    assert f'"per_device_train_batch_size": {whole["per_device_train_batch_size"]}' in SECTION
     assert "mk.lora(" + ", ".join(f"{name}={value}" for name, value in whole["lora"].items()) + ")" in SECTION
 
 

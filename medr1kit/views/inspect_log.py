@@ -85,7 +85,7 @@ class _Addresses(Pictures):
     def of(self, row: Mapping[str, Any]) -> str | None:
         """Return a row's image; None where there is none."""
         try:
-            return self._thumbnail(str(row["id"]), str(row["image_id"]), _SIZE)
+            return self._thumbnail(str(row["id"]), str(row["image_id"]), _SIZE, _SIZE)[0]
         except DataError:
             return None
 
