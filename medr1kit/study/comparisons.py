@@ -143,11 +143,15 @@ def _pairs(answers: pd.DataFrame, one: Mapping[str, Any]) -> pd.DataFrame:
     if _untrained(of) and not _untrained(against):
         pairs[_RUN] = pairs[[f"{name}_against" for name in _RUN]]
     if "where" in one:
-        home = pairs["train_modality"].isin(["all"]) | pairs["train_task"].isin(["all"])
-        home |= (pairs["modality"] == pairs["train_modality"]) | (pairs["task"] == pairs["train_task"])
-        pairs = pairs[home if one["where"] == "home" else ~home]
+        pairs = pairs[at_home(pairs) == (one["where"] == "home")]
     pairs = pairs[~pairs["task"].isin([task_name(task) for task in one.get("without", [])])]
     return pairs.dropna(subset=["of", "against"])[["id", *_RUN, "of", "against"]]
+
+
+def at_home(rows: pd.DataFrame) -> pd.Series:
+    """Return whether each question is of what its model was trained on; one trained on all is at home everywhere."""
+    own = (rows["modality"] == rows["train_modality"]) | (rows["task"] == rows["train_task"])
+    return own | rows["train_modality"].eq("all") | rows["train_task"].eq("all")
 
 
 def _untrained(values: pd.DataFrame) -> bool:

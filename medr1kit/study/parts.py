@@ -29,7 +29,7 @@ from medr1kit.results.rationales import rationale_truth
 from medr1kit.results.runs import read_parquet, replace_file
 from medr1kit.results.samples import pass_at_k
 from medr1kit.results.tables import PREDICTIONS, score
-from medr1kit.study.comparisons import compare_stated
+from medr1kit.study.comparisons import at_home, compare_stated
 from medr1kit.study.folder import PREDICTIONS_FILE, make_folder
 from medr1kit.study.grid import Cell, Study
 from medr1kit.study.results import (
@@ -115,10 +115,8 @@ def _passes(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _place(rows: pd.DataFrame) -> pd.Series:
-    """Whether a question is of what its model was trained on."""
-    home = (rows["modality"] == rows["train_modality"]) | (rows["task"] == rows["train_task"])
-    home |= (rows["train_modality"] == "all") | (rows["train_task"] == "all")
-    return home.map({True: "home", False: "away"}).mask(rows["method"] == "base", "any")
+    """Where each question lies, seen from what its model was trained on."""
+    return at_home(rows).map({True: "home", False: "away"}).mask(rows["method"] == "base", "any")
 
 
 def first_set(study: Study, answers: pd.DataFrame, part: str | None = None) -> pd.DataFrame:

@@ -12,8 +12,11 @@ import psutil
 import pytest
 import yaml
 
+from medr1kit.results.kept import recorded
 from medr1kit.results.runs import read_parquet
+from medr1kit.study.comparisons import compare_stated
 from medr1kit.study.folder import read_record
+from medr1kit.study.grid import read_study
 
 ROOT = Path(__file__).resolve().parents[2]
 ONLY = "modality=CT seed=10 part=machine,new format=no-think,think-before"  # 4 + 2 cells
@@ -99,3 +102,9 @@ def test_six_cells_killed_twice_answer_as_unbroken_ones(file, tmp_path):
     assert list(comparisons.index) == list(stated)
     made = json.loads((whole / "tables" / "provenance.json").read_text())
     assert made["finished"] == 6 and made["missing"]
+
+
+def test_the_recorded_comparisons_are_those_of_the_recorded_answers():
+    stated = read_study(ROOT / "studies" / "clinic.yaml").settings["comparisons"]
+    again = compare_stated(stated, recorded("clinic/answers")).round(4)
+    pd.testing.assert_frame_equal(again, recorded("clinic/comparisons"), check_dtype=False, atol=1e-4)
