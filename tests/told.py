@@ -1,7 +1,7 @@
 """Numbers told in prose, each followed by a comment that says which recorded number it is.
 
 ``+20.0 [+10.4, +29.6] points<!-- comparisons: GRPO gains at home, think-before -->`` is looked up in comparisons.csv.
-All but tokens and seconds are in percent or points; an interval is that of the same row.
+All but tokens, seconds and seeds are in percent or points; an interval is that of the same row.
 
 Whose answers are meant is told by method, format, place and what was asked: ``accuracy: grpo, think-before, home, B``,
 a task behind it where it is that task alone. Places: untrained, home, away, joint (one model for all modalities).
@@ -28,7 +28,7 @@ _SIGNS = "+\u2212-"
 _NUMBER = re.compile(rf"[{_SIGNS}]?\d+(?:\.\d+)?")
 _TOLD = re.compile(
     r"([+\u2212-]?\d+(?:\.\d+)?)(?: %)?(?: \[([+\u2212-]?[\d.]+), ([+\u2212-]?[\d.]+)\])?(?: %| points)?"
-    r"<!-- (\w+): (.*?) -->"
+    r"<!-- ([\w -]+): (.*?) -->"
 )
 
 
@@ -40,7 +40,7 @@ def told(text):
 
 
 def recorded_number(table, what):
-    """The number, and its interval where it has one, in percent; tokens and seconds as they are."""
+    """The number, and its interval where it has one, in percent; tokens, seconds and seeds as they are."""
     return [(1 if table in _PLAIN else 100) * value for value in _LOOKUP[table](what)]
 
 
@@ -216,13 +216,26 @@ def _seconds(what):
     return [runs["train_cpu_seconds"].median()]
 
 
-_PLAIN = ("tokens", "seconds")
+def _whole_output(what):
+    """How many answers are right if the whole output has to be the letter."""
+    rows = _rows(*what.split(", "))
+    rows = rows.assign(correct=rows["text"].str.strip() == rows["answer"])
+    return mk.score(rows, by="format").loc[0, ["accuracy"]]
+
+
+def _seeds(part):
+    runs = mk.recorded("clinic/runs")
+    return [runs.loc[runs["part"] == part, "seed"].nunique()]
+
+
+_PLAIN = ("tokens", "seconds", "seeds")
 _LOOKUP = {
     "comparisons": _comparison,
     "samples": _sample,
     "thoughts": _thought,
     "abstention": _abstained,
     "accuracy": _scored,
+    "well-formed": lambda what: _scored(what, ["well_formed"]),
     "tokens": lambda what: _scored(what, ["mean_tokens"]),
     "truth": _true,
     "false": _something_false,
@@ -232,6 +245,8 @@ _LOOKUP = {
     "letters": _letter,
     "calibration": _calibration,
     "seconds": _seconds,
+    "whole output": _whole_output,
+    "seeds": _seeds,
 }
 
 if __name__ == "__main__":

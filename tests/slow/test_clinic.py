@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
+from PIL import Image, ImageChops, ImageStat
 
 from medr1kit.results.kept import recorded
 from medr1kit.results.runs import read_parquet
@@ -108,3 +110,14 @@ def test_the_recorded_comparisons_are_those_of_the_recorded_answers():
     stated = read_study(ROOT / "studies" / "clinic.yaml").settings["comparisons"]
     again = compare_stated(stated, recorded("clinic/answers")).round(4)
     pd.testing.assert_frame_equal(again, recorded("clinic/comparisons"), check_dtype=False, atol=1e-4)
+
+
+def test_the_figures_of_the_findings_are_those_of_the_recorded_tables(tmp_path):
+    runpy.run_path(str(ROOT / "docs" / "pictures" / "findings.py"))["draw"](tmp_path)
+    kept = {path.name for path in (ROOT / "docs" / "pictures" / "findings").glob("*.png")}
+    assert kept == {path.name for path in tmp_path.glob("*.png")} and len(kept) == 6
+    for path in tmp_path.glob("*.png"):
+        with Image.open(ROOT / "docs" / "pictures" / "findings" / path.name) as old, Image.open(path) as new:
+            assert old.size == new.size
+            differ = ImageChops.difference(old.convert("L"), new.convert("L")).point(lambda value: 255 * (value > 64))
+            assert ImageStat.Stat(differ).mean[0] < 255 * 0.002, path.name
