@@ -167,7 +167,8 @@ def _known(
     trained_on = f"{modality} of scanner {SCANNER}"
     settings = {"model": "tiny", "methods": list(runs), "formats": [format.name], "trained on": trained_on}
     settings |= {"training questions": len(train), "steps": {name: len(run.metrics) for name, run in runs.items()}}
-    known = {"study": "demo", "settings": settings, "seeds": [seed], "blind floor": _floor(train, test)}
+    known = {"study": "demo", "title": "medr1kit demo", "settings": settings, "seeds": [seed]}
+    known["blind floor"] = _floor(train, test)
     right = {name: percent(row["accuracy"]) for name, row in at_home.items()}
     known[READ_IT_SO] = (
         f"The untrained model has never seen {trained_on}, but knows {modality} of another machine: this is recovery, "

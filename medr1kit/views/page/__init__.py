@@ -239,7 +239,7 @@ def study_source(preds: pd.DataFrame, known: Mapping[str, Any], run: Run | None 
     every["hours of training and testing"] = round(every.get("seconds", 0) / 3600, 1)
     facts = {name: every[name] for name in _OF_STUDY if every.get(name)}
     details = {**known.get("settings", {}), "not finished": known.get("missing")}
-    return Source(f"study {known.get('study', '')}", facts, check_predictions(preds), run, details)
+    return Source(known.get("title", f"study {known.get('study', '')}"), facts, check_predictions(preds), run, details)
 
 
 def _run(folder: Path) -> Source:

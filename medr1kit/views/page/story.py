@@ -40,10 +40,10 @@ _TRAINED = {"modality": "train_modality", "task": "train_task"}
 _ANY = (None, "all")  # trained on no one of them
 
 _LEGEND = (
-    "✓ true of this image, ✗ false: it is drawn, so the truth is known. Chosen by rule: {how}. The curve counts the "
-    "answers it sampled while it learned, each question new to it; the dashed line is a lookup of option texts learned "
-    "from the same questions."
+    "✓ true of this image, ✗ false: it is drawn, so the truth is known. The question was chosen by rule: {how}. Form: "
+    "gained by the same letter, now written as asked."
 )
+_CAPTION = "Answers sampled while it trained. Dashed: what option texts alone give away, learned on the same questions."
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _SHADES = " ░▒▓█"
 _WIDTH = 100  # of a terminal
@@ -54,7 +54,7 @@ class Story:
     """What there is to tell.
 
     Attributes:
-        name: what was done, to what, how often: "GRPO on 2,000 OCT questions, 250 steps".
+        name: what was done: "tiny, trained by GRPO on 2,000 OCT questions in 250 steps".
         asked: what the questions of ``change`` and ``floor`` are: "new OCT questions".
         change: of their answers.
         floor: a lookup of option texts, learned from the questions that were trained on.
@@ -79,10 +79,10 @@ class Story:
     def sentence(self) -> str:
         """The result with its interval, how much of it is form, and what can be had without eyes."""
         change, gain = self.change, points(self.change.difference, self.change.low, self.change.high)
+        before, after = 100 * change.accuracy_before, percent(change.accuracy_after)
         return (
-            f"{100 * change.accuracy_before:.1f} → {percent(change.accuracy_after)} right of {change.n:,} {self.asked}, "
-            f"{gain}, of it {points(change.repaired_format)} form; a lookup without eyes: "
-            f"{percent(self.floor.accuracy)}."
+            f"{change.n:,} {self.asked}: {before:.1f} → {after} right, {gain} (95 % interval), of it "
+            f"{points(change.repaired_format)} form; a lookup without eyes: {percent(self.floor.accuracy)}."
         )
 
 
@@ -107,9 +107,9 @@ def story_of(preds: pd.DataFrame, run: Run) -> Story | None:
     place, how = _example(before, after)
     what = next((f"{labels[name]} " for name in _TRAINED.values() if labels[name] not in _ANY), "")
     new = "" if shared.isin(seen["id"]).any() else "new "
-    steps = count(rollouts["step"].nunique(), "step")
+    questions, steps = count(rollouts["id"].nunique(), f"{what}question"), count(rollouts["step"].nunique(), "step")
     return Story(
-        name=f"{labels['method'].upper()} on {rollouts['id'].nunique():,} {what}questions, {steps}",
+        name=f"{labels['model']}, trained by {labels['method'].upper()} on {questions} in {steps}",
         asked=f"{new}{what}questions",
         change=compare(before.reset_index(drop=True), after.reset_index(drop=True)),
         floor=blind_floor(seen.drop_duplicates("id")[["options", "answer"]], after[["options", "answer"]]),
@@ -169,7 +169,8 @@ def story_section(story: Story, note: str = "") -> str:
     chosen = {"before": story.before["predicted"], "after": story.after["predicted"]}
     floor = np.full(len(story.steps), 100 * story.floor.accuracy)
     lines = {"its answers": 100 * story.right, "a lookup without eyes": floor}
-    drawn = curve("right while it trained: % of sampled answers, by step", story.steps, lines)
+    drawn = curve("right answers while it trained (%), by step", story.steps, lines)
+    drawn = f"<figure>{drawn}<figcaption><small>{_CAPTION}</small></figcaption></figure>"
     body = (
         f'<p class="mk-told" data-mk="told">{escape(story.sentence)}</p>'
         f"{question_html(story.after, chosen, Pictures(), drawn)}{side_by_side(shown)}"
@@ -183,7 +184,7 @@ def story_section(story: Story, note: str = "") -> str:
 def story_text(story: Story, note: str = "") -> str:
     """Return the same for a terminal of 100 columns."""
     picture = _drawn(str(story.after["image_id"]))
-    asked = [*textwrap.wrap(story.after["question"], _WIDTH - 28), ""]
+    asked = [*textwrap.wrap(story.after["question"], _WIDTH - 44), ""]
     for letter, option in zip(LETTERS, story.after["options"]):
         asked.append(f"{letter}) {option}" + "  ✓ gold" * (letter == story.after["answer"]))
     asked = [""] * ((len(picture) - len(asked)) // 2) + asked
@@ -192,7 +193,7 @@ def story_text(story: Story, note: str = "") -> str:
         _wrapped(f"{name:<8}{'✓' if row['correct'] else '✗'} {row['predicted']}  {_marked(row)}")
         for name, row in (("before", story.before), ("after", story.after))
     ]
-    line = f"curve   {_spark(story)}  right answers while it trained, from {_ends(story)}"
+    line = f"curve   {_spark(story)}  right while it trained, from {_ends(story)}"
     return "\n".join([story.name, "", *beside, "", *said, line, "", *map(_wrapped, (story.sentence, note))])
 
 
@@ -210,10 +211,11 @@ def _marked(row: Mapping[str, Any]) -> str:
     return "".join([*parts, think[done:]])
 
 
-def _drawn(image_id: str, wide: int = 24) -> list[str]:
+def _drawn(image_id: str, wide: int = 40) -> list[str]:
     """An image in characters, half as many lines as columns: the brighter, the denser."""
     small = np.asarray(redraw(image_id).convert("L").resize((wide, wide // 2)), dtype=float)
-    shades = (small / 256 * len(_SHADES)).astype(int)
+    dark, bright = np.percentile(small, [2, 98])
+    shades = np.clip((small - dark) / (bright - dark + 1) * len(_SHADES), 0, len(_SHADES) - 1).astype(int)
     return ["".join(_SHADES[shade] for shade in line) for line in shades]
 
 
