@@ -54,7 +54,7 @@ class Story:
     """What there is to tell.
 
     Attributes:
-        name: what was done: "tiny, trained by GRPO on 2,000 OCT questions in 250 steps".
+        name: what was done: "The model “tiny”, trained by GRPO on 2,000 OCT questions in 250 steps".
         asked: what the questions of ``change`` and ``floor`` are: "new OCT questions".
         change: of their answers.
         floor: a lookup of option texts, learned from the questions that were trained on.
@@ -109,7 +109,7 @@ def story_of(preds: pd.DataFrame, run: Run) -> Story | None:
     new = "" if shared.isin(seen["id"]).any() else "new "
     questions, steps = count(rollouts["id"].nunique(), f"{what}question"), count(rollouts["step"].nunique(), "step")
     return Story(
-        name=f"{labels['model']}, trained by {labels['method'].upper()} on {questions} in {steps}",
+        name=f"The model “{labels['model']}”, trained by {labels['method'].upper()} on {questions} in {steps}",
         asked=f"{new}{what}questions",
         change=compare(before.reset_index(drop=True), after.reset_index(drop=True)),
         floor=blind_floor(seen.drop_duplicates("id")[["options", "answer"]], after[["options", "answer"]]),
@@ -190,15 +190,15 @@ def story_text(story: Story, note: str = "") -> str:
     asked = [""] * ((len(picture) - len(asked)) // 2) + asked
     beside = [f"  {left}  {right}".rstrip() for left, right in zip(picture, asked + [""] * len(picture))]
     said = [
-        _wrapped(f"{name:<8}{'✓' if row['correct'] else '✗'} {row['predicted']}  {_marked(row)}")
+        _wrapped(f"{name} {row['predicted']} {'✓' if row['correct'] else '✗'}: {_marked(row)}")
         for name, row in (("before", story.before), ("after", story.after))
     ]
-    line = f"curve   {_spark(story)}  right while it trained, from {_ends(story)}"
+    line = f"curve {_spark(story)}  right while it trained: {_ends(story)}"
     return "\n".join([story.name, "", *beside, "", *said, line, "", *map(_wrapped, (story.sentence, note))])
 
 
 def _wrapped(text: str) -> str:
-    return textwrap.fill(" ".join(text.split()), _WIDTH, subsequent_indent=" " * 8)
+    return textwrap.fill(" ".join(text.split()), _WIDTH, subsequent_indent="  ")
 
 
 def _marked(row: Mapping[str, Any]) -> str:
@@ -229,4 +229,4 @@ def _ends(story: Story) -> str:
     """The first and the last tenth of the curve."""
     tenth = max(1, len(story.right) // 10)
     first, last = story.right[:tenth].mean(), story.right[-tenth:].mean()
-    return f"{100 * first:.0f} to {percent(last)}"
+    return f"{100 * first:.0f} → {100 * last:.0f} %"
