@@ -106,7 +106,7 @@ def test_the_sentence_counts_what_is_one_thing_and_says_how_sure(story, page):
     assert (gain.n, gain.fixed, gain.broken, gain.repaired_format) == (10, 4, 1, pytest.approx(0.1))
     assert story.sentence == (
         f"10 new CT questions: 40.0 → 70.0 % right, +30.0 points [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}] "
-        "(95 % interval), of it +10.0 points form; a lookup without eyes: 100.0 %."
+        "(95 % interval), of it +10.0 points by form; a lookup without eyes: 100.0 %."
     )
     assert story.sentence in words(page.section("story")) and story.sentence in " ".join(story_text(story).split())
     assert "The model “tiny”, trained by GRPO on 8 CT questions in 2 steps" in page.section("story")
@@ -204,5 +204,5 @@ def test_the_terminal_shows_the_image_the_question_both_answers_and_the_curve(st
     text = "\n".join(lines)
     assert "What is shown in picture 7?" in text and re.search(r"B\) brain +✓ gold", text)
     assert "before A ✗: A cyst✗ of the liver✗." in lines and "after B ✓: A cyst✗ of the brain✓." in lines
-    assert "right while it trained: 25 → 75 %" in text
+    assert "right of those it sampled: 25 → 75 %" in text
     assert THINK_BEFORE.name not in text and text.rstrip().endswith("Read it so.")

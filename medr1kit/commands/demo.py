@@ -196,7 +196,7 @@ def _write_figures(folder: Path, preds: pd.DataFrame, runs: dict[str, Run]) -> N
 
 
 def _save(figure: plt.Figure, path: Path) -> None:
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=200)  # two pixels a point
     plt.close(figure)
 
 

@@ -82,7 +82,7 @@ class Story:
         before, after = 100 * change.accuracy_before, percent(change.accuracy_after)
         return (
             f"{change.n:,} {self.asked}: {before:.1f} → {after} right, {gain} (95 % interval), of it "
-            f"{points(change.repaired_format)} form; a lookup without eyes: {percent(self.floor.accuracy)}."
+            f"{points(change.repaired_format)} by form; a lookup without eyes: {percent(self.floor.accuracy)}."
         )
 
 
@@ -193,7 +193,7 @@ def story_text(story: Story, note: str = "") -> str:
         _wrapped(f"{name} {row['predicted']} {'✓' if row['correct'] else '✗'}: {_marked(row)}")
         for name, row in (("before", story.before), ("after", story.after))
     ]
-    line = f"curve {_spark(story)}  right while it trained: {_ends(story)}"
+    line = f"curve {_spark(story)}  right of those it sampled: {_ends(story)}"
     return "\n".join([story.name, "", *beside, "", *said, line, "", *map(_wrapped, (story.sentence, note))])
 
 
