@@ -1,6 +1,6 @@
 """Takes README's picture, the first view of a demo's report: ``python docs/pictures/demo.py runs/demo/report.html``.
 
-Writes ``demo.png`` and ``demo-dark.png`` beside this file, at two pixels a point. Takes Chromium (``make browser``).
+Writes ``demo.png`` and ``demo-dark.png`` beside this file. Takes Chromium (``make browser``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ sys.path.insert(0, str(HERE.parent.parent / "tests" / "browser"))
 
 import serving  # noqa: E402 - it stands with the tests
 
-WIDTH = 1000
+WIDTH = 1200
 
 
 def draw(report: Path, folder: Path = HERE) -> None:
@@ -26,7 +26,7 @@ def draw(report: Path, folder: Path = HERE) -> None:
         if browser is None:
             sys.exit("no browser; run `make browser`")
         for theme, name in (("light", "demo"), ("dark", "demo-dark")):
-            shown = {"viewport": {"width": WIDTH, "height": 1400}, "device_scale_factor": 2, "color_scheme": theme}
+            shown = {"viewport": {"width": WIDTH, "height": 1400}, "device_scale_factor": 1.5, "color_scheme": theme}
             page = browser.new_page(**shown)
             page.goto(report.resolve().as_uri(), timeout=120_000)
             below = page.locator("#story").bounding_box()
@@ -35,7 +35,7 @@ def draw(report: Path, folder: Path = HERE) -> None:
                 path=path, clip={"x": 0, "y": 0, "width": WIDTH, "height": below["y"] + below["height"] + 8}
             )
             with Image.open(path) as taken:
-                few = taken.convert("RGB").quantize(96, dither=Image.Dither.NONE)
+                few = taken.convert("RGB").quantize(96, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
             few.save(path, optimize=True)
         browser.close()
 

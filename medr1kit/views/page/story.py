@@ -43,7 +43,10 @@ _LEGEND = (
     "✓ true of this image, ✗ false: it is drawn, so the truth is known. The question was chosen by rule: {how}. Form: "
     "gained by the same letter, now written as asked."
 )
-_CAPTION = "Answers sampled while it trained. Dashed: what option texts alone give away, learned on the same questions."
+_CAPTION = (
+    "Answers drawn at random while it trained; above, its most likely ones. Dashed: what option texts alone give away, "
+    "learned on the same questions."
+)
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _SHADES = " ░▒▓█"
 _WIDTH = 100  # of a terminal
