@@ -8,6 +8,7 @@ import pytest
 import medr1kit as mk
 from medr1kit.__main__ import main
 from medr1kit.commands.demo import run_demo
+from medr1kit.results.numbers import percent
 from medr1kit.results.runs import load_run
 from medr1kit.vqa import DataError
 
@@ -51,7 +52,8 @@ def test_all_is_about_a_scanner_that_the_base_has_never_seen_and_the_report_says
     assert preds["id"].str.contains("+scanner=B", regex=False).all()
     assert all("+scanner=B" in row_id for row_id in load_run(demo / "grpo").rollouts["id"])
     assert "trained on</td><td>OCT of scanner B<" in page
-    assert "which the base has never seen: recovery under another machine, not new knowledge" in page
+    read_so = page.split("read it so</td>")[1].split("</tr>")[0]
+    assert "has never seen OCT of scanner B, but knows OCT of another machine: this is recovery, not new" in read_so
 
 
 def test_the_report_sets_controls_beside_what_is_right_at_home(demo):
@@ -60,9 +62,20 @@ def test_the_report_sets_controls_beside_what_is_right_at_home(demo):
     at_home = page.split("right at home, without Modality Recognition</td>")[1].split("</tr>")[0]
     for method, name in {"base": "untrained", "sft": "SFT", "grpo": "GRPO"}.items():
         right = mk.score(home[home["method"].eq(method)], by=None).iloc[0]
-        share = f"{right['accuracy']:.1%} [{right['low']:.1%}, {right['high']:.1%}]"
-        assert f"{name}: {share}, beside shuffled pictures " in at_home
-    assert re.search(r"untrained, pictures corrected by arithmetic: [\d.]+% \[", at_home)
+        assert f"{name}: {percent(right['accuracy'], right['low'], right['high'])}" in at_home
+        assert re.search(rf"{name}, beside shuffled pictures: [\d.]+ % \[", at_home)
+    assert re.search(r"untrained, pictures corrected by arithmetic: [\d.]+ % \[", at_home)
+
+
+def test_its_report_opens_with_what_grpo_did(demo):
+    preds, page = pd.read_parquet(demo / "predictions.parquet"), (demo / "report.html").read_text()
+    home = preds[preds["modality"].eq("OCT") & preds["task"].ne("Modality Recognition")]
+    change = mk.compare(home[home["method"].eq("base")], home[home["method"].eq("grpo")])
+    before, after = (percent(share) for share in (change.accuracy_before, change.accuracy_after))
+    told = f"{change.n} new OCT questions: {before.removesuffix(' %')} → {after} right, "
+    first = page.split('<section id="story">')[1].split("</section>")[0]
+    assert told in first and first.count('data-mk="image"') == 1 and "this is recovery, not new knowledge" in first
+    assert page.index('id="story"') < page.index('id="facts"') and "<h1>medr1kit demo</h1>" in page
 
 
 def test_report_writes_the_page_of_a_demo_again_and_again(demo, capsys):
@@ -72,12 +85,13 @@ def test_report_writes_the_page_of_a_demo_again_and_again(demo, capsys):
         assert re.sub(r"written \S+", "", (demo / "report.html").read_text()) == re.sub(r"written \S+", "", first)
 
 
-def test_a_demo_runs_again_over_its_own_folder_and_says_what_it_does(demo, capsys):
+def test_a_demo_runs_again_over_its_own_folder_says_what_it_does_and_ends_with_what_its_page_opens_with(demo, capsys):
     assert run_demo(demo, modality="CT", max_steps=1, n=16).is_file()
     assert "trained on</td><td>CT of scanner B<" in (demo / "report.html").read_text()
-    said = capsys.readouterr().out
+    said, told = capsys.readouterr().out, re.search(r'data-mk="told">(.*?)<', (demo / "report.html").read_text())[1]
+    assert told in " ".join(said.split("4/4")[1].split()) and "✓ gold" in said
     assert "asking the untrained model 16 questions about scanner B, which it has never seen" in said
-    assert "GRPO on 8 CT questions of scanner B" in said and "Trained on CT of scanner B" in said
+    assert "GRPO on 8 CT questions of scanner B" in said and "has never seen CT of scanner B" in " ".join(said.split())
 
 
 def test_too_few_questions_for_eight_modalities_are_refused(tmp_path):

@@ -79,21 +79,28 @@ def test_the_index_lists_every_page():
 
 
 def test_pictures_have_a_text_for_those_who_cannot_see_them_and_are_small():
-    pictures = sorted((ROOT / "docs/pictures").glob("*.png"))
+    pictures, readme = sorted((ROOT / "docs/pictures").glob("*.png")), (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(pictures) == 4 and all(path.stat().st_size < 250_000 for path in pictures)
-    shown = dict(
-        re.findall(r"!\[([^\]]*)\]\(docs/(pictures/[^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
-    )
-    assert {ROOT / "docs" / path for path in shown.values()} == set(pictures)
-    assert all(len(text) > 40 for text in shown)
+    shown = dict(re.findall(r"!\[([^\]]*)\]\((docs/pictures/[^)]+)\)", readme))
+    path, text = re.search(r'<img src="([^"]+)" alt="([^"]+)">', readme).groups()
+    dark = re.search(r'<source media="\(prefers-color-scheme: dark\)" srcset="([^"]+)">', readme)[1]
+    assert {ROOT / one for one in (path, dark, *shown.values())} == set(pictures)
+    assert all(len(text) > 40 for text in (text, *shown))
+
+
+def test_above_the_fold_stand_one_picture_two_commands_and_three_sentences():
+    fold = (ROOT / "README.md").read_text(encoding="utf-8").split("\nResearch and teaching only")[0]
+    assert fold.count("<picture>") == 1 and "![" not in fold
+    assert len(re.findall(r"^make \w+", fold, re.MULTILINE)) == 2
+    told = fold.split("```")[-1]
+    assert len(re.findall(r"[.](?:\s|$)", told)) == 3
 
 
 def test_the_pictures_can_be_drawn_anew(tmp_path):
     make = runpy.run_path(str(ROOT / "docs/pictures/make.py"))
-    make["draw"](tmp_path, n=100)
-    for path in tmp_path.glob("*.png"):  # those of the widgets need a browser: tests/browser
-        folder = "data_cards" if path.stem == "worlds" else "docs/pictures"
-        with Image.open(ROOT / folder / path.name) as kept, Image.open(path) as drawn:
+    make["draw"](tmp_path)
+    for path in tmp_path.glob("*.png"):  # those of widgets and demo need a browser: tests/browser
+        with Image.open(make["FOLDER"] / path.name) as kept, Image.open(path) as drawn:
             assert abs(kept.width - drawn.width) < 30 and abs(kept.height - drawn.height) < 30
 
 

@@ -60,7 +60,7 @@ def test_it_opens_at_the_last_step_with_its_curves_and_first_group(ended):
     table = seen.texts["completions"][0]
     assert "said at 3 by 0" in table and "said at 2" not in seen.all and "cut off" in table
     assert "−0.5" in table and "+0.5" in table
-    titles = [ElementTree.fromstring(drawing)[1].text for drawing in drawings(explore_run(ended).static())]
+    titles = [ElementTree.fromstring(drawing)[2].text for drawing in drawings(explore_run(ended).static())]
     assert titles[:3] == ["mean reward", "completion length (tokens)", "groups with one reward only (share)"]
     assert "seconds a step, by phase" in titles and "watch/alarms" in titles
 

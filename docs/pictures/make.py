@@ -1,4 +1,4 @@
-"""Draws the pictures of README and data card with the library's own plots: ``python docs/pictures/make.py``."""
+"""Draws the pictures of the data card with the library's own plots: ``python docs/pictures/make.py``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 import medr1kit as mk
 from medr1kit.data.phantoms.twins import TWINS
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parents[2] / "data_cards"
 
 
 def phantoms() -> Figure:
@@ -41,24 +41,9 @@ def worlds() -> Figure:
     return figure
 
 
-def audits(n: int) -> Figure:
-    """Blind floors of n questions as they are made, and with a shortcut: wrong options that are never right."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained", sharey=True)
-    for ax, shortcut, name in zip(
-        axes, (0.0, 1.0), ("every option is right somewhere", "wrong options are never right")
-    ):
-        train, test = (
-            mk.load_vqa("phantoms", split=split, n=n, size=28, shortcut=shortcut).remove_columns("image")
-            for split in ("train", "test")
-        )
-        mk.plot_audit(mk.audit(train, test), ax=ax)
-        ax.set_xlabel(f"right answers (%)\n{name}")
-    return figure
-
-
-def draw(folder: Path, n: int = 1000) -> None:
-    """Write the pictures, with few colours because they stay in the repository; the audits are of n questions."""
-    for path, figure in (("phantoms", phantoms()), ("audit", audits(n)), ("worlds", worlds())):
+def draw(folder: Path) -> None:
+    """Write the pictures, with few colours because they stay in the repository."""
+    for path, figure in (("phantoms", phantoms()), ("worlds", worlds())):
         path = folder / f"{path}.png"
         figure.savefig(path, dpi=100, metadata={"Software": None})
         plt.close(figure)
@@ -70,4 +55,3 @@ def draw(folder: Path, n: int = 1000) -> None:
 if __name__ == "__main__":
     plt.switch_backend("agg")
     draw(FOLDER)
-    (FOLDER / "worlds.png").replace(FOLDER.parent.parent / "data_cards" / "worlds.png")

@@ -21,6 +21,8 @@ Those of seaborn's "colorblind", its pale pink and yellow last: thin lines in th
 """
 INKS = ("#0b5fa5", "#b35900", "#00785c", "#a8488c", "#7a5c00", "#555555")
 """The first of them darkened, for thin lines on a pale card."""
+INKS_ON_DARK = ("#6cb6ff", "#f0a04b", "#4cc9a0", "#e79ad6", "#d9b84a", "#b4b4b4")
+"""The same lightened, for a dark card."""
 EMPTY = "#ebebeb"
 """The ground of a cell without a value."""
 LIMIT = 30.0

@@ -4,6 +4,7 @@ The page is a single file that asks for nothing: no network, no server, no libra
 show, made by the same functions (:mod:`medr1kit.views.widgets`); a short script only sorts, chooses and shows ready
 pieces::
 
+    story.py     the first view: one question before and after, one curve, one sentence
     scores.py    tables of scores and gains, and transfer maps with what is behind each cell
     reader.py    answers side by side, of a stated sample of questions: a study answers more than a page can hold
     worksheet.py errors for a human reader, to annotate: a page with the reader alone, or a CSV file
@@ -39,6 +40,7 @@ from medr1kit.views.page.page import generator, page_of, section
 from medr1kit.views.page.reader import answers_section, sample_ids
 from medr1kit.views.page.scores import maps_section, scores_section
 from medr1kit.views.page.steps import steps_section
+from medr1kit.views.page.story import story_of, story_section
 from medr1kit.views.pictures import Gallery
 from medr1kit.vqa import DataError
 
@@ -51,8 +53,10 @@ QUESTIONS = 200
 _OLD_DEMO = b"<title>medr1kit demo</title>"  # a page that the demo once wrote under the report's name
 _PREDICTIONS, _PROVENANCE, _STUDY = "predictions.parquet", "provenance.json", "study.yaml"
 _SHOWN = ("method", "model", "format", "seed", "labels", "continued_from", "data", "rewards", "summary", "versions")
+READ_IT_SO = "read it so"
+"""The fact that says how a result is to be read; it stands in the first view."""
 _OF_STUDY = (
-    *("commands", "cells", "model", "methods", "formats", "trained on", "read it so"),
+    *("commands", "cells", "model", "methods", "formats", "trained on", READ_IT_SO),
     *("right at home, without Modality Recognition", "seeds", "answers", "questions", "blind floor"),
     *("versions", "started", "ended", "hours of training and testing", "wall clock"),
 )
@@ -94,6 +98,8 @@ def write_report(
     output = (path if path.is_dir() else path.parent) / "report.html" if output is None else output
     output = report_file(output)
     gallery, sections, embedded = Gallery(data), [facts_section(source)], {}
+    if source.run is not None and source.preds is not None and (story := story_of(source.preds, source.run)):
+        sections.insert(0, story_section(story, str(source.facts.get(READ_IT_SO, ""))))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of compare and score: what they say of n is seen in the tables
         if source.run is not None:
@@ -137,7 +143,7 @@ class Source:
         title: in words.
         facts: what was run: name -> value.
         preds: all predictions; None if there are none.
-        run: the training; None for a study and for answers alone.
+        run: the training; None for a study of several and for answers alone.
         details: more settings, shown folded.
     """
 
@@ -213,15 +219,18 @@ def _tables(folder: Path) -> Source:
         raise DataError(f"{file} is not JSON ({error}); write the tables again: medr1kit study tables") from error
     if not isinstance(known, dict):
         raise DataError(f"{file} holds a {type(known).__name__}; write the tables again: medr1kit study tables")
-    return study_source(preds, known)
+    opens = folder / "grpo"  # a demo opens with this training
+    run = load_run(opens) if known.get("study") == "demo" and (opens / "run.json").is_file() else None
+    return study_source(preds, known, run)
 
 
-def study_source(preds: pd.DataFrame, known: Mapping[str, Any]) -> Source:
+def study_source(preds: pd.DataFrame, known: Mapping[str, Any], run: Run | None = None) -> Source:
     """Return what a page says of a study.
 
     Args:
         preds: predictions of its finished cells.
         known: what its tables' provenance.json says of it.
+        run: the training that its page opens with.
     """
     every = {**known.get("settings", {}), **known, **_counts(preds)}
     if {"finished", "cells"} <= known.keys():
@@ -230,7 +239,7 @@ def study_source(preds: pd.DataFrame, known: Mapping[str, Any]) -> Source:
     every["hours of training and testing"] = round(every.get("seconds", 0) / 3600, 1)
     facts = {name: every[name] for name in _OF_STUDY if every.get(name)}
     details = {**known.get("settings", {}), "not finished": known.get("missing")}
-    return Source(f"study {known.get('study', '')}", facts, check_predictions(preds), details=details)
+    return Source(known.get("title", f"study {known.get('study', '')}"), facts, check_predictions(preds), run, details)
 
 
 def _run(folder: Path) -> Source:

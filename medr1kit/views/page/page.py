@@ -22,7 +22,8 @@ from medr1kit.views.html import STYLE, ZOOM, attribute, escape
 _FOLDER = Path(__file__).parent
 _SCRIPT = ("common", "scores", "maps", "reader", "steps", "start")
 _SPELLED = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
-_NAMES = {"facts": "what this is", "run": "training", "scores": "scores", "maps": "transfer", "reader": "reader"}
+_NAMES = {"story": "first view", "facts": "what this is", "run": "training"}
+_NAMES |= {"scores": "scores", "maps": "transfer", "reader": "reader"}
 
 _NO_SCRIPT = (
     '<noscript><p class="mk-warn">This page needs its own script to sort, to choose and to show answers; the tables of '

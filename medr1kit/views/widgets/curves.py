@@ -2,7 +2,7 @@
 
 A figure of Matplotlib takes a tenth of a second or more, and a step slider draws six of them at every move. A picture
 here is an ``<img>`` with its SVG inside: nothing in it can run, and notebooks that are not trusted show it, too. It
-stands on its own pale card, so that it reads the same in light and dark notebooks.
+stands on its own card, pale or dark as the reader prefers, so that it can be read on any ground.
 """
 
 from __future__ import annotations
@@ -16,13 +16,20 @@ import numpy as np
 import pandas as pd
 
 from medr1kit.results.numbers import number
-from medr1kit.views.look import INKS, smoothed
+from medr1kit.views.look import INKS, INKS_ON_DARK, smoothed
 
 WIDTH, HEIGHT = 340, 180
 LEFT, RIGHT, _BOTTOM = 46, 10, 24
 _SMOOTHED = 20  # a line of more points is smoothed, over a pale one as it was logged
 MOST = 300
 """Points a line; more cannot be told apart at this width, and of each stretch the lowest and the highest are drawn."""
+_GRID, _INK = "#ddd", "#222"
+_DARK = {  # what is drawn in -> in the dark
+    **{f'[stroke="{ink}"]': f"stroke:{light}" for ink, light in zip(INKS, INKS_ON_DARK)},
+    **{"rect": "fill:#1f252c;stroke:#3b444e", "text": "fill:#e6edf3"},
+    **{f'[stroke="{_GRID}"]': "stroke:#3b444e", f'[stroke="{_INK}"]': "stroke:#e6edf3"},
+}
+_STYLE = f"@media (prefers-color-scheme:dark){{{''.join(f'{what}{{{how}}}' for what, how in _DARK.items())}}}"
 _DASHES = ("", "6 2", "2 2", "8 2 2 2", "4 1 1 1", "1 2")  # they tell lines apart without colour
 
 
@@ -53,7 +60,8 @@ def curve(title: str, steps: Sequence[float], lines: Mapping[str, Sequence[float
 def _svg(title: str, x: np.ndarray, lines: dict[str, np.ndarray], at: float | None, marked: dict[str, str]) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" '
-        f'font-size="10"><rect width="{WIDTH}" height="{HEIGHT}" rx="4" fill="#fbfbf8" stroke="#ccc"/>',
+        f'font-size="10"><style>{_STYLE}</style>'
+        f'<rect width="{WIDTH}" height="{HEIGHT}" rx="4" fill="#fbfbf8" stroke="#ccc"/>',
         _text(8, 14, title, 'font-size="11" font-weight="bold"'),
     ]
     values = np.concatenate([*lines.values(), []])
@@ -69,13 +77,13 @@ def _svg(title: str, x: np.ndarray, lines: dict[str, np.ndarray], at: float | No
 
     for tick in ticks:
         y = place(first, tick)[1]
-        parts.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="#ddd"/>')
+        parts.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="{_GRID}"/>')
         parts.append(_text(LEFT - 4, y + 3, number(tick), 'text-anchor="end"'))
     for tick, anchor in ((first, "start"), (last, "end")):
         parts.append(_text(place(tick, 0)[0], HEIGHT - 8, f"{tick:g}", f'text-anchor="{anchor}"'))
     if at is not None and first <= at <= last:
         across = place(at, 0)[0]
-        parts.append(f'<path d="M{across:.1f} {top}V{HEIGHT - _BOTTOM}" stroke="#222" stroke-dasharray="3 2"/>')
+        parts.append(f'<path d="M{across:.1f} {top}V{HEIGHT - _BOTTOM}" stroke="{_INK}" stroke-dasharray="3 2"/>')
     for k, line in enumerate(lines.values()):
         known = np.isfinite(line)
         if known.sum() > _SMOOTHED:
@@ -87,7 +95,7 @@ def _svg(title: str, x: np.ndarray, lines: dict[str, np.ndarray], at: float | No
 
 
 def _text(across: float, down: float, said: str, how: str) -> str:
-    return f'<text x="{across:.1f}" y="{down:.1f}" fill="#222" {how}>{html.escape(said)}</text>'
+    return f'<text x="{across:.1f}" y="{down:.1f}" fill="{_INK}" {how}>{html.escape(said)}</text>'
 
 
 def _stroke(k: int) -> str:
