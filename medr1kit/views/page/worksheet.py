@@ -29,6 +29,7 @@ from medr1kit.results.answers import Answers
 from medr1kit.results.errors import Errors
 from medr1kit.results.formulas import as_written
 from medr1kit.results.numbers import count, percent
+from medr1kit.results.said import Said
 from medr1kit.results.tables import WHO, check_predictions
 from medr1kit.views.csv import as_texts, options_cell, write_csv, write_new
 from medr1kit.views.page.page import page_of
@@ -198,7 +199,7 @@ def _join(filled: pd.DataFrame, errors: Errors | pd.DataFrame, name: str) -> pd.
 
 
 @dataclass(frozen=True, repr=False)
-class Agreement:
+class Agreement(Said):
     """How far two readers agree beyond chance.
 
     Attributes:
@@ -216,11 +217,14 @@ class Agreement:
     high: float
     table: pd.DataFrame
 
-    def __repr__(self) -> str:
+    def sentences(self) -> list[str]:
+        """Return the share of equal verdicts, and kappa."""
         kappa = f"kappa {self.kappa:.2f} [{self.low:.2f}, {self.high:.2f}]"
-        return (
-            f"{count(self.n, 'row')} that both judged, {percent(self.agreed)} alike; {kappa}\n{self.table.to_string()}"
-        )
+        return [f"{count(self.n, 'row')} that both judged, {percent(self.agreed)} alike; {kappa}"]
+
+    def shown(self) -> pd.DataFrame:
+        """Return the verdicts of both, counted."""
+        return self.table.rename_axis(columns=None).reset_index()
 
 
 def _verdicts(sheet: pd.DataFrame, name: str) -> pd.DataFrame:
