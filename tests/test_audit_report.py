@@ -322,7 +322,7 @@ def test_lookalikes_are_shown_in_pairs_with_questions_and_golds(tmp_path):
         noise.save(tmp_path / row["image_id"])
     Image.open(tmp_path / train[31]["image_id"]).resize((48, 32)).save(tmp_path / test[30]["image_id"])
     (tmp_path / test[32]["image_id"]).write_bytes((tmp_path / train[33]["image_id"]).read_bytes())
-    report = audit(train, test + [test[30] | {"question": "Once more?"}], images=tmp_path)
+    report = audit(train, [*test, test[30] | {"question": "Once more?"}], images=tmp_path)
     pairs = report.lookalikes.set_index("test_row")
     assert pairs.index.tolist()[:2] == [30, 32], "under two names first, and of these no copies first; an image once"
     assert pairs.loc[[30, 32, 0], "train_row"].tolist() == [31, 33, 0]

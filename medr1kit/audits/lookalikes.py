@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from medr1kit.audits.hashes import Hashed, nearest
+from medr1kit.audits.measures import SIDES
 from medr1kit.audits.rows import Questions
 from medr1kit.data.images import find_image, read_image
 from medr1kit.data.pixels import Unfit, encode
@@ -24,7 +25,8 @@ from medr1kit.vqa import LETTERS, DataError
 SHOWN = 4
 """Pairs of which a report keeps the pictures."""
 _SIDE = 192  # pixels
-_PAIR = '<div style="display:flex;gap:1em;margin:0 0 1em">{}{}</div>'
+_PAIRS = '<div data-mk="lookalikes">{}<div style="display:flex;flex-wrap:wrap;gap:1em 3em">{}</div></div>'
+_PAIR = '<div><p>{}:</p><div style="display:flex;gap:1em">{}{}</div></div>'
 _CARD = (
     '<div style="width:{width}px">{picture}<div><b>{title}</b></div><div>{question}</div><div>gold: {gold}</div></div>'
 )
@@ -119,7 +121,9 @@ def pairs_of(pairs: pd.DataFrame, sides: dict[str, Questions], data: dict[str, A
 def _card(side: Questions, row: int, picture: str) -> Card:
     name = str(side.images[row]) if side.images and side.images[row] is not None else "no name"
     question = side.stems[row] if side.stems else "question not given"
-    return Card(side.name, row, name, str(question), f"{LETTERS[side.gold[row]]}) {side.gold_texts[row]}", picture)
+    return Card(
+        SIDES[side.name], row, name, str(question), f"{LETTERS[side.gold[row]]}) {side.gold_texts[row]}", picture
+    )
 
 
 def _picture(data: Any, side: Questions, row: int, folder: str | os.PathLike | None) -> str:
@@ -140,13 +144,12 @@ def pairs_html(pairs: Sequence[Pair], total: int) -> str:
         return ""
     more = f"{len(pairs)} of {total:,} pairs: " if total > len(pairs) else ""
     head = f"<p><strong>Lookalikes</strong>, {more}test on the left, training on the right. One picture, or two?</p>"
-    shown = (f"<p>{html.escape(pair.alike)}:</p>" + _PAIR.format(*map(_card_html, pair[:2])) for pair in pairs)
-    return f'<div data-mk="lookalikes">{head}{"".join(shown)}</div>'
+    shown = (_PAIR.format(html.escape(pair.alike), *map(_card_html, pair[:2])) for pair in pairs)
+    return _PAIRS.format(head, "".join(shown))
 
 
 def _card_html(card: Card) -> str:
     title = html.escape(f"{card.side} row {card.row}: {card.name}")
-    style = "width:100%;image-rendering:auto"
-    picture = f'<img alt="{title}" style="{style}" src="{card.picture}">' if card.picture else "picture not readable"
+    picture = f'<img alt="{title}" width="100%" src="{card.picture}">' if card.picture else "picture not readable"
     question, gold = html.escape(card.question), html.escape(card.gold)
     return _CARD.format(width=_SIDE, picture=picture, title=title, question=question, gold=gold)

@@ -152,7 +152,8 @@ def letters_given(frame: pd.DataFrame) -> tuple[list[np.ndarray], list[int]]:
         if values.ndim != 1 or not (values >= 0).all() or abs(values.sum() - 1) > 1e-3:
             raise DataError(f"row {row}: probabilities are {values!s:.80}; expected numbers of 0..1 that sum to 1")
         if letter not in list(LETTERS[: len(values)]):
-            raise DataError(f"row {row}: the gold letter is {letter!r}, but there are {len(values)} probabilities")
+            found = f"row {row}: the gold letter is {letter!r}, but there are {len(values)} probabilities"
+            raise DataError(f"{found}; give each option one, in letter order")
     return probabilities, [LETTERS.index(letter) for letter in frame["answer"]]
 
 

@@ -231,7 +231,8 @@ def gains(preds: pd.DataFrame, by: str, cluster: str | bool | None = None) -> pd
     base = preds["method"].eq("base").to_numpy(bool)
     trained = np.flatnonzero(~base & (preds[train].notna() | preds[other].isna()).to_numpy())
     if not len(trained):
-        raise DataError(f"no trained model in the predictions: no row has a {train} and a method other than 'base'")
+        none = f"no trained model in the predictions: no row has a {train} and a method other than 'base'"
+        raise DataError(f"{none}; say what was trained: predict(…, labels=run), or labels={{'method': 'grpo', …}}")
     one_checkpoint(preds.iloc[trained], keys, _ONE)
     labels = preds[keys].iloc[trained]
     labels = labels.assign(**{train: labels[train].astype(object).where(labels[train].notna(), UNKNOWN)})
@@ -322,7 +323,8 @@ def modes(preds: pd.DataFrame, one: str, other: str, by: str, cluster: str | boo
         rows.check_once(places[-1], rows.answer, f"{{id}} is answered more than once in {name} {remedy}")
     after, before = (side[at] for side, at in zip(places, match(*(rows.answer[side] for side in places))))
     if not len(after):
-        raise DataError(f"no question is answered in both {names[0]} and {names[1]} by one method, model and seed")
+        none = f"no question is answered in both {names[0]} and {names[1]} by one method, model and seed"
+        raise DataError(f"{none}; predict the same questions in both, format={names[0]!r} and format={names[1]!r}")
     rows.check_gold(before, after, "two formats")
     who = preds[keys].iloc[after]
     labels, parts = zip(*rows_by(who, keys))

@@ -165,7 +165,9 @@ def read_worksheet(path: str | os.PathLike, errors: Errors | pd.DataFrame | None
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise DataError(f"{str(path)!r} cannot be read: {error.strerror or error}") from error
+        raise DataError(
+            f"{str(path)!r} cannot be read: {error.strerror or error}; give the CSV that was filled in"
+        ) from error
     except UnicodeDecodeError as error:
         raise DataError(f"{str(path)!r} is not UTF-8; save it as 'CSV UTF-8' in the spreadsheet") from error
     if path.suffix == ".html":
