@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import html
 from io import StringIO
-from typing import TYPE_CHECKING
+from typing import Any
+
+import pandas as pd
 
 from medr1kit.audits.lookalikes import pairs_html
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from medr1kit.audits.report import AuditReport
 
 TITLE = "<title>medr1kit audit</title>"
 """By this a page is known as an audit's, which a later one may replace."""
@@ -25,14 +22,14 @@ _STYLE = (
 _FORMS = {"%": "{:.1f}", "Cramér's V": "{:.2f}"}  # the others are counts
 
 
-def page(report: AuditReport) -> str:
-    """Return a report as a page of its own, in one file."""
+def page(report: Any) -> str:
+    """Return an AuditReport as a page of its own, in one file."""
     head = f"<!doctype html><html lang='en'><meta charset='utf-8'>{TITLE}<style>{_STYLE}</style>"
     return f"{head}<h1>Audit</h1>{body(report)}</html>"
 
 
-def body(report: AuditReport) -> str:
-    """Return a report as a notebook shows it."""
+def body(report: Any) -> str:
+    """Return an AuditReport as a notebook shows it."""
     train, test = (measure.n for measure in report.measures if measure.section == "size")
     head = f"<p><strong>{html.escape(report.verdict)}</strong></p>"
     head += f"<p>{train:,} training and {test:,} test questions. The worst first; 95 % intervals in brackets.</p>"
