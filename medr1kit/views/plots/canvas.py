@@ -79,15 +79,16 @@ def scaled(points: float) -> float:
     return points * plt.rcParams["font.size"] / 10
 
 
-def axes(ax: Axes | None) -> Axes:
-    """Return the axes to draw into: those given, or those of a new figure.
+def axes(ax: Axes | None, height: float | None = None) -> Axes:
+    """Return the axes to draw into: those given, or those of a new figure, of a height in inches where one is named.
 
     Raises:
         DataError: if it is something else, such as the array of them that ``plt.subplots(1, 2)`` returns.
     """
     if ax is not None and getattr(ax, "name", None) != "rectilinear":  # neither polar nor 3d
         raise DataError(f"ax is {kind(ax)}; pass one of the axes of a figure, such as plt.subplots(1, 2)[1][0]")
-    return plt.subplots(layout="constrained")[1] if ax is None else ax
+    size = None if height is None else (plt.rcParams["figure.figsize"][0], height)
+    return plt.subplots(figsize=size, layout="constrained")[1] if ax is None else ax
 
 
 def need(table: object, columns: Sequence[str], name: str, source: str) -> None:
