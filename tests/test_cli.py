@@ -338,9 +338,9 @@ def test_a_folder_that_cannot_take_a_run_is_refused_before_anything_is_loaded(
 
 
 def test_scores_of_questions_without_modality_and_task_are_one_line_without_holes(capsys):
-    preds = pd.DataFrame([dict.fromkeys(PREDICTIONS) | {"id": str(k), "answer": "A"} for k in range(3)])
+    preds = pd.DataFrame([dict.fromkeys(PREDICTIONS) | {"id": str(k), "options": ["a", "b"]} for k in range(3)])
     preds = preds.assign(
-        predicted="A", lenient_predicted="A", correct=True, well_formed=True, n_tokens=4, method="base"
+        answer="A", predicted="A", lenient_predicted="A", correct=True, well_formed=True, n_tokens=4, method="base"
     )
     print_scores(preds)
     said = capsys.readouterr().out

@@ -101,7 +101,7 @@ def not_for_these(model: str, dataset) -> str:
     """Return a sentence where the built-in model is to learn from other images than drawn ones; else nothing."""
     from medr1kit.models.outline import is_built_in
 
-    if not is_built_in(model) or set(dataset["source"][:]) == {"phantoms"}:
+    if set(dataset["source"][:]) == {"phantoms"} or not is_built_in(model):
         return ""
     return "The built-in model knows drawn images only; for real ones give a real model: --model_name_or_path"
 

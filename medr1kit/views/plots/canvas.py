@@ -15,6 +15,7 @@ from medr1kit.given import kind, table_given
 from medr1kit.vqa import DataError
 
 INK, PALE = "0.15", "0.55"
+MARKERS = "osD^vPX*"  # a shape for each model, which greyscale keeps
 SMALLEST = 5.0  # points; what is smaller cannot be read in print
 _NAMES = {*(f"{part}{by}" for part in ("", "train_") for by in ("modality", "task")), "kind", "letter"}
 _NAMES |= {"gold_text", "predicted_text"}  # columns whose texts are names
