@@ -58,7 +58,7 @@ test-real: .real/.fetched
 	touch $@
 
 lab: $(VENV)/.installed
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks
 
 # Runs every notebook, two at a time, and writes its outputs; `make test-notebooks` compares instead.
 # One of them: make notebooks NAMES=03

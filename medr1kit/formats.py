@@ -42,7 +42,7 @@ FORMATS: dict[str, ResponseFormat] = {}
 """The formats that have a name everywhere, by name; filled below."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Parsed:
     """What a completion says.
 
@@ -69,6 +69,12 @@ class Parsed:
     fault: str = ""
     by_text: bool = False
     first_answer: str | None = None
+
+    def __repr__(self) -> str:
+        form = f"malformed ({self.fault})" if self.fault else "well-formed"
+        first = f"first answer {self.first_answer}, " if self.first_answer else ""
+        thought = "no thought" if self.think is None else f"thought {self.think!r}"
+        return f"{first}answer {self.answer or 'none'} ({self.reason}); {form}; {thought}"
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ def task_name(text: str) -> str:
 def _canonical(text: str, table: dict[str, str], kind: str, names: tuple[str, ...]) -> str:
     name = table.get(_squeeze(str(text)))
     if name is None:
-        raise DataError(f"unknown {kind} {text!r}; use one of {', '.join(names)}")
+        raise DataError(f"unknown {kind} {text!r}; use one of {', '.join(names)}, or leave it out")
     return name
 
 

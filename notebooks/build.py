@@ -6,7 +6,8 @@
 
 A notebook runs in an empty folder, without widgets and progress bars, offline, on one thread, two notebooks at a time.
 What is written holds no time, no memory address and no random name, so that a notebook built twice is the same file.
-Pictures are written with 256 colours at most, which is a third of their size and hardly to be seen.
+Figures are drawn with twice the pixels they are shown with, for sharp screens, and pictures are written with 256 colours
+at most, which is a third of their size and hardly to be seen.
 
 Its metadata keeps a digest of its cells, by which the lint knows outputs that are older than the cells, and the machine.
 A check compares text, not looks; seconds and memory may differ, the last digits of long numbers, and what
@@ -41,7 +42,7 @@ from traitlets.config import Config
 
 FOLDER = Path(__file__).parent
 SECONDS = 600  # a notebook; the longest takes one to two minutes on an idle machine
-BYTES = 1_000_000
+BYTES = 2_000_000
 LINES = 15  # a cell
 AT_ONCE = 2
 ENVIRONMENT = {"MEDR1KIT_STATIC": "1", "CI": "1", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONHASHSEED": "0"}
@@ -96,6 +97,7 @@ async def execute(notebook: NotebookNode, folder: str | Path, seconds: float = S
         notebook,
         config=config,
         kernel_name="python3",
+        extra_arguments=["--InlineBackend.figure_formats={'retina'}"],
         timeout=None,
         record_timing=False,
         store_widget_state=False,

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from medr1kit.audits import hashes
-from medr1kit.audits.hashes import UNREADABLE, cache_folder, hash_data, hash_files, hash_image, near_any
+from medr1kit.audits.hashes import UNREADABLE, cache_folder, hash_data, hash_files, hash_image, nearest
 from medr1kit.data.images import MedicalImage
 from medr1kit.vqa import DataError
 
@@ -161,11 +161,14 @@ def test_near_twins_are_those_of_comparing_all_pairs():
 
     known, asked = looks(200), looks(300)
     for distance in (0, 1, 2, 4, 8):
-        expected = [min((look ^ other).bit_count() for other in known) <= distance for look in asked]
-        assert near_any(asked, known, distance).tolist() == expected
-        assert 0 < sum(expected) < 300
+        apart = [min((look ^ other).bit_count() for other in known) for look in asked]
+        found = nearest(asked, known, distance).tolist()
+        assert [place >= 0 for place in found] == [bits <= distance for bits in apart]
+        near = [(look, place, bits) for look, place, bits in zip(asked, found, apart) if place >= 0]
+        assert all((look ^ known[place]).bit_count() == bits for look, place, bits in near) and 0 < len(near) < 300
 
 
 def test_no_look_is_near_nothing():
-    assert near_any([None, 5], [None], 4).tolist() == [False, False]
-    assert near_any([], [1], 4).tolist() == []
+    assert nearest([None, 5], [None], 4).tolist() == [-1, -1]
+    assert nearest([], [1], 4).tolist() == []
+    assert nearest([6], [None, 6, 6], 4).tolist() == [1], "of equals the first"

@@ -126,8 +126,9 @@ def test_json_is_strict_documented_and_written(tmp_path):
     train, test = files()
     ds = [row | {"modality": m} for row, m in zip(test, ["CT", "MRI"] * 60)]
     report = audit(train, ds)
-    text = report.to_json(tmp_path / "audit.json")
-    assert json.loads(text) == json.loads((tmp_path / "audit.json").read_text()) == report.summary
+    assert report.to_json(tmp_path / "audit.json") is None
+    text = (tmp_path / "audit.json").read_text()
+    assert json.loads(text) == json.loads(report.to_json()) == report.summary
     doc = report.to_json.__doc__
     for key in report.summary:
         general = [key, *(key.replace(side, "{side}", 1) for side in ("train", "test"))]
@@ -311,6 +312,32 @@ def test_images_on_disk_are_compared(tmp_path):
         audit([ask(["a", "b"], "A")], test, images=tmp_path)
 
 
+def test_lookalikes_are_shown_in_pairs_with_questions_and_golds(tmp_path):
+    train, test = files(60, 40)
+    train[31] |= {"question": "Train <b>?", "options": ["cyst", "made up"], "answer": "A"}
+    rng = np.random.default_rng(0)
+    for row in train + test:
+        (tmp_path / row["image_id"]).parent.mkdir(parents=True, exist_ok=True)
+        noise = Image.fromarray((255 * rng.random((8, 8))).astype(np.uint8)).resize((96, 64), Image.BICUBIC)
+        noise.save(tmp_path / row["image_id"])
+    Image.open(tmp_path / train[31]["image_id"]).resize((48, 32)).save(tmp_path / test[30]["image_id"])
+    (tmp_path / test[32]["image_id"]).write_bytes((tmp_path / train[33]["image_id"]).read_bytes())
+    report = audit(train, [*test, test[30] | {"question": "Once more?"}], images=tmp_path)
+    pairs = report.lookalikes.set_index("test_row")
+    assert pairs.index.tolist()[:2] == [30, 32], "under two names first, and of these no copies first; an image once"
+    assert pairs.loc[[30, 32, 0], "train_row"].tolist() == [31, 33, 0]
+    assert pairs["same_file"].sum() == 21 and pairs["same_name"].sum() == 20 and pairs.loc[30, "bits"] <= 2
+    page, text = report.to_html(), repr(report)
+    section = page[page.index('data-mk="lookalikes"') : page.index("<details>")]
+    assert section.count('<img alt="') == 8 and "4 of 22 pairs" in section
+    first = section[: section.index("one file under two names")]
+    assert first.count("data:image/png;base64,") == 2, "side by side"
+    assert "Train &lt;b&gt;?" in first and "gold: A) cyst" in first and test[30]["question"] in first
+    assert f"Lookalikes: test row 32 ({test[32]['image_id']}, gold" in text and "one file under two names" in text
+    assert text.splitlines()[-1] == report.verdict
+    assert audit(train, test).lookalikes is None and audit(train, test).pairs == ()
+
+
 def test_stored_images_are_compared_without_a_folder():
     rng = np.random.default_rng(0)
     drawn = []
@@ -326,6 +353,8 @@ def test_stored_images_are_compared_without_a_folder():
     report = audit(side("train", drawn[:2]), side("test", drawn[1:]))
     assert report.summary["test_rows_with_train_image"] == 0
     assert report.rows["test_rows_with_train_image_content"].tolist() == [0]
+    assert report.lookalikes[["test_row", "train_row", "same_name"]].to_numpy().tolist() == [[0, 1, False]]
+    assert report.to_html().count("data:image/png;base64,") == 2
 
 
 def test_the_figure_shows_the_floors_with_their_numbers():
@@ -347,8 +376,9 @@ def test_the_figure_shows_the_floors_with_their_numbers():
 def test_the_page_holds_findings_figure_and_numbers_safely(tmp_path):
     train, test = files()
     report = audit(train, test)
-    page = report.to_html(tmp_path / "audit.html")
-    assert (tmp_path / "audit.html").read_text(encoding="utf-8") == page
+    page = report.to_html()
+    assert report.to_html(tmp_path / "audit.html") is None, "the last line of a cell is no wall of text"
+    assert (tmp_path / "audit.html").read_text(encoding="utf-8") == page + "\n"
     assert page.count("<li>") == len(report.findings) and "<svg" in page and "blind_options_stem" in page
     assert "200 training and 120 test questions" in page
     assert "<td>n_train</td>\n      <td>200</td>" in page and "<td>25.0</td>" in page and "200.0" not in page

@@ -9,14 +9,18 @@ import sys
 import warnings
 from pathlib import Path
 
+import datasets
 import pandas as pd
 import pytest
 from PIL import Image
 
 from medr1kit.__main__ import COMMANDS, main
+from medr1kit.commands.answers import print_scores
 from medr1kit.commands.flags import DataFlags, PredictFlags, fit_to_machine, modernise, parse_flags
 from medr1kit.commands.loading import add_table_flags, load_data, refuse_unused
+from medr1kit.commands.training import not_for_these
 from medr1kit.models.adapters import MERGER, TOWER
+from medr1kit.results.tables import PREDICTIONS
 from medr1kit.vqa import DataError
 
 
@@ -331,3 +335,21 @@ def test_a_folder_that_cannot_take_a_run_is_refused_before_anything_is_loaded(
     assert main(["grpo", *SMALL, "--output_dir", "run", *flags]) == 2
     assert sentence in capsys.readouterr().err
     assert (tmp_path / "run" / "metrics.csv").read_text() == "step\n1\n"
+
+
+def test_scores_of_questions_without_modality_and_task_are_one_line_without_holes(capsys):
+    preds = pd.DataFrame([dict.fromkeys(PREDICTIONS) | {"id": str(k), "options": ["a", "b"]} for k in range(3)])
+    preds = preds.assign(
+        answer="A", predicted="A", lenient_predicted="A", correct=True, well_formed=True, n_tokens=4, method="base"
+    )
+    print_scores(preds)
+    said = capsys.readouterr().out
+    assert len(said.strip().splitlines()) == 2 and "NaN" not in said and "1.0" in said
+    print_scores(preds.assign(modality=["CT", "CT", None], step=[1, 1, 2]))
+    assert "NaN" not in capsys.readouterr().out
+
+
+def test_the_built_in_model_says_that_it_knows_drawn_images_only():
+    theirs, ours = (datasets.Dataset.from_dict({"source": [name] * 2}) for name in ("exam", "phantoms"))
+    assert "--model_name_or_path" in not_for_these("tiny", theirs)
+    assert not_for_these("tiny", ours) == ""

@@ -27,6 +27,7 @@ from medr1kit.vqa import format_problem
 ROOT = Path(__file__).parent.parent
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [ROOT / "README.md", *DOCS]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 RUN = [page for page in DOCS if page.stem in ("concepts", "your_own_data", "from_tiny_to_gpu")]
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -39,8 +40,12 @@ def names(page):
 
 
 def prose(page):
-    """A page without its code blocks."""
-    return _FENCE.sub("", page.read_text(encoding="utf-8"))
+    """A page without its code blocks; a notebook's markdown."""
+    text = page.read_text(encoding="utf-8")
+    if page.suffix == ".ipynb":
+        cells = nbformat.reads(text, as_version=4).cells
+        text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    return _FENCE.sub("", text)
 
 
 def blocks(page, language):
@@ -60,7 +65,7 @@ def anchor(heading):
     return re.sub(r"[^\w\- ]", "", heading.replace("`", "").lower()).replace(" ", "-")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=names)
+@pytest.mark.parametrize("page", [*PAGES, *NOTEBOOKS], ids=names)
 def test_every_relative_link_and_picture_leads_somewhere(page):
     for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
         if re.match(r"\w+://|mailto:", target):
@@ -327,7 +332,7 @@ def test_the_readme_stays_readable():
     assert (ROOT / "README.md").read_text(encoding="utf-8").count("\n") <= 220
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_readme_s_table_says_of_a_notebook_what_the_notebook_says(path):
     section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Notebooks")[1].split("\n## ")[0]
     (row,) = [line for line in section.splitlines() if line.startswith("|") and path.name in line]

@@ -51,11 +51,21 @@ def test_a_committed_notebook_is_fresh_executed_and_carries_nothing_foreign(path
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_says_what_it_teaches_and_costs_and_what_comes_next(path):
+def test_a_notebook_says_what_it_teaches_shows_and_costs_what_was_seen_and_what_comes_next(path):
     cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.source.strip()]
     first, last = cells[0].source, cells[-1].source
     assert "**You will learn**" in first and "**Cost" in first
-    assert "Try next" in last
+    assert len(re.findall("^- ", first.partition("**You will see**")[2], re.MULTILINE)) == 3
+    recap = re.search(r"^## What you saw\n\n(.+)\n\n\*\*Try next\*\*: (.+)", last, re.MULTILINE | re.DOTALL)
+    assert 2 <= len(re.findall(r"\.(?=\s|$)", recap[1])) <= 4 and "](" in recap[2]
+
+
+def test_the_pictures_of_ideas_and_the_references_stand_where_the_idea_is_used():
+    told = {path.stem[:2]: path.read_text(encoding="utf-8") for path in NOTEBOOKS}
+    shown = {number: set(re.findall(r"\.\./docs/pictures/ideas/(\w+)\.svg", text)) for number, text in told.items()}
+    assert shown["00"] == {"step"} and shown["01"] == {"blind_floor", "leak"} and shown["02"] == {"formats"}
+    assert shown["03"] == {"step", "prompt"} and shown["04"] == {"shared_prefix"}
+    assert all("../docs/references.md" in told[number] for number in ("00", "01", "02", "03", "04", "05", "09"))
 
 
 WIDGET = re.compile(r"^mk\.(explore_\w+|reward_lab|inspect_outputs)\(", re.MULTILINE)

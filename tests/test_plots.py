@@ -269,6 +269,13 @@ def test_transfer_leaves_untested_cells_empty_and_frames_only_what_is_a_diagonal
     assert marked(ax, "_doubtful") == [(0, 2), (1, 0)]
 
 
+def test_a_map_of_one_row_is_as_flat_as_a_row_and_one_of_eight_as_high_as_any_figure():
+    one = plot_transfer(transfer().query("train_modality == 'CT'"))
+    assert one.get_figure().get_figheight() == pytest.approx(2.0)
+    eight = plot_transfer(transfer(names=MODALITIES))
+    assert eight.get_figure().get_figheight() == pytest.approx(4.8)
+
+
 def test_transfer_by_task_and_the_refusals():
     ax = plot_transfer(transfer(["Lesion Grading", "Anatomy Identification"], by="task"))
     assert labels(ax.get_yticklabels()) == ["Anatomy Identification", "Lesion Grading"]

@@ -138,6 +138,9 @@ def test_each_model_has_its_curves():
     names = [text.get_text() for text in ax.get_legend().get_texts()]
     assert {"base · no-think, any of k", "grpo · no-think, majority of k", "any of k even guesses"} <= set(names)
     assert ax.lines[0].get_ydata().tolist() == [0.25, 0.5]
+    assert [line.get_marker() for line in ax.lines[:4]] == ["o", "o", "s", "s"], (
+        "a shape a model, which greyscale keeps"
+    )
     plt.close("all")
 
 

@@ -25,6 +25,7 @@ from scipy.special import stdtrit  # the quantile of t; scipy.stats takes half a
 from medr1kit.audits.measures import Found, Measure, interval
 from medr1kit.audits.rows import Questions, Wording, encode, read_questions, units_of
 from medr1kit.results.numbers import count, percent
+from medr1kit.results.said import Said
 from medr1kit.vqa import MODALITIES, TASKS, DataError
 
 _PRIOR, _WEIGHT, _STEM_WEIGHT = 0.25, 1.0, 3.0
@@ -129,7 +130,7 @@ def curve_interval(draws: np.ndarray, clusters: Sequence[Hashable] | None = None
 
 
 @dataclass(frozen=True, repr=False)
-class BlindFloor:
+class BlindFloor(Said):
     """Accuracy of answering from the option texts alone; all shares in 0..1.
 
     Attributes:
@@ -147,14 +148,15 @@ class BlindFloor:
     high: float
     frame: pd.DataFrame
 
-    def __repr__(self) -> str:
+    def sentences(self) -> list[str]:
+        """Return the accuracy of the lookup beside chance."""
         reached = f"{percent(self.accuracy, self.low, self.high)} without an image, {percent(self.chance)} by chance"
-        return f"{count(self.n, 'question')}: {reached}\n{_shown(self.frame)}"
+        return [f"{count(self.n, 'question')}: {reached}"]
 
-
-def _shown(frame: pd.DataFrame) -> str:
-    shares = {name: frame[name].map("{:.3f}".format) for name in ("chance", "accuracy", "low", "high")}
-    return frame.assign(**shares).to_string(index=False)
+    def shown(self) -> pd.DataFrame:
+        """Return ``frame`` with three digits of each share."""
+        shares = {name: self.frame[name].map("{:.3f}".format) for name in ("chance", "accuracy", "low", "high")}
+        return self.frame.assign(**shares)
 
 
 def blind_floor(train: Any, test: Any, *, by: str = "modality", cluster: str | bool | None = None) -> BlindFloor:

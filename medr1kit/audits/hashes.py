@@ -189,22 +189,25 @@ def _store(cache: sqlite3.Connection, rows: list[tuple]) -> None:
 # --- near twins ------------------------------------------------------------------------------------------------------
 
 
-def near_any(looks: Sequence[int | None], known: Sequence[int | None], distance: int) -> np.ndarray:
-    """Return for each look whether it differs in at most ``distance`` bits from any of the known ones.
+def nearest(looks: Sequence[int | None], known: Sequence[int | None], distance: int) -> np.ndarray:
+    """Return for each look the place of the known one that differs least, in at most ``distance`` bits; -1: none does.
 
-    >>> near_any([0b1111, 0b1000, None], [0b0111], 1).tolist()
-    [True, False, False]
+    >>> nearest([0b1111, 0b1000, None], [0b0011, 0b0111], 1).tolist()
+    [1, -1, -1]
     """
-    wanted = np.array(sorted({look for look in looks if look is not None}), dtype=np.uint64)
-    there = np.array(sorted({look for look in known if look is not None}), dtype=np.uint64)
-    near = np.zeros(len(wanted), dtype=bool)
+    places = {look: place for place, look in reversed([*enumerate(known)]) if look is not None}  # the first of equals
+    wanted, there = (np.array(sorted(set(side) - {None}), dtype=np.uint64) for side in (looks, places))
+    least, closest = np.full(len(wanted), distance + 1), np.zeros(len(wanted), dtype=int)
     for first, last in pairwise(64 * edge // (distance + 1) for edge in range(distance + 2)):  # the bands
         mask = np.uint64((1 << last) - (1 << first))
         order = np.argsort(there & mask, kind="stable")
         keys = (there & mask)[order]
         starts, ends = (np.searchsorted(keys, wanted & mask, side) for side in ("left", "right"))
-        for place in np.flatnonzero((ends > starts) & ~near):
-            differing = np.bitwise_count(there[order[starts[place] : ends[place]]] ^ wanted[place])
-            near[place] = differing.min() <= distance
-    twins = set(wanted[near].tolist())
-    return np.array([look is not None and look in twins for look in looks], dtype=bool)
+        for place in np.flatnonzero((ends > starts) & (least > 0)):
+            candidates = order[starts[place] : ends[place]]
+            differing = np.bitwise_count(there[candidates] ^ wanted[place])
+            if differing.min() < least[place]:
+                least[place], closest[place] = differing.min(), candidates[differing.argmin()]
+    near = np.flatnonzero(least <= distance)
+    found = {int(wanted[place]): places[int(there[closest[place]])] for place in near}
+    return np.array([found.get(look, -1) for look in looks], dtype=int)

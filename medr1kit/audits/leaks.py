@@ -10,7 +10,8 @@ import re
 
 import numpy as np
 
-from medr1kit.audits.hashes import Hashed, near_any
+from medr1kit.audits.hashes import Hashed
+from medr1kit.audits.lookalikes import Twins
 from medr1kit.audits.measures import SIDES, Found
 from medr1kit.audits.rows import Questions, loose, plain, seen_in
 
@@ -85,11 +86,12 @@ def _answer_in_path(side: Questions) -> np.ndarray:
     return told & np.array([bool(_PATH.search(str(path))) for path in side.images])
 
 
-def image_leaks(train: list[Hashed], test: list[Hashed], distance: int, by_path: float = 0) -> Found:
+def image_leaks(train: list[Hashed], test: list[Hashed], twins: Twins, distance: int, by_path: float = 0) -> Found:
     """Return what test rows share with training rows, from the images themselves.
 
     Args:
         train, test: one :class:`~medr1kit.audits.hashes.Hashed` a row.
+        twins: the training rows that look like each test row.
         distance: perceptual hashes that differ in at most so many of their 64 bits count as the same picture.
         by_path: test rows whose image path is in training; not more rows with the same file are not worth a sentence.
     """
@@ -98,10 +100,8 @@ def image_leaks(train: list[Hashed], test: list[Hashed], distance: int, by_path:
         found.count("rows_with_unreadable_image", "unreadable image", [image.content is None for image in images], side)
         for side, images in (("train", train), ("test", test))
     ]
-    exact = seen_in([image.content for image in test], [image.content for image in train])
-    near = near_any([image.look for image in test], [image.look for image in train], distance)
-    content = found.count("rows_with_train_image_content", "same file in training", exact)
-    alike = found.count("rows_with_train_image_lookalike", "lookalike in training", exact | near)
+    content = found.count("rows_with_train_image_content", "same file in training", twins.same_file)
+    alike = found.count("rows_with_train_image_lookalike", "lookalike in training", twins.train >= 0)
     found.say_of(2, "have an image that is missing or unreadable", *unread)
     for name in (SIDES[one.side] for one in unread if one.value == one.n):
         found.say(0, 0, f"No {name} image could be read: is it the folder that the paths start from?")

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import math
 import os
@@ -13,7 +12,6 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +23,9 @@ from medr1kit.audits.defects import find_defects
 from medr1kit.audits.floors import find_floors
 from medr1kit.audits.hashes import hash_data
 from medr1kit.audits.leaks import image_leaks, shared_rows, text_leaks
+from medr1kit.audits.lookalikes import Pair, Twins, find_twins, frame_of, pairs_of
 from medr1kit.audits.measures import Found, Measure, worst_first
+from medr1kit.audits.page import TITLE, body, page
 from medr1kit.audits.rows import Questions, read_questions, units_of
 from medr1kit.given import output_file, whole_number
 from medr1kit.progress import progress
@@ -36,13 +36,6 @@ from medr1kit.vqa import DataError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_STYLE = (
-    "body{font-family:sans-serif;max-width:60em;margin:2em auto;padding:0 1em;line-height:1.4}li{margin:.4em 0}"
-    "svg{max-width:100%;height:auto}table{border-collapse:collapse;font-size:.9em}"
-    "th,td{padding:.1em .6em;text-align:right;border-bottom:1px solid #ddd}"
-    "th:nth-child(-n+2),td:nth-child(-n+2),th:nth-child(4),td:nth-child(4){text-align:left}"
-)
-_SHOWN = {"%": "{:.1f}", "Cramér's V": "{:.2f}"}  # the others are counts
 _FEW = 100  # rows below which a test is called small
 _SHOWN_IN_TRAINING = ("test_rows_with_train_image", "test_rows_with_train_image_lookalike")
 _FLAT = ("size", "floors", "leaks", "balance", "defects")  # sections whose measures are top-level JSON keys
@@ -91,29 +84,35 @@ def audit(
     for name, side in rows.items():
         if images is not None and side.images is None:
             raise DataError(f"{name} has neither image_id nor image paths; leave images= out")
-    hashed = [hash_data(data, rows[name].images, images) for name, data in (("train", train), ("test", test))]
-    total = 5 if None in hashed else 6
-    parts = list(progress(_parts(*rows.values(), units, hashed, distance), "audit", total=total, unit="part"))
+    given = {"train": train, "test": test}
+    hashed = [hash_data(data, rows[name].images, images) for name, data in given.items()]
+    twins = None if None in hashed else find_twins(*hashed, distance)
+    total = 5 if twins is None else 6
+    parts = list(progress(_parts(*rows.values(), units, hashed, twins, distance), "audit", total=total, unit="part"))
     about = {"cluster": counted, "distance": distance, "train_letter_used": rows["train"].commonest_letter}
     measures = tuple(measure for part in parts for measure in part)
-    report = AuditReport(measures, worst_first(parts), about, rows["test"].ids)
+    lookalikes = None if twins is None else frame_of(twins, *rows.values())
+    pairs = () if lookalikes is None else pairs_of(lookalikes, rows, given, images)
+    report = AuditReport(measures, worst_first(parts), about, rows["test"].ids, lookalikes, pairs)
     if len(report.rows.get("test_rows_in_train", ())) == len(rows["test"]):
         warnings.warn("every test row is a training row: a score on this test measures memory only", stacklevel=2)
     return report
 
 
-def _parts(train: Questions, test: Questions, units: np.ndarray | None, hashed: list, distance: int) -> Iterator[Found]:
+def _parts(
+    train: Questions, test: Questions, units: np.ndarray | None, hashed: list, twins: Twins | None, distance: int
+) -> Iterator[Found]:
     """The parts of an audit, in the order of the report."""
     yield _sizes(train, test)
     floors = find_floors(train, test, shared_rows(train, test), units)
     yield floors
     leaks = text_leaks(train, test)
-    if None in hashed:
+    if twins is None:
         leaks.say(3, 0, "The images themselves were not compared: give the image folder to find copies among them.")
     yield leaks
-    if None not in hashed:
+    if twins is not None:
         by_path = next((leak.value for leak in leaks if leak.name == "test_rows_with_train_image"), 0)
-        yield image_leaks(*hashed, distance, by_path)
+        yield image_leaks(*hashed, twins, distance, by_path)
     yield find_balance(train, test, [rule for rule in floors if rule.section == "blind_options_by_modality"])
     yield find_defects(train, test)
 
@@ -140,12 +139,17 @@ class AuditReport:
         findings: what the measures mean, in plain sentences, the worst first.
         about: the settings it was made with.
         test_ids: the ids of the test rows, or None.
+        lookalikes: a row for each test picture that has a twin in training: ``test_row``, ``train_row``, ``bits`` by
+            which the two looks differ, ``same_file``, ``same_name``; None where the images were not compared.
+        pairs: the first few of them with their pictures, as the report shows them.
     """
 
     measures: tuple[Measure, ...]
     findings: list[str]
     about: dict[str, Any]
-    test_ids: list[str] | None = field(default=None)
+    test_ids: list[str] | None = None
+    lookalikes: pd.DataFrame | None = field(default=None, compare=False)
+    pairs: tuple[Pair, ...] = ()
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -211,8 +215,8 @@ class AuditReport:
         content["hard_subset_ids"] = None if self.test_ids is None else [self.test_ids[row] for row in hard]
         return content | {"about": self.about, "verdict": self.verdict, "findings": self.findings}
 
-    def to_json(self, path: str | os.PathLike | None = None) -> str:
-        """Return the report as JSON, and write it to ``path`` (.json) if one is given; only an earlier one is replaced.
+    def to_json(self, path: str | os.PathLike | None = None) -> str | None:
+        """Return the report as JSON, or write it to ``path`` (.json), where only an earlier one is replaced.
 
         Shares are in percent, counts in rows; a key is absent if the data lacks the column it needs. "Lookup" is that
         of :mod:`medr1kit.audits.floors`, learned on all training rows, ties split evenly. {side} is train or test.
@@ -271,8 +275,7 @@ class AuditReport:
         """
         file = None if path is None else output_of("json", path)
         text = json.dumps(self.summary, indent=1, ensure_ascii=False, allow_nan=False)
-        _write(file, text + "\n")
-        return text
+        return _written(file, text)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the blind floors; see :func:`medr1kit.audits.picture.plot_audit`."""
@@ -280,47 +283,18 @@ class AuditReport:
 
         return plot_audit(self.frame, ax=ax)
 
-    def to_html(self, path: str | os.PathLike | None = None) -> str:
-        """Return the report as one HTML page (findings, figure, table), and write it to ``path`` (.html) if given.
-
-        Only an earlier page of an audit is replaced.
-        """
+    def to_html(self, path: str | os.PathLike | None = None) -> str | None:
+        """Return the report as one HTML page, or write it to ``path`` (.html); only an earlier one is replaced."""
         file = None if path is None else output_of("html", path)
-        title = "<!doctype html><html lang='en'><meta charset='utf-8'><title>medr1kit audit</title>"
-        page = f"{title}<style>{_STYLE}</style><h1>Audit</h1>{self._repr_html_()}</html>"
-        _write(file, page)
-        return page
+        return _written(file, page(self))
 
     def _repr_html_(self) -> str:
-        train, test = (measure.n for measure in self.measures if measure.section == "size")
-        head = f"<p><strong>{html.escape(self.verdict)}</strong></p>"
-        head += f"<p>{train:,} training and {test:,} test questions. The worst first; 95 % intervals in brackets.</p>"
-        items = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in self.findings)
-        details = f"<details><summary>All numbers</summary>{_table(self.frame)}</details>"
-        return f"{head}<ol>{items}</ol>{self._figure()}{details}"
-
-    def _figure(self) -> str:
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure  # not pyplot: a notebook would show the figure a second time
-
-        figure, drawn = Figure(figsize=(7, 4), layout="constrained"), StringIO()
-        self.plot(figure.subplots())
-        with rc_context({"svg.hashsalt": "medr1kit"}):  # the same ids every time
-            figure.savefig(drawn, format="svg", metadata={"Date": None})
-        return drawn.getvalue()[drawn.getvalue().index("<svg") :]
+        return body(self)
 
     def __repr__(self) -> str:
         findings = (f"{number}. {sentence}" for number, sentence in enumerate(self.findings, 1))
-        return "\n".join([*findings, self.verdict])
-
-
-def _table(frame: pd.DataFrame) -> str:
-    """The frame as an HTML table: counts whole, shares with one decimal, texts to the left."""
-    shown = frame.assign(
-        value=[_SHOWN.get(unit, "{:,.0f}").format(value) for unit, value in zip(frame["unit"], frame["value"])],
-        n=[f"{n:,}" for n in frame["n"]],
-    )
-    return shown.to_html(index=False, na_rep="", float_format="{:.1f}".format, border=0)
+        pairs = (f"Lookalikes: {pair}." for pair in self.pairs)
+        return "\n".join([*findings, *pairs, self.verdict])
 
 
 def output_of(kind: str, path: str | os.PathLike) -> Path:
@@ -329,17 +303,19 @@ def output_of(kind: str, path: str | os.PathLike) -> Path:
     Raises:
         DataError: as :func:`medr1kit.given.output_file` does.
     """
-    ours = {"json": b'{\n "n_train":', "html": b"<title>medr1kit audit</title>"}[kind]
+    ours = {"json": b'{\n "n_train":', "html": TITLE.encode()}[kind]
     return output_file(path, "path", (f".{kind}",), (ours,))
 
 
-def _write(file: Path | None, text: str) -> None:
+def _written(file: Path | None, text: str) -> str | None:
+    """The text, or None if it was written: the last line of a cell is then no wall of it."""
     if file is None:
-        return
+        return text
     try:
-        replace_file(file, text)
+        replace_file(file, text + "\n")
     except OSError as error:
         raise DataError(f"{str(file)!r} cannot be written: {error.strerror or error}; give another file") from error
+    return None
 
 
 def _number(value: float) -> float | int | None:

@@ -157,7 +157,8 @@ def patient_names(values: Iterable[Any]) -> list[str | None]:
 def _place(name: str, row: int, options: Any, answer: Any) -> int:
     place = LETTERS.find(answer) if isinstance(answer, str) and len(answer) == 1 else -1
     if isinstance(options, str) or not hasattr(options, "__len__") or not 0 <= place < len(options):
-        raise DataError(f"{name} row {row}: the answer {answer!r} names none of the options {options!r:.80}")
+        said = f"{name} row {row}: the answer {answer!r} names none of the options {options!r:.80}"
+        raise DataError(f"{said}; correct it, or pass what load_vqa(…, check='drop') returns, without such rows")
     return place
 
 

@@ -79,8 +79,11 @@ def print_scores(preds) -> None:
     """Print accuracy by modality and task; of several checkpoints of each, and first of all questions."""
     from medr1kit.results.tables import score
 
-    for by in ("step", ["modality", "step"], ["task", "step"]) if preds["step"].nunique() > 1 else ("modality", "task"):
-        print("\n" + score(preds, by=by).round(3).to_string(index=False))
+    known = [name for name in ("modality", "task") if preds[name].notna().any()]
+    steps = ["step"] if preds["step"].nunique() > 1 else []
+    kinds = [[name, *steps] for name in known]
+    for by in kinds if known and not steps else [steps, *kinds]:
+        print("\n" + score(preds, by=by).round(3).to_string(index=False, na_rep="–"))
 
 
 def report(argv: list[str]) -> None:

@@ -82,6 +82,8 @@ def _train(argv: list[str], command: str, train: Any, *arguments_of: type) -> No
     if held_out:
         dataset, test = hold_out(dataset, flags)
         arguments |= {"eval_dataset": test} if evaluated else {}
+    if (said := not_for_these(name, dataset)) and int(os.environ.get("RANK", 0)) == 0:
+        print(said)
     model, processor = load_model_of(flags)
     run = train(model, processor, dataset, **arguments)
     if int(os.environ.get("RANK", 0)) != 0:
@@ -93,6 +95,15 @@ def _train(argv: list[str], command: str, train: Any, *arguments_of: type) -> No
         _report_held_out(model, processor, dataset, test, flags, run)
     if push is not None:
         print(f"pushed to {push_run(run, **push)}")
+
+
+def not_for_these(model: str, dataset) -> str:
+    """Return a sentence where the built-in model is to learn from other images than drawn ones; else nothing."""
+    from medr1kit.models.outline import is_built_in
+
+    if set(dataset["source"][:]) == {"phantoms"} or not is_built_in(model):
+        return ""
+    return "The built-in model knows drawn images only; for real ones give a real model: --model_name_or_path"
 
 
 def _lora_flags(flags: dict[str, Any]) -> dict[str, Any] | bool:

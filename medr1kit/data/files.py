@@ -51,9 +51,11 @@ def read_omnimedvqa(path: str | os.PathLike, *, images: str | os.PathLike | None
     source = Source(os.fspath(path), image_folder(images))
     files = sorted(path.glob("QA_information/*-access/*.json"))
     if not files:
+        remedy = (
+            "this is for OmniMedVQA's folder, load_vqa reads a file" if path.is_file() else "unpack OmniMedVQA again"
+        )
         raise DataError(
-            f"{os.fspath(path)!r} holds no QA_information/Open-access/*.json or Restricted-access/*.json; "
-            "unpack OmniMedVQA again"
+            f"{os.fspath(path)!r} holds no QA_information/Open-access/*.json or Restricted-access/*.json; {remedy}"
         )
     for file in files:
         _add_omni(source, file)

@@ -7,10 +7,12 @@ drops transparency, which leaves a dark drawing on whatever colour lies hidden b
 
 from __future__ import annotations
 
+import base64
 import math
 import re
 import sys
 from collections.abc import Callable
+from io import BytesIO
 
 import numpy as np
 import PIL.Image
@@ -18,6 +20,7 @@ import PIL.ImageOps
 
 _OUTERMOST = 0.001  # share of the pixels at each end that may be dead or hot
 _MASK = 16  # an image of at most so many values is a mask, whose rarest value may be what matters
+_HEAVY = 150_000  # bytes from which on a PNG becomes a JPEG: a report holds hundreds
 _ORIENTATION, _PHOTOMETRIC, _BITS = 0x0112, 262, 258  # EXIF and TIFF tags
 
 
@@ -156,3 +159,24 @@ def _on_white(image: PIL.Image.Image) -> PIL.Image.Image:
     white = PIL.Image.new("RGB", image.size, "white")
     white.paste(image.convert("RGB"), mask=alpha)
     return white
+
+
+def encode(image: PIL.Image.Image, size: int) -> str:
+    """Return an image as a data address, at most ``size`` pixels a side: a PNG, or a JPEG where that is heavy."""
+    small = image.convert("RGB")
+    small.thumbnail((size, size))
+    small.info = {}  # a colour profile would be written along, and may hold a name
+    red, green, blue = small.split()
+    grey = red.tobytes() == green.tobytes() == blue.tobytes()
+    small = red if grey else small  # most modalities are grey: half the bytes
+    packed = _saved(small, "PNG")
+    kind, packed = (
+        ("png", packed) if len(packed) < _HEAVY else ("jpeg", _saved(small, "JPEG", quality=90, subsampling=0))
+    )
+    return f"data:image/{kind};base64,{base64.b64encode(packed).decode()}"
+
+
+def _saved(image: PIL.Image.Image, kind: str, **how: int) -> bytes:
+    file = BytesIO()
+    image.save(file, kind, **how)
+    return file.getvalue()

@@ -99,7 +99,9 @@ def visual_reliance(
         right = predict(model, processor, dataset, **settings)
     right = check_predictions(right)
     if list(right["id"]) != list(dataset["id"]):
-        raise DataError("`right` answers other questions than those of the data set, or in another order")
+        raise DataError(
+            "right= answers other questions than dataset holds, or in another order; leave it out, or predict anew"
+        )
     alone = _warn_alone(right, images)
     wrong = _letters_of_nearest(dataset, alone) if "nearest" in images else None
     rows = []

@@ -86,7 +86,9 @@ def predict_thoughts(
             own = predict(model, processor, dataset, **asking)
     own = check_predictions(own)
     if list(own["id"]) != [row["id"] for row in questions]:
-        raise DataError("own= answers other questions than those of the data set, or in another order")
+        raise DataError(
+            "own= answers other questions than dataset holds, or in another order; leave it out, or predict anew"
+        )
     thoughts, who = thoughts_for(questions, own["text"].tolist(), seed, format), own[list(LABELS)].to_dict("records")
     said = _answered(model, processor, dataset, format, thoughts, batch_size)
     rows = [

@@ -26,6 +26,7 @@ from medr1kit.given import number
 from medr1kit.results.calibration import letters_given
 from medr1kit.results.clusters import clustering
 from medr1kit.results.numbers import count, percent
+from medr1kit.results.said import Said
 from medr1kit.results.stats import cluster_codes, share
 
 _DRAWS, _BLOCK = 2000, 100  # resamples; how many of them are in memory at a time
@@ -33,7 +34,7 @@ _LEVELS = np.arange(1, 21) / 20  # coverages of the table
 
 
 @dataclass(frozen=True, repr=False)
-class Abstention:
+class Abstention(Said):
     """What a model gains by not answering where it is least sure.
 
     Attributes:
@@ -54,15 +55,16 @@ class Abstention:
     aurc_best: float
     frame: pd.DataFrame
 
-    def __repr__(self) -> str:
+    def sentences(self) -> list[str]:
+        """Return what answering the surest four fifths gains, and the area under the curve."""
         row = self.frame.loc[self.frame["asked"] == 0.8].iloc[0]
         answered = f"{percent(row['coverage'])} of them, confidence {row['threshold']:.2f} or more"
-        return (
+        return [
             f"{count(self.n, 'question')}: {percent(self.accuracy)} right; of the surest ({answered}) "
-            f"{percent(row['accuracy'], row['low'], row['high'])}\n"
+            f"{percent(row['accuracy'], row['low'], row['high'])}",
             f"AURC {self.aurc:.3f} [{self.aurc_low:.3f}, {self.aurc_high:.3f}]; the best order of these answers has "
-            f"{self.aurc_best:.3f}, none at all {1 - self.accuracy:.3f}"
-        )
+            f"{self.aurc_best:.3f}, none at all {1 - self.accuracy:.3f}",
+        ]
 
 
 def abstention(frame: pd.DataFrame, cluster: str | bool | None = None) -> Abstention:

@@ -22,6 +22,7 @@ import pandas as pd
 from medr1kit.given import table_given, whole_number
 from medr1kit.results.clusters import clustering
 from medr1kit.results.numbers import count, percent
+from medr1kit.results.said import Said
 from medr1kit.results.stats import cluster_codes, share
 from medr1kit.vqa import LETTERS, DataError
 
@@ -29,7 +30,7 @@ _DRAWS, _BLOCK = 2000, 100  # resamples; how many of them are in memory at a tim
 
 
 @dataclass(frozen=True, repr=False)
-class Calibration:
+class Calibration(Said):
     """How far stated probabilities can be believed.
 
     Attributes:
@@ -57,12 +58,13 @@ class Calibration:
     brier_high: float
     frame: pd.DataFrame
 
-    def __repr__(self) -> str:
-        return (
-            f"{count(self.n, 'question')}: {percent(self.accuracy)} right, {percent(self.confidence)} sure on average\n"
+    def sentences(self) -> list[str]:
+        """Return accuracy beside confidence, and the two errors with their intervals."""
+        return [
+            f"{count(self.n, 'question')}: {percent(self.accuracy)} right, {percent(self.confidence)} sure on average",
             f"calibration error {percent(self.ece, self.ece_low, self.ece_high)}; a perfect one stays below "
-            f"{percent(self.ece_noise)}; Brier {self.brier:.3f} [{self.brier_low:.3f}, {self.brier_high:.3f}]"
-        )
+            f"{percent(self.ece_noise)}; Brier {self.brier:.3f} [{self.brier_low:.3f}, {self.brier_high:.3f}]",
+        ]
 
 
 def calibration(frame: pd.DataFrame, bins: int = 10, cluster: str | bool | None = None) -> Calibration:
@@ -150,7 +152,8 @@ def letters_given(frame: pd.DataFrame) -> tuple[list[np.ndarray], list[int]]:
         if values.ndim != 1 or not (values >= 0).all() or abs(values.sum() - 1) > 1e-3:
             raise DataError(f"row {row}: probabilities are {values!s:.80}; expected numbers of 0..1 that sum to 1")
         if letter not in list(LETTERS[: len(values)]):
-            raise DataError(f"row {row}: the gold letter is {letter!r}, but there are {len(values)} probabilities")
+            found = f"row {row}: the gold letter is {letter!r}, but there are {len(values)} probabilities"
+            raise DataError(f"{found}; give each option one, in letter order")
     return probabilities, [LETTERS.index(letter) for letter in frame["answer"]]
 
 

@@ -25,6 +25,7 @@ from medr1kit.results.clusters import codes
 from medr1kit.results.numbers import count as told
 from medr1kit.results.numbers import interval, p_value, percent, points
 from medr1kit.results.pairs import DIFFERENCE, LIMITS, Pairs, Rows, compared, corrected, count, match, pair
+from medr1kit.results.said import Said
 from medr1kit.results.stats import NAN, share
 from medr1kit.results.tables import VERDICT, check_predictions, in_canonical_order, one_checkpoint, rows_by
 from medr1kit.vqa import DataError
@@ -35,7 +36,7 @@ UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, repr=False)
-class Comparison:
+class Comparison(Said):
     """What changed between two sets of answers to the same questions; all shares in 0..1 or -1..1.
 
     Attributes:
@@ -73,17 +74,18 @@ class Comparison:
         """The same numbers as a frame with one row."""
         return pd.DataFrame([asdict(self)])
 
-    def __repr__(self) -> str:
+    def sentences(self) -> list[str]:
+        """Return both accuracies with the difference, and what it is made of."""
         seeds = ""
         if self.seeds > 1:
             seeds = f"; for other seeds, too: {interval(self.low_seeds, self.high_seeds, '+')} ({self.seeds} seeds)"
-        return (
+        return [
             f"{told(self.n, 'question')}, accuracy {percent(self.accuracy_before)} before, "
             f"{percent(self.accuracy_after)} after: {points(self.difference, self.low, self.high)}, "
-            f"{p_value(self.p)}{seeds}\n"
+            f"{p_value(self.p)}{seeds}",
             f"fixed {self.fixed:,}, broken {self.broken:,}; of the difference {points(self.repaired_format)} are "
-            f"repaired format, {points(self.changed_answer)} changed answers"
-        )
+            f"repaired format, {points(self.changed_answer)} changed answers",
+        ]
 
 
 def compare(before: pd.DataFrame, after: pd.DataFrame, cluster: str | bool | None = None) -> Comparison:
@@ -229,7 +231,8 @@ def gains(preds: pd.DataFrame, by: str, cluster: str | bool | None = None) -> pd
     base = preds["method"].eq("base").to_numpy(bool)
     trained = np.flatnonzero(~base & (preds[train].notna() | preds[other].isna()).to_numpy())
     if not len(trained):
-        raise DataError(f"no trained model in the predictions: no row has a {train} and a method other than 'base'")
+        none = f"no trained model in the predictions: no row has a {train} and a method other than 'base'"
+        raise DataError(f"{none}; say what was trained: predict(…, labels=run), or labels={{'method': 'grpo', …}}")
     one_checkpoint(preds.iloc[trained], keys, _ONE)
     labels = preds[keys].iloc[trained]
     labels = labels.assign(**{train: labels[train].astype(object).where(labels[train].notna(), UNKNOWN)})
@@ -320,7 +323,8 @@ def modes(preds: pd.DataFrame, one: str, other: str, by: str, cluster: str | boo
         rows.check_once(places[-1], rows.answer, f"{{id}} is answered more than once in {name} {remedy}")
     after, before = (side[at] for side, at in zip(places, match(*(rows.answer[side] for side in places))))
     if not len(after):
-        raise DataError(f"no question is answered in both {names[0]} and {names[1]} by one method, model and seed")
+        none = f"no question is answered in both {names[0]} and {names[1]} by one method, model and seed"
+        raise DataError(f"{none}; predict the same questions in both, format={names[0]!r} and format={names[1]!r}")
     rows.check_gold(before, after, "two formats")
     who = preds[keys].iloc[after]
     labels, parts = zip(*rows_by(who, keys))

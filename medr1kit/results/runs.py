@@ -43,11 +43,15 @@ from medr1kit.results.folders import (
     left_in,
     read_config,
 )
+from medr1kit.results.numbers import count
+from medr1kit.results.said import Said
 from medr1kit.results.tables import METRICS, PREDICTIONS, ROLLOUTS, check_predictions
 from medr1kit.vqa import DataError
 
+_TRAINED_ON = ("train_modality", "train_task")  # of a run's labels
 
-class Run:
+
+class Run(Said):
     """A run folder whose tables are read when first asked for; :func:`load_run` again to see what was added since.
 
     Attributes:
@@ -59,8 +63,26 @@ class Run:
         self.path = Path(path)
         self.config = dict(config)
 
-    def __repr__(self) -> str:
-        return f"Run({str(self.path)!r})"
+    def sentences(self) -> list[str]:
+        """Return what was trained, on what, how far it came, and what went up or down."""
+        known, labels = self.config, self.config.get("labels") or {}
+        who = f"{str(known['method']).upper()} of {known['model']}" if {"method", "model"} <= {*known} else "A training"
+        on = next((f" on {labels[key]}" for key in _TRAINED_ON if labels.get(key) not in (None, "all")), "")
+        how = [str(known["format"])] * ("format" in known) + [f"seed {known['seed']}"] * ("seed" in known)
+        return [f"{', '.join([who + on, *how])}, in {self.path}.", self._course()]
+
+    def _course(self) -> str:
+        try:
+            steps = self.metrics
+        except DataError as error:
+            return str(error)
+        if steps.empty:
+            return "No step was logged yet."
+        column = next((name for name in ("reward", "loss") if name in steps and steps[name].notna().any()), None)
+        tenth = max(1, len(steps) // 10)
+        ends = [] if column is None else [part[column].mean() for part in (steps.head(tenth), steps.tail(tenth))]
+        said = "; {} {:.2f} in the first tenth of them, {:.2f} in the last".format(column, *ends) if ends else ""
+        return f"{count(int(steps['step'].iloc[-1]), 'step')} taken{said}."
 
     @property
     def labels(self) -> dict[str, Any]:

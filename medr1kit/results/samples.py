@@ -165,7 +165,8 @@ def _in_first_order(rows: pd.DataFrame, questions: pd.DataFrame) -> pd.Series:
         if not moved[i]:
             continue
         if sorted(first.iloc[i]) != sorted(rows["options"].iloc[i]):
-            raise DataError(f"the question {rows['id'].iloc[i]!r:.60} was asked with other options in another row")
+            asked = f"the question {rows['id'].iloc[i]!r:.60} was asked with other options in another row"
+            raise DataError(f"{asked}; give samples of one data set, or each data set by itself")
         letters[i] = None if text is None else LETTERS[list(first.iloc[i]).index(text)]
     return pd.Series(letters, dtype=object)
 

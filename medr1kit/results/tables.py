@@ -199,9 +199,10 @@ def _check_letters(frame: pd.DataFrame) -> None:
         places = np.append([LETTERS.index(letter) for letter in letters], -1)  # a missing letter is beyond nothing
         if (beyond := places[number] >= lengths).any():
             row, what = int(beyond.argmax()), "the gold answer" if column == "answer" else column
-            raise DataError(
+            found = (
                 f"predictions row {row}: {what} is {frame[column].iloc[row]!r}, but there are {lengths[row]} options"
             )
+            raise DataError(f"{found}; were options joined to the wrong rows? import_predictions(…, data=) joins by id")
 
 
 def score(

@@ -172,7 +172,8 @@ def _record(study: Study, root: Path, folder: Path) -> dict[str, Any]:
             f"{folder / PROVENANCE}, or run that part and seed again"
         )
     if not known:
-        raise DataError(f"no part of {study.name} in {root} is finished, and none is recorded in {folder}")
+        none = f"no part of {study.name} in {root} is finished, and none is recorded in {folder}"
+        raise DataError(f"{none}; run it first: medr1kit study run")
     known = {unit: known[unit] for unit in cells if unit in known}
     missing = [unit for unit in cells if unit not in known]
     text = {"study": study.name, "settings": study.settings, "recorded": known, "missing": missing}

@@ -10,14 +10,13 @@ or Enter enlarges it (``zoom.js``), to at most :data:`LARGEST` pixels a side.
 
 from __future__ import annotations
 
-import base64
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
-from io import BytesIO
 from typing import TYPE_CHECKING
 
+from medr1kit.data.pixels import encode
 from medr1kit.given import questions_given
 from medr1kit.views.html import attribute, escape
 from medr1kit.vqa import DataError
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 LARGEST = 1024
 """The longer side of an enlarged image, in pixels, at most."""
-_HEAVY = 150_000  # bytes from which on a PNG becomes a JPEG: a report holds hundreds
 
 
 class Pictures:
@@ -167,24 +165,3 @@ def as_filed(data: Dataset) -> Dataset:
     if getattr(kind, "size", None) is None and getattr(kind, "max_pixels", None) is None:
         return data
     return data.cast_column("image", replace(kind, size=None, max_pixels=None))
-
-
-def encode(image: Image.Image, size: int) -> str:
-    """Return an image as a data address, at most ``size`` pixels a side: a PNG, or a JPEG where that is heavy."""
-    small = image.convert("RGB")
-    small.thumbnail((size, size))
-    small.info = {}  # a colour profile would be written along, and may hold a name
-    red, green, blue = small.split()
-    grey = red.tobytes() == green.tobytes() == blue.tobytes()
-    small = red if grey else small  # most modalities are grey: half the bytes
-    packed = _saved(small, "PNG")
-    kind, packed = (
-        ("png", packed) if len(packed) < _HEAVY else ("jpeg", _saved(small, "JPEG", quality=90, subsampling=0))
-    )
-    return f"data:image/{kind};base64,{base64.b64encode(packed).decode()}"
-
-
-def _saved(image: Image.Image, kind: str, **how: int) -> bytes:
-    file = BytesIO()
-    image.save(file, kind, **how)
-    return file.getvalue()

@@ -65,7 +65,7 @@ class Statement:
     holds: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Reading:
     """What a rationale says.
 
@@ -78,6 +78,12 @@ class Reading:
     statements: tuple[Statement, ...]
     names_finding: bool
     conclusion: str | None
+
+    def __repr__(self) -> str:
+        words = [f"{'no ' * s.negated}{s.word} ({'true' if s.holds else 'false'})" for s in self.statements]
+        said = f"It says: {', '.join(words)}." if words else "It says nothing that can be checked."
+        finding = "names the finding" if self.names_finding else "does not name the finding, or names another, too"
+        return f"{said} It {finding}, and concludes {self.conclusion or 'nothing'!r}."
 
 
 def read_rationale(text: str, truth: Truth, fact_of: Mapping[str, str]) -> Reading:

@@ -52,7 +52,9 @@ def slices_table(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     if not 1 <= len(by) <= 4:
         raise DataError(f"by= names {len(by)} columns; give one to four: more make slices of single questions")
     if missing := [column for column in by if column not in rows]:
-        raise DataError(f"by={missing[0]!r}: the predictions have no such column")
+        raise DataError(
+            f"by={missing[0]!r}: the predictions have no such column; there are {', '.join(map(str, rows))[:200]}"
+        )
     return _table(rows, _parts(rows, by), ["slice", *by])
 
 

@@ -299,5 +299,5 @@ def _value(value: Any) -> str:
     elif isinstance(value, list | tuple):
         parts = [_value(inner) for inner in value]
     else:
-        return escape(value)
+        return escape(f"{value:.4g}" if isinstance(value, float) else value)
     return ("<br>" if any(len(part) > 40 for part in parts) else ", ").join(parts)

@@ -29,6 +29,7 @@ from medr1kit.results.answers import Answers
 from medr1kit.results.errors import Errors
 from medr1kit.results.formulas import as_written
 from medr1kit.results.numbers import count, percent
+from medr1kit.results.said import Said
 from medr1kit.results.tables import WHO, check_predictions
 from medr1kit.views.csv import as_texts, options_cell, write_csv, write_new
 from medr1kit.views.page.page import page_of
@@ -164,7 +165,9 @@ def read_worksheet(path: str | os.PathLike, errors: Errors | pd.DataFrame | None
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise DataError(f"{str(path)!r} cannot be read: {error.strerror or error}") from error
+        raise DataError(
+            f"{str(path)!r} cannot be read: {error.strerror or error}; give the CSV that was filled in"
+        ) from error
     except UnicodeDecodeError as error:
         raise DataError(f"{str(path)!r} is not UTF-8; save it as 'CSV UTF-8' in the spreadsheet") from error
     if path.suffix == ".html":
@@ -198,7 +201,7 @@ def _join(filled: pd.DataFrame, errors: Errors | pd.DataFrame, name: str) -> pd.
 
 
 @dataclass(frozen=True, repr=False)
-class Agreement:
+class Agreement(Said):
     """How far two readers agree beyond chance.
 
     Attributes:
@@ -216,11 +219,14 @@ class Agreement:
     high: float
     table: pd.DataFrame
 
-    def __repr__(self) -> str:
+    def sentences(self) -> list[str]:
+        """Return the share of equal verdicts, and kappa."""
         kappa = f"kappa {self.kappa:.2f} [{self.low:.2f}, {self.high:.2f}]"
-        return (
-            f"{count(self.n, 'row')} that both judged, {percent(self.agreed)} alike; {kappa}\n{self.table.to_string()}"
-        )
+        return [f"{count(self.n, 'row')} that both judged, {percent(self.agreed)} alike; {kappa}"]
+
+    def shown(self) -> pd.DataFrame:
+        """Return the verdicts of both, counted."""
+        return self.table.rename_axis(columns=None).reset_index()
 
 
 def _verdicts(sheet: pd.DataFrame, name: str) -> pd.DataFrame:

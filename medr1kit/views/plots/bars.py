@@ -13,13 +13,12 @@ from medr1kit.audits import BlindFloor
 from medr1kit.given import number, table_given, whole_number
 from medr1kit.results.tables import SCORES
 from medr1kit.views.look import COLOURS
-from medr1kit.views.plots.canvas import INK, PALE, axes, fit_lines, legend_above, named, need, scaled, texts
+from medr1kit.views.plots.canvas import INK, MARKERS, PALE, axes, fit_lines, legend_above, named, need, scaled, texts
 from medr1kit.vqa import DataError
 
 Floor = float | pd.DataFrame | BlindFloor | None
 """A blind floor, in any of the forms that :func:`plot_accuracy` takes."""
 
-_MARKERS = "osD^vPX*"
 # Kind -> colour (of the colour-blind palette, or a grey) and hatch: from pale and plain to dark and hatched.
 _KINDS = {
     "right": ("0.9", ""),
@@ -80,7 +79,7 @@ def _draw_points(frame: pd.DataFrame, lines: list[str], ax: Axes, label: str = "
         rows = frame[frame["_model"] == model]
         shift = spread * ((place + 0.5) / len(models) - 0.5)
         heights = [lines.index(line) + shift for line in rows["_line"]]
-        style = {"fmt": _MARKERS[place % len(_MARKERS)], "color": colour, "ms": scaled(size)}
+        style = {"fmt": MARKERS[place % len(MARKERS)], "color": colour, "ms": scaled(size)}
         _draw_intervals(rows, heights, ax, label=model or label, **style)
     return len(models)
 

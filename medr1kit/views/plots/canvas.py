@@ -15,6 +15,7 @@ from medr1kit.given import kind, table_given
 from medr1kit.vqa import DataError
 
 INK, PALE = "0.15", "0.55"
+MARKERS = "osD^vPX*"  # a shape for each model, which greyscale keeps
 SMALLEST = 5.0  # points; what is smaller cannot be read in print
 _NAMES = {*(f"{part}{by}" for part in ("", "train_") for by in ("modality", "task")), "kind", "letter"}
 _NAMES |= {"gold_text", "predicted_text"}  # columns whose texts are names
@@ -79,15 +80,16 @@ def scaled(points: float) -> float:
     return points * plt.rcParams["font.size"] / 10
 
 
-def axes(ax: Axes | None) -> Axes:
-    """Return the axes to draw into: those given, or those of a new figure.
+def axes(ax: Axes | None, height: float | None = None) -> Axes:
+    """Return the axes to draw into: those given, or those of a new figure, of a height in inches where one is named.
 
     Raises:
         DataError: if it is something else, such as the array of them that ``plt.subplots(1, 2)`` returns.
     """
     if ax is not None and getattr(ax, "name", None) != "rectilinear":  # neither polar nor 3d
         raise DataError(f"ax is {kind(ax)}; pass one of the axes of a figure, such as plt.subplots(1, 2)[1][0]")
-    return plt.subplots(layout="constrained")[1] if ax is None else ax
+    size = None if height is None else (plt.rcParams["figure.figsize"][0], height)
+    return plt.subplots(figsize=size, layout="constrained")[1] if ax is None else ax
 
 
 def need(table: object, columns: Sequence[str], name: str, source: str) -> None:

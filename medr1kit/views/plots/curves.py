@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from medr1kit.results.samples import PASSES
 from medr1kit.results.tables import SCORES
 from medr1kit.views.look import COLOURS, smoothed
-from medr1kit.views.plots.canvas import INK, PALE, axes, legend_above, named, need, scaled
+from medr1kit.views.plots.canvas import INK, MARKERS, PALE, axes, legend_above, named, need, scaled
 from medr1kit.vqa import DataError
 
 _WHO = ("train_modality", "train_task", "method", "format", "model")
@@ -160,7 +160,8 @@ def plot_pass_at_k(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         ax: axes to draw into; a new figure when None.
 
     Returns:
-        The axes: pass@k in a band of 95 %, the majority dashed in the same colour, and what even guessing reaches.
+        The axes: pass@k in a band of 95 %, the majority dashed and hollow in the same colour and shape, and what even
+        guessing reaches.
         Where a trained model's pass@1 has come up to the base's pass@k and no further, training has sharpened.
 
     Raises:
@@ -169,19 +170,19 @@ def plot_pass_at_k(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     need(frame, ["k", "pass_at_k", "low", "high", "majority", "chance"], "frame", "mk.pass_at_k(preds)")
     frame = frame.assign(_model=named(frame, [name for name in frame if name not in PASSES]))
     ax = axes(ax)
-    for (model, rows), colour in zip(frame.groupby("_model", sort=False), cycle(COLOURS)):
-        rows = rows.sort_values("k")
+    for (model, rows), colour, shape in zip(frame.groupby("_model", sort=False), cycle(COLOURS), cycle(MARKERS)):
+        rows, hollow = rows.sort_values("k"), {"marker": shape, "mfc": "white", "ms": scaled(4)}
         ax.fill_between(rows["k"], rows["low"], rows["high"], color=colour, alpha=0.15, lw=0)
         ax.plot(
             rows["k"],
             rows["pass_at_k"],
             color=colour,
             lw=scaled(2),
-            marker="o",
+            marker=shape,
             label=f"{model}, any of k".lstrip(", "),
         )
         style = {"ls": (0, (5, 1.5)), "lw": scaled(1.5), "label": f"{model}, majority of k".lstrip(", ")}
-        ax.plot(rows["k"], rows["majority"], color=colour, **style)
+        ax.plot(rows["k"], rows["majority"], color=colour, **style, **hollow)
     guess = frame.groupby("k")["chance"].mean()
     ax.plot(guess.index, guess, color=PALE, ls=":", lw=scaled(1.8), label="any of k even guesses")
     ax.set(xlabel="k samples a question", ylabel="share of questions right", ylim=(-0.02, 1.02))

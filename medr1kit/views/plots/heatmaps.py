@@ -129,7 +129,8 @@ def plot_transfer(
     rows, columns = in_order(by, cells.index), in_order(by, cells[value].columns)
     points = 100 * cells[value].loc[rows, columns].astype(float)
     doubtful = cells["p_corrected"].loc[rows, columns].astype(float) > 0.05
-    ax, colours = axes(ax), LinearSegmentedColormap.from_list(value, SCALES[value])
+    ax = axes(ax, height=min(4.8, 1.6 + 0.4 * len(rows)))  # a map of one row is no row of towers
+    colours = LinearSegmentedColormap.from_list(value, SCALES[value])
     if value == "difference":
         _heatmap(points, ax, points.map(_signed(points)), cmap=colours, vmin=-limit, vmax=limit)
         _hatch(doubtful & points.notna(), ax)

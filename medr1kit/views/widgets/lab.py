@@ -66,7 +66,8 @@ class RewardLab(Panel):
         self.formats = FORMATS | {format.name: format}
         self.format, self.gold, self.options = format, parse_solution(solution), texts_given(options, "options", 2)
         if self.gold not in LETTERS[: len(self.options)]:
-            raise DataError(f"the gold is {self.gold!r}, but there are {len(self.options)} options")
+            there = f"the gold is {self.gold!r}, but there are {len(self.options)} options"
+            raise DataError(f"{there}; give a letter of theirs as solution=")
         self.text = self.examples()[WRITTEN]
 
     # --- what the controls do -----------------------------------------------------------------------------------------
