@@ -11,6 +11,7 @@ PROSE = {
     path.name: "\n".join(cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown")
     for path in sorted((ROOT / "notebooks").glob("0[6-9]*.ipynb"))
 }
+PROSE["recorded"] = (ROOT / "medr1kit" / "results" / "recorded" / "README.md").read_text(encoding="utf-8")
 TOLD = [(name, *number) for name, text in PROSE.items() for number in told(text)]
 
 
