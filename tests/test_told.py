@@ -9,9 +9,10 @@ from told import recorded_number, told
 ROOT = Path(__file__).parent.parent
 PROSE = {
     path.name: "\n".join(cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown")
-    for path in sorted((ROOT / "notebooks").glob("09*.ipynb"))
+    for path in sorted((ROOT / "notebooks").glob("0[6-9]*.ipynb"))
 }
 PROSE["findings.md"] = (ROOT / "docs/findings.md").read_text(encoding="utf-8")
+PROSE["recorded"] = (ROOT / "medr1kit" / "results" / "recorded" / "README.md").read_text(encoding="utf-8")
 TOLD = [(name, *number) for name, text in PROSE.items() for number in told(text)]
 
 

@@ -16,10 +16,12 @@ from functools import lru_cache
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pandas as pd
 
 import medr1kit as mk
 from medr1kit.results.rationales import true_share
+from medr1kit.results.stats import cluster_interval
 from medr1kit.results.thoughts import thought_table
 from medr1kit.study.comparisons import at_home
 
@@ -209,6 +211,24 @@ def _calibration(what):
     return [getattr(found, name) for name in (("ece", "ece_low", "ece_high") if column == "ece" else (column,))]
 
 
+def _wrong_formats(method):
+    """A row a question and seed, a column a format: whether its answer is wrong."""
+    rows = pd.concat([_rows(method, name, "home", "B") for name in ("think-before", "think-after", "no-think")])
+    return rows.pivot(index=["seed", "id"], columns="format", values="correct").eq(False)
+
+
+def _core(method):
+    core = _wrong_formats(method).all(axis=1)
+    return [core.mean(), *cluster_interval(core, core.index.get_level_values("id"))]
+
+
+def _nothing_false(method):
+    """How many wrong answers stand beside a thought without a false statement; a grade is the answer itself."""
+    rows = _errors(method, "think-before").rows.dropna(subset="think")
+    readings = [mk.check_rationale(text, image) for text, image in zip(rows["think"], rows["image_id"])]
+    return [np.mean([all(s.holds for s in one.statements if s.fact != "grade") for one in readings])]
+
+
 def _seconds(what):
     method, format = what.split(", ")
     runs = mk.recorded("clinic/runs").replace({"method": {"sft-answer": "sft"}})
@@ -247,6 +267,9 @@ _LOOKUP = {
     "seconds": _seconds,
     "whole output": _whole_output,
     "seeds": _seeds,
+    "core": _core,
+    "independent": lambda method: [_wrong_formats(method).mean().prod()],
+    "nothing false": _nothing_false,
 }
 
 if __name__ == "__main__":
