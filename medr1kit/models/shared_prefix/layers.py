@@ -3,19 +3,23 @@
 For a small model most of the time goes into wrappers and small steps: LoRA's two extra products in every linear map,
 masks made anew, norms in six kernels. :class:`Layers` runs the same layers with the adapter folded into the weights
 (W + BA, a copy; the model stays as it is), with the norm's gain folded in, too, and with the maps of one input joined.
-The gradient goes to the adapter by thin products, as if it had stood apart. In half precision the folding would round,
-and other adapters than plain LoRA are no product; there the model's own maps are called, and whole texts are read by
-transformers.
+The gradient goes to the adapter by thin products, as if it had stood apart.
+
+In half precision the folding would round: there single tokens go through the model's own weights, the adapters of all
+maps of one input beside them in two products, and whole texts are read by transformers. Other adapters than plain LoRA
+are no product; their maps are called as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+Norm = Callable[[torch.Tensor], torch.Tensor]
 Turn = tuple[torch.Tensor, torch.Tensor]  # cosine and signed sine of each token's angles, (tokens, 1, head size)
 
 
@@ -32,7 +36,7 @@ def joined_layers(language_model: nn.Module) -> Layers | None:
     # Before it had this method its angles came for each axis of an image apart.
     known = hasattr(language_model.rotary_emb, "recomposition_frequencies")
     full = norm.dtype == torch.float32 and not torch.is_autocast_enabled(norm.device.type)
-    return Layers(language_model) if known and full and all(map(_foldable, maps)) else None
+    return Layers(language_model) if known and full and all(_kind([one]) is _Joined for one in maps) else None
 
 
 class Layers:
@@ -50,6 +54,12 @@ class Layers:
         self.key_heads = first.k_proj.out_features // self.head_size
         self.layers = [_Layer(layer, self.heads, self.key_heads, self.head_size) for layer in language_model.layers]
         self.norm = _norm(language_model.norm)
+
+    @torch.no_grad()
+    def renew(self) -> None:
+        """Take over weights that an optimizer has changed, where they stand: a recorded step goes on reading there."""
+        for layer in self.layers:
+            layer.renew()
 
     def turn(self, like: torch.Tensor, positions: torch.Tensor) -> Turn:
         """Return how queries and keys at rotary positions, (3, rows, tokens), are turned."""
@@ -114,19 +124,30 @@ class _Layer:
     """A decoder layer whose projections are two products instead of five."""
 
     def __init__(self, layer: nn.Module, heads: int, key_heads: int, head_size: int):
-        self.attention, self.act = layer.self_attn, layer.mlp.act_fn
+        self.act, attention = layer.mlp.act_fn, layer.self_attn
         self.heads, self.turned, self.size = heads, heads + key_heads, head_size
         *inwards, out, gate, up, down = _linear_maps(layer)
         self.inwards, self.out = _joined(*inwards, after=layer.input_layernorm), _joined(out)
         self.gates, self.down = _joined(gate, up, after=layer.post_attention_layernorm), _joined(down)
+        self.norm: Norm | None = None
+        if hasattr(attention, "q_norm"):  # Qwen3
+            self.norm_of, self.gain = attention, attention.q_norm.weight.new_empty(self.turned, head_size)
+            self.norm = _norm_by(self.gain, attention.q_norm.variance_epsilon)
+        self.renew()
+
+    def renew(self) -> None:
+        for maps in (self.inwards, self.out, self.gates, self.down):
+            maps.renew()
+        if self.norm is not None:
+            self.gain[: self.heads] = self.norm_of.q_norm.weight
+            self.gain[self.heads :] = self.norm_of.k_norm.weight
 
     def project(self, hidden: torch.Tensor, turn: Turn) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Queries (tokens, heads, size), keys and values (tokens, key heads, size), turned to their position."""
         mixed = self.inwards(hidden).unflatten(1, (-1, self.size))
         turning, values = mixed[:, : self.turned], mixed[:, self.turned :]
-        if hasattr(self.attention, "q_norm"):  # Qwen3
-            queries, keys = turning[:, : self.heads], turning[:, self.heads :]
-            turning = torch.cat([self.attention.q_norm(queries), self.attention.k_norm(keys)], dim=1)
+        if self.norm is not None:
+            turning = self.norm(turning)
         cos, sin = turn
         turned = torch.addcmul(turning * cos, turning.roll(self.size // 2, -1), sin)
         return turned[:, : self.heads], turned[:, self.heads :], values
@@ -144,26 +165,37 @@ def _linear_maps(layer: nn.Module) -> tuple[nn.Module, ...]:
     return *of_attention, mlp.gate_proj, mlp.up_proj, mlp.down_proj
 
 
-def _norm(module: nn.Module, gain: bool = True) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A Qwen RMS norm in few kernels in float32; in half precision, where its steps round, the module itself."""
-    if module.weight.dtype != torch.float32:
-        return module
-    weight, epsilon = module.weight.detach(), module.weight.new_tensor(module.variance_epsilon)
+def _norm(module: nn.Module, gain: bool = True) -> Norm:
+    return _norm_by(module.weight.detach(), module.variance_epsilon, gain)
+
+
+def _norm_by(weight: torch.Tensor, epsilon: float, gain: bool = True) -> Norm:
+    """A Qwen RMS norm in few kernels; in half precision it rounds where Qwen's rounds, and has no gradient."""
+    small = weight.new_tensor(epsilon, dtype=torch.promote_types(weight.dtype, torch.float32))
+    share = 1 / weight.shape[-1]
 
     def norm(hidden: torch.Tensor) -> torch.Tensor:
-        power = torch.add(epsilon, torch.linalg.vecdot(hidden, hidden), alpha=1 / hidden.shape[-1])  # (tokens,)
+        power = torch.add(small, torch.linalg.vecdot(hidden, hidden), alpha=share)  # (tokens,)
         normed = hidden * power.rsqrt()[..., None]
         return normed * weight if gain else normed
 
-    return norm
+    def half(hidden: torch.Tensor) -> torch.Tensor:
+        length = torch.linalg.vector_norm(hidden, dim=-1, keepdim=True, dtype=small.dtype)
+        power = torch.addcmul(small, length, length, value=share)  # (tokens, 1)
+        return torch.mul(hidden, power.rsqrt(), out=torch.empty_like(hidden)) * weight
+
+    return half if weight.dtype in (torch.float16, torch.bfloat16) else norm
 
 
-def _foldable(module: nn.Module) -> bool:
-    """Whether a linear map's effect is one matrix in float32: plain, or with plain LoRA whose dropout is off."""
-    base = module.get_base_layer() if hasattr(module, "lora_A") else module
-    if type(base) is not nn.Linear or base.weight.dtype != torch.float32:
+def _base(module: nn.Module) -> nn.Module:
+    return module.get_base_layer() if hasattr(module, "lora_A") else module
+
+
+def _is_product(module: nn.Module) -> bool:
+    """Whether a linear map is a product: plain, or with plain LoRA, whose dropout is off here."""
+    if type(_base(module)) is not nn.Linear:
         return False
-    if base is module:
+    if not hasattr(module, "lora_A"):
         return True
     more_than_a_product = getattr(module, "lora_variant", {}), getattr(module, "use_dora", {}), module.lora_bias
     return not any(settings.get(name) for settings in more_than_a_product for name in module.active_adapters)
@@ -177,20 +209,88 @@ def _factors(module: nn.Module) -> list[tuple[torch.Tensor, torch.Tensor, float]
     return [(module.lora_A[name].weight, module.lora_B[name].weight, module.scaling[name]) for name in acting]
 
 
-def _joined(*modules: nn.Module, after: nn.Module | None = None) -> Callable[[torch.Tensor], torch.Tensor]:
+def _joined(*modules: nn.Module, after: nn.Module | None = None) -> _Apart:
     """Linear maps of the same input, after a norm if there is one, as one call; their outputs one after the other."""
-    if all(map(_foldable, modules)):
-        return _Joined(modules, after)
-    norm = (lambda hidden: hidden) if after is None else _norm(after)
-
-    def apart(hidden: torch.Tensor) -> torch.Tensor:
-        normed = norm(hidden)
-        return torch.cat([module(normed) for module in modules], dim=-1)
-
-    return apart
+    return _kind(modules)(modules, after)
 
 
-class _Joined:
+def _kind(modules: Sequence[nn.Module]) -> type[_Apart]:
+    """How linear maps of the same input are called: as one matrix, with their adapters beside them, or as they are."""
+    if not all(map(_is_product, modules)):
+        return _Apart
+    (dtype, *others) = {_base(module).weight.dtype for module in modules}
+    kinds = {torch.float32: _Joined, torch.bfloat16: _Beside, torch.float16: _Beside}
+    return _Apart if others else kinds.get(dtype, _Apart)
+
+
+class _Apart:
+    """Linear maps called as they are."""
+
+    def __init__(self, modules: Sequence[nn.Module], after: nn.Module | None):
+        self.modules, self.norm = modules, None if after is None else _norm(after)
+
+    def renew(self) -> None:
+        """Take over weights that have changed, at the same place in memory."""
+
+    def entering(self, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden if self.norm is None else self.norm(hidden)
+
+    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        return self.outcome(self.entering(hidden))
+
+    def outcome(self, entering: torch.Tensor) -> torch.Tensor:
+        found = [module(entering) for module in self.modules]
+        return found[0] if len(found) == 1 else torch.cat(found, dim=-1)
+
+
+class _WithFactors(_Apart):
+    """Linear maps without their adapters, and the adapters' factors for themselves.
+
+    Attributes:
+        factors: A, B, A, B, … of all adapters that act.
+        ranks: of each adapter.
+        spans: of each adapter its rows in the joined output, and its scale.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module], after: nn.Module | None):
+        super().__init__([_base(module) for module in modules], after)
+        ends = torch.tensor([0, *(len(base.weight) for base in self.modules)]).cumsum(0).tolist()
+        rows = [slice(*pair) for pair in pairwise(ends)]
+        acting = [(span, *factor) for span, module in zip(rows, modules) for factor in _factors(module)]
+        self.factors = [factor for _, down, up, _ in acting for factor in (down, up)]
+        self.ranks, self.spans = [len(down) for _, down, *_ in acting], [(span, scale) for span, *_, scale in acting]
+        self.rows, self.outputs, self.inputs = rows, ends[-1], self.modules[0].in_features
+
+    def adapters(self) -> Iterator[tuple[slice, slice, torch.Tensor, torch.Tensor, float]]:
+        """Of each adapter its rows in the joined output, its places among all ranks, A, B and the scale."""
+        rank = 0
+        for (span, scale), down, up in zip(self.spans, self.factors[::2], self.factors[1::2]):
+            yield span, slice(rank, rank := rank + len(down)), down, up, scale
+
+
+class _Beside(_WithFactors):
+    """Linear maps as they are and all their adapters in two products beside them: in half precision.
+
+    Their weights are not copied, which a large model would leave no room for. A and B are rounded to the weights'
+    precision, as autocast rounds them when the loss is computed.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module], after: nn.Module | None):
+        super().__init__(modules, after)
+        weight, ranks = self.modules[0].weight, sum(self.ranks)
+        self.downs, self.ups = weight.new_zeros(ranks, self.inputs), weight.new_zeros(ranks, self.outputs)
+
+    def renew(self) -> None:
+        for rows, places, down, up, scale in self.adapters():
+            self.downs[places] = down
+            self.ups[places, rows] = up.t() * scale
+
+    def outcome(self, entering: torch.Tensor) -> torch.Tensor:
+        found = super().outcome(entering)
+        return torch.addmm(found, F.linear(entering, self.downs), self.ups) if self.ranks else found
+
+
+class _Joined(_WithFactors):
     """Linear maps as one matrix, a norm's gain and adapters in it, and the adapters' factors beside it.
 
     ``whole`` is (out + all ranks, in + all ranks)::
@@ -203,34 +303,28 @@ class _Joined:
     """
 
     def __init__(self, modules: Sequence[nn.Module], after: nn.Module | None):
-        weights = [m.weight if type(m) is nn.Linear else m.get_base_layer().weight for m in modules]
-        factors = [_factors(module) for module in modules]
-        self.factors = [factor for of_one in factors for *pair, _ in of_one for factor in pair]  # A, B, A, B, …
-        self.ranks = [len(down) for down in self.factors[::2]]
-        self.outputs, self.inputs = sum(map(len, weights)), weights[0].shape[1]
-        self.whole = weights[0].new_zeros(self.outputs + sum(self.ranks), self.inputs + sum(self.ranks))
-        self.spans: list[tuple[slice, float]] = []  # of each adapter its rows and its scale
-        start, rank = 0, 0
-        for weight, of_one in zip(weights, factors):
-            rows = slice(start, start + len(weight))
-            folded = self.whole[rows, : self.inputs].copy_(weight)
-            for down, up, scale in of_one:
-                folded.addmm_(up, down, alpha=scale)
-                self.whole[self.outputs + rank :, : self.inputs][: len(down)] = down
-                torch.mul(up, scale, out=self.whole[rows, self.inputs + rank :][:, : len(down)])
-                self.spans.append((rows, scale))
-                rank += len(down)
-            start = rows.stop
-        self.norm, self.gain, self.bias = None, None, None
+        super().__init__(modules, after)
+        ranks = sum(self.ranks)
+        self.whole = self.modules[0].weight.new_zeros(self.outputs + ranks, self.inputs + ranks)
+        self.gain = self.bias = None
         if after is not None:
             self.norm, self.gain = _norm(after, gain=False), after.weight.detach()
-            self.whole[:, : self.inputs].mul_(self.gain)
-        if any(module.bias is not None for module in modules):
-            biases = [w.new_zeros(len(w)) if m.bias is None else m.bias for m, w in zip(modules, weights)]
-            self.bias = F.pad(torch.cat(biases), (0, sum(self.ranks)))
+        if any(base.bias is not None for base in self.modules):
+            self.bias = self.whole.new_zeros(len(self.whole))
 
-    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
-        entering = hidden if self.norm is None else self.norm(hidden)
+    def renew(self) -> None:
+        for rows, base in zip(self.rows, self.modules):
+            self.whole[rows, : self.inputs] = base.weight
+            if base.bias is not None:
+                self.bias[rows] = base.bias
+        for rows, places, down, up, scale in self.adapters():
+            self.whole[rows, : self.inputs].addmm_(up, down, alpha=scale)
+            self.whole[self.outputs :, : self.inputs][places] = down
+            torch.mul(up, scale, out=self.whole[rows, self.inputs :][:, places])
+        if self.gain is not None:
+            self.whole[:, : self.inputs].mul_(self.gain)
+
+    def outcome(self, entering: torch.Tensor) -> torch.Tensor:
         if torch.is_grad_enabled() and any(factor.requires_grad for factor in self.factors):
             return _Product.apply(entering, self, *self.factors)
         return self.product(entering, self.outputs)
