@@ -31,9 +31,9 @@ import random
 import re
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import lru_cache
-from itertools import combinations
+from itertools import chain, combinations
 
 import datasets
 import numpy as np
@@ -198,10 +198,14 @@ class _Asked:
         clashes: dict[str, set[str]] = {gold: set() for gold in texts}
         one = self.modalities[kind[0]] is not None and self.tasks[kind[0]] == _RECOGNITION
         classes = self._classes(kind)
-        for (first, text), (second, other) in combinations(texts.items(), 2):
-            if one or classes.get(first, first) == classes.get(second, second) or same_meaning(text, other):
-                clashes[first].add(second)
-                clashes[second].add(first)
+        alike = defaultdict(list)  # golds of one class, or all of them
+        for gold in texts:
+            alike["" if one else classes.get(gold, gold)].append(gold)
+        golds = list(texts)
+        pairs = [(golds[i], golds[j]) for i, j in same_meanings(list(texts.values()))]
+        for first, second in chain(pairs, *(combinations(some, 2) for some in alike.values())):
+            clashes[first].add(second)
+            clashes[second].add(first)
         return clashes
 
     def _classes(self, kind: list[int]) -> dict[str, str]:
@@ -290,13 +294,34 @@ def same_meaning(first: str, second: str) -> bool:
     >>> same_meaning("bowel abnormality", "bowel mass"), same_meaning("bowel mass", "bowel inflammation")
     (True, False)
     """
-    if yes_or_no(first) or yes_or_no(second):
-        return yes_or_no(first) == yes_or_no(second)
-    shorter, longer = sorted((_words(first), _words(second)), key=len)
-    if shorter <= longer:
-        return not (longer - shorter) & _NEGATIONS
-    name = named_modality(first)
-    return name is not None and name == named_modality(second)
+    return bool(same_meanings([first, second]))
+
+
+def same_meanings(texts: Sequence[str]) -> set[tuple[int, int]]:
+    """Return the pairs (i, j), i < j, of texts of :func:`same_meaning`, without a look at every pair.
+
+    A text is compared with those that hold the rarest of its words, which are few also among many texts.
+    """
+    alike, words = defaultdict(list), {}
+    for i, text in enumerate(texts):
+        if (answer := yes_or_no(text)) is not None:
+            alike[answer, "answer"].append(i)
+            continue
+        words[i] = _words(text)
+        if (name := named_modality(text)) is not None:
+            alike[name, "modality"].append(i)
+    holding = defaultdict(list)
+    for i, some in words.items():
+        for word in some:
+            holding[word].append(i)
+    pairs = {(i, j) for some in alike.values() for i, j in combinations(some, 2)}
+    # "MRI" and "MRI (without contrast)" name one modality, but of two texts of which one is longer its words decide.
+    pairs = {(i, j) for i, j in pairs if i not in words or not (words[i] <= words[j] or words[j] <= words[i])}
+    for i, some in words.items():
+        with_rarest = min((holding[word] for word in some), key=len)
+        longer = (j for j in with_rarest if some <= words[j] and not (words[j] - some) & _NEGATIONS)
+        pairs |= {(min(i, j), max(i, j)) for j in longer if j != i}
+    return pairs
 
 
 def yes_or_no(text: str) -> str | None:
