@@ -4,7 +4,7 @@ from itertools import combinations
 
 import pytest
 
-from medr1kit.audits.debias import named_modality, same_meaning, same_meanings, yes_or_no
+from medr1kit.audits.meanings import named_modality, same_meaning, same_meanings, yes_or_no
 
 
 @pytest.mark.parametrize(

@@ -63,12 +63,12 @@ def _factors(module: nn.Module) -> list[tuple[torch.Tensor, torch.Tensor, float]
 
 
 def joined(*modules: nn.Module, after: nn.Module | None = None) -> Apart:
-    """Return linear maps of the same input, after a norm if there is one, as one call; their outputs one after the other."""
+    """Return linear maps of one input, after a norm if there is one, as one call; outputs stand one after the other."""
     return kind_of(modules)(modules, after)
 
 
 def kind_of(modules: Sequence[nn.Module]) -> type[Apart]:
-    """Return how linear maps of the same input are called: as one matrix, with their adapters beside them, or as they are."""
+    """Return how linear maps of one input are called: as one matrix, with adapters beside them, or as they are."""
     if not all(map(_is_product, modules)):
         return Apart
     (dtype, *others) = {_base(module).weight.dtype for module in modules}
