@@ -226,6 +226,46 @@ def test_a_tower_with_hooks_is_never_taken_for_another(fresh_tiny, val_phantoms)
     assert blind(prompts, pictures) == generated(model, processor, prompts, pictures, 24)
 
 
+def in_place(weight, gradient):
+    torch.optim.SGD([weight], lr=0.05).step()
+
+
+def fused(weight, gradient):
+    """What TRL takes on a GPU; PyTorch does not count it as a change."""
+    before = weight._version
+    torch.optim.AdamW([weight], lr=0.05, fused=True).step()
+    assert weight._version == before
+
+
+def behind_its_back(weight, gradient):
+    weight.data -= 0.05 * gradient
+
+
+def loaded(weight, gradient):
+    weight.data = weight.data - 0.05 * gradient
+
+
+@pytest.mark.parametrize("step", [in_place, fused, behind_its_back, loaded])
+def test_a_step_on_the_tower_s_weights_is_noticed(fresh_tiny, val_phantoms, step):
+    """Asked before the step and after it, the model says what a fresh load of it says that was never asked before."""
+    model, processor = fresh_tiny
+    prompts, pictures = asked(processor, val_phantoms.select(range(4)), mk.NO_THINK)
+    before = read_by(model, processor, prompts, pictures)
+    weight = model.model.visual.blocks[0].mlp.fc1.weight.requires_grad_(True)
+    weight.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+    step(weight, weight.grad)
+    found, (fresh, _) = read_by(model, processor, prompts, pictures), mk.load_model("tiny")
+    fresh.load_state_dict(model.state_dict())
+    forget_images()
+    assert torch.equal(found, read_by(fresh, processor, prompts, pictures)) and not torch.allclose(found, before)
+
+
+def read_by(model, processor, prompts, pictures):
+    """What a reader of now makes of prompts and pictures, (rows, hidden)."""
+    prefix, of_row = answerer(model, processor).read(prompts, pictures)
+    return prefix.last_hidden[of_row]
+
+
 def test_kept_features_do_not_keep_their_model(tiny, val_phantoms):
     import gc
     import weakref

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from medr1kit.audits import blind_floor
-from medr1kit.audits.debias import DroppedQuestions, debias_options, same_meaning
+from medr1kit.audits.debias import DroppedQuestions, debias_options
+from medr1kit.audits.meanings import same_meaning
 from medr1kit.data.load import load_vqa
 from medr1kit.vqa import LETTERS, DataError, format_problem, format_solution
 

@@ -1,8 +1,10 @@
 """Which option texts must not stand beside each other."""
 
+from itertools import combinations
+
 import pytest
 
-from medr1kit.audits.debias import named_modality, same_meaning, yes_or_no
+from medr1kit.audits.meanings import named_modality, same_meaning, same_meanings, yes_or_no
 
 
 @pytest.mark.parametrize(
@@ -55,3 +57,20 @@ def test_what_a_text_is():
         None,
         None,
     ]
+
+
+def test_a_vocabulary_s_pairs_are_those_of_its_texts_two_by_two():
+    places, kinds = (
+        ("lung", "left lung", "liver", "lungs", "no lung"),
+        ("", "mass", "masses", "abnormality", "not mass"),
+    )
+    texts = [f"{place} {kind}".strip() for place in places for kind in kinds]
+    texts += ["yes", "No.", "no, it is", "no finding", "CT", "CT scan", "CT (without contrast)", "MRI", "Lung"]
+    pairs = {(i, j) for (i, one), (j, two) in combinations(enumerate(texts), 2) if same_meaning(one, two)}
+    assert same_meanings(texts) == pairs and 30 < len(pairs) < 300
+
+
+def test_a_large_vocabulary_is_not_compared_two_by_two():
+    """Of 4,000 texts there are 8 million pairs; comparing all of them took minutes."""
+    texts = [f"finding{i} of organ{i % 900}" for i in range(4_000)] + ["finding7"]
+    assert same_meanings(texts) == {(7, 4_000)}

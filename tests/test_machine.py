@@ -71,6 +71,7 @@ def test_doctor_prints_every_line(monkeypatch, capsys, torchvision):
     assert lines["python"].startswith(".".join(map(str, sys.version_info[:2])))
     assert lines["device"].startswith("cpu (") and lines["dtype"].startswith("float32 (")
     assert lines["attention"].startswith("sdpa (answers that share one reading")
+    assert lines["decoding"] == "step by step (a CUDA graph needs a GPU)"
     assert lines["threads"] == str(torch.get_num_threads())
     assert ("WARNING" in lines["torchvision"]) == (torchvision is not None)
     assert lines["torchvision"].startswith(torchvision or "absent")

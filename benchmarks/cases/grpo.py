@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 REPEATS = 3
-LOSS_TOLERANCE = 1e-4  # relative; the two sides add up the same terms in another order
+LOSS_TOLERANCE = 1e-5  # relative; the two sides add up the same terms in another order
 NEARLY_ZERO = 1e-6  # below this a loss or gradient norm is rounding
 
 

@@ -100,12 +100,16 @@ def _share(model: Any, processor: Any, shape: Shape, decoder: str):
     settings, processors = settled(base, settings_of(model, shape), prompts.input_ids.shape[1])
     ends = {"max_new_tokens": shape.new_tokens, "end_tokens": [settings.eos_token_id], "processors": processors}
 
+    kept = StaticDecoder(base.model.language_model, base.lm_head) if decoder == "graph" else None
+
     def call():
-        made = {"eager": Decoder, "graph": StaticDecoder}[decoder](base.model.language_model, base.lm_head)
+        if kept is not None:
+            kept.renew()
+        made = kept or Decoder(base.model.language_model, base.lm_head)
         prefix = prefill(base.model, prompts, VisionFeatures(base.model))
         found = sample(made, prefix, prompts.of_row, record=True, **ends)
         tokens = torch.tensor(found.tokens, device=prompts.of_row.device)
-        return tokens, found.log_probs, getattr(made, "_graph", None) is not None
+        return tokens, found.log_probs, kept is not None and kept.is_recorded
 
     return call
 

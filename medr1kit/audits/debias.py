@@ -32,19 +32,19 @@ import re
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Collection
-from functools import lru_cache
-from itertools import combinations
+from itertools import chain, combinations
 
 import datasets
 import numpy as np
 import pandas as pd
 
+from medr1kit.audits.meanings import named_modality, same_meanings, yes_or_no
 from medr1kit.audits.repair import linked
 from medr1kit.audits.rows import column, plain, read_questions
 from medr1kit.data.blocks import exchangeable_blocks, lay_out
 from medr1kit.given import questions_given, whole_number
 from medr1kit.progress import no_bars_of_datasets, progress
-from medr1kit.vqa import LETTERS, DataError, modality_name, parse_problem, write_question
+from medr1kit.vqa import LETTERS, DataError, parse_problem, write_question
 
 _RECOGNITION = "Modality Recognition"
 
@@ -84,7 +84,7 @@ def debias_options(ds: datasets.Dataset, seed: int = 0, strict: bool = False) ->
     """Redraw all distractors so that no rule on the option texts does better than chance.
 
     Distractors are gold texts of questions of the same modality, task, source and kind; see the module's own text.
-    Never offered are a near-duplicate of the gold (see :func:`same_meaning`), any other gold
+    Never offered are a near-duplicate of the gold (see :func:`medr1kit.audits.meanings.same_meaning`), any other gold
     of the same image, and, where images are kept in a folder a class, another gold of the same class. Among the
     questions with k options each letter is gold equally often. The number of options stays where the vocabulary is
     large enough.
@@ -198,10 +198,14 @@ class _Asked:
         clashes: dict[str, set[str]] = {gold: set() for gold in texts}
         one = self.modalities[kind[0]] is not None and self.tasks[kind[0]] == _RECOGNITION
         classes = self._classes(kind)
-        for (first, text), (second, other) in combinations(texts.items(), 2):
-            if one or classes.get(first, first) == classes.get(second, second) or same_meaning(text, other):
-                clashes[first].add(second)
-                clashes[second].add(first)
+        alike = defaultdict(list)  # golds of one class, or all of them
+        for gold in texts:
+            alike["" if one else classes.get(gold, gold)].append(gold)
+        golds = list(texts)
+        pairs = [(golds[i], golds[j]) for i, j in same_meanings(list(texts.values()))]
+        for first, second in chain(pairs, *(combinations(some, 2) for some in alike.values())):
+            clashes[first].add(second)
+            clashes[second].add(first)
         return clashes
 
     def _classes(self, kind: list[int]) -> dict[str, str]:
@@ -255,80 +259,3 @@ def _relettered(rationale: str | None, old: str, new: str) -> str | None:
         return rationale
     place = rationale.rindex(old)
     return rationale[:place] + new + rationale[place + 1 :]
-
-
-# --- do two option texts say the same? A cautious guess from their words, made where a wrong yes costs little ---------
-
-_YES_NO = re.compile(r"\W*(yes|no)\b(?:\W*$|\W+(?:it|there|this|that|these|those|the|they)\b)", re.IGNORECASE)
-_NEGATIONS = {"no", "not", "non", "without", "absence", "absent", "never"}
-# "bowel abnormality" is right for a bowel mass, too
-_GENERIC = {"abnormality", "abnormalities", "pathology", "pathologies", "disorder", "disorders"}
-_IMAGE_WORDS = {"imaging", "image", "images", "scan", "scans", "scanning", "photography", "photograph", "technique"}
-_ADJECTIVES = {
-    "dermoscopic": "Dermoscopy",
-    "dermatoscopic": "Dermoscopy",
-    "microscopic": "Microscopy",
-    "radiograph": "X-Ray",
-    "radiographic": "X-Ray",
-    "sonography": "Ultrasound",
-}
-
-
-def same_meaning(first: str, second: str) -> bool:
-    """Whether two option texts must not stand beside each other, because both may be right.
-
-    They are taken to mean the same if they differ only in case, punctuation or a plural; if one is the other with more
-    words, none of which denies it ("abnormality" and the like do not count); if both are the same yes or no; or if both
-    name the same modality. Other synonyms ("nevus", "mole") are not known.
-
-    >>> same_meaning("Lung", "lungs."), same_meaning("Melanoma", "malignant melanoma")
-    (True, True)
-    >>> same_meaning("No", "no, it's normal"), same_meaning("No", "no diabetic retinopathy")
-    (True, False)
-    >>> same_meaning("retinopathy", "no retinopathy"), same_meaning("Dermoscopy", "Dermoscopic imaging")
-    (False, True)
-    >>> same_meaning("bowel abnormality", "bowel mass"), same_meaning("bowel mass", "bowel inflammation")
-    (True, False)
-    """
-    if yes_or_no(first) or yes_or_no(second):
-        return yes_or_no(first) == yes_or_no(second)
-    shorter, longer = sorted((_words(first), _words(second)), key=len)
-    if shorter <= longer:
-        return not (longer - shorter) & _NEGATIONS
-    name = named_modality(first)
-    return name is not None and name == named_modality(second)
-
-
-def yes_or_no(text: str) -> str | None:
-    """Return "yes" or "no" for an answer to a yes-or-no question, None for any other text.
-
-    >>> yes_or_no("No."), yes_or_no("no, the tail appears to be normal"), yes_or_no("No finding")
-    ('no', 'no', None)
-    """
-    match = _YES_NO.match(text)
-    return match.group(1).lower() if match else None
-
-
-@lru_cache(maxsize=4096)
-def named_modality(text: str) -> str | None:
-    """Return the canonical name of the modality that a text names and nothing else, or None.
-
-    >>> named_modality("Computed tomography (CT)"), named_modality("CT scan"), named_modality("a normal OCT image")
-    ('CT', 'CT', None)
-    """
-    for part in (text, *re.split(r"[()]", text)):
-        words = [word for word in plain(part.replace("-", " ")).split() if word not in _IMAGE_WORDS]
-        if not words:
-            continue
-        try:
-            return _ADJECTIVES.get(" ".join(words)) or modality_name(" ".join(words))
-        except DataError:
-            continue
-    return None
-
-
-def _words(text: str) -> frozenset[str]:
-    """The words of a text, a plural s taken off; generic ones only where there is no other."""
-    words = plain(text).split() or [text.strip().casefold()]
-    words = [word for word in words if word not in _GENERIC] or words
-    return frozenset(word[:-1] if len(word) > 3 and re.search(r"[^su]s$", word) else word for word in words)

@@ -103,6 +103,8 @@ class _Maker:
         for number in rng.sample(range(len(golds)), len(golds)):
             self.waiting.setdefault(golds[number], {}).setdefault(stems[number], []).append(number)
         self.counts = {gold: sum(map(len, by_stem.values())) for gold, by_stem in self.waiting.items()}
+        # Of each text its questions and those of the texts that it clashes with.
+        self.pressure = {g: n + sum(self.counts.get(t, 0) for t in self._beside(g)) for g, n in self.counts.items()}
 
     def rest(self) -> list[int]:
         return [number for by_stem in self.waiting.values() for numbers in by_stem.values() for number in numbers]
@@ -115,7 +117,7 @@ class _Maker:
         the same stem.
         """
         weight = {gold: self.rng.random() ** (1 / count) for gold, count in self.counts.items()}
-        spare = {gold: self._pressure(gold) < left for gold in weight}
+        spare = {gold: self.pressure[gold] < left for gold in weight}
         order = sorted(weight, key=lambda gold: (spare[gold], -weight[gold]))
         stem = self._stem(order[0])
         order.sort(key=lambda gold: (spare[gold], stem not in self.waiting[gold]))
@@ -130,8 +132,8 @@ class _Maker:
                 return block
         return []
 
-    def _pressure(self, gold: Hashable) -> int:
-        return self.counts[gold] + sum(self.counts.get(text, 0) for text in self.clashes.get(gold, ()))
+    def _beside(self, gold: Hashable) -> Collection[Hashable]:
+        return self.clashes.get(gold, ())
 
     def _stem(self, gold: Hashable) -> Hashable:
         """The stem of a random question with this gold."""
@@ -141,7 +143,7 @@ class _Maker:
     def _fitting(self, gold: Hashable, stem: Hashable, block: list[int]) -> int | None:
         """A question with this gold, best with this stem, that goes with the block."""
         texts = [self.golds[member] for member in block]
-        forbidden = self.clashes.get(gold, ())
+        forbidden = self._beside(gold)
         if any(text in forbidden for text in texts) or any(gold in self.barred.get(member, ()) for member in block):
             return None
         by_stem = self.waiting[gold]
@@ -158,5 +160,8 @@ class _Maker:
         if not numbers:
             del self.waiting[gold][stem]
         self.counts[gold] -= 1
+        for text in (gold, *self._beside(gold)):
+            if text in self.pressure:
+                self.pressure[text] -= 1
         if not self.counts[gold]:
             del self.counts[gold], self.waiting[gold]

@@ -82,8 +82,17 @@ def choose_tower_attention(device: str, dtype: str) -> Choice:
     return Choice("flash_attention_2", "flash-attn is installed and the GPU can run it")
 
 
+def choose_decoding(device: str) -> Choice:
+    """Return how tokens are decoded on a device: "CUDA graph" where that is asked for, else "step by step"."""
+    if not device.startswith("cuda"):
+        return Choice("step by step", "a CUDA graph needs a GPU")
+    if os.environ.get("MEDR1KIT_CUDA_GRAPHS") == "1":
+        return Choice("CUDA graph", "MEDR1KIT_CUDA_GRAPHS=1 asks for it; it has not been run on a GPU yet")
+    return Choice("step by step", "a CUDA graph has not been run on a GPU yet; MEDR1KIT_CUDA_GRAPHS=1 tries one")
+
+
 def doctor() -> None:
-    """Print versions, device, number format and attention, each with its reason."""
+    """Print versions, device, number format, attention and decoding, each with its reason."""
     import torch
 
     device = choose_device()
@@ -93,6 +102,7 @@ def doctor() -> None:
     for package in ("medr1kit", "torch", "transformers", "trl", "peft", "datasets"):
         print(f"{package:<13} {importlib.metadata.version(package)}")
     choices = {"device": device, "dtype": dtype, "attention": LANGUAGE_ATTENTION, "of the tower": tower}
+    choices["decoding"] = choose_decoding(device.value)
     for name, chosen in choices.items():
         print(f"{name:<13} {chosen.value} ({chosen.reason})")
     print(f"threads       {torch.get_num_threads()}")

@@ -13,7 +13,6 @@ batch when it is done (:mod:`medr1kit.models.shared_prefix.answering`). A model 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from functools import partial
@@ -24,8 +23,8 @@ import pandas as pd
 
 from medr1kit.formats import NO_THINK, ResponseFormat, format_named
 from medr1kit.given import choice, kind, number, output_file, questions_given, truth, whole_number
-from medr1kit.models.adapters import acting_adapters
 from medr1kit.models.decoding import Answers, answerer, drawing, end_tokens, plain_decoding
+from medr1kit.models.digests import weights_digest
 from medr1kit.models.load import origin_of, pair_given
 from medr1kit.models.processor import user_turn, warn_of_open_thinking
 from medr1kit.models.shown import IMAGES, image_rows, patches_moved, reading_order
@@ -38,7 +37,6 @@ from medr1kit.results.tables import LABELS, METHODS, PREDICTIONS
 from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
-    import torch
     from datasets import Dataset
     from transformers import PreTrainedModel, ProcessorMixin
 
@@ -161,7 +159,7 @@ def answered(
     asked = hashlib.sha256(repr([(row["id"], prompt) for row, prompt in zip(questions, prompts)]).encode())
     seeded = images == "patches" or "shuffled" in images
     settings = {"format": format.name, "images": images, "seed_of_images": seed if seeded else None}
-    settings |= {"questions": asked.hexdigest()[:16], "limit": limit, "weights": _weights_digest(model)}
+    settings |= {"questions": asked.hexdigest()[:16], "limit": limit, "weights": weights_digest(model)}
     settled = truth(stop_at_answer, "stop_at_answer") and format.blocks in (("answer",), ("answer", "think"))
     stopped = partial(answer_closed, format=format) if settled else None
     settings |= ({"stop_at_answer": True} if stopped else {}) | ({"engine": engine} if engine else {})
@@ -219,26 +217,6 @@ def write_predictions(frame: pd.DataFrame, output: Path | None) -> None:
 def chat_prompt(processor: ProcessorMixin, format: ResponseFormat, problem: str, image: bool = True) -> str:
     """Return the text that a model reads: the user turn, image first, in its chat template, up to its own turn."""
     return user_turn(processor, format.prompt(problem), image)
-
-
-def _weights_digest(model: PreTrainedModel) -> str:
-    """A digest of a few numbers of every weight, and of the adapters that act: two models, or one changed, differ."""
-    digest = hashlib.sha256("".join(map(str, acting_adapters(model))).encode())
-    for name, weight in model.named_parameters():
-        total = sum(part.detach().float().sum().item() for part in (weight, *_scales(weight)))
-        if not math.isfinite(total):
-            raise DataError(
-                f"the weights hold NaN or infinite values ({name}), and so would say nothing; load them anew"
-            )
-        digest.update(f"{name} {total:.6e}".encode())
-    return digest.hexdigest()[:16]
-
-
-def _scales(weight: torch.Tensor) -> list[torch.Tensor]:
-    """What the codes of a weight in 4 bits are multiplied with; nothing of other weights."""
-    if (state := getattr(weight, "quant_state", None)) is None:
-        return []
-    return [state.absmax] + ([state.state2.absmax, state.offset] if state.nested else [])
 
 
 def model_labels(model: PreTrainedModel, labels: Mapping[str, Any] | Run | None) -> dict[str, Any]:

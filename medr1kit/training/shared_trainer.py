@@ -41,7 +41,8 @@ from trl.data_utils import prepare_multimodal_messages
 from trl.models.utils import unwrap_model_for_generation
 
 from medr1kit.models.load import base_of
-from medr1kit.models.shared_prefix.graphs import decoder_on
+from medr1kit.models.shared_prefix.decoder import Decoder
+from medr1kit.models.shared_prefix.graphs import StaticDecoder, graphs_asked
 from medr1kit.models.shared_prefix.packing import score_packed
 from medr1kit.models.shared_prefix.prompts import Prefix, Prompts, prefill, read_prompts
 from medr1kit.models.shared_prefix.sampling import Rollouts, as_generate, most_probable, sample, settled
@@ -79,6 +80,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         self._prompts_of: dict[str, Prompts] = {}  # of the last batch in "train" and in "eval"
         self._prefix: Prefix | None = None  # read for sampling, with its graph, when the loss can use it
         self._drawn: Rollouts | None = None
+        self._recorded: StaticDecoder | None = None
         self._inputs: dict[str, Any] | None = None  # the micro-batch whose loss is computed
         self._image_checked = False
         if self.accelerator.num_processes > 1:
@@ -148,7 +150,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         """Return a completion of each row, which continues its prompt."""
         base = base_of(model)
         settings, processors = settled(base, self.generation_config, prefix.input_ids.shape[1])
-        decoder = decoder_on(base.device)(self._policy.core.language_model, self._policy.head, prefix.layers)
+        decoder = self._decoder(base.device, prefix)
         ends = {"max_new_tokens": settings.max_new_tokens, "end_tokens": self.eos_token_ids}
         draw = as_generate if settings.do_sample else most_probable
         choice = {"processors": processors, "draw": draw, "temperature": self.temperature}
@@ -157,6 +159,16 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         if self.model.training:
             self.telemetry.counts["tokens"] += sum(map(len, drawn.tokens))
         return drawn
+
+    def _decoder(self, device: torch.device, prefix: Prefix) -> Decoder:
+        """A decoder with the weights of now; one whose step is recorded stays for the run."""
+        parts = self._policy.core.language_model, self._policy.head
+        if not graphs_asked(device):
+            return Decoder(*parts, prefix.layers)
+        if self._recorded is None:
+            self._recorded = StaticDecoder(*parts)
+        self._recorded.renew()
+        return self._recorded
 
     def _graph_serves_loss(self) -> bool:
         """Whether the loss will continue these very prompts with these very weights, in one backward pass."""

@@ -10,9 +10,9 @@ from shared_prefix_cases import adapted, odd_tokens, stock_and_shared, with_prom
 
 import medr1kit as mk
 from medr1kit.__main__ import main
+from medr1kit.models.digests import weights_digest
 from medr1kit.models.export import merge_model
 from medr1kit.models.load import base_of, origin_of
-from medr1kit.models.predict import _weights_digest
 from medr1kit.vqa import DataError
 
 COMMON = {"format": "no-think", "warmup_steps": 0, "max_steps": 2, "per_device_train_batch_size": 8, "seed": 3}
@@ -95,14 +95,14 @@ def test_answering_before_does_not_change_a_training(four_bit, train_phantoms, t
 @pytest.mark.parametrize("method", ["sft", "grpo"])
 def test_a_run_is_loaded_on_the_base_that_it_was_trained_on(four_bit, train_phantoms, tmp_path, method):
     model, processor = four_bit
-    base = _weights_digest(model)
+    base = weights_digest(model)
     run = train(method, model, processor, train_phantoms, tmp_path / "run", save_steps=1)
     assert run.config["load_in_4bit"] is True and run.config["model"] == "tiny"
     assert run.labels["model"] == "tiny in 4 bits" and run.labels["method"] == method
     said = texts(model, processor, train_phantoms)
     for what in (run, run.path / "checkpoint-2"):
         again, _ = mk.load_model(what)
-        assert of_kind(again, "Linear4bit") and _weights_digest(base_of(again)) == _weights_digest(model) != base
+        assert of_kind(again, "Linear4bit") and weights_digest(base_of(again)) == weights_digest(model) != base
         assert texts(again, processor, train_phantoms) == said
         assert origin_of(again).labels["model"] == "tiny in 4 bits"
     full, _ = mk.load_model(run, load_in_4bit=False)
@@ -162,9 +162,9 @@ def test_all_weights_cannot_be_trained(four_bit, train_phantoms, tmp_path):
 
 def test_the_digest_of_the_weights_sees_their_scales(four_bit):
     model, _ = four_bit
-    before = _weights_digest(model)
+    before = weights_digest(model)
     model.model.language_model.layers[0].mlp.up_proj.weight.quant_state.offset *= 2
-    assert _weights_digest(model) != before != _weights_digest(mk.load_model("tiny")[0])
+    assert weights_digest(model) != before != weights_digest(mk.load_model("tiny")[0])
 
 
 def test_the_commands_take_it(tmp_path, capsys, one_thread):

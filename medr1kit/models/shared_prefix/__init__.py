@@ -4,7 +4,8 @@ A group's rows have their image and prompt in common, often the first words, som
 and continued from there: the same tokens, gradients and answers as transformers and TRL give, several times sooner.
 
 Read in this order: :mod:`~medr1kit.models.shared_prefix.vision` (features once an image),
-:mod:`~medr1kit.models.shared_prefix.layers` (a language model's layers in few products),
+:mod:`~medr1kit.models.shared_prefix.products` and :mod:`~medr1kit.models.shared_prefix.layers` (a language model's
+layers in few products),
 :mod:`~medr1kit.models.shared_prefix.prompts` (keys and values once a prompt),
 :mod:`~medr1kit.models.shared_prefix.decoder` and :mod:`~medr1kit.models.shared_prefix.sampling` (rollouts; on a GPU,
 where asked for, through :mod:`~medr1kit.models.shared_prefix.graphs`),

@@ -24,6 +24,7 @@ import torch
 from medr1kit.models.load import base_of, image_token_ids
 from medr1kit.models.processor import SUPPORTED
 from medr1kit.models.shared_prefix.decoder import Decoder
+from medr1kit.models.shared_prefix.graphs import StaticDecoder, graphs_asked
 from medr1kit.models.shared_prefix.layers import joined_layers
 from medr1kit.models.shared_prefix.prompts import Prefix, cut_up, follow, numbered, place, prefill, tokens_of
 from medr1kit.models.shared_prefix.sampling import by_share, most_probable, sample
@@ -115,7 +116,8 @@ class Answerer(Reader):
         temperature: float | None = None,
     ):
         super().__init__(model, processor)
-        self.decoder = Decoder(self.core.language_model, self.head, self.layers)
+        decoder = StaticDecoder if graphs_asked(self.core.device) else Decoder
+        self.decoder = decoder(self.core.language_model, self.head, self.layers)
         self.limit, self.ends, self.closed, self.temperature = limit, ends, closed, temperature
         self.row_steps = 0
         decode = processor.tokenizer.decode

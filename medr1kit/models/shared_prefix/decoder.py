@@ -58,6 +58,8 @@ class Decoder:
         layers: those of the language model as its weights are now, where they are at hand.
     """
 
+    # Tokens drawn between two looks at them: looking makes a GPU wait, and only at a look rows branch and leave.
+    ahead = 1
     # Places for new tokens to begin with: most answers are short, and empty places would be copied with branches.
     spare = 16
 

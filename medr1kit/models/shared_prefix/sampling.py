@@ -9,16 +9,21 @@ probabilities by exponential noise and takes the largest; the same noise is draw
 have ended, so that no row's luck depends on what the others do. On most CPUs that noise is the logarithm of uniform
 random numbers, taken one by one; where a trial finds it so, it is taken of all numbers together, which is three times
 sooner.
+
+A look at the tokens makes a GPU wait for its host. A decoder that wants none at each token
+(:attr:`Decoder.ahead <medr1kit.models.shared_prefix.decoder.Decoder.ahead>`) draws several ahead, each row for itself;
+what was drawn behind the end of all rows is left away, and the generator is set back to where it was.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 
 from medr1kit.models.shared_prefix.decoder import Decoder
 from medr1kit.models.shared_prefix.prompts import Prefix
@@ -108,7 +113,28 @@ def sample(
         record: keep log-probability and entropy of each token.
         closed: a row also ends when this says so of its tokens; None: rows end by themselves.
     """
-    rows, device, ends = len(prompt_of_row), prompt_of_row.device, set(end_tokens)
+    drawing = draw or as_generate, processors or (lambda _, logits: logits), temperature if record else None
+    over = partial(_is_over, ends=set(end_tokens), closed=closed)
+    way = _sample_ahead if decoder.ahead > 1 else _sample_in_branches
+    return way(decoder, prefix, prompt_of_row, max_new_tokens, over, *drawing)
+
+
+def _is_over(tokens: list[int], ends: set[int], closed: Callable[[list[int]], bool] | None) -> bool:
+    return tokens[-1] in ends or (closed is not None and closed(tokens))
+
+
+def _sample_in_branches(
+    decoder: Decoder,
+    prefix: Prefix,
+    prompt_of_row: torch.Tensor,
+    max_new_tokens: int,
+    over: Callable[[list[int]], bool],
+    draw: Draw,
+    processors: Processors,
+    temperature: float | None,
+) -> Rollouts:
+    """Rows that have said the same so far together; a temperature asks for what the policy thought of its tokens."""
+    rows, device = len(prompt_of_row), prompt_of_row.device
     branches = _Branches(prompt_of_row.tolist())
     owners = torch.tensor(branches.prompts, device=device)  # (branches,)
     state = decoder.start(prefix, owners, max_new_tokens - 1, room=rows)
@@ -118,15 +144,14 @@ def sample(
     for step in range(max_new_tokens):
         active = torch.tensor(list(branches.of_row), device=device)  # (active rows,)
         branch = torch.tensor(list(branches.of_row.values()), device=device)  # (active rows,)
-        scores = logits if processors is None else processors(history, logits)
-        drawn = (draw or as_generate)(scores, branch, active, rows)  # (active rows,)
-        if record:
+        drawn = draw(processors(history, logits), branch, active, rows)  # (active rows,)
+        if temperature is not None:
             for kept, numbers in zip((log_probs, entropies), _belief(logits / temperature, branch, drawn)):
                 kept.append(torch.zeros(rows, device=device).index_copy(0, active, numbers))
         said = dict(zip(branches.of_row, drawn.tolist()))
         for row, token in said.items():
             tokens[row].append(token)
-            if token in ends or (closed is not None and closed(tokens[row])):
+            if over(tokens[row]):
                 del branches.of_row[row]
         if step + 1 == max_new_tokens or not branches.of_row:
             break
@@ -141,8 +166,53 @@ def sample(
         history = torch.cat([history, new[:, None]], dim=1)
         logits = decoder.step(state, new)
         branch_steps += state.count
-    recorded = (torch.stack(log_probs, dim=1), torch.stack(entropies, dim=1)) if record else (None, None)
+    recorded = (None, None) if temperature is None else (torch.stack(log_probs, 1), torch.stack(entropies, 1))
     return Rollouts(tokens, *recorded, steps=step, branch_steps=branch_steps)
+
+
+def _sample_ahead(
+    decoder: Decoder,
+    prefix: Prefix,
+    prompt_of_row: torch.Tensor,
+    max_new_tokens: int,
+    over: Callable[[list[int]], bool],
+    draw: Draw,
+    processors: Processors,
+    temperature: float | None,
+) -> Rollouts:
+    """Each row for itself; the host looks at the tokens when several have been drawn of each."""
+    rows, used = len(prompt_of_row), prefix.input_ids.shape[1]
+    everyone = torch.arange(rows, device=prompt_of_row.device)
+    state = decoder.start(prefix, prompt_of_row, max_new_tokens - 1)
+    said = F.pad(prefix.input_ids[prompt_of_row], (0, max_new_tokens))  # (rows, tokens), filled from the left
+    logits = decoder.logits(prefix.last_hidden)[prompt_of_row]  # (rows, vocabulary)
+    tokens: list[list[int]] = [[] for _ in range(rows)]
+    going, beliefs, lucks = set(range(rows)), [], []  # lucks: the generator's states since the last look
+    generator = torch.cuda if everyone.is_cuda else torch
+    for step in range(max_new_tokens):
+        drawn = draw(processors(said[:, : used + step], logits), everyone, everyone, rows)  # (rows,)
+        said[:, used + step] = drawn
+        lucks.append(generator.get_rng_state())
+        if temperature is not None:
+            beliefs.append(torch.stack(_belief(logits / temperature, everyone, drawn)))
+        if len(lucks) == decoder.ahead or step + 1 == max_new_tokens:
+            for row, new in enumerate(said[:, used + step + 1 - len(lucks) : used + step + 1].tolist()):
+                while row in going and new:
+                    tokens[row].append(new.pop(0))
+                    if over(tokens[row]):
+                        going.discard(row)
+            if not going or step + 1 == max_new_tokens:
+                break
+            lucks = []
+        logits = decoder.step(state, drawn)
+    longest = max(map(len, tokens))
+    generator.set_rng_state(lucks[longest - step - 2])  # that after the last token that counts
+    recorded = (None, None)
+    if temperature is not None:
+        lengths = torch.tensor([[len(row)] for row in tokens])
+        inside = (torch.arange(longest) < lengths).to(everyone.device)
+        recorded = torch.stack(beliefs[:longest], dim=2).mul(inside).unbind()
+    return Rollouts(tokens, *recorded, steps=step, branch_steps=rows * step)
 
 
 class _Branches:

@@ -35,6 +35,7 @@ from PIL import Image
 from torch import nn
 
 from medr1kit.models.adapters import acting_adapters
+from medr1kit.models.digests import exact_digest
 
 if TYPE_CHECKING:
     import datasets
@@ -340,11 +341,8 @@ def _tells_all(visual: nn.Module, merger: bool) -> bool:
 
 
 def _tower_digest(core: nn.Module, processor: Any, acting: list[tuple], merger: bool) -> str:
-    """A digest of all that decides what a tower makes of an image; if ``merger``, of what enters the merger."""
+    """All that decides what a tower makes of an image; if ``merger``, of what enters the merger."""
     settings = (core.config.vision_config.to_json_string(), processor.image_processor.to_json_string())
-    found = hashlib.sha1(f"{settings} {core.device} {core.dtype} {merger or acting}".encode())
-    for name, weight in core.visual.state_dict().items():
-        if not (merger and name.startswith(_MERGERS)):
-            found.update(name.encode())
-            found.update(weight.contiguous().flatten().view(torch.uint8).cpu().numpy())
-    return found.hexdigest()
+    about = f"{settings} {core.device} {core.dtype} {merger or acting}"
+    state = core.visual.state_dict().items()
+    return about + exact_digest((name, t) for name, t in state if not (merger and name.startswith(_MERGERS)))
