@@ -10,7 +10,7 @@ from trl.data_utils import prepare_multimodal_messages
 
 import medr1kit as mk
 
-PAGE = (Path(__file__).parent.parent / "docs" / "training.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
 SECTION = PAGE.split("## What train_grpo does")[1].split("\n## ")[0]
 SMALLER = {"n=2000": "n=24", '"max_steps": 250': '"max_steps": 2', 'batch_size": 64': 'batch_size": 24'}
 

@@ -15,7 +15,7 @@ from benchmarks.cases.even import fixed_length
 from benchmarks.cases.timing import Seconds, compared, machine
 from medr1kit.data.load import load_vqa
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 _WRITE_PAGE = """
 import shutil, sys
 from pathlib import Path
