@@ -42,8 +42,8 @@ _ANY = (None, "all")  # trained on no one of them
 
 _LEGEND = (
     "✓ true of this image, ✗ false: it is drawn, so the truth is known. The question was chosen by rule: {how}. Form: "
-    "gained by the same letter, now written as asked. Where one modality was trained, questions that ask which it is do "
-    "not count: their answer is always the same."
+    "gained by the same letter, now written as asked. Where one modality was trained, questions that ask which it is "
+    "do not count: their answer is always the same."
 )
 _CAPTION = (
     "Answers drawn at random while it trained; above, its most likely ones. Dashed: what option texts alone give away, "
