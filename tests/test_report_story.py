@@ -1,5 +1,6 @@
 """The first view of a report: one image, one question before and after, one curve, one sentence; nothing pooled."""
 
+import dataclasses
 import re
 from html import unescape
 
@@ -194,6 +195,21 @@ def test_hostile_texts_stay_texts_in_the_first_view(tmp_path):
     assert "&lt;script&gt;alert(1)" in page.section("story") and "brain&lt;/script&gt;" in page.section("story")
     told = story_section(story_of(check_predictions(preds), load_run(run)), "<img src=x onerror=alert(1)>")
     assert "<img src=x" not in told and "&lt;img src=x" in told
+    preds["question"] = HOSTILE["null"]
+    assert "\0" not in (told := story_text(story_of(check_predictions(preds), load_run(run)))) and "[U+001B]" in told
+
+
+def test_a_run_that_does_not_say_whose_it_is_has_a_report_without_a_first_view(tmp_path):
+    run = write_run(tmp_path / "run", before_and_after())
+    (run / "run.json").write_text('{"written_by": "medr1kit", "method": "grpo", "model": "tiny"}')
+    assert 'id="story"' not in Page(write_report(run)).text
+
+
+def test_an_answer_without_a_thought_is_shown_as_it_was_written(story):
+    bare = dataclasses.replace(
+        story, before=dict(story.before) | {"think": None, "predicted": None, "text": "It is B."}
+    )
+    assert "before – ✗: It is B." in story_text(bare).splitlines()
 
 
 def test_the_terminal_shows_the_image_the_question_both_answers_and_the_curve(story):

@@ -427,3 +427,28 @@ def test_points_apart_are_dots():
     picture = curve("reward", [1, 2, 3, 4, 5], {"held out": [0.1, math.nan, 0.2, 0.3, math.nan]})
     drawn = base64.b64decode(picture.split("base64,")[1].split('"')[0]).decode()
     assert drawn.count("h2") == 1
+
+
+def test_a_curve_is_as_legible_on_a_dark_card_as_on_a_pale_one():
+    lines = {name: [0, k] for k, name in enumerate("abcdef")}
+    drawing = drawings(curve("reward", [1, 2], lines, at=2))[0]
+    style, body = re.search(r"<style>(.*?)</style>(.*)", drawing, re.DOTALL).groups()
+    assert style.startswith("@media (prefers-color-scheme:dark){")
+    dark = dict(re.findall(r'\[stroke="(#\w+)"\]\{stroke:(#\w+)\}', style))
+    drawn = {*re.findall(r'<path [^>]*stroke="(#\w+)"', body)}
+    assert len(drawn) == 8 and drawn <= set(dark), "six lines, the grid and the step that is marked"
+    for ink in drawn - {"#ddd"}:
+        assert contrast(dark[ink], "#1f252c") > 4.5 < contrast(ink, "#fbfbf8"), ink
+
+
+def contrast(one, other):
+    """WCAG 2.2's contrast of two colours, "#rrggbb" or "#rgb"."""
+
+    def light(colour):
+        digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+        parts = (int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4))
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    dim, bright = sorted((light(one), light(other)))
+    return (bright + 0.05) / (dim + 0.05)

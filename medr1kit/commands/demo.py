@@ -185,6 +185,8 @@ def _write_figures(folder: Path, preds: pd.DataFrame, runs: dict[str, Run]) -> N
     table = transfer_table(preds)
     for ax, method in zip(axes, ("sft", "grpo")):
         plot_transfer(table[table["method"] == method], ax=ax).set_title(method.upper())
+    axes[0].tick_params(labelbottom=False)  # both have the same columns
+    axes[0].set_xlabel("")
     _save(figure, folder / "transfer.png")
     figure, ax = plt.subplots(figsize=(8, 4), layout="constrained")
     plot_accuracy(score(preds, by=["modality", "method"]), ax=ax)

@@ -25,7 +25,8 @@ from medr1kit.results.compare import Comparison, compare
 from medr1kit.results.numbers import count, percent, points
 from medr1kit.results.rationales import check_rationale, true_share
 from medr1kit.results.runs import Run
-from medr1kit.views.html import escape, side_by_side
+from medr1kit.results.tables import LABELS
+from medr1kit.views.html import escape, side_by_side, visible
 from medr1kit.views.page.page import section
 from medr1kit.views.pictures import Pictures
 from medr1kit.views.widgets.completion import completion_html
@@ -41,7 +42,8 @@ _ANY = (None, "all")  # trained on no one of them
 
 _LEGEND = (
     "✓ true of this image, ✗ false: it is drawn, so the truth is known. The question was chosen by rule: {how}. Form: "
-    "gained by the same letter, now written as asked."
+    "gained by the same letter, now written as asked. Where one modality was trained, questions that ask which it is "
+    "do not count: their answer is always the same."
 )
 _CAPTION = (
     "Answers drawn at random while it trained; above, its most likely ones. Dashed: what option texts alone give away, "
@@ -96,9 +98,9 @@ def story_of(preds: pd.DataFrame, run: Run) -> Story | None:
         preds: predictions on phantoms of the trained model and of its base.
         run: of GRPO: the questions it was trained on are those of its rollouts.
     """
-    labels = run.labels
-    mine = preds["source"].eq("phantoms") & preds["model"].eq(labels["model"]) & preds["format"].eq(run.format.name)
-    mine &= _asked(preds, labels)
+    labels = dict.fromkeys(LABELS) | run.config.get("labels", {})
+    mine = preds["source"].eq("phantoms") & preds["model"].eq(labels["model"]) & _asked(preds, labels)
+    mine &= preds["format"].eq(run.config.get("format"))
     before = preds[mine & preds["method"].eq("base")].drop_duplicates("id").set_index("id", drop=False)
     after = preds[mine & _answered(preds, labels)].drop_duplicates("id").set_index("id", drop=False)
     shared = before.index.intersection(after.index)
@@ -193,15 +195,20 @@ def story_text(story: Story, note: str = "") -> str:
     asked = [""] * ((len(picture) - len(asked)) // 2) + asked
     beside = [f"  {left}  {right}".rstrip() for left, right in zip(picture, asked + [""] * len(picture))]
     said = [
-        _wrapped(f"{name} {row['predicted']} {'✓' if row['correct'] else '✗'}: {_marked(row)}")
+        _wrapped(f"{name} {_letter(row)} {'✓' if row['correct'] else '✗'}: {_marked(row) or row['text']}")
         for name, row in (("before", story.before), ("after", story.after))
     ]
     line = f"curve {_spark(story)}  right of those it sampled: {_ends(story)}"
-    return "\n".join([story.name, "", *beside, "", *said, line, "", *map(_wrapped, (story.sentence, note))])
+    lines = [story.name, "", *beside, "", *said, line, "", *map(_wrapped, (story.sentence, note))]
+    return visible("\n".join(lines))
 
 
 def _wrapped(text: str) -> str:
     return textwrap.fill(" ".join(text.split()), _WIDTH, subsequent_indent="  ")
+
+
+def _letter(row: Mapping[str, Any]) -> str:
+    return row["predicted"] if isinstance(row["predicted"], str) else "–"
 
 
 def _marked(row: Mapping[str, Any]) -> str:
