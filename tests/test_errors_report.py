@@ -1,3 +1,6 @@
+import re
+
+import numpy as np
 import pandas as pd
 import pytest
 from errors_fakes import answer, many, says, table
@@ -45,6 +48,20 @@ def test_findings_are_sentences_with_their_numbers(base, trained):
     assert "Hard core: 15 of 40 questions" in text and "wrong in all 2 seeds" in text
     assert all(sentence.endswith(".") for sentence in e.findings)
     assert repr(e).startswith("1. Right: ")
+
+
+@pytest.mark.parametrize("liking", [0.0, 0.15, 0.25, 0.4])
+def test_a_sentence_calls_a_letter_chance_where_its_interval_holds_zero_and_not_elsewhere(liking):
+    rng, told = np.random.default_rng(7), set()
+    for _ in range(6):
+        golds = rng.choice(list("ABCD"), 40)
+        letters = np.where(rng.random(40) < liking, "B", rng.choice(list("ABCD"), 40))
+        e = mk.errors(table(*(answer(n, says(said), gold) for n, (said, gold) in enumerate(zip(letters, golds)))))
+        (sentence,) = [one for one in e.findings if one.startswith("Letter chosen too often")]
+        low, high = map(float, re.search(r"points \[([^,]+), ([^\]]+)\]", sentence).groups())
+        assert ("which may be chance" in sentence) == (low <= 0 <= high), sentence
+        told.add("which may be chance" in sentence)
+    assert (liking == 0.0) <= (True in told) and (liking == 0.4) <= (False in told), "both kinds were met"
 
 
 def test_what_is_not_there_is_not_told():
