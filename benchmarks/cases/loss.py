@@ -30,7 +30,7 @@ from medr1kit.models.shared_prefix.vision import VisionFeatures, doubled
 
 REPEATS = 5
 PROMPTS, GROUP = 4, 8
-TOLERANCE = 2e-5  # of the largest log-probability, and of the gradients' norm
+TOLERANCE = 5e-5  # float32, sums in another order; of the largest log-probability, and of the gradients' norm
 CASES = {"loss_64_even": (64, True), "loss_64_ragged": (64, False), "loss_256_even": (256, True)}
 LogProbs = torch.Tensor  # (rows, tokens), 0 behind a completion's end
 
