@@ -35,7 +35,7 @@ def command(argv: list[str] | None) -> bool:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description="Time what is fast here, on this machine."
     )
-    parser.add_argument("what", choices=("grpo", "predict", "load", "audit", "gpu"))
+    parser.add_argument("what", choices=("grpo", "loss", "predict", "load", "audit", "gpu"))
     parser.add_argument("--json", type=Path, help="file to write all numbers to")
     parser.add_argument("--repeats", type=int, help="how often each case is measured")
     parser.add_argument("--cpu", action="store_true", help="gpu: a dry run with a small model, also where a GPU is")
@@ -91,7 +91,7 @@ def run_benchmark(what: str, *, repeats: int | None = None) -> dict[str, Any]:
     """Measure one of the benchmarks.
 
     Args:
-        what: "grpo", "predict", "load" or "audit".
+        what: "grpo", "loss", "predict", "load" or "audit".
         repeats: how often each case is measured, 1 or more; None for the benchmark's own number.
 
     Returns:
@@ -113,6 +113,8 @@ def run_benchmark(what: str, *, repeats: int | None = None) -> dict[str, Any]:
 def _measure_for(what: str) -> tuple[Callable[[int], list[dict]], int]:
     if what == "grpo":
         from benchmarks.cases.grpo import REPEATS, measure_all
+    elif what == "loss":
+        from benchmarks.cases.loss import REPEATS, measure_all
     elif what == "predict":
         from benchmarks.cases.predict import REPEATS, measure_all
     elif what == "load":

@@ -1,7 +1,8 @@
 """Writes the tables of `docs/speed.md` from the files in `benchmarks/speed/`, and measures those files anew if asked.
 
 python -m benchmarks.speed_page               # tables from the files that are there
-python -m benchmarks.speed_page --measure     # all four benchmarks first, then the tables; growth.py is apart
+python -m benchmarks.speed_page --measure     # all benchmarks first, then the tables; growth.py is apart
+python -m benchmarks.speed_page --measure grpo loss predict    # those that are compared with something
 """
 
 from __future__ import annotations
@@ -11,18 +12,19 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER, PAGE = ROOT / "benchmarks" / "speed", ROOT / "docs" / "speed.md"
-BENCHMARKS = ("grpo", "predict", "load", "audit")
+BENCHMARKS = ("grpo", "loss", "predict", "load", "audit")
 
 
-def measure(repeats: int | None) -> None:
-    """Run the four benchmarks, each in a process of its own."""
-    for name in BENCHMARKS:
+def measure(names: Sequence[str], repeats: int | None) -> None:
+    """Run benchmarks, each in a process of its own."""
+    for name in names:
         command = [sys.executable, "-m", "benchmarks", name, "--json", str(FOLDER / f"{name}.json")]
         subprocess.run(command + ([] if repeats is None else ["--repeats", str(repeats)]), check=True, cwd=ROOT)
 
@@ -92,11 +94,11 @@ def is_dry_run(file: Path) -> bool:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--measure", action="store_true", help="run the four benchmarks first")
+    parser.add_argument("--measure", nargs="*", choices=BENCHMARKS, help="run these benchmarks first; all, if none")
     parser.add_argument("--repeats", type=int, help="for --measure: how often each case is measured")
     flags = parser.parse_args()
-    if flags.measure:
-        measure(flags.repeats)
+    if flags.measure is not None:
+        measure(flags.measure or BENCHMARKS, flags.repeats)
     write_page()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import describe, main
-from benchmarks.cases import audit, grpo, load, memory, predict
+from benchmarks.cases import audit, grpo, load, loss, memory, predict
 from benchmarks.cases.even import fixed_length
 from benchmarks.cases.timing import Seconds, compared, machine
 from medr1kit.data.load import load_vqa
@@ -87,6 +87,19 @@ def test_prediction_gives_the_answers_of_plain_generate(name, monkeypatch):
     assert found["same_texts"] == 1
 
 
+def test_the_loss_of_a_batch_is_the_same_apart_and_shared():
+    batch = loss.batch_of(9, even=False)
+    found = loss.measure("small", batch, loss.stock, loss.shared, 1)
+    assert found["exact"] is True and found["rows"] == 32 and len(set(batch.mask.sum(1).tolist())) > 3
+    other = replace(batch, ids=(batch.ids + 1) * batch.mask)
+    assert loss.measure("another loss", batch, loss.stock, lambda _: loss.stock(other), 1)["exact"] is False
+
+
+def test_prefix_grouper_gives_the_same_loss():
+    pytest.importorskip("prefix_grouper")
+    assert loss.measure("small", loss.batch_of(9, even=False), loss.stock, loss.grouped, 1)["exact"] is True
+
+
 def test_the_steps_whose_memory_is_compared_are_the_same():
     questions, found = load_vqa("phantoms", split="train", n=1), {}
     for fast in (False, True):
@@ -149,7 +162,7 @@ def test_every_command_line_of_the_docs_is_understood(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     pages = "".join((ROOT / page).read_text() for page in ("README.md", "docs/speed.md"))
     lines = re.findall(r"^python -m benchmarks ([^#\n]+)", pages, re.MULTILINE)
-    assert {line.split()[0] for line in lines} == {"grpo", "predict", "load", "audit", "gpu"}
+    assert {line.split()[0] for line in lines} == {"grpo", "loss", "predict", "load", "audit", "gpu"}
     for line in lines:
         with pytest.raises(Asked, match=line.split()[0]):
             main(line.split())
