@@ -45,8 +45,8 @@ def answerers(count: int, rows: int = ROWS) -> pd.DataFrame:
     """Predictions of some answerers: the recorded ones, their questions repeated under new ids."""
     import medr1kit as mk
 
-    known = mk.recorded("quick/predictions")
-    known = known[known["seed"].fillna(0).eq(0)].assign(seed=0)
+    known = mk.recorded("clinic/answers", asked="A", part=["", "machine", "task"])
+    known = known[known["seed"].fillna(10).eq(10)].assign(seed=10)
     who = ["method", "format", "train_modality", "train_task"]
     kept = known[known.groupby(who, dropna=False, sort=False).ngroup() < count]
     each = rows // count
@@ -56,13 +56,12 @@ def answerers(count: int, rows: int = ROWS) -> pd.DataFrame:
 
 
 def matrix() -> pd.DataFrame:
-    """Predictions of models trained on one modality or task in two formats, and of the base: 22,400 rows."""
+    """Predictions of models trained on one modality or task in two formats, and of the base: 18,400 rows."""
     import medr1kit as mk
 
-    known = mk.recorded("quick/predictions")
-    known = known[known["seed"].fillna(0).eq(0)]
-    chosen = known["method"].isin(["base", "grpo"]) & known["format"].isin(["no-think", "think-before"])
-    return known[chosen].reset_index(drop=True)
+    wanted = {"method": ["base", "grpo"], "format": ["no-think", "think-before"]}
+    known = mk.recorded("clinic/answers", asked="A", part=["", "machine", "task"], **wanted)
+    return known[known["seed"].fillna(10).eq(10)].reset_index(drop=True)
 
 
 def images() -> Any:
@@ -146,7 +145,7 @@ def _lab_clicks(panel: Any) -> dict[str, Callable[[], Any]]:
 CASES = {
     "inspect_two": ("2 answerers, 10,000 questions", lambda: answerers(2), "inspect_outputs", _inspector_clicks),
     "inspect_twenty": ("20 answerers, 1,000 questions", lambda: answerers(20), "inspect_outputs", _inspector_clicks),
-    "transfer": ("22,400 predictions, 52 cells a map", matrix, "explore_transfer", _transfer_clicks),
+    "transfer": ("18,400 predictions", matrix, "explore_transfer", _transfer_clicks),
     "data": (f"{ROWS:,} questions, {IMAGES} image files", images, "explore_data", _data_clicks),
     "run": (f"{STEPS * GROUPS * GROUP:,} completions of {LENGTH:,} characters", run, "explore_run", _run_clicks),
     "lab": ("nothing loaded", lambda: None, "reward_lab", _lab_clicks),

@@ -18,7 +18,7 @@ from widget_fakes import HOSTILE, check_safe, predictions
 
 from medr1kit.results.kept import recorded
 from medr1kit.results.runs import RunWriter
-from medr1kit.results.tables import ROLLOUTS
+from medr1kit.results.tables import PREDICTIONS, ROLLOUTS
 
 QUESTIONS = 36
 TEXTS = tuple(text for name, text in HOSTILE.items() if name != "half")  # no file of ours takes half of a pair
@@ -27,8 +27,8 @@ TEXTS = tuple(text for name, text in HOSTILE.items() if name != "half")  # no fi
 @cache
 def small_study() -> pd.DataFrame:
     """GRPO on CT and on OCT in two formats, with one seed, and the base: 36 questions about three modalities."""
-    preds = recorded("quick/predictions")
-    preds = preds[preds["seed"].fillna(0).eq(0)]
+    preds = recorded("clinic/answers", asked="A", part=["", "machine"])[list(PREDICTIONS)]
+    preds = preds[preds["seed"].fillna(10).eq(10)]
     who = preds["method"].eq("base") | (preds["method"].eq("grpo") & preds["train_modality"].isin(["CT", "OCT"]))
     rows = preds[
         who & preds["format"].isin(["think-before", "no-think"]) & preds["modality"].isin(["CT", "OCT", "MRI"])

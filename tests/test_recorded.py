@@ -11,9 +11,8 @@ import medr1kit
 from benchmarks.worlds.cells import ASKED, cells
 from medr1kit.results.compare import transfer_table
 from medr1kit.results.kept import recorded
-from medr1kit.results.stats import pooled_difference
 from medr1kit.results.tables import PREDICTIONS, check_predictions
-from medr1kit.vqa import MODALITIES, DataError
+from medr1kit.vqa import DataError
 
 RECORDED = Path(medr1kit.__file__).parent / "results" / "recorded"
 
@@ -123,66 +122,74 @@ def test_the_list_names_every_table_with_its_size():
     files = [path for path in RECORDED.rglob("*.*") if path.suffix in (".csv", ".parquet")]
     tables = {path.parent if path.parent.name == "answers" else path for path in files}  # parts of one table
     assert sorted(names.index) == sorted(path.relative_to(RECORDED).with_suffix("").as_posix() for path in tables)
-    for name in ("binding", "quick/predictions", "clinic/answers"):
+    for name in ("blind_floor", "worlds/changes", "clinic/answers"):
         assert names.loc[name, "rows"] == len(recorded(name))
         assert names.loc[name, "columns"] == ", ".join(recorded(name))
 
 
 def test_an_unknown_name_is_answered_with_the_names():
     with pytest.raises(
-        DataError, match=r"table 'quick/prediction'; did you mean 'quick/predictions'\? mk.recorded\(\) lists them"
+        DataError, match=r"table 'clinic/answer'; did you mean 'clinic/answers'\? mk.recorded\(\) lists them"
     ):
-        recorded("quick/prediction")
+        recorded("clinic/answer")
 
 
-def test_recorded_predictions_are_as_predict_writes_them():
-    preds = check_predictions(recorded("quick/predictions"))
-    assert tuple(preds) == PREDICTIONS
-    assert isinstance(preds["options"].iloc[0], list)
-    assert str(preds["seed"].dtype) == "Int64" and preds.loc[preds["method"] == "base", "seed"].isna().all()
-    assert not preds.duplicated(["id", "train_modality", "train_task", "method", "format", "seed"]).any()
+def test_some_rows_of_a_table_are_read_by_what_their_columns_say():
+    answers = recorded("clinic/answers", asked=["A", "B told"], part="shortcut")
+    assert set(answers["asked"]) == {"A", "B told"} and set(answers["part"]) == {"shortcut"}
+    whole = recorded("worlds/base")
+    some = whole[whole["format"].eq("no-think")].reset_index(drop=True)
+    pd.testing.assert_frame_equal(recorded("worlds/base", format="no-think"), some)
+    with pytest.raises(DataError, match="column of recorded answers='askd' is unknown; did you mean 'asked'"):
+        recorded("clinic/answers", askd="A")
+    with pytest.raises(DataError, match="recorded answers has no row with asked in \\['C'\\]"):
+        recorded("clinic/answers", asked="C")
 
 
-def test_the_quick_study_s_tables_belong_to_its_predictions():
-    """One cell of the matrix, computed again; and every finished cell answered every question."""
-    preds, table = recorded("quick/predictions"), recorded("quick/transfer_modality")
-    ct = preds[(preds["train_modality"] == "CT") & (preds["method"] == "sft") & (preds["format"] == "think-before")]
-    base = preds[(preds["method"] == "base") & (preds["format"] == "think-before")]
-    again = transfer_table(pd.concat([base, ct]))
-    kept = table[(table["train_modality"] == "CT") & (table["method"] == "sft") & (table["format"] == "think-before")]
+# --- the study --------------------------------------------------------------------------------------------------------
+
+WHO = ["part", "train_modality", "train_task", "method", "format", "seed"]
+
+
+@pytest.fixture(scope="module")
+def answers():
+    return recorded("clinic/answers")
+
+
+def test_the_readme_lists_exactly_the_tables_of_the_study():
+    named = re.findall(r"`clinic/([\w.]+)/?`", (RECORDED / "README.md").read_text(encoding="utf-8"))
+    assert sorted(named) == sorted(p.name for p in (RECORDED / "clinic").iterdir() if p.name != "provenance.json")
+
+
+def test_recorded_answers_are_as_predict_writes_them(answers):
+    check_predictions(answers)
+    assert list(answers) == [*PREDICTIONS, "part", "asked", "sample", "thought"]
+    assert isinstance(answers["options"].iloc[0], list)
+    assert str(answers["seed"].dtype) == "Int64" and answers.loc[answers["method"] == "base", "seed"].isna().all()
+    assert not answers.duplicated(["id", "asked", "sample", "thought", *WHO]).any()
+
+
+def test_every_finished_training_of_the_study_answered_all_that_its_part_asks(answers):
+    runs, provenance = recorded("clinic/runs"), json.loads((RECORDED / "clinic/provenance.json").read_text())
+    done = runs[runs["state"] == "done"].groupby("unit").size().to_dict()
+    assert done == {name: unit["finished"] for name, unit in provenance["recorded"].items()}
+    counts = answers.groupby([*WHO, "asked", "thought", "sample"], dropna=False)["id"].agg(["size", "nunique"])
+    assert counts["size"].eq(counts["nunique"]).all()
+    asked = answers[answers["asked"].isin(["A", "B"])].groupby(["asked", *WHO], dropna=False).size()
+    assert asked["A"].eq(800).all() and asked["B"].eq(1600).all()
+    who = answers[answers["asked"].isin(["B", "twins"])].drop_duplicates(WHO)
+    assert len(who[who["part"] != ""]) == sum(n for name, n in done.items() if name != "base")
+
+
+def test_the_study_s_matrix_belongs_to_its_answers(answers):
+    table = recorded("clinic/transfer_modality").query("part == 'machine' and method == 'sft'")
+    kept = table.query("format == 'think-before' and train_modality == 'CT'")
+    on_b = answers.query("asked == 'B' and part in ('', 'machine') and format == 'think-before'")
+    trained = on_b["method"].eq("sft") & on_b["train_modality"].eq("CT")
+    again = transfer_table(on_b[on_b["method"].eq("base") | trained])
     for column in ("n", "accuracy", "difference", "difference_low", "difference_high"):
         assert again[column].tolist() == pytest.approx(kept[column].tolist(), abs=6e-5)
-    done = int(recorded("quick/runs")["state"].eq("done").sum())
-    provenance = json.loads((RECORDED / "quick/provenance.json").read_text())
-    assert done == provenance["finished"]
-    assert len(preds) == done * provenance["questions"]
 
 
-def test_the_readme_s_table_of_the_quick_study_is_that_of_its_predictions():
-    preds = recorded("quick/predictions")
-    preds["method"] = preds["method"].replace("sft-answer", "sft")
-    base = preds[preds["method"] == "base"].groupby("format")["correct"].mean()
-    one = preds[preds["train_modality"].isin(MODALITIES) & (preds["method"] != "base")]
-    one = one.assign(own=one["modality"] == one["train_modality"])
-    keys = ["id", "train_modality", "format", "seed", "own"]
-    pairs = one.set_index([*keys, "method"])["correct"].astype(float).unstack("method").reset_index()
-    lines = [line for line in (RECORDED / "README.md").read_text().splitlines() if line.startswith("| in ")]
-    assert len(lines) == 3
-    for line in lines:
-        cells = [cell.strip() for cell in line.split("|")[1:-1]]
-        mode = pairs[pairs["format"] == cells[0].removeprefix("in ")]
-        wanted, differences = [base[mode["format"].iloc[0]]], []
-        for own in (True, False):
-            rows = mode[mode["own"] == own]
-            found = pooled_difference(rows["grpo"], rows["sft"], rows["id"], rows["seed"])
-            differences += [100 * found.difference, 100 * found.low_seeds, 100 * found.high_seeds]
-        for method in ("grpo", "sft"):
-            wanted += [mode.loc[mode["own"] == own, method].mean() for own in (True, False)]
-        assert [float(cell) for cell in cells[1:6]] == pytest.approx(wanted, abs=0.0006)
-        printed = [float(number) for cell in cells[6:] for number in re.findall(r"-?\d+\.\d", cell)]
-        assert printed == pytest.approx(differences, abs=0.06)
-
-
-def test_recorded_predictions_stay_small():
-    assert (RECORDED / "quick/predictions.parquet").stat().st_size < 3_000_000
+def test_recorded_answers_stay_small():
     assert sum(path.stat().st_size for path in (RECORDED / "clinic").rglob("*.*")) < 10_000_000

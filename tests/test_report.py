@@ -319,6 +319,7 @@ def test_images_of_one_s_own_questions_are_found_by_the_loader(tmp_path, capsys)
 
     asked = load_vqa(str(tmp_path / "questions.json"), images=str(tmp_path))[0]
     row = small_study().iloc[[0]].assign(**{name: asked[name] for name in ("id", "image_id", "question", "answer")})
+    row = row.assign(predicted="A", lenient_predicted="A")
     row["options"] = [asked["options"]]
     preds = write_preds(row, tmp_path)
     with pytest.warns(

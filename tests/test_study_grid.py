@@ -13,11 +13,20 @@ from medr1kit.study.settings import _DATA, _SOURCE
 from medr1kit.vqa import MODALITIES, TASKS, DataError
 
 STUDIES = Path(__file__).resolve().parents[1] / "studies"
+GRID = """
+name: grid
+train: {name: phantoms, n: 960}
+test: {name: phantoms, n: 800}
+train_by: {modality: all, task: all}
+methods: [sft, sft-answer, grpo]
+formats: [think-before, think-after, no-think]
+seeds: [0, 1, 2]
+"""
 
 
 @pytest.fixture(scope="module")
-def quick():
-    return read_study(STUDIES / "quick.yaml")
+def grid(tmp_path_factory):
+    return read_study(write_study(tmp_path_factory.mktemp("grid"), GRID))
 
 
 def changed(tmp_path, before, after):
@@ -26,9 +35,9 @@ def changed(tmp_path, before, after):
     return read_study(write_study(tmp_path, text))
 
 
-def test_the_quick_study_is_the_promised_grid(quick):
-    trained = [cell for cell in quick.cells if cell.train_by]
-    assert [cell.format for cell in quick.cells if cell.method == "base"] == ["think-before", "think-after", "no-think"]
+def test_a_grid_is_every_modality_and_task_by_every_method_with_the_formats_that_fit_and_every_seed(grid):
+    trained = [cell for cell in grid.cells if cell.train_by]
+    assert [cell.format for cell in grid.cells if cell.method == "base"] == ["think-before", "think-after", "no-think"]
     assert {(cell.trained_on, cell.method, cell.format, cell.seed) for cell in trained} == {
         (name, method, format, seed)
         for name in (*MODALITIES, *TASKS)
@@ -40,7 +49,7 @@ def test_the_quick_study_is_the_promised_grid(quick):
         for format in formats
         for seed in (0, 1, 2)
     }
-    assert len(quick.cells) == len({cell.name for cell in quick.cells}) == 3 + 3 * 6 * 13
+    assert len(grid.cells) == len({cell.name for cell in grid.cells}) == 3 + 3 * 6 * 13
 
 
 def test_formats_that_are_named_get_the_methods_that_fit(tmp_path):
@@ -51,29 +60,29 @@ def test_formats_that_are_named_get_the_methods_that_fit(tmp_path):
     }
 
 
-def test_seeds_stand_outermost_and_the_base_comes_first(quick):
-    seeds = [-1 if cell.seed is None else cell.seed for cell in quick.cells]
+def test_seeds_stand_outermost_and_the_base_comes_first(grid):
+    seeds = [-1 if cell.seed is None else cell.seed for cell in grid.cells]
     assert seeds == sorted(seeds)
 
 
-def test_the_quick_study_asks_a_hundred_questions_a_modality_and_a_task(quick):
-    arguments = dict(quick.settings["test"]) | {"size": 28}
+def test_test_questions_are_spread_evenly_over_modalities_and_tasks(grid):
+    arguments = dict(grid.settings["test"]) | {"size": 28}
     questions = load_vqa(arguments.pop("name"), split="test", **arguments).to_pandas()
     assert questions["modality"].value_counts().to_dict() == dict.fromkeys(MODALITIES, 100)
     assert questions["task"].value_counts().to_dict() == dict.fromkeys(TASKS, 160)
     assert questions.groupby(["modality", "task"]).size().eq(20).all()
 
 
-def test_a_model_trained_by_task_has_no_modality_label(quick):
-    (cell,) = select(quick.cells, "task=LG method=grpo format=no-think seed=1")
+def test_a_model_trained_by_task_has_no_modality_label(grid):
+    (cell,) = select(grid.cells, "task=LG method=grpo format=no-think seed=1")
     assert cell.labels == {"method": "grpo", "seed": 1, "train_modality": None, "train_task": "Lesion Grading"}
-    assert quick.cells[0].labels == {"method": "base", "seed": None, "train_modality": None, "train_task": None}
+    assert grid.cells[0].labels == {"method": "base", "seed": None, "train_modality": None, "train_task": None}
 
 
-def test_a_cell_trains_on_its_own_modality_and_seed_and_all_are_tested_alike(quick):
-    (cell,) = select(quick.cells, "modality=OCT method=sft format=think-after seed=2")
+def test_a_cell_trains_on_its_own_modality_and_seed_and_all_are_tested_alike(grid):
+    (cell,) = select(grid.cells, "modality=OCT method=sft format=think-after seed=2")
     assert cell.definition["train"] == {"split": "train", "name": "phantoms", "n": 960, "modality": "OCT", "seed": 2}
-    assert len({str(cell.definition["test"]) for cell in quick.cells}) == 1
+    assert len({str(cell.definition["test"]) for cell in grid.cells}) == 1
 
 
 def test_the_smoke_study_has_every_method():
@@ -130,21 +139,21 @@ def test_how_a_model_is_loaded_is_part_of_a_cell_only_where_it_is_given(tmp_path
 # --- choosing cells ---------------------------------------------------------------------------------------------------
 
 
-def test_only_takes_several_values_and_short_names(quick):
-    chosen = select(quick.cells, "modality=der,FP format=no-think seed=0,2")
+def test_only_takes_several_values_and_short_names(grid):
+    chosen = select(grid.cells, "modality=der,FP format=no-think seed=0,2")
     assert {(cell.trained_on, cell.seed) for cell in chosen} == {
         (name, seed) for name in ("Dermoscopy", "Fundus") for seed in (0, 2)
     }
-    assert [cell.name for cell in select(quick.cells, "name=base_no-think")] == ["base_no-think"]
+    assert [cell.name for cell in select(grid.cells, "name=base_no-think")] == ["base_no-think"]
 
 
 @pytest.mark.parametrize(
     ("only", "message"),
     [("colour=red", "keys among name, part, modality"), ("seed", "key=value"), ("seed=7", "none of the")],
 )
-def test_a_filter_that_cannot_be_meant_is_refused(quick, only, message):
+def test_a_filter_that_cannot_be_meant_is_refused(grid, only, message):
     with pytest.raises(DataError, match=message):
-        select(quick.cells, only)
+        select(grid.cells, only)
 
 
 # --- bad files --------------------------------------------------------------------------------------------------------

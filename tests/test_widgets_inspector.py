@@ -312,8 +312,8 @@ def test_a_cell_has_a_view_and_a_static_form_without_scripts(inspector, monkeypa
 
 
 def test_recorded_answers_can_be_inspected():
-    recorded = mk.recorded("quick/predictions")
-    inspector = mk.inspect_outputs(recorded[recorded["method"].isin(["base", "grpo"])])
+    recorded = mk.recorded("clinic/answers", asked="A", part=["", "machine"], method=["base", "grpo"])
+    inspector = mk.inspect_outputs(recorded)
     assert len(inspector.answers.answerers) > 2
     assert len(texts(inspector)["verdict"]) == len(inspector.shown)
 

@@ -27,7 +27,7 @@ def ready(page: Page, widget: str) -> None:
     """Bring a widget to what the picture is to show."""
     if widget == "inspect":
         page.locator(".mk-kind select").select_option(label="fixed")
-        expect(page.locator('[data-mk="status"] b')).not_to_have_text("200")
+        expect(page.locator('[data-mk="status"] b')).not_to_have_text("400")
     if widget == "transfer":
         page.locator(".mk-map-choice select").select_option(label="grpo: think-before minus base, by modality (tiny)")
         expect(page.locator(".mk-about h4")).to_contain_text("grpo: think-before minus base")

@@ -7,22 +7,23 @@ there are no answers behind them. None of these numbers came with an interval or
 
 Each file in ``recorded/`` was written by a command that its README names, and a test holds the prose to the tables::
 
-    worlds/…                the built-in model in its two worlds, benchmarks/worlds; recorded/README.md
-    quick/…                 the quick study, studies/quick.yaml, eight modalities, five tasks; provenance.json
-    binding, blind_floor    right letters beside wrong pictures, and without any
+    clinic/…       the study studies/clinic.yaml, part by part; provenance.json says which parts are there
+    worlds/…       the trials before it: the two worlds of the phantoms, benchmarks/worlds
+    blind_floor    right letters without any picture
 
-They are about built-in models of 1.9 M weights on phantoms, and show what the machinery does; what a real model does on
-real images is for ``medr1kit study run`` to say. ``quick/`` and ``binding`` are of the former built-in model, that of
-0.1.0, which was taught two bad habits.
+They are about a built-in model of 1.9 M weights on phantoms, and show what the machinery does; what a real model does
+on real images is for ``medr1kit study run`` to say.
 """
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from medr1kit.given import choice
 from medr1kit.results.runs import read_parquet
 from medr1kit.vqa import DataError
 
@@ -67,18 +68,20 @@ def published(name: str | None = None) -> pd.DataFrame:
     return table
 
 
-def recorded(name: str | None = None) -> pd.DataFrame:
+def recorded(name: str | None = None, **wanted: str | Sequence[str]) -> pd.DataFrame:
     """Return a table of recorded runs, or the list of tables.
 
     Args:
-        name: one of the names in the list, such as "blind_floor" or "quick/predictions"; None for the list itself.
+        name: one of the names in the list, such as "blind_floor" or "clinic/answers"; None for the list itself.
+        wanted: the rows to read, by columns of text and their value or values: ``asked="B", part=["", "machine"]``. All
+            answers of a study take much memory, those to one set of questions a fraction of it.
 
     Returns:
         The list: ``name``, ``rows`` and ``columns``. A table: as it was written. Shares are in 0..1; ``seed`` is a
         whole number, missing for the untrained base; ``options`` holds lists, as :func:`medr1kit.predict` returns them.
 
     Raises:
-        DataError: if there is no such table; it names those there are.
+        DataError: if there is no such table, it names those there are; or no such column or value.
 
     >>> floor = recorded("blind_floor")
     >>> floor["shortcut"].tolist()
@@ -87,7 +90,7 @@ def recorded(name: str | None = None) -> pd.DataFrame:
     files = _files("recorded")
     if name is None:
         return pd.DataFrame([(key, *_size(path)) for key, path in files.items()], columns=["name", "rows", "columns"])
-    table = _read(_named(name, files, "recorded"))
+    table = _read(_named(name, files, "recorded"), wanted)
     if "seed" in table and not pd.api.types.is_integer_dtype(table["seed"]):
         table["seed"] = table["seed"].astype("Int64")
     return table
@@ -108,10 +111,18 @@ def _named(name: str, files: dict[str, Path], kind: str) -> Path:
     return files[name]
 
 
-def _read(path: Path) -> pd.DataFrame:
-    if path.is_dir():
-        return pd.concat([read_parquet(file) for file in sorted(path.iterdir())], ignore_index=True)
-    return read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+def _read(path: Path, wanted: Mapping[str, str | Sequence[str]] | None = None) -> pd.DataFrame:
+    """A table, all of it or the rows with the values that are wanted."""
+    values = {column: [value] if isinstance(value, str) else list(value) for column, value in (wanted or {}).items()}
+    for column in values:
+        choice(column, f"column of recorded {path.stem}", _size(path)[1].split(", "))
+    if path.suffix == ".csv":
+        table = pd.read_csv(path)
+        return table[table[list(values)].isin(values).all(axis=1)].reset_index(drop=True) if values else table
+    tables = [read_parquet(file, values) for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    if not any(map(len, tables)):
+        raise DataError(f"recorded {path.stem} has no row with {', '.join(f'{c} in {v}' for c, v in values.items())}")
+    return pd.concat([table for table in tables if len(table)], ignore_index=True)
 
 
 def _size(path: Path) -> tuple[int, str]:
@@ -124,5 +135,5 @@ def _size(path: Path) -> tuple[int, str]:
 
         found = read_metadata(path)
         return found.num_rows, ", ".join(found.schema.to_arrow_schema().names)
-    table = _read(path)
+    table = pd.read_csv(path)
     return len(table), ", ".join(table)

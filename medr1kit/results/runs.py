@@ -23,7 +23,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -320,14 +320,14 @@ def _read_rollout_lines(file: Path) -> pd.DataFrame:
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(ROLLOUTS))
 
 
-def read_parquet(file: Path) -> pd.DataFrame:
-    """Return a table from a parquet file, its options as lists.
+def read_parquet(file: Path, wanted: Mapping[str, Sequence[str]] | None = None) -> pd.DataFrame:
+    """Return a table from a parquet file, its options as lists; of all rows or those with the values that are wanted.
 
     Raises:
         DataError: if the file cannot be read.
     """
     try:
-        frame = pd.read_parquet(file)
+        frame = pd.read_parquet(file, filters=[(name, "in", values) for name, values in (wanted or {}).items()] or None)
     except (OSError, ValueError) as error:
         raise DataError(f"{file} cannot be read ({error}); restore it or run that step again") from error
     if "options" in frame:  # parquet gives numpy arrays; the tables hold lists

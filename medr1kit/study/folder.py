@@ -1,6 +1,6 @@
 """What a study leaves on disk, read and written so that a crash at any moment loses little.
 
-    runs/quick/
+    runs/clinic/
       study.yaml               the file it was started with last
       commands.txt             each `medr1kit study run` on it, with its time
       cells/<name>/cell.json   state (running, done, failed, waiting), fingerprint, seconds, versions, error, failures

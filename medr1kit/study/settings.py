@@ -4,7 +4,7 @@ A file names what is varied, and passes everything else on: ``train`` and ``test
 :func:`medr1kit.load_vqa`, a method holds arguments of :func:`medr1kit.train_sft` or :func:`medr1kit.train_grpo`,
 ``predict`` those of :func:`medr1kit.predict`. Rewards are given by name, ``grpo: {rewards: [accuracy, format]}``::
 
-    name: quick
+    name: formats
     model: tiny                                # as load_model takes it
     preset: tiny
     train: {name: phantoms, n: 960}            # a cell adds its modality or task, and its seed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from inspect import signature
@@ -106,10 +105,13 @@ def _floors(sheet: Sheet) -> None:
 
 def transfer_map() -> Sheet:
     """How to read a map of gains."""
-    table = mk.recorded("quick/transfer_modality").query("method == 'grpo' and format == 'think-before'")
+    wanted = {"part": ["", "machine"], "method": ["base", "grpo"], "format": "think-before"}
+    answers = mk.recorded("clinic/answers", asked="B", **wanted)
+    answers = answers[answers["task"] != "Modality Recognition"]
+    table = mk.transfer_table(answers)
     names = list(dict.fromkeys(table["modality"]))
     cells = table.set_index(["train_modality", "modality"])
-    n, seeds = table["n"].iloc[0], table["seeds"].iloc[0]
+    n, seeds = map(int, table.loc[0, ["n", "seeds"]])
     sheet = Sheet(
         "transfer_map", 560, "How to read a transfer map: trained here, asked there",
         "An eight by eight map. A row is a model that was trained on one modality, a column a test of one "
@@ -155,10 +157,9 @@ def transfer_map() -> Sheet:
         "Hatched: do not build on it.\nAnd how high is the blind floor of each test?",
         size=13,
     )  # fmt: skip
-    provenance = ROOT / "medr1kit" / "results" / "recorded" / "quick" / "provenance.json"
-    (version,) = json.loads(provenance.read_text(encoding="utf-8"))["versions"]["medr1kit"]
-    foot = f"points gained over the untrained model of medr1kit {version}; {n} questions a cell, {seeds} seeds; "
-    sheet.text(28, 540, f"{foot}hatched: may be chance, all cells allowed for", size=12, tone="soft")
+    foot = f"points gained by GRPO, thinking first, on a machine new to the model; {n} questions a cell, "
+    foot += f"{seeds} seed{'s' * (seeds > 1)}; hatched: may be chance, all cells allowed for"
+    sheet.text(28, 540, foot, size=12, tone="soft")
     return sheet
 
 

@@ -12,8 +12,9 @@ from medr1kit.results.runs import RunWriter
 
 INSPECT = """
 import medr1kit as mk
-preds = mk.recorded("quick/predictions").query("format == 'think-before' and modality in ('CT', 'MRI')")
-base, grpo = preds.query("method == 'base'"), preds.query("method == 'grpo' and train_modality == 'CT'")
+preds = mk.recorded("clinic/answers", asked="B", format="think-before", modality=["CT", "MRI"])
+base, grpo = preds.query("method == 'base'"), preds.query("part == 'machine' and method == 'grpo' and seed == 10")
+grpo = grpo[grpo.train_modality == "CT"]
 panel = mk.inspect_outputs(base, grpo)
 panel
 """
@@ -32,14 +33,16 @@ panel
 
 TRANSFER = """
 import medr1kit as mk
-preds = mk.recorded("quick/predictions").query("method != 'sft'")
+who = {"part": ["", "machine", "task"], "method": ["base", "sft-answer", "grpo"]}
+preds = mk.recorded("clinic/answers", asked="B", format=["think-before", "think-after", "no-think"], **who)
 panel = mk.explore_transfer(preds)
 panel
 """
 
 FEW = """
 import medr1kit as mk
-preds = mk.recorded("quick/predictions").query("method != 'sft' and modality in ('CT', 'MRI', 'OCT')")
+who = {"part": ["", "machine"], "method": ["base", "sft-answer", "grpo"], "modality": ["CT", "MRI", "OCT"]}
+preds = mk.recorded("clinic/answers", asked="A", format=["think-before", "think-after", "no-think"], **who)
 preds = preds[preds.train_modality.isin(["CT", "MRI"]) | preds.method.eq("base")]
 panel = mk.explore_transfer(preds)
 panel
@@ -55,15 +58,16 @@ panel
 
 QUIZ = """
 import medr1kit as mk
-preds = mk.recorded("quick/predictions").query("format == 'think-before' and method == 'grpo' and seed == 0")
-test = mk.load_vqa("phantoms", split="test", n=80)
-panel = mk.quiz(test, preds[preds.train_modality == "CT"], n=3)
+who = {"part": "machine", "method": "grpo", "train_modality": "CT"}
+preds = mk.recorded("clinic/answers", asked="A", format="think-before", **who).query("seed == 10")
+test = mk.load_vqa("phantoms", split="test", n=80, seed=2026)
+panel = mk.quiz(test, preds, n=3)
 panel
 """
 
 THOUGHTS = """
 import medr1kit as mk
-preds = mk.recorded("quick/predictions").query("format == 'think-before' and modality == 'CT' and method == 'base'")
+preds = mk.recorded("clinic/answers", asked="A", method="base", format="think-before", modality="CT")
 
 def ask(row, thought):  # as a model that follows what it has thought
     named = [1 + 9 * thought.count(option) for option in row["options"]]
@@ -106,9 +110,9 @@ WIDGETS |= {"quiz": QUIZ}
 
 def write_run(folder: Path, steps: int = 80) -> None:
     """Write a run that ended: the recorded curves of a training on CT, and recorded answers in its groups."""
-    of = "method == 'grpo' and train_modality == 'CT' and format == 'think-before'"
-    curves = mk.recorded("quick/curves").query(of).iloc[:steps, 5:]
-    answers = mk.recorded("quick/predictions").query(f"{of} and modality == 'CT'").to_dict("records")
+    who = {"part": "machine", "method": "grpo", "train_modality": "CT", "format": "think-before"}
+    curves = mk.recorded("clinic/curves", **who).query("seed == 10").drop(columns="unit").loc[:, "step":].head(steps)
+    answers = mk.recorded("clinic/answers", asked="A", modality="CT", **who).query("seed == 10").to_dict("records")
     with RunWriter(folder, {"summary": {"steps": steps}}) as run:
         for number, row in enumerate(curves.to_dict("records")):
             for answer in answers[2 * number % 96 :][:2]:

@@ -77,15 +77,15 @@ def test_a_thought_is_edited_and_replaced_and_the_letters_move(show):
     page = show(scenes.THOUGHTS)
     rows, thought = hook(page, "chances").locator("tbody tr"), control(page, "thought")
     own, gold = thought.input_value(), rows.filter(has_text="gold")
-    assert "CT of the brain" in own
+    assert "in the liver" in own
     expect(rows).to_have_count(4)
     expect(rows.first.locator("td").nth(2)).not_to_contain_text("points")
     control(page, "put-empty").click()
     expect(thought).to_have_value("")
     expect(rows.locator("td:nth-child(3)")).to_contain_text(["25.0 %"] * 4)
-    control(page, "put-misled").press("Enter")  # it names brain once, and once another option
+    control(page, "put-misled").press("Enter")  # it names the liver once, and once another option
     expect(gold.locator("td").nth(2)).to_contain_text("45.5 % -40.9 points")
-    expect(thought).to_have_value(re.compile("In the brain: .* So the answer is (?!brain)"))
+    expect(thought).to_have_value(re.compile("In the liver: .* So the answer is (?!liver)"))
     wide = gold.locator(".mk-bar").last.bounding_box()["width"]
     thought.fill("no such thing")
     expect(gold.locator("td").nth(2)).to_contain_text("25.0 %")

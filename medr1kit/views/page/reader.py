@@ -1,7 +1,7 @@
 """A reader: items one by one, as HTML that is ready to be shown, with fields to fill in and a file to save.
 
 In a report an item is a question with all answers to it; on a worksheet it is one answer (:mod:`.worksheet`). Many
-models give one answer: of 81 models of the quick study asked one question, 24 different texts come back. So each text
+models give one answer: of 81 models of a study asked one question, 24 different texts came back. So each text
 is rendered once a question and format, and each answerer points to its own.
 """
 
