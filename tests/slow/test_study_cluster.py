@@ -104,7 +104,9 @@ def test_without_slurm_or_submitit_the_command_says_so_and_leaves_nothing(run, t
 @pytest.fixture
 def jobs(tmp_path, monkeypatch):
     """Submit a worker for some cells as a job of this machine."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    )
     study = read_study(write_study(tmp_path, name="study.yaml"))
     return study, lambda only: submit(InAJob(tmp_path, only, 0.0), "local", 1, 10, {}, ["GPU-5f"])
 
@@ -126,7 +128,9 @@ def test_jobs_that_are_killed_or_requeued_leave_no_cell_behind(slurm, tmp_path, 
     for name, text in {"srun": SRUN, "scontrol": SCONTROL}.items():
         (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{text.format(tmp_path)}\n")
         (tmp_path / "bin" / name).chmod(0o755)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    )
     monkeypatch.setattr(commands, "Worker", InAJob)
     file, root = write_study(tmp_path), tmp_path / "out"
     words = ["study", "run", str(file), "--output", str(root), "--cluster", "slurm", "--workers", "3"]
