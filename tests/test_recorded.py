@@ -137,6 +137,8 @@ def test_an_unknown_name_is_answered_with_the_names():
 def test_some_rows_of_a_table_are_read_by_what_their_columns_say():
     answers = recorded("clinic/answers", asked=["A", "B told"], part="shortcut")
     assert set(answers["asked"]) == {"A", "B told"} and set(answers["part"]) == {"shortcut"}
+    by_ct = recorded("clinic/answers", asked="A", train_modality="CT", method="grpo")  # the base was trained on nothing
+    assert by_ct["train_modality"].eq("CT").all() and set(by_ct["part"]) >= {"machine", "shortcut"}
     whole = recorded("worlds/base")
     some = whole[whole["format"].eq("no-think")].reset_index(drop=True)
     pd.testing.assert_frame_equal(recorded("worlds/base", format="no-think"), some)

@@ -364,7 +364,7 @@ def test_what_is_no_run_and_no_study_is_refused_in_a_sentence(tmp_path, capsys):
     write_run(tmp_path / "torn")
     with open(tmp_path / "torn/metrics.csv", "a") as metrics:
         metrics.write("7,1,2,3,4,5,6\n")
-    for name, provenance, options in (("list", "[1]", ["a", "b"]), ("blank", "{}", None)):
+    for name, provenance, options in (("list", "[1]", list("abcd")), ("blank", "{}", None)):
         (tmp_path / name).mkdir()
         rows = small_study().head(2)
         write_preds(rows.assign(options=[options] * len(rows)), tmp_path / name)

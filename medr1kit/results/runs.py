@@ -328,6 +328,8 @@ def read_parquet(file: Path, wanted: Mapping[str, Sequence[str]] | None = None) 
     """
     try:
         frame = pd.read_parquet(file, filters=[(name, "in", values) for name, values in (wanted or {}).items()] or None)
+    except TypeError:  # a column without a single value has no type, and nothing of it is wanted
+        frame = pd.read_parquet(file).iloc[:0]
     except (OSError, ValueError) as error:
         raise DataError(f"{file} cannot be read ({error}); restore it or run that step again") from error
     if "options" in frame:  # parquet gives numpy arrays; the tables hold lists

@@ -35,6 +35,7 @@ TRANSFER = """
 import medr1kit as mk
 who = {"part": ["", "machine", "task"], "method": ["base", "sft-answer", "grpo"]}
 preds = mk.recorded("clinic/answers", asked="B", format=["think-before", "think-after", "no-think"], **who)
+preds = preds[preds.task != "Modality Recognition"]
 panel = mk.explore_transfer(preds)
 panel
 """
