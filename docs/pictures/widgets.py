@@ -62,7 +62,7 @@ def draw(folder: Path, names: tuple[str, ...], themes: tuple[str, ...] = ("light
             for name in names:
                 serving.write_notebook(served / f"{name}.ipynb", [scenes.WIDGETS[name]])
                 for theme in themes:
-                    page = browser.new_page(viewport={"width": WIDTH, "height": 1400})
+                    page = browser.new_page(viewport={"width": WIDTH, "height": 1800})
                     page.goto(f"{address}/{name}.ipynb?theme={theme}", wait_until="domcontentloaded", timeout=120_000)
                     expect(page.locator(".mk-panel")).to_be_visible()
                     ready(page, name)
