@@ -158,7 +158,7 @@ def transfer_map() -> Sheet:
         size=13,
     )  # fmt: skip
     foot = f"points gained by GRPO, thinking first, on a machine new to the model; {n} questions a cell, "
-    foot += f"{seeds} seed{'s' * (seeds > 1)}; hatched: may be chance, all cells allowed for"
+    foot += f"{seeds} seed{'s' * (seeds > 1)}; hatched: may be chance"
     sheet.text(28, 540, foot, size=12, tone="soft")
     return sheet
 
