@@ -4,6 +4,7 @@ import numpy as np
 
 from medr1kit.audits.hashes import Hashed
 from medr1kit.audits.leaks import image_leaks, shared_rows, text_leaks
+from medr1kit.audits.lookalikes import find_twins
 from medr1kit.audits.rows import read_questions
 
 
@@ -69,14 +70,14 @@ def test_training_rows_that_share_an_image_or_a_problem_are_found():
 def test_images_leak_as_files_and_as_lookalikes():
     train = [Hashed("aa", 0b0000), Hashed("bb", None), Hashed(None, None)]
     test = [Hashed("aa", 0b0000), Hashed("cc", 0b0011), Hashed("dd", 0b0111), Hashed("bb", None), Hashed(None, None)]
-    found = {measure.name: measure.rows.tolist() for measure in image_leaks(train, test, 2)}
+    found = {measure.name: measure.rows.tolist() for measure in image_leaks(train, test, find_twins(train, test, 2), 2)}
     assert found == {
         "train_rows_with_unreadable_image": [2],
         "test_rows_with_unreadable_image": [4],
         "test_rows_with_train_image_content": [0, 3],
         "test_rows_with_train_image_lookalike": [0, 1, 3],
     }
-    wider = image_leaks(train, test, 3)[-1]
+    wider = image_leaks(train, test, find_twins(train, test, 3), 3)[-1]
     assert np.array_equal(wider.rows, [0, 1, 2, 3]) and wider.n == 5
 
 

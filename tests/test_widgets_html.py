@@ -94,7 +94,7 @@ def contrast(one, other):
     return (high + 0.05) / (low + 0.05)
 
 
-THEMES = re.findall(r"\{((?:--mk-own-[^;}]*;?)+)\}", html.STYLE)
+THEMES = re.findall(r"\{(?:color-scheme:\w+;)?((?:--mk-own-[^;}]*;?)+)\}", html.STYLE)
 LIGHT, DARK = THEMES[:2]
 
 
