@@ -2,7 +2,7 @@
 
 import pytest
 from shared_prefix_cases import stock_and_shared, with_prompts
-from test_shared_prefix_trainer import CASES, EXACT, SMALL, TOWER, difference, load, rows, same_log, with_tower
+from test_shared_prefix_trainer import CASES, SMALL, TOWER, difference, load, rows, same_log, with_tower
 
 import medr1kit as mk
 
@@ -12,7 +12,9 @@ __all__ = ["load", "rows"]  # fixtures
 @pytest.mark.parametrize("case", [case for case in CASES if case not in TOWER])
 def test_a_run_ends_where_stock_ends(load, rows, tmp_path, case):
     runs = list(stock_and_shared(load, with_tower, rows, tmp_path, **CASES[case]))
-    assert difference(runs) < EXACT
+    # What docs/speed.md calls the same result. Sums are taken in another order than stock's: 4.7e-6 of the weights on
+    # one processor, below 4e-6 on another.
+    assert difference(runs) < 1e-5
     same_log(runs, but=("entropy", "kl") if CASES[case].items() >= SMALL.items() else ())
 
 
