@@ -23,7 +23,7 @@ def test_a_widget_is_run_changed_and_saved_without_its_state(page, lab):
     page.locator("button.mk-next").click()
     expect(asked).not_to_have_text(first)
     page.locator(".mk-kind select").select_option(label="broken")
-    expect(page.locator('[data-mk="status"] b')).not_to_have_text("200")
+    expect(page.locator('[data-mk="status"] b')).not_to_have_text("400")
     page.evaluate("() => jupyterapp.commands.execute('docmanager:save')")
     saved = json.loads((lab[0] / "run.ipynb").read_text())
     assert "widgets" not in saved["metadata"]
@@ -78,7 +78,7 @@ def test_a_committed_notebook_shows_its_static_form_without_being_run(page, lab,
     assert set(output["data"]) == {"text/html", "text/plain"}
     opened(page, lab, "kept.ipynb")  # not trusted, as after a clone: JupyterLab takes the style away
     shown = page.locator(".jp-OutputArea")
-    expect(shown).to_contain_text("question 1 of 200")
+    expect(shown).to_contain_text("question 1 of 400")
     expect(shown).to_contain_text("✓ gold")
     expect(shown.locator("h4")).to_have_text([re.compile("^base"), re.compile("^grpo")])
     assert shown.locator("img").evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
