@@ -147,6 +147,13 @@ def test_only_takes_several_values_and_short_names(grid):
     assert [cell.name for cell in select(grid.cells, "name=base_no-think")] == ["base_no-think"]
 
 
+def test_a_dash_stands_for_a_space_in_every_name():
+    cells = read_study(STUDIES / "clinic.yaml").cells
+    chosen = select(cells, "part=new-permuted")
+    assert {cell.part for cell in chosen} == {"new permuted"} and len(chosen) == 4
+    assert select(cells, f"name={chosen[0].name.replace(' ', '-')}") == chosen[:1]
+
+
 @pytest.mark.parametrize(
     ("only", "message"),
     [("colour=red", "keys among name, part, modality"), ("seed", "key=value"), ("seed=7", "none of the")],

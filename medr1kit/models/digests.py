@@ -29,9 +29,9 @@ def weights_digest(model: PreTrainedModel) -> str:
     import torch
 
     digest = hashlib.sha256("".join(map(str, acting_adapters(model))).encode())
-    weights = dict(model.named_parameters())
-    sums = [sum(part.detach().float().sum() for part in (one, *_scales(one))) for one in weights.values()]
-    for name, total in zip(weights, torch.stack([one.to(sums[0].device) for one in sums]).tolist()):
+    parts = [(name, part) for name, weight in model.named_parameters() for part in (weight, *_scales(weight))]
+    sums = [part.detach().float().sum() for _, part in parts]  # each by itself: codes in 4 bits would hide their scales
+    for (name, _), total in zip(parts, torch.stack([one.to(sums[0].device) for one in sums]).tolist()):
         if not math.isfinite(total):
             raise DataError(
                 f"the weights hold NaN or infinite values ({name}), and so would say nothing; load them anew"

@@ -212,7 +212,7 @@ def _finish(grid: Study, root: Path, cells: Sequence[Cell], flags: argparse.Name
     for cell in failed.itertuples(index=False):
         print(f"\n{cell.name}: {cell.error}")
         print(f"  traceback: {root / 'cells' / cell.name / 'error.txt'}")
-        print(f"  repeat:    medr1kit study run {flags.file}{output} --only name={cell.name}")
+        print(f"  repeat:    medr1kit study run {flags.file}{output} --only name={cell.name.replace(' ', '-')}")
     raise DataError(f"{len(failed)} of {len(cells)} cells failed, each of them twice; see above")
 
 

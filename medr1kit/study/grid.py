@@ -200,7 +200,8 @@ def select(cells: tuple[Cell, ...], only: str) -> list[Cell]:
             chosen = [cell for cell in chosen if cell.train_by == key and cell.trained_on in wanted]
         else:
             name = "trained_on" if key in GROUPS else key
-            chosen = [cell for cell in chosen if str(getattr(cell, name)) in wanted]
+            wanted = {value.replace(" ", "-") for value in wanted}
+            chosen = [cell for cell in chosen if str(getattr(cell, name)).replace(" ", "-") in wanted]
     if not chosen:
         raise DataError(f"--only {only!r} leaves none of the {len(cells)} cells; `study status` lists what there is")
     return chosen

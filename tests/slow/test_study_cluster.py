@@ -137,7 +137,7 @@ def test_jobs_that_are_killed_or_requeued_leave_no_cell_behind(slurm, tmp_path, 
     assert main(words) == 0 and "3 jobs: 77_0 77_1 77_2" in capsys.readouterr().out
     os.kill(pid_of(root), signal.SIGUSR2)
     cells, until = read_study(file).cells, time.monotonic() + 90
-    while {(states := [state_of(root, cell).state for cell in cells]).count(s) for s in ("waiting", "running")} != {0}:
+    while {"waiting", "running"} & set(states := [state_of(root, cell).state for cell in cells]):
         assert time.monotonic() < until, f"{states} {(tmp_path / 'log').read_text()}"
         time.sleep(0.2)
     assert states == ["done", "failed", *["done"] * 7]
