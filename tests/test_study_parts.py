@@ -1,4 +1,5 @@
 import json
+from importlib.metadata import version
 
 import pandas as pd
 import pytest
@@ -6,7 +7,7 @@ from study_fakes import Fake, answers, write_study
 
 from medr1kit.__main__ import main
 from medr1kit.results.tables import score
-from medr1kit.study import commands
+from medr1kit.study import cell, commands, grid
 from medr1kit.study.grid import read_study, select
 from medr1kit.study.parts import units
 from medr1kit.vqa import DataError
@@ -145,6 +146,19 @@ def test_a_report_is_of_the_first_part_s_first_set(command, tmp_path):
 def test_a_part_that_is_not_finished_is_not_recorded(command, tmp_path, capsys):
     command("--only", "part=machine seed=1 method=grpo")
     assert tables(tmp_path) == 2 and "no part of small" in capsys.readouterr().err
+
+
+def test_what_an_earlier_release_recorded_stays_beside_what_this_one_adds(command, tmp_path, monkeypatch):
+    command("--only", "seed=None,1")
+    tables(tmp_path)
+    (tmp_path / "out").rename(tmp_path / "gone")
+    for module in (grid, cell):
+        monkeypatch.setattr(module, "version", lambda name: "9.9.9" if name == "medr1kit" else version(name))
+    command("--only", "part=machine seed=2")
+    assert tables(tmp_path) == 0
+    recorded = json.loads((tmp_path / "kept" / "provenance.json").read_text())["recorded"]
+    assert recorded["machine-1"]["versions"]["medr1kit"] == [version("medr1kit")]
+    assert recorded["machine-2"]["versions"]["medr1kit"] == ["9.9.9"]
 
 
 def test_what_is_recorded_of_another_definition_is_refused_by_name(command, tmp_path, capsys):

@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -154,19 +155,20 @@ def _record(study: Study, root: Path, folder: Path) -> dict[str, Any]:
     """Write what is finished in ``root`` beside what was recorded before; what is there then, by unit."""
     known = _recorded(folder)
     cells = units(study)
-    digests = {unit: _digest(some) for unit, some in cells.items()}
     logs = {name: _read_csv(folder / f"{name}.csv") for name in ("curves", "runs")}
     for unit, some in cells.items():
         if len(finished(some, root)) == len(some):
             answers = read_predictions(study, root, some)
             replace_file(_file(folder, unit), packed(answers))
-            known[unit] = provenance(study, root, answers, some) | {"digest": digests[unit]}
+            known[unit] = provenance(study, root, answers, some)
+            known[unit]["digest"] = _digest(some, known[unit])
             for name, make in {"curves": curves, "runs": runs}.items():
                 old = logs[name]
                 kept = old[old["unit"] != unit] if "unit" in old else old
                 new = make(some, root)
                 logs[name] = pd.concat([kept, *([] if new is None else [new.assign(unit=unit)])], ignore_index=True)
-    if stale := [unit for unit in known if unit not in digests or known[unit]["digest"] != digests[unit]]:
+    same = {unit for unit in known if unit in cells and known[unit]["digest"] == _digest(cells[unit], known[unit])}
+    if stale := [unit for unit in known if unit not in same]:
         raise DataError(
             f"{_file(folder, stale[0])} was recorded from another definition of its cells; delete it and its entry in "
             f"{folder / PROVENANCE}, or run that part and seed again"
@@ -193,8 +195,11 @@ def _file(folder: Path, unit: str) -> Path:
     return folder / "answers" / f"{unit}.parquet"
 
 
-def _digest(cells: list[Cell]) -> str:
-    return hashlib.sha256(" ".join(sorted(cell.fingerprint for cell in cells)).encode()).hexdigest()[:16]
+def _digest(cells: list[Cell], record: Mapping[str, Any]) -> str:
+    """Of the cells' definitions, with the version that recorded them: what an earlier release recorded stays."""
+    version = {"medr1kit": record["versions"]["medr1kit"][0]}
+    once = (replace(cell, definition=cell.definition | version) for cell in cells)
+    return hashlib.sha256(" ".join(sorted(cell.fingerprint for cell in once)).encode()).hexdigest()[:16]
 
 
 def _read_csv(file: Path) -> pd.DataFrame:
