@@ -107,10 +107,10 @@ def test_the_sentence_counts_what_is_one_thing_and_says_how_sure(story, page):
     assert (gain.n, gain.fixed, gain.broken, gain.repaired_format) == (10, 4, 1, pytest.approx(0.1))
     assert story.sentence == (
         f"10 new CT questions: 40.0 → 70.0 % right, +30.0 points [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}] "
-        "(95 % interval), of it +10.0 points by form; a lookup without eyes: 100.0 %."
+        "(95 % interval), of it +10.0 points by form alone; guessed from the words, without eyes: 100.0 %."
     )
     assert story.sentence in words(page.section("story")) and story.sentence in " ".join(story_text(story).split())
-    assert "The model “tiny”, trained by GRPO on 8 CT questions in 2 steps" in page.section("story")
+    assert "The model “tiny”, trained by GRPO on 8 CT questions about drawn images in 2 steps" in page.section("story")
 
 
 def test_the_curve_and_the_floor_are_of_the_same_questions_as_the_sentence(story):

@@ -426,7 +426,7 @@ def test_points_apart_are_dots():
     """What is logged every few steps only, as evaluations are, is seen."""
     picture = curve("reward", [1, 2, 3, 4, 5], {"held out": [0.1, math.nan, 0.2, 0.3, math.nan]})
     drawn = base64.b64decode(picture.split("base64,")[1].split('"')[0]).decode()
-    assert drawn.count("h2") == 1
+    assert drawn.count("stroke-linecap:round") == 1 and drawn.count("h0") == 1, "of three points one stands apart"
 
 
 def test_a_curve_is_as_legible_on_a_dark_card_as_on_a_pale_one():

@@ -171,10 +171,10 @@ def _known(
     known["blind floor"] = _floor(train, test)
     right = {name: percent(row["accuracy"]) for name, row in at_home.items()}
     known[READ_IT_SO] = (
-        f"The untrained model has never seen {trained_on}, but knows {modality} of another machine: this is recovery, "
-        f"not new knowledge. Right of the same questions, for comparison: {right[_UNDONE]} untrained, with the "
-        f"scanner's contrast and magnification undone by arithmetic; {right['SFT']} by SFT; "
-        f"{right['GRPO' + _SHUFFLED]} by GRPO beside another patient's picture."
+        f"This is recovery, not new knowledge: before this training the model had never seen {trained_on}, but it "
+        f"knew {modality} of another machine. Without training, with the scanner's contrast and magnification undone "
+        f"by arithmetic, {right[_UNDONE]} are right; after SFT on the same questions {right['SFT']}; after GRPO, with "
+        f"another picture beside each question, {right['GRPO' + _SHUFFLED]}."
     )
     told = {name: percent(row["accuracy"], row["low"], row["high"]) for name, row in at_home.items()}
     return known | {f"right at home, without {CONSTANT}": told}

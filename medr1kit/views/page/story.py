@@ -41,13 +41,13 @@ _TRAINED = {"modality": "train_modality", "task": "train_task"}
 _ANY = (None, "all")  # trained on no one of them
 
 _LEGEND = (
-    "✓ true of this image, ✗ false: it is drawn, so the truth is known. The question was chosen by rule: {how}. Form: "
-    "gained by the same letter, now written as asked. Where one modality was trained, questions that ask which it is "
-    "do not count: their answer is always the same."
+    "✓ true of this image, ✗ false: the image is drawn, so what is true is known. Which question is shown follows a "
+    "rule: {how}. By form alone: the same letter as before, only now written as asked. Where one modality was trained, "
+    "questions that ask which it is do not count: their answer is always the same."
 )
 _CAPTION = (
-    "Answers drawn at random while it trained; above, its most likely ones. Dashed: what option texts alone give away, "
-    "learned on the same questions."
+    "Pale and dark: the answers that it sampled, at each step and smoothed. Dots: its most likely answers to the new "
+    "questions. Guessed from the words: what the option texts alone give away, learned on those of the training."
 )
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _SHADES = " ░▒▓█"
@@ -59,7 +59,7 @@ class Story:
     """What there is to tell.
 
     Attributes:
-        name: what was done: "The model “tiny”, trained by GRPO on 2,000 OCT questions in 250 steps".
+        name: what was done: "The model “tiny”, trained by GRPO on 2,000 OCT questions about drawn images in 250 steps".
         asked: what the questions of ``change`` and ``floor`` are: "new OCT questions".
         change: of their answers.
         floor: a lookup of option texts, learned from the questions that were trained on.
@@ -87,7 +87,8 @@ class Story:
         before, after = 100 * change.accuracy_before, percent(change.accuracy_after)
         return (
             f"{change.n:,} {self.asked}: {before:.1f} → {after} right, {gain} (95 % interval), of it "
-            f"{points(change.repaired_format)} by form; a lookup without eyes: {percent(self.floor.accuracy)}."
+            f"{points(change.repaired_format)} by form alone; guessed from the words, without eyes: "
+            f"{percent(self.floor.accuracy)}."
         )
 
 
@@ -112,7 +113,8 @@ def story_of(preds: pd.DataFrame, run: Run) -> Story | None:
     place, how = _example(before, after)
     what = next((f"{labels[name]} " for name in _TRAINED.values() if labels[name] not in _ANY), "")
     new = "" if shared.isin(seen["id"]).any() else "new "
-    questions, steps = count(rollouts["id"].nunique(), f"{what}question"), count(rollouts["step"].nunique(), "step")
+    questions = count(rollouts["id"].nunique(), f"{what}question") + " about drawn images"
+    steps = count(rollouts["step"].nunique(), "step")
     return Story(
         name=f"The model “{labels['model']}”, trained by {labels['method'].upper()} on {questions} in {steps}",
         asked=f"{new}{what}questions",
@@ -152,8 +154,8 @@ def _example(before: pd.DataFrame, after: pd.DataFrame) -> tuple[int, str]:
     gained = true_share(after.iloc[fixed]) - true_share(before.iloc[fixed])
     order = fixed[np.argsort(np.nan_to_num(gained, nan=-2), kind="stable")]
     return int(order[len(order) // 2]), (
-        f"of {len(fixed)} that training turned from wrong to right ({broken} went the other way), the middle one by "
-        "how true its thought became"
+        f"of {len(fixed)} that training turned from wrong to right ({broken} went the other way), the one in the "
+        "middle when they are ordered by how much truer the thought became"
     )
 
 
@@ -172,17 +174,17 @@ def story_section(story: Story, note: str = "") -> str:
         about = {"gold": row["answer"], "options": list(row["options"]), "image_id": str(row["image_id"])}
         shown.append(completion_html(row["text"], story.format, name=name, recorded=row, pay=False, **about))
     chosen = {"before": story.before["predicted"], "after": story.after["predicted"]}
-    floor = np.full(len(story.steps), 100 * story.floor.accuracy)
-    lines = {"its answers": 100 * story.right, "a lookup without eyes": floor}
-    drawn = curve("right answers while it trained (%), by step", story.steps, lines)
+    floor, asked = np.full(len(story.steps), 100 * story.floor.accuracy), np.full(len(story.steps), np.nan)
+    asked[[0, -1]] = 100 * story.change.accuracy_before, 100 * story.change.accuracy_after
+    lines = {"while it trained": 100 * story.right, "guessed from the words": floor, "new questions": asked}
+    drawn = curve("right answers (%), by step", story.steps, lines)
     drawn = f"<figure>{drawn}<figcaption><small>{_CAPTION}</small></figcaption></figure>"
+    read = f'<p data-mk="note">{escape(note)}</p>' if note else ""
     body = (
-        f'<p class="mk-told" data-mk="told">{escape(story.sentence)}</p>'
+        f'<p class="mk-told" data-mk="told">{escape(story.sentence)}</p>{read}'
         f"{question_html(story.after, chosen, Pictures(), drawn)}{side_by_side(shown)}"
         f'<p data-mk="how"><small>{escape(_LEGEND.format(how=story.how))}</small></p>'
     )
-    if note:
-        body += f'<p data-mk="note">{escape(note)}</p>'
     return section("story", story.name, body)
 
 

@@ -30,6 +30,7 @@ _DARK = {  # what is drawn in -> in the dark
     **{f'[stroke="{_GRID}"]': "stroke:#3b444e", f'[stroke="{_INK}"]': "stroke:#e6edf3"},
 }
 _STYLE = f"@media (prefers-color-scheme:dark){{{''.join(f'{what}{{{how}}}' for what, how in _DARK.items())}}}"
+_DOT = "stroke-width:6;stroke-linecap:round;stroke-dasharray:none"
 _DASHES = ("", "6 2", "2 2", "8 2 2 2", "4 1 1 1", "1 2")  # they tell lines apart without colour
 
 
@@ -107,12 +108,14 @@ def _path(x: np.ndarray, line: np.ndarray, place: Callable[..., tuple], stroke: 
     x, line = _thinned(x, line)
     known = np.isfinite(line)
     pens = np.where(np.append(False, known[:-1]), "L", "M")[known]
-    dots = np.where((pens == "M") & np.append(pens[1:] == "M", True), "h2", "")  # a line of one point would not be seen
-    points = [
-        f"{pen}{across:.1f} {down:.1f}{dot}"
-        for pen, dot, across, down in zip(pens, dots, *place(x[known], line[known]))
-    ]
-    return f'<path d="{"".join(points)}" fill="none" {stroke}/>'
+    alone = (pens == "M") & np.append(pens[1:] == "M", True)  # a line of one point would not be seen: it is a dot
+    points, dots = [], []
+    for pen, dot, across, down in zip(pens, alone, *place(x[known], line[known])):
+        (dots if dot else points).append(f"{pen}{across:.1f} {down:.1f}{'h0' if dot else ''}")
+    drawn = f'<path d="{"".join(points)}" fill="none" {stroke}/>' if points else ""
+    if dots:
+        drawn += f'<path d="{"".join(dots)}" fill="none" {stroke} style="{_DOT}"/>'
+    return drawn
 
 
 def _thinned(x: np.ndarray, line: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
