@@ -26,6 +26,7 @@ from medr1kit.results.thoughts import thought_table
 from medr1kit.study.comparisons import at_home
 
 _MODALITY = "Modality Recognition"
+_PART_OF_FORMAT = {"answer-think-answer": "formats", "adaptive": "adaptive"}  # of four modalities
 _SIGNS = "+\u2212-"
 _NUMBER = re.compile(rf"[{_SIGNS}]?\d+(?:\.\d+)?")
 _TOLD = re.compile(
@@ -128,7 +129,8 @@ def _one_sft():
 def _rows(method, format, place, asked, task=None):
     rows = _one_sft()
     rows = rows[(rows["method"] == method) & (rows["format"] == format) & (rows["asked"] == asked)]
-    rows = rows[rows["part"] == {"untrained": "", "joint": "joint"}.get(place, "machine")]
+    part = _PART_OF_FORMAT.get(format, "machine")
+    rows = rows[rows["part"] == {"untrained": "", "joint": "joint"}.get(place, part)]
     if place in ("home", "away"):
         rows = rows[at_home(rows) == (place == "home")]
     return rows[rows["task"] == task] if task else rows[rows["task"] != _MODALITY]
