@@ -115,6 +115,9 @@ class LivePanel(Panel):
 
     # --- what is shown ---
 
+    title = "A training as it runs"
+    legend = "A group is the completions of one question. What is paid above the group's mean is made likelier."
+
     @property
     def _groups(self) -> list[pd.DataFrame]:
         """The groups of the rows; the first that teaches something is opened."""
@@ -151,7 +154,7 @@ class LivePanel(Panel):
             super().fill()
 
     def static(self) -> str:
-        return page(self._about_html() + self._group_html(), "live")
+        return page(self.headline() + self._about_html() + self._group_html(), "live")
 
     def summary(self) -> str:
         return f"training: step {self.step} of {self.of}, {self._standing()[0]}"

@@ -167,14 +167,20 @@ class RunPanel(Panel):
 
     # --- what is shown ---
 
+    title = "A training, step by step: what was sampled, what it was paid"
+    legend = (
+        "Curves are of the whole training; a line marks the step. Below are the completions that this step sampled, a "
+        "group for each question. Advantage: pay compared with the group's mean; above 0 a text is made likelier."
+    )
+
     def build(self) -> Box:
         heard, first, last = self.heard, self.steps[0], self.steps[-1]
         slider = slide("step", heard(self.go_to), hook="step", low=first, high=last, value=self.step)
         slider.layout.width = "min(34em, 100%)"
         groups = choose("group", [("–", None)], heard(self.choose_group), hook="group", width="min(34em, 100%)")
-        more = choose("also draw", ["–"], heard(self.choose_extra), hook="extra")
-        look = press("look again", heard(self.refresh), hook="refresh", tip="read what the run has written since")
-        follow = tick(f"look every {self.every:g} s", heard(self.follow), hook="follow")
+        more = choose("one more curve", ["–"], heard(self.choose_extra), hook="extra")
+        look = press("read new steps", heard(self.refresh), hook="refresh", tip="read what the run has written since")
+        follow = tick(f"read new steps every {self.every:g} s", heard(self.follow), hook="follow")
         return stack(
             shows("about"), row(slider, more, look, follow), shows("curves"),
             row(groups, *steps("group", heard(self.previous_group), heard(self.next_group))), shows("completions"),
@@ -202,7 +208,7 @@ class RunPanel(Panel):
             items = "".join(f"<li>{label}</li>" for label in labels)
             groups = f"<details><summary>all groups of the step</summary><ul>{items}</ul></details>"
             groups += f"<h4>step {self._sampled_at}, group {labels[self.group]}</h4>"
-        return page(f"{shown['about']}{shown['curves']}{groups}{shown['completions']}", "run")
+        return page(f"{self.headline()}{shown['about']}{shown['curves']}{groups}{shown['completions']}", "run")
 
     def summary(self) -> str:
         sampled = f"{len(self._rollouts.steps)} of them with completions" if self._rollouts.steps else "no completions"
@@ -289,7 +295,7 @@ def _curves(columns: list[str]) -> list[tuple[str, dict[str, str]]]:
     found = (
         ("mean reward", {"sum": "reward", **parts}),
         ("completion length (tokens)", length),
-        ("groups with one reward only (share)", dull),
+        ("groups paid all alike: they teach nothing (share)", dull),
         ("seconds a step, by phase", phases or {"step": "step_time"}),
         ("watch (shares of completions)", watched),
         ("loss", {"loss": "loss"} if "reward" not in columns else {}),
