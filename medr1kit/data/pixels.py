@@ -20,7 +20,7 @@ import PIL.ImageOps
 
 _OUTERMOST = 0.001  # share of the pixels at each end that may be dead or hot
 _MASK = 16  # an image of at most so many values is a mask, whose rarest value may be what matters
-_HEAVY = 150_000  # bytes from which on a PNG becomes a JPEG: a report holds hundreds
+_HEAVY = 8_000  # bytes from which on a PNG becomes a JPEG, hardly to be told from it: a report holds hundreds
 _ORIENTATION, _PHOTOMETRIC, _BITS = 0x0112, 262, 258  # EXIF and TIFF tags
 
 
