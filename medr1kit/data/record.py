@@ -195,7 +195,7 @@ def _known(value: object, name: Callable[[str], str]) -> str | None:
     except DataError as error:
         role = "modality" if name is modality_name else "task"
         raise DataError(
-            f"{error}; columns={{{role!r}: None, 'source': '…'}} keeps your own word as the source"
+            f"{error}; for a table, columns={{{role!r}: None, 'source': '…'}} keeps your own word as the source"
         ) from error
 
 

@@ -34,8 +34,7 @@ def picture(page: Page, within: str = ".mk-panel") -> str:
 def test_inspector_steps_filters_searches_and_saves_with_a_note(show, served):
     page = show(scenes.INSPECT)
     asked = hook(page, "id")
-    badges = page.locator(".mk-cell .mk-badge").filter(has_text=re.compile("^(right|wrong)$"))
-    expect(badges).to_have_text(["wrong", "right"])  # it opens where there is something to see
+    expect(hook(page, "how")).to_contain_text("that went from wrong to right")  # where there is something to see
     control(page, "number").fill("1")
     control(page, "number").press("Enter")
     expect(hook(page, "how")).to_have_count(0)
@@ -58,6 +57,7 @@ def test_inspector_steps_filters_searches_and_saves_with_a_note(show, served):
     expect(control(page, "note")).to_have_value("")
 
     control(page, "kind").select_option(label="fixed")
+    badges = page.locator(".mk-cell .mk-badge").filter(has_text=re.compile("^(right|wrong)$"))
     expect(badges).to_have_text(["wrong", "right"])
     control(page, "modality").select_option(label="MRI")
     expect(asked).to_contain_text("MRI")
