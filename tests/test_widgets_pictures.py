@@ -97,12 +97,12 @@ def test_an_enlarged_image_is_bounded_and_a_heavy_one_is_a_jpeg():
     assert len(attributes(html)["src"]) < len(file.getvalue())
 
 
-def test_an_image_of_a_report_takes_less_than_half_of_its_png_and_looks_the_same():
+def test_a_coloured_image_of_a_page_takes_less_than_half_of_its_png_and_looks_the_same():
     row, file = {"id": "X-Ray-test-0-3", "image_id": "X-Ray-test-0-3"}, io.BytesIO()
     redraw(row["image_id"]).save(file, "PNG")
     html = Pictures().html(row)
     assert len(attributes(html)["src"]) < len(base64.b64encode(file.getvalue())) / 2
-    assert np.abs(shown(html).astype(int) - np.asarray(redraw(row["image_id"]).convert("RGB"))).mean() < 3  # of 255
+    assert np.abs(shown(html).astype(int) - np.asarray(redraw(row["image_id"]).convert("RGB"))).mean() < 4  # of 255
 
 
 def test_an_image_that_enlarges_is_a_stop_for_the_keys_and_a_thumbnail_is_none(data):
