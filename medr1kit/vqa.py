@@ -37,7 +37,7 @@ LETTERS = string.ascii_uppercase
 _MODALITY_SPELLINGS = {
     "CT": ("computed tomography", "ct (computed tomography)"),
     "MRI": ("mr", "magnetic resonance imaging", "mr (magnetic resonance imaging)"),
-    "X-Ray": ("xr", "radiography"),
+    "X-Ray": ("xr", "radiography", "radiograph", "chest x-ray", "chest radiograph", "cxr"),
     "Ultrasound": ("us", "ultrasonography"),
     "Dermoscopy": ("der", "derm", "dermatoscopy"),
     "Fundus": ("fp", "fundus photography"),
@@ -127,8 +127,9 @@ def parse_problem(problem: str) -> tuple[str, list[str]]:
 
     The options are the letter sequence A), B), C) ... in order, each preceded by a blank and, after the first, by a
     comma. Where an option or the question itself contains something like " A)", the right-most start that leaves no
-    option empty is taken. The newline form of the Med-R1 fork ("question\\nA: liver\\nB: lung") is read too. An
-    instruction behind the last option ("Answer with the letter only.") is left out.
+    option empty is taken. The newline form of the Med-R1 fork ("question\\nA: liver\\nB: lung") is read too; and
+    "(A) liver (B) lung" and "A. liver B. lung", behind the end of a sentence or on lines of their own. An instruction
+    behind the last option ("Answer with the letter only.") is left out.
 
     Args:
         problem: for example ``"Which stage? A)T2, N0, B)T1 (stage A), N1"``.
@@ -143,6 +144,8 @@ def parse_problem(problem: str) -> tuple[str, list[str]]:
 
     >>> parse_problem("Which stage? A)T2, N0, B)T1, N1 (H&E)")
     ('Which stage?', ['T2, N0', 'T1, N1 (H&E)'])
+    >>> parse_problem("Which organ? (A) liver (B) lung")
+    ('Which organ?', ['liver', 'lung'])
     """
     return read_problem(problem)[1:]
 
@@ -151,7 +154,7 @@ def read_problem(problem: str) -> tuple[str, str, list[str]]:
     """Return a problem text without what follows its options, its question, and its options (:func:`parse_problem`)."""
     if len(problem) > MAX_CHARACTERS:
         raise DataError(f"text is too long: {len(problem):,} characters in {problem[:60]!r}…; shorten it")
-    for first, following in _FORMS:
+    for first, following, kept in _FORMS:
         starts = [match.span() for match in first.finditer(problem)]
         places: dict[str, list[tuple[int, int]]] = {}
         for match in following.finditer(problem) if starts else ():
@@ -159,31 +162,49 @@ def read_problem(problem: str) -> tuple[str, str, list[str]]:
         for start, end in reversed(starts):
             spans = _option_spans(places, end, len(problem))
             options = [problem[a:b].strip() for a, b in spans]
-            options[:-1] = [text.rstrip(",").rstrip() for text in options[:-1]]
+            options[:-1] = [text.rstrip("," if kept else ",;").rstrip() for text in options[:-1]]
             if len(options) >= 2 and all(options):
-                if _LATER_LETTER.search(options[-1]):
+                if (_LATER_LETTER if kept else _skipped(len(options))).search(options[-1]):
                     raise DataError(
                         f"an option letter is skipped or doubled in {problem[:120]!r}; letters must be A, B, C, ..."
                     )
-                options[-1] = _without_instruction(options)
+                options[-1], stem = _without_instruction(options), problem[:start].strip()
                 shown = problem[: problem.index(options[-1], spans[-1][0]) + len(options[-1])]
                 shown = problem if shown == problem.rstrip() else shown
+                shown = shown if kept else format_problem(stem, options)
                 refuse_control(shown)
-                return shown, problem[:start].strip(), options
+                return shown, stem, options
     refuse_control(problem)
-    raise DataError(f"fewer than two options, or an empty one, in {problem[:120]!r}; expected '… A)first, B)second'")
+    raise DataError(
+        f"fewer than two options, or an empty one, in {problem[:120]!r}; {CLOSED}: write '… A)first, B)second', or "
+        "leave the row out"
+    )
 
+
+CLOSED = "questions are multiple choice, about one image each"
+"""What can be asked, as refusals of other questions say it."""
 
 _FORMS = tuple(
-    (re.compile(first), re.compile(following))
-    for first, following in (
-        (r"(?:^|\s)A\)", r",\s*([B-Z])\)"),  # Med-R1: "… A)x, B)y"
-        (r"(?:^|\s)A\)", r"\s([B-Z])\)"),  # the same without commas
-        (r"\n[^\S\n]*A:", r"\n[^\S\n]*([B-Z]):"),  # the fork's converter
+    (re.compile(first), re.compile(following), kept)
+    for first, following, kept in (
+        (r"(?:^|\s)A\)", r",\s*([B-Z])\)", True),  # Med-R1: "… A)x, B)y"
+        (r"(?:^|\s)A\)", r"\s([B-Z])\)", True),  # the same without commas
+        (r"\n[^\S\n]*A:", r"\n[^\S\n]*([B-Z]):", True),  # the fork's converter
+        (r"(?:(?<=[?:.!])\s+|\n[^\S\n]*)\(A\)", r"[\s,;]\(([B-Z])\)", False),  # others' forms are written as Med-R1's:
+        (
+            r"(?:(?<=[?:.!])\s+|\n[^\S\n]*)A\.\s",
+            r"[\s,;]([B-Z])\.\s",
+            False,
+        ),  # "Which? (A) x (B) y", "Which? A. x B. y"
     )
 )
 # What a letter that is skipped or doubled leaves in the last option: "A)x, B)y, D)z". Med-R1's have none like this.
 _LATER_LETTER = re.compile(r",\s*[A-Z]\)\s?\S")
+
+
+def _skipped(n: int) -> re.Pattern:
+    """The same in others' forms of n options: the last letter again, or the one after the next."""
+    return re.compile(rf"[\s,;]\(?[{LETTERS[n - 1]}{LETTERS[n + 1 : n + 2]}][.)]\s?\S")
 
 
 def _option_spans(places: dict[str, list[tuple[int, int]]], position: int, end: int) -> list[tuple[int, int]]:

@@ -108,10 +108,13 @@ def check_page(page):
     digest = base64.b64encode(hashlib.sha256(page.scripts["script"].encode()).digest()).decode()
     assert policy.startswith("default-src 'none'; ") and f"script-src 'sha256-{digest}';" in policy
     for tag, attrs in page.elements:
-        assert tag not in ("link", "iframe", "object", "embed", "base", "form")
+        assert tag not in ("iframe", "object", "embed", "base", "form")
         assert not [name for name in attrs if name.startswith("on")]
-        assert attrs.get("href", "#").startswith("#") and attrs.get("src", "data:image/").startswith("data:image/")
+        assert tag == "link" or attrs.get("href", "#").startswith("#")
+        assert attrs.get("src", "data:image/").startswith("data:image/")
         assert tag != "script" or attrs.get("type", "application/json") == "application/json"
+    [icon] = [attrs for tag, attrs in page.elements if tag == "link"]
+    assert icon["rel"] == "icon" and icon["href"].startswith("data:image/svg+xml,%3Csvg")
     assert not re.search(r"https?://(?!www\.w3\.org)", page.scripts["script"])
     for image in page.held("images"):
         check_safe(image)

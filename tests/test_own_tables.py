@@ -262,7 +262,7 @@ def test_images_that_a_table_holds_are_taken_however_they_are_stored(tmp_path):
     assert [one["image"].getpixel((5, 5)) for one in ds] == [(90, 0, 0)] * 4
     assert ds["image_id"][0] == ds["image_id"][2] and ds["image_id"][1] == ds["image_id"][3]
     assert load_vqa([row(image=picture.convert("CMYK"))], size=28)[0]["image"].getpixel((5, 5))[1:] == (0, 0)
-    with pytest.raises(DataError, match="one image a question"):
+    with pytest.raises(DataError, match="2 in one row; questions are multiple choice, about one image each"):
         load_vqa([row(image=[picture, picture])])
     with pytest.raises(DataError, match="images= does not go with a table that holds its images"):
         load_vqa([row(image=png())], images=tmp_path)
@@ -328,8 +328,18 @@ def test_named_columns_go_before_guessed_ones():
 def test_a_column_named_modality_whose_values_are_none_is_not_read(capsys):
     assert load_vqa([row(modality="mammography", task="VQA")], modality="X-Ray")["modality"] == ["X-Ray"]
     assert "not read: modality, task" in said(capsys)[1]
-    with pytest.raises(DataError, match="row 1: unknown modality 'mammography'"):
-        load_vqa([row(modality="CT"), row(modality="mammography")])
+    rows = [row(modality="CT"), row(modality="mammography")]
+    with pytest.raises(DataError, match=r"row 1: unknown modality 'mammography'.*keeps your own word as the source"):
+        load_vqa(rows)
+    ds = load_vqa(rows, columns={"modality": None, "source": "modality"})
+    assert (ds["modality"], ds["source"]) == ([None, None], ["CT", "mammography"])
+    assert load_vqa([row(modality="Chest X-ray")])["modality"] == ["X-Ray"]
+
+
+def test_an_open_question_is_refused_with_what_can_be_asked_and_what_to_do():
+    said = "is open, and questions are multiple choice, about one image each; .*leave the row out, or yes_no=True"
+    with pytest.raises(DataError, match=said):
+        load_vqa([{"question": "What is seen?", "answer": "a mass"}])
 
 
 # --- the gold --------------------------------------------------------------------------------------------------------

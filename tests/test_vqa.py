@@ -77,6 +77,11 @@ def test_an_unknown_name_is_refused_with_the_names_there_are(name):
         ("Which? A) liver B) lung C) skin", "Which?", ["liver", "lung", "skin"]),
         ("Which?\nA: liver, left\nB: lung", "Which?", ["liver, left", "lung"]),
         ("Which? A)1, B)2, C)3, D)4, E)5", "Which?", ["1", "2", "3", "4", "5"]),
+        ("Which organ? (A) liver (B) lung, left", "Which organ?", ["liver", "lung, left"]),
+        ("Which organ? (A)liver; (B)lung; (C)skin", "Which organ?", ["liver", "lung", "skin"]),
+        ("Which organ? A. liver B. lung C. skin", "Which organ?", ["liver", "lung", "skin"]),
+        ("Which organ?\nA. liver\nB. lung", "Which organ?", ["liver", "lung"]),
+        ("Which germ: A. E. coli, B. B. cereus", "Which germ:", ["E. coli", "B. cereus"]),
     ],
 )
 def test_a_problem_is_split_by_its_letters_and_not_by_its_commas(problem, question, options):
@@ -84,8 +89,20 @@ def test_a_problem_is_split_by_its_letters_and_not_by_its_commas(problem, questi
 
 
 @pytest.mark.parametrize("problem", ["", "What organ?", "What organ? A)liver", "What organ? A)liver, C)lung", "A), B)"])
-def test_fewer_than_two_options_are_refused_with_the_text(problem):
+def test_fewer_than_two_options_are_refused_with_the_text_and_what_can_be_asked(problem):
+    with pytest.raises(DataError, match=r"fewer than two options.*multiple choice, about one image each: write"):
+        parse_problem(problem)
+
+
+@pytest.mark.parametrize("problem", ["See panels (A) or (B)?", "Caused by A. baumannii or B. cereus?"])
+def test_letters_within_a_sentence_are_no_options(problem):
     with pytest.raises(DataError, match="fewer than two options"):
+        parse_problem(problem)
+
+
+@pytest.mark.parametrize("problem", ["Which? (A) x (B) y (D) z", "Which? A. x B. y B. z"])
+def test_a_letter_that_is_skipped_or_doubled_in_another_form_is_refused(problem):
+    with pytest.raises(DataError, match="skipped or doubled"):
         parse_problem(problem)
 
 

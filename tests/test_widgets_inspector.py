@@ -29,7 +29,9 @@ def live(monkeypatch):
 
 @pytest.fixture
 def inspector():
-    return mk.inspect_outputs(predictions(BEFORE), predictions(AFTER, "grpo"))
+    panel = mk.inspect_outputs(predictions(BEFORE), predictions(AFTER, "grpo"))
+    panel.go(1)
+    return panel
 
 
 def ids(inspector):
@@ -149,6 +151,7 @@ def test_three_answerers_are_shown_at_once_and_one_alone_has_filters_of_its_own(
 
 def test_a_question_that_one_side_did_not_answer_is_shown():
     inspector = mk.inspect_outputs(predictions(BEFORE), predictions(AFTER, "grpo").iloc[1:])
+    inspector.go(1)
     assert "not answered" in check_safe(inspector.static()).all and len(texts(inspector)["verdict"]) == 1
 
 
@@ -283,6 +286,7 @@ def test_images_are_decoded_when_they_are_shown_and_no_others(inspector, decoded
     data = with_images(6)
     decoded.clear()
     inspector = mk.inspect_outputs(predictions(BEFORE), predictions(AFTER, "grpo"), data=data)
+    inspector.go(1)
     assert decoded == []
     inspector._repr_mimebundle_()
     assert decoded == ["0"], "for the view and for the static form together"
@@ -362,3 +366,52 @@ def test_hidden_gold_leaves_the_question_and_what_was_written_and_no_verdict(ins
     assert "gold" not in check_safe(main.value).texts
     inspector.previous()
     assert "gold" in check_safe(main.value).texts, "it was revealed"
+
+
+# --- where it opens ---------------------------------------------------------------------------------------------------
+
+
+def test_it_opens_in_the_middle_of_what_was_mended_says_why_and_leaves_all_others_beside():
+    panel = mk.inspect_outputs(predictions(BEFORE), predictions(AFTER, "grpo"))
+    assert (panel.key(), len(panel.selection), panel.kind) == ("q4", 6, "all")
+    said = "of 2 that went from wrong to right (1 went the other way), the one in the middle"
+    assert texts(panel)["how"] == [f"This question was chosen by rule: {said}."]
+    panel.choose_kind("fixed")
+    assert panel.key() == "q4" and "how" in texts(panel)
+    panel.previous()
+    assert panel.key() == "q2" and "how" not in texts(panel)
+    panel.next()
+    panel.hide(True)
+    assert "how" not in texts(panel), "it would tell the gold"
+
+
+def test_among_mended_ones_the_middle_is_by_how_true_the_thought_became():
+    none, half, all_true = "A cyst of the liver.", "A cyst of the brain.", "A small mass of the brain."
+    before = [f"<think>{none}</think><answer>A</answer>"] * 3
+    after = [f"<think>{thought}</think><answer>B</answer>" for thought in (half, none, all_true)]
+    shown = {"image_id": "CT-test-0-1"}  # a small mass of the brain: q0 gains a half, q1 nothing, q2 all
+    panel = mk.inspect_outputs(predictions(before, **shown), predictions(after, "grpo", **shown))
+    assert panel.key() == "q0" and texts(panel)["how"][0].endswith("by how true its thought became.")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "opens", "how"),
+    [
+        ([RIGHT, RIGHT, WRONG], [RIGHT, WRONG, WRONG], "q1", "of 1 that went from right to wrong"),
+        ([RIGHT, WRONG, WRONG], [RIGHT, WRONG, "<think>x</think><answer>C</answer>"], "q2", "of 1 with another answer"),
+        ([WRONG, RIGHT, RIGHT], [WRONG, RIGHT, RIGHT], "q0", "no answer changed, so the first"),
+    ],
+)
+def test_where_nothing_was_mended_it_opens_at_what_was_broken_or_else_changed(before, after, opens, how):
+    panel = mk.inspect_outputs(predictions(before), predictions(after, "grpo"))
+    assert panel.key() == opens and how in texts(panel)["how"][0]
+    alone = mk.inspect_outputs(predictions(before))
+    assert alone.key() == "q0" and "how" not in texts(alone)
+
+
+def test_a_static_form_begins_with_what_the_panel_is_for_and_its_signs(inspector):
+    seen = check_safe(inspector.static())
+    assert seen.texts["title"] == ["Read answers side by side"]
+    assert all(sign in seen.texts["legend"][0] for sign in ("✓ gold", "←", "✗", "fixed:"))
+    assert inspector.root.children[0].value.count(seen.texts["title"][0]) == 1
+    assert "fixed:" not in texts(mk.inspect_outputs(predictions(BEFORE)))["legend"][0]

@@ -61,7 +61,7 @@ def test_it_opens_at_the_last_step_with_its_curves_and_first_group(ended):
     assert "said at 3 by 0" in table and "said at 2" not in seen.all and "cut off" in table
     assert "−0.5" in table and "+0.5" in table
     titles = [ElementTree.fromstring(drawing)[2].text for drawing in drawings(explore_run(ended).static())]
-    assert titles[:3] == ["mean reward", "completion length (tokens)", "groups with one reward only (share)"]
+    assert titles[:3] == ["mean reward", "completion length (tokens)", "groups that teach nothing (share)"]
     assert "seconds a step, by phase" in titles and "watch/alarms" in titles
 
 
@@ -97,10 +97,22 @@ def test_a_replaced_group_and_one_that_teaches_nothing_are_called_so(tmp_path):
         run.rollout_rows(completions(1, questions=["CT-train-0-0-AI"], advantage=0.0))
         run.rollout_rows(completions(1, questions=["CT-train-0-0-AI"], advantage=0.0, used=False))
     panel = explore_run(tmp_path)
-    assert "every advantage is 0" in panel.static()
+    assert panel.group == 0 and "every advantage is 0" in panel.static()
     panel.next_group()
     assert "replaced by dynamic sampling" in panel.static() and "every advantage is 0" not in panel.static()
     assert "1 of 3 right, replaced" in panel.static()
+
+
+def test_a_step_opens_at_the_first_group_that_teaches_something(tmp_path):
+    with RunWriter(tmp_path, {}) as run:
+        run.rollout_rows(completions(1, questions=["dull"], advantage=0.0))
+        run.rollout_rows(completions(1, questions=["replaced"], used=False))
+        run.rollout_rows(completions(1, questions=["telling", "next"]))
+    panel = explore_run(tmp_path)
+    assert panel.group == 2 and "What is in telling?" in panel.static()
+    panel.choose_group(0)
+    panel.go_to(1)
+    assert panel.group == 2
 
 
 def test_a_question_drawn_twice_makes_two_groups():

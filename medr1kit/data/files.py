@@ -22,7 +22,7 @@ from typing import Any
 from medr1kit.data.record import Doubled, check_texts, make_record
 from medr1kit.data.rows import Source
 from medr1kit.given import path_given
-from medr1kit.vqa import LETTERS, DataError, write_question
+from medr1kit.vqa import CLOSED, LETTERS, DataError, write_question
 
 
 def read_json_source(
@@ -228,7 +228,7 @@ def _from_omni(item: object) -> dict:
     if "".join(given) != LETTERS[: len(given)] or not all(options):
         raise DataError(f"option is empty: only {', '.join(given)} have a text, in {options!r}; correct the row")
     if len(options) < 2:
-        raise DataError(f"fewer than two options in {options!r}; add the others")
+        raise DataError(f"fewer than two options in {options!r}; {CLOSED}: add the others")
     return {
         **write_question(item["question"].strip(), options, _gold_letter(item["gt_answer"], options)),
         "image": item["image_path"],

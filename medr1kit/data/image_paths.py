@@ -147,7 +147,7 @@ def _near(part: str, names: dict[str, str]) -> str | None:
 
 def _several(folder: Path, parts: list[str]) -> str | None:
     first, *more = [one.strip() for one in re.split("[;,|]", "/".join(parts))]
-    return "it names several images, and one image a question is supported: choose one" * bool(
+    return "it names several images, and questions are about one each: choose one, or join them" * bool(
         more and os.path.lexists(folder / first)
     )
 

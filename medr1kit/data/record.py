@@ -19,6 +19,7 @@ from medr1kit.data.columns import tells_gold
 from medr1kit.data.image_paths import image_path
 from medr1kit.data.wording import wording
 from medr1kit.vqa import (
+    CLOSED,
     LETTERS,
     MAX_CHARACTERS,
     DataError,
@@ -113,7 +114,7 @@ def check_texts(item: object, keys: Sequence[str], hints: dict[str, str] | None 
             hint = next((hint for other, hint in (hints or {}).items() if other in item), "add it")
             raise DataError(f"key is missing: {key!r}, the row has {', '.join(map(str, item))[:120]!r}; {hint}")
         if key == "image" and isinstance(item[key], (list, tuple)):
-            raise DataError(f"several images: {str(item[key])[:80]!r}; one image a question is supported: choose one")
+            raise DataError(f"several images: {str(item[key])[:80]!r}; {CLOSED}: choose one, or join them")
         if not isinstance(item[key], str):
             raise DataError(f"value is no text: {key!r} is {str(item[key])[:60]!r}; write it as a string")
 
@@ -188,7 +189,14 @@ def plain_name(value: object, key: str) -> str:
 
 
 def _known(value: object, name: Callable[[str], str]) -> str | None:
-    return None if unknown(value) else name(value)
+    """The name of a modality or task; another word may be the source, by which scores can be told apart, too."""
+    try:
+        return None if unknown(value) else name(value)
+    except DataError as error:
+        role = "modality" if name is modality_name else "task"
+        raise DataError(
+            f"{error}; for a table, columns={{{role!r}: None, 'source': '…'}} keeps your own word as the source"
+        ) from error
 
 
 # --- texts -----------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import Any
 
 from medr1kit.data.cells import missing
 from medr1kit.data.images import to_png
-from medr1kit.vqa import DataError
+from medr1kit.vqa import CLOSED, DataError
 
 
 def stored_images(rows: Sequence[Any]) -> list[dict | DataError | None] | None:
@@ -75,7 +75,7 @@ def _packed(image: Any) -> bytes:
 
 def _stored(value: Any) -> dict | None:
     if isinstance(value, (list, tuple)):
-        raise DataError(f"several images: {len(value)} in one row; one image a question is supported: choose one")
+        raise DataError(f"several images: {len(value)} in one row; {CLOSED}: choose one, or join them")
     if isinstance(value, dict):
         return {"bytes": value.get("bytes"), "path": value.get("path")}
     if isinstance(value, (bytes, bytearray)):

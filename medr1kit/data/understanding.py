@@ -18,7 +18,7 @@ from medr1kit.data.record import Doubled
 from medr1kit.data.stored import holds_image
 from medr1kit.data.wording import without_list
 from medr1kit.leftovers import without_place
-from medr1kit.vqa import LETTERS, DataError, fold, modality_name, parse_problem, task_name
+from medr1kit.vqa import CLOSED, LETTERS, DataError, fold, modality_name, parse_problem, task_name
 
 
 def as_questions(
@@ -132,8 +132,8 @@ def _without_options(question: object, answer: object, there: bool, yes_no: bool
         return f"options are missing: {question!r:.60} is answered {answer!r:.40}, not yes or no; leave it out"
     remedy = "give them" if there else "columns={'options': ['…', '…']} names their columns"
     return (
-        f"options are missing: {question!r:.60} is an open question, not supported; {remedy}, or yes_no=True if it is "
-        "answered so"
+        f"options are missing: {question!r:.60} is open, and {CLOSED}; {remedy}, leave the row out, or yes_no=True if "
+        "it is answered so"
     )
 
 
@@ -176,7 +176,9 @@ def _item(
     if question is None:
         raise DataError("question is missing: its cell is empty; fill it in")
     if sum(cells[name][i] is not None for name in found.images) > 1:
-        raise DataError(f"several images: {len(found.images)!r} columns; one image a question is supported: choose one")
+        raise DataError(
+            f"several images: {len(found.images)!r} columns; {CLOSED}: choose one, or join them into one picture"
+        )
     question = without_list(without_place(str(question)), options)
     if letter is None:
         raise DataError(golds.reasons[i])

@@ -12,7 +12,17 @@ from itertools import pairwise
 from medr1kit.alike import alike
 from medr1kit.data.cells import missing, unknown
 from medr1kit.leftovers import without_place
-from medr1kit.vqa import LETTERS, DataError, fold, format_problem, lowered, read_problem, refuse_control, refuse_told
+from medr1kit.vqa import (
+    CLOSED,
+    LETTERS,
+    DataError,
+    fold,
+    format_problem,
+    lowered,
+    read_problem,
+    refuse_control,
+    refuse_told,
+)
 
 
 def wording(item: dict) -> tuple[str, str, list[str]]:
@@ -96,7 +106,7 @@ def check_options(options: object) -> list[str]:
     if not isinstance(options, (list, tuple)) or not all(isinstance(text, str) and text.strip() for text in options):
         raise DataError(f"options are not a list of texts: {str(options)[:120]!r}; correct them")
     if len(options) < 2:
-        raise DataError(f"fewer than two options in {options!r}; add the others, open questions are not supported")
+        raise DataError(f"fewer than two options in {options!r}; add the others, {CLOSED}")
     if len(options) > len(LETTERS):
         raise DataError(f"more than {len(LETTERS)} options: {len(options)} in {str(options)[:80]!r}; leave some out")
     return list(options)

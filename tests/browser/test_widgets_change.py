@@ -34,6 +34,10 @@ def picture(page: Page, within: str = ".mk-panel") -> str:
 def test_inspector_steps_filters_searches_and_saves_with_a_note(show, served):
     page = show(scenes.INSPECT)
     asked = hook(page, "id")
+    expect(hook(page, "how")).to_contain_text("that went from wrong to right")  # where there is something to see
+    control(page, "number").fill("1")
+    control(page, "number").press("Enter")
+    expect(hook(page, "how")).to_have_count(0)
     first, drawn = asked.inner_text(), picture(page)
     control(page, "next").click()
     expect(asked).not_to_have_text(first)

@@ -16,8 +16,10 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from medr1kit.views.html import STYLE, ZOOM, attribute, escape
+from medr1kit.views.look import COLOURS
 
 _FOLDER = Path(__file__).parent
 _SCRIPT = ("common", "scores", "maps", "reader", "steps", "start")
@@ -32,6 +34,14 @@ _NO_SCRIPT = (
 _FOOT = (
     "Research and teaching only. Not for clinical use. This page is one file: it asks for nothing and sends nothing. "
     "Notes stay in this browser."
+)
+
+# What a browser shows on the tab: a finding in a slice of something round.
+_ICON = quote(
+    f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><rect width="16" height="16" rx="3" '
+    f'fill="{COLOURS[0]}"/><circle cx="8" cy="8" r="5" fill="none" stroke="#fff" stroke-width="2"/>'
+    f'<circle cx="9.5" cy="7" r="2.2" fill="{COLOURS[1]}"/></svg>',
+    safe="",
 )
 
 
@@ -107,6 +117,7 @@ def page_of(
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">{generator(kind)}'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f'<link rel="icon" href="data:image/svg+xml,{_ICON}">'
         f"<title>{named} - medr1kit</title><style>{style}</style></head>"
         f'<body class="mk" data-store="medr1kit-{kind}-{identity}"><header><h1>{named}</h1><nav>{links}</nav></header>'
         f'{_NO_SCRIPT}<p id="trouble" class="mk-warn" role="alert"></p><main>{"".join(sections)}</main>'

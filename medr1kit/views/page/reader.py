@@ -16,6 +16,7 @@ import pandas as pd
 
 from medr1kit.progress import progress
 from medr1kit.results.answers import PAIRED, SINGLE, Answers
+from medr1kit.results.opening import where_to_open
 from medr1kit.views.csv import as_texts, options_cell
 from medr1kit.views.html import escape
 from medr1kit.views.look import in_order
@@ -81,6 +82,9 @@ def reader_section(
             worksheet: of each item that one answer is shown, and all rows are saved.
     """
     annotated, names = "reader" in fields, [one.name for one in answers.answerers]
+    shown = list(range(len(names))) if annotated else _first_shown(answers)
+    opens, how = (0, "") if annotated else where_to_open(answers, shown)
+    said += f" It opens at a question chosen by rule: {how}." if how else ""
     ready = {
         **(_WORKSHEET if annotated else _REPORT),
         "names": names,
@@ -91,7 +95,8 @@ def reader_section(
         "keys": answers.ids.tolist(),
         "rows": {name: sheet[name].tolist() for name in ("id", *_FILTERS) if name in sheet},
         "filters": [name for name in _FILTERS if name in sheet],
-        "shown": list(range(len(names))) if annotated else _first_shown(answers),
+        "shown": shown,
+        "opens": opens,
         "heads": list(sheet),
         "fields": list(fields),
     }

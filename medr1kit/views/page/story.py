@@ -4,8 +4,7 @@ All of it comes from two tables, the answers before and after and the rollouts i
 phantom carries. Only what is one thing is told: the questions about what was trained, by one model in one format; where
 that is a modality, without those that ask for it, whose answer is always the same.
 
-The question shown is not the best one. Of those that training turned from wrong to right it is the one in the middle,
-by how true its thought became.
+Which question is shown, :mod:`medr1kit.results.opening` decides.
 """
 
 from __future__ import annotations
@@ -23,7 +22,8 @@ from medr1kit.data.phantoms import redraw
 from medr1kit.formats import ResponseFormat
 from medr1kit.results.compare import Comparison, compare
 from medr1kit.results.numbers import count, percent, points
-from medr1kit.results.rationales import check_rationale, true_share
+from medr1kit.results.opening import opening_question
+from medr1kit.results.rationales import check_rationale
 from medr1kit.results.runs import Run
 from medr1kit.results.tables import LABELS
 from medr1kit.views.html import escape, side_by_side, visible
@@ -110,7 +110,7 @@ def story_of(preds: pd.DataFrame, run: Run) -> Story | None:
         return None
     seen, before, after = rollouts[_asked(rollouts, labels)], before.loc[shared], after.loc[shared]
     right = seen["predicted"].eq(seen["answer"]).groupby(seen["step"]).mean()
-    place, how = _example(before, after)
+    place, how = opening_question(before, after)
     what = next((f"{labels[name]} " for name in _TRAINED.values() if labels[name] not in _ANY), "")
     new = "" if shared.isin(seen["id"]).any() else "new "
     questions = count(rollouts["id"].nunique(), f"{what}question") + " about drawn images"
@@ -143,20 +143,6 @@ def _answered(preds: pd.DataFrame, labels: Mapping[str, Any]) -> pd.Series:
     for name in _TRAINED.values():
         mine &= preds[name].eq(labels[name]) | (preds[name].isna() & (labels[name] in _ANY))
     return mine
-
-
-def _example(before: pd.DataFrame, after: pd.DataFrame) -> tuple[int, str]:
-    """The number of the question to show, and why that one."""
-    was, now = before["correct"].to_numpy(bool), after["correct"].to_numpy(bool)
-    fixed, broken = np.flatnonzero(~was & now), int((was & ~now).sum())
-    if not len(fixed):
-        return 0, "training turned none from wrong to right, so the first"
-    gained = true_share(after.iloc[fixed]) - true_share(before.iloc[fixed])
-    order = fixed[np.argsort(np.nan_to_num(gained, nan=-2), kind="stable")]
-    return int(order[len(order) // 2]), (
-        f"of {len(fixed)} that training turned from wrong to right ({broken} went the other way), the one in the "
-        "middle when they are ordered by how much truer the thought became"
-    )
 
 
 # --- as HTML, and for a terminal --------------------------------------------------------------------------------------

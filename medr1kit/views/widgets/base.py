@@ -62,8 +62,13 @@ class Panel:
     Subclasses write ``build()``, which makes the controls and returns the box that holds them; :meth:`state`, what
     these show; ``static()``, what the panel shows now as HTML with its style, without scripts; and ``summary()``, what
     it is about, as one or a few lines of text. They call :meth:`fill` after each change of what they show.
+
+    Attributes:
+        title: what the panel is for; it stands above the controls. Empty: nothing stands there.
+        legend: its signs, colours and words, explained, as HTML.
     """
 
+    title = legend = ""
     _root: Box | None = None
     _filling = False
 
@@ -75,7 +80,10 @@ class Panel:
 
             box, told = self.build().add_class("mk-panel"), shows("told")
             told.layout.order = "-1"  # above the controls, where a reader looks
-            box.children = (*box.children, told, Keys())
+            head = [shows("headline")] if self.title else []
+            for one in head:
+                one.layout.order = "-2"
+            box.children = (*head, *box.children, told, Keys())
             self._root = box
             self.fill()
         return self._root
@@ -89,6 +97,12 @@ class Panel:
     def state(self) -> dict[str, Any]:
         """Return what the controls show: hook -> value, or several traits by their name; for a place, its HTML."""
         return {}
+
+    def headline(self) -> str:
+        """Return what the panel is for and how to read it, without style; static forms begin with it."""
+        if not self.title:
+            return ""
+        return f'<h4 data-mk="title">{escape(self.title)}</h4><p data-mk="legend"><small>{self.legend}</small></p>'
 
     def change(self, **values: Any) -> None:
         """Set attributes by their names, and show them."""
@@ -122,7 +136,8 @@ class Panel:
         from ipywidgets import HTML
 
         with self.filling():
-            for hook, shown in self.state().items():
+            state = self.state() | ({"headline": self.headline()} if self.title else {})
+            for hook, shown in state.items():
                 control = controls[hook]
                 traits = dict(shown) if isinstance(shown, dict) else {"value": shown}
                 if isinstance(control, HTML):

@@ -124,6 +124,12 @@ class DataPanel(NotesPanel):
 
     # --- what is shown ---
 
+    title = "Look through the questions of a data set"
+    legend = (
+        "✓ gold: the right option. A flag is what the audit found about a question; how many it has stands below each "
+        "picture. The open question has a double frame."
+    )
+
     def build(self) -> Box:
         flags, heard = [*([ANY, NONE] if self.questions.flags else []), *self.questions.flags], self.heard
         modality, task, text = self.filters(self._names("modality"), self._names("task"), "text")
@@ -144,7 +150,7 @@ class DataPanel(NotesPanel):
         return state | {"counts": self._counts_html(), "thumbs": self._thumbs_html(), "open": self._open_html()}
 
     def static(self) -> str:
-        return page(f"{self._counts_html()}{self._thumbs_html()}{self._open_html()}", "data")
+        return page(f"{self.headline()}{self._counts_html()}{self._thumbs_html()}{self._open_html()}", "data")
 
     def summary(self) -> str:
         flags = ", ".join(f"{name} {len(rows):,}" for name, rows in self.questions.flags.items()) or "none"
@@ -155,15 +161,17 @@ class DataPanel(NotesPanel):
 
     def _counts_html(self) -> str:
         sizes, having = self.questions.counts(self.flag)
-        cells, legend = sizes.map("{:,}".format), "questions"
+        cells, legend = sizes.map("{:,}".format), "questions by modality and task"
         if self.flag != ALL:
-            cells, legend = cells + having.map(" ({:,})".format), f"questions; in brackets those with: {self.flag}"
+            cells, legend = cells + having.map(" ({:,})".format), f"{legend}; in brackets those with: {self.flag}"
         modalities, tasks = self._names("modality"), self._names("task")
         cells = cells.where(sizes > 0, "–").loc[modalities, tasks].to_numpy()
         lines = [[f"<b>{escape(modality)}</b>", *row] for modality, row in zip(modalities, cells)]
         flags = badges(_badge(name, f"{name} {len(rows):,}") for name, rows in self.questions.flags.items())
         counts = table(lines, ["", *tasks], "counts")
-        return f'<p><small>{escape(legend)}</small></p>{counts}<p data-mk="all-flags">{flags}</p>'
+        unfolded = " open" * (self.flag != ALL)  # where there is something to see
+        folded = f"<details{unfolded}><summary>{escape(legend)}</summary>{counts}</details>"
+        return f'{folded}<p data-mk="all-flags">{flags}</p>'
 
     def _asked(self, number: int) -> dict[str, Any]:
         asked = self.questions.row(number)

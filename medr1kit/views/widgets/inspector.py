@@ -2,8 +2,9 @@
 
 Scores say that something changed; reading says what. The inspector puts one question at a time on the table, with its
 image and two or three completions beside each other: before and after training, SFT and GRPO, thinking first and
-answering first. Filters lead to the questions worth reading, a note is kept for each, and the selection with its notes
-goes to a CSV file::
+answering first. It opens where answers differ, at a question that a rule chose (:mod:`medr1kit.results.opening`); all
+others are left and right of it. Filters lead to the questions worth reading, a note is kept for each, and the selection
+with its notes goes to a CSV file::
 
     mk.inspect_outputs(before, after)                       # two tables
     mk.inspect_outputs(preds[preds["method"] != "base"])    # one table with several methods or formats
@@ -22,6 +23,7 @@ import pandas as pd
 
 from medr1kit.given import kind, texts_given
 from medr1kit.results.answers import PAIRED, SINGLE, Answers
+from medr1kit.results.opening import where_to_open
 from medr1kit.results.thoughts import ANYWHERE, ON_PHANTOMS, thoughts_given
 from medr1kit.views.csv import options_cell
 from medr1kit.views.html import escape, page
@@ -38,6 +40,11 @@ if TYPE_CHECKING:
     from ipywidgets import Box, DOMWidget
 
 NOTED = "with a note"
+_SIGNS = (
+    "✓ gold: the right option; ←: who chose it. In a thought about a drawn image ✓ marks a true statement, ✗ a false "
+    "one; a wavy line is under what the format does not allow there."
+)
+_WENT = " fixed: wrong in the first answer, right in the last; broken: the other way; disagree: two letters."
 _NOBODY = -1  # in the list of the third place: a control cannot show None as chosen
 _WRITTEN = {"predicted": "predicted", "correct": "correct", "well_formed": "well_formed", "completion": "text"}
 
@@ -65,7 +72,9 @@ def inspect_outputs(
         thoughts: from :func:`medr1kit.predict_thoughts`: what was answered after other thoughts is shown, too.
 
     Returns:
-        An :class:`Inspector`. The last expression of a cell shows it; everything its controls do is a method.
+        An :class:`Inspector`. The last expression of a cell shows it; everything its controls do is a method. Of two or
+        more answerers it opens at a question that the last one answers otherwise than the first, in the middle of those
+        that went from wrong to right by how true the thought became, and says so; of one at the first question.
 
     Raises:
         DataError: if a column is missing, an answerer answers a question twice, gold answers differ, ``data`` or
@@ -91,6 +100,7 @@ class Inspector(NotesPanel):
         selection: numbers of the questions that the filters leave.
         position: which of them is shown, from 0.
         kind, modality, task, text: the filters; "all" or "" lets everything pass.
+        opened: the number of the question at which the panel opened, and why.
         notes: question id -> what the reader wrote.
         edited: question id -> the thought that the reader put in place of the model's own.
     """
@@ -107,7 +117,8 @@ class Inspector(NotesPanel):
         self._tried = lru_cache(64)(lambda one, question: thoughts_of(answers.answerers[one], question))
         self.answers, self.pictures, self.kind = answers, pictures, ALL
         self.shown = list(range(min(len(answers.answerers), 3 if len(answers.answerers) == 3 else 2)))
-        self.selection, self.position = np.arange(len(answers)), 0
+        self.selection, self.opened = np.arange(len(answers)), where_to_open(answers, self.shown)
+        self.position = self.opened[0]
 
     # --- what the controls do -----------------------------------------------------------------------------------------
 
@@ -212,6 +223,13 @@ class Inspector(NotesPanel):
 
     # --- what is shown ------------------------------------------------------------------------------------------------
 
+    title = "Read answers side by side"
+
+    @property
+    def legend(self) -> str:
+        """The signs in words."""
+        return _SIGNS + _WENT * (len(self.shown) > 1)
+
     def html(self) -> str:
         """Return the question that is shown and its answers, without style."""
         if not len(self.selection):
@@ -238,14 +256,17 @@ class Inspector(NotesPanel):
         words = [word for word in self.kinds() if word not in (ALL, NOTED)]
         counts = ", ".join(f"{word} {int(self.answers.where(word, self.shown).sum()):,}" for word in words)
         left = f"<b>{len(self.selection):,}</b> of {len(self.answers):,} questions"
-        return f'<p data-mk="status">{left} · in all: {counts}</p>'
+        (question, how), at = self.opened, self.selection[self.position : self.position + 1]
+        chosen = f'<p data-mk="how"><small>This question was chosen by rule: {how}.</small></p>'
+        told = how and question in at and not self.hides()  # who was right would tell the gold
+        return f'<p data-mk="status">{left} · in all: {counts}</p>' + chosen * bool(told)
 
     def static(self) -> str:
         place = f"<p><small>question {self.position + 1:,} of {len(self.selection):,}</small></p>"
         if letters := self.letters():
             letters = f'<p data-mk="thought"><b>Thought:</b> {escape(self.thought)}</p>{letters}'
         shown = (place if len(self.selection) else "") + self.html() + letters
-        return page(self.status() + shown + self.noted(), "inspector")
+        return page(self.headline() + self.status() + shown + self.noted(), "inspector")
 
     def summary(self) -> str:
         names = ", ".join(self.answers.answerers[k].name for k in self.shown)
@@ -259,11 +280,11 @@ class Inspector(NotesPanel):
         for place, hook in enumerate(self._places()):
             show = heard(lambda answerer, place=place: self.show(place, None if answerer == _NOBODY else answerer))
             some = [*names, ("none", _NOBODY)] if place == 2 else names
-            places.append(choose(hook.removeprefix("show-"), some, show, hook=hook))
+            places.append(choose(f"{hook.removeprefix('show-')} answer by", some, show, hook=hook))
         there = (in_order(column, self.answers.column(column)) for column in ("modality", "task"))
         filters = choose("show", self.kinds(), heard(self.choose_kind), hook="kind"), *self.filters(*there, "search")
         at = number("question", heard(self.go), hook="number", low=1, high=1, value=1)
-        slider = slide("move", heard(self.go), hook="slider", low=1, high=1, value=1)
+        slider = slide("or slide to it", heard(self.go), hook="slider", low=1, high=1, value=1)
         slider.readout = False
         return stack(
             *([row(*places)] if places else []), row(*filters),

@@ -97,6 +97,12 @@ class RewardLab(Panel):
 
     # --- what is shown ------------------------------------------------------------------------------------------------
 
+    title = "Write a completion, see what it is paid"
+    legend = (
+        "✓ gold: the right option. A wavy line is under what the format does not allow there. “The reference” is what "
+        "Med-R1's code pays for the same text."
+    )
+
     @property
     def rewards(self) -> pd.DataFrame:
         """What the completion is paid: ``reward``, ``paid`` (None: does not apply), ``reason``, and ``reference``, what
@@ -134,7 +140,7 @@ class RewardLab(Panel):
             rows.append([escape(name), f"<code>{escape(text, 200)}</code>", *(_pay(pay, reward) for reward in pay)])
         near = f"<h4>Near misses</h4>{table(rows, ('', 'completion', *pay), 'near-misses')}"
         near += "<p><small>≠ the reference pays otherwise than medr1kit</small></p>"
-        return page(self.html() + near, "lab")
+        return page(self.headline() + self.html() + near, "lab")
 
     def summary(self) -> str:
         return f"{self.format.name}, gold {self.gold}\n{self._explained(self.text)}"

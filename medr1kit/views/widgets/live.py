@@ -18,7 +18,7 @@ from medr1kit.views.html import badge, escape, page
 from medr1kit.views.pictures import Pictures
 from medr1kit.views.widgets.base import Panel, press, row, shows, stack, steps
 from medr1kit.views.widgets.curves import curve
-from medr1kit.views.widgets.question import group_html, groups_of, label_of
+from medr1kit.views.widgets.question import first_to_teach, group_html, groups_of, label_of, teaches
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -115,13 +115,16 @@ class LivePanel(Panel):
 
     # --- what is shown ---
 
+    title = "A training as it runs"
+    legend = "A group is the completions of one question. What is paid above the group's mean is made likelier."
+
     @property
     def _groups(self) -> list[pd.DataFrame]:
         """The groups of the rows; the first that teaches something is opened."""
         if self._cut[0] is not self._rows:
             groups = groups_of(pd.DataFrame(self._rows))
             self._cut = self._rows, groups
-            self.group = next((i for i, group in enumerate(groups) if _teaches(group)), 0)
+            self.group = first_to_teach(groups)
         return self._cut[1]
 
     def build(self) -> Box:
@@ -151,7 +154,7 @@ class LivePanel(Panel):
             super().fill()
 
     def static(self) -> str:
-        return page(self._about_html() + self._group_html(), "live")
+        return page(self.headline() + self._about_html() + self._group_html(), "live")
 
     def summary(self) -> str:
         return f"training: step {self.step} of {self.of}, {self._standing()[0]}"
@@ -170,7 +173,7 @@ class LivePanel(Panel):
     def _about_html(self) -> str:
         said = "the first completions are being sampled"
         if self._groups:
-            dull = sum(not _teaches(group) for group in self._groups)
+            dull = sum(not teaches(group) for group in self._groups)
             said = f"{dull} of {len(self._groups)} groups teach nothing: all their completions are paid alike"
         return f'<p><b data-mk="step">step {self.step} of {self.of}</b> {badge(*self._standing())} {said}</p>'
 
@@ -182,7 +185,3 @@ class LivePanel(Panel):
         label = label_of(rows, self.group, len(self._groups))
         group = group_html(rows, self._pictures, f"<figure>{drawn}</figure>")
         return f'<div class="mk-lit"><h4 data-mk="label">step {at}, group {escape(label)}</h4>{group}</div>'
-
-
-def _teaches(group: pd.DataFrame) -> bool:
-    return bool(group["advantage"].fillna(0).any())

@@ -101,7 +101,7 @@ class NotesPanel(Panel):
         return (
             choose("modality", [ALL, *modalities], self.heard(self.choose_modality), hook="modality"),
             choose("task", [ALL, *tasks], self.heard(self.choose_task), hook="task"),
-            write("text", self.heard(self.search), hook=hook),
+            write("with the text", self.heard(self.search), hook=hook),
         )
 
     def hiding(self) -> tuple[DOMWidget, ...]:

@@ -104,6 +104,16 @@ def _replaced(rows: pd.DataFrame) -> bool:
     return "used" in rows and rows["used"].eq(False).all()
 
 
+def teaches(rows: pd.DataFrame) -> bool:
+    """Return whether anything is learned from a group: it was trained on, and not all of it was paid alike."""
+    return bool(rows["advantage"].fillna(0).any()) and not _replaced(rows)
+
+
+def first_to_teach(groups: Sequence[pd.DataFrame]) -> int:
+    """Return the number of the first group that teaches something; 0 if none does."""
+    return next((place for place, rows in enumerate(groups) if teaches(rows)), 0)
+
+
 def label_of(rows: pd.DataFrame, place: int, n: int) -> str:
     """Return a group's name in a list of n: its question, and how many of its completions are right."""
     right = int((rows["predicted"] == rows["answer"]).sum())

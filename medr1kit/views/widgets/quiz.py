@@ -150,6 +150,9 @@ class Quiz(Panel):
 
     # --- what is shown ---
 
+    title = "Beat the machine"
+    legend = "Answer each question. Then ✓ gold is the right option, and ← says who chose which."
+
     def html(self) -> str:
         """Return the open question, with the gold answer once it is answered; or the result; without style."""
         if self.place == len(self.rows):
@@ -203,9 +206,9 @@ class Quiz(Panel):
 
     def static(self) -> str:
         if self.place == len(self.rows):
-            return page(self.result_html(), "quiz")
+            return page(self.headline() + self.result_html(), "quiz")
         sheet = (f"<p><b>{place + 1}.</b></p>{self._question_html(place)}" for place in range(len(self.rows)))
-        return page("".join(sheet), "quiz")
+        return page(self.headline() + "".join(sheet), "quiz")
 
     def summary(self) -> str:
         done = f"{len(self.said)} of {count(len(self.rows), 'question')} answered"

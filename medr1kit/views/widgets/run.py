@@ -31,7 +31,7 @@ from medr1kit.views.html import badge, escape, page, table
 from medr1kit.views.pictures import Pictures
 from medr1kit.views.widgets.base import Panel, choose, press, row, shows, slide, stack, steps, tick
 from medr1kit.views.widgets.curves import curve
-from medr1kit.views.widgets.question import group_html, groups_of, label_of
+from medr1kit.views.widgets.question import first_to_teach, group_html, groups_of, label_of
 from medr1kit.vqa import DataError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class RunPanel(Panel):
 
     Attributes:
         step: the step that is shown.
-        group: which of its groups, from 0.
+        group: which of its groups, from 0; of a step that is opened the first that teaches something.
         following: whether it looks for news by itself.
         trouble: why the last look failed; empty if it did not.
         every: seconds between two looks while it follows a run.
@@ -89,9 +89,9 @@ class RunPanel(Panel):
     # --- what the controls do ---
 
     def go_to(self, step: int) -> None:
-        """Show a step: its place on the curves, and its first group."""
+        """Show a step: its place on the curves, and its first group that teaches something."""
         with self._lock:
-            self.step, self.group = int(step), 0
+            self.step, self.group = int(step), None
             self._read_groups()
             self.fill()
 
@@ -139,7 +139,7 @@ class RunPanel(Panel):
         self._columns = [column for column in numbers if column != "step"]
         self.extra = self.extra or next((column for column in _EXTRAS if column in self._columns), None)
         if last or not self.steps[0] <= self.step <= self.steps[-1]:
-            self.step, self.group = self.steps[-1], 0
+            self.step, self.group = self.steps[-1], None
         self._read_groups()
 
     def follow(self, on: bool) -> None:
@@ -167,14 +167,21 @@ class RunPanel(Panel):
 
     # --- what is shown ---
 
+    title = "A training, step by step: what was sampled, what it was paid"
+    legend = (
+        "Curves are of the whole training; a line marks the step. Below are the completions that this step sampled, a "
+        "group for each question. Advantage: pay compared with the group's mean; above 0 a text is made likelier. A "
+        "group whose completions are all paid alike teaches nothing."
+    )
+
     def build(self) -> Box:
         heard, first, last = self.heard, self.steps[0], self.steps[-1]
         slider = slide("step", heard(self.go_to), hook="step", low=first, high=last, value=self.step)
         slider.layout.width = "min(34em, 100%)"
         groups = choose("group", [("–", None)], heard(self.choose_group), hook="group", width="min(34em, 100%)")
-        more = choose("also draw", ["–"], heard(self.choose_extra), hook="extra")
-        look = press("look again", heard(self.refresh), hook="refresh", tip="read what the run has written since")
-        follow = tick(f"look every {self.every:g} s", heard(self.follow), hook="follow")
+        more = choose("one more curve", ["–"], heard(self.choose_extra), hook="extra")
+        look = press("read new steps", heard(self.refresh), hook="refresh", tip="read what the run has written since")
+        follow = tick(f"read new steps every {self.every:g} s", heard(self.follow), hook="follow")
         return stack(
             shows("about"), row(slider, more, look, follow), shows("curves"),
             row(groups, *steps("group", heard(self.previous_group), heard(self.next_group))), shows("completions"),
@@ -202,7 +209,7 @@ class RunPanel(Panel):
             items = "".join(f"<li>{label}</li>" for label in labels)
             groups = f"<details><summary>all groups of the step</summary><ul>{items}</ul></details>"
             groups += f"<h4>step {self._sampled_at}, group {labels[self.group]}</h4>"
-        return page(f"{shown['about']}{shown['curves']}{groups}{shown['completions']}", "run")
+        return page(f"{self.headline()}{shown['about']}{shown['curves']}{groups}{shown['completions']}", "run")
 
     def summary(self) -> str:
         sampled = f"{len(self._rollouts.steps)} of them with completions" if self._rollouts.steps else "no completions"
@@ -246,7 +253,8 @@ class RunPanel(Panel):
                 self._groups = groups_of(self._rollouts.at(self._sampled_at))
             except DataError as error:
                 self._rollouts.trouble = str(error)
-        self.group = min(self.group, max(0, len(self._groups) - 1))
+        opens = first_to_teach(self._groups) if self.group is None else self.group
+        self.group = min(opens, max(0, len(self._groups) - 1))
 
 
 def _follow(panel: weakref.ref, stop: threading.Event, every: float) -> None:
@@ -289,7 +297,7 @@ def _curves(columns: list[str]) -> list[tuple[str, dict[str, str]]]:
     found = (
         ("mean reward", {"sum": "reward", **parts}),
         ("completion length (tokens)", length),
-        ("groups with one reward only (share)", dull),
+        ("groups that teach nothing (share)", dull),
         ("seconds a step, by phase", phases or {"step": "step_time"}),
         ("watch (shares of completions)", watched),
         ("loss", {"loss": "loss"} if "reward" not in columns else {}),

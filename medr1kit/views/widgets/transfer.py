@@ -30,10 +30,6 @@ if TYPE_CHECKING:
     from ipywidgets import Box
 
 _CONFUSIONS = 6
-_LEGEND = (
-    "<p><small>? may be chance (p above 0.05, corrected for the whole map) · – nothing to compare with · "
-    "thick frame: diagonal</small></p>"
-)
 
 
 def explore_transfer(preds: pd.DataFrame, data: Dataset | None = None) -> TransferPanel:
@@ -112,13 +108,20 @@ class TransferPanel(Panel):
 
     # --- what is shown ---
 
+    title = "What training on one thing does to another"
+    legend = (
+        "A row is what was trained on, a column what was tested. Differences: orange is better, violet worse; ? may be "
+        "chance (p above 0.05, corrected for the whole map); – nothing to compare with; thick frame: tested on what "
+        "was trained. Choose a cell: its numbers and its answers stand below."
+    )
+
     def build(self) -> Box:
         from ipywidgets import GridBox
 
         self._drawn, self._buttons, self._frames = None, {}, {}
         heard, names = self.heard, [(one.name, place) for place, one in enumerate(self.maps)]
         which = choose("map", names, heard(self.choose_map), hook="map-choice", width="min(40em, 100%)")
-        value = choose("draw", ["difference", "accuracy"], heard(self.choose_value), hook="value")
+        value = choose("cells show", ["difference", "accuracy"], heard(self.choose_value), hook="value")
         train = choose("trained on", [""], heard(lambda train: self.choose_cell(train, self.test)), hook="train")
         test = choose("tested on", [""], heard(lambda test: self.choose_cell(self.train, test)), hook="test")
         ways = (("▲", "up", -1, 0), ("▼", "down", 1, 0), ("◀", "left", 0, -1), ("▶", "right", 0, 1))
@@ -139,7 +142,7 @@ class TransferPanel(Panel):
             "train": {"options": rows, "value": self.train},
             "test": {"options": columns, "value": self.test},
             "kind": {"options": kinds, "value": self.kind},
-            "about": f"<h4>{escape(self._title())}</h4>{_LEGEND}",
+            "about": f"<h4>{escape(self._title())}</h4>",
             "published": "".join(published_html(self.map, (self.train, self.test))),
             "cell": self._cell_html(),
             "answer": self._answer_html(),
@@ -160,7 +163,7 @@ class TransferPanel(Panel):
         drawn = map_html(self.table, self.map.by, self.value, (self.train, self.test))
         theirs = published_html(self.map, (self.train, self.test))
         maps = side_by_side([f"<h4>{escape(self._title())}</h4>{drawn}", *theirs])
-        return page(f"{_LEGEND}{maps}{self._cell_html()}{self._answer_html()}", "transfer")
+        return page(f"{self.headline()}{maps}{self._cell_html()}{self._answer_html()}", "transfer")
 
     def summary(self) -> str:
         rows, columns = axes_of(self.table, self.map.by)

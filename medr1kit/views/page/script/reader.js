@@ -10,7 +10,7 @@ function startReader(root, ready, packed) {
   const filters = ready.filters.map(part), fields = ready.fields.map(name => root.querySelector(`[name=${name}]`));
   const who = fields.find(field => field.name === 'reader');
   const store = document.body.dataset.store;
-  let notes = {}, selection = [], position = 0, turn = 0, choice = 0;
+  let notes = {}, selection = [ready.opens], position = 0, turn = 0, choice = 0;
   try { notes = JSON.parse(localStorage.getItem(store)) ?? {}; } catch { /* private window, or nothing kept */ }
   for (const key in notes) if (typeof notes[key] === 'string') notes[key] = {note: notes[key]};  // of an earlier report
 
