@@ -121,7 +121,7 @@ def test_the_curve_and_the_floor_are_of_the_same_questions_as_the_sentence(story
 
 def test_the_question_is_the_middle_one_of_those_that_were_mended(story, page):
     assert story.before["id"] == story.after["id"] == "q7"
-    why = "of 4 that went from wrong to right (1 went the other way), the one in the middle when ordered by how much truer"
+    why = "of 4 that went from wrong to right (1 went the other way), the one in the middle when ordered by how much"
     assert why in page.section("story")
     before, after = re.findall(r'data-mk="text".*?</div>', page.section("story"))
     assert before.count("statement-false") == 2 and "statement-true" not in before
