@@ -14,6 +14,11 @@ def cpu_seconds(read, *given):
 
 
 def grows_as_its_length(read, piece, length, *given):
-    """Whether four times the text takes at most eight times as long: a quadratic reading takes sixteen."""
+    """Whether a text of this length, made of pieces, takes as much longer as it is longer than a quarter of it."""
     n = length // len(piece)
-    return cpu_seconds(read, piece * n, *given) < 8 * max(cpu_seconds(read, piece * (n // 4), *given), 0.005)
+    return grows_as_it_should(read, piece * (n // 4), piece * n, *given)
+
+
+def grows_as_it_should(read, quarter, whole, *given):
+    """Whether four times as much takes at most eight times as long: what is quadratic takes sixteen."""
+    return cpu_seconds(read, whole, *given) < 8 * max(cpu_seconds(read, quarter, *given), 0.005)

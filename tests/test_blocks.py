@@ -4,6 +4,7 @@ import random
 from collections import Counter
 
 import pytest
+from growth import grows_as_it_should
 
 from medr1kit.data.blocks import exchangeable_blocks, lay_out
 
@@ -65,3 +66,17 @@ def test_the_gold_stands_at_each_letter_once():
     orders = lay_out([5, 6, 7, 8], random.Random(3))
     assert all(sorted(order) == [5, 6, 7, 8] for order in orders)
     assert sorted(order.index(number) for number, order in zip([5, 6, 7, 8], orders)) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("often", [1, 300], ids=["texts alike", "one text everywhere"])
+def test_time_grows_as_questions_also_where_texts_do(often):
+    """An eighth as many texts as questions; the one that is gold too often must be in every block."""
+
+    def questions(n):
+        rng = random.Random(0)
+        return ["no"] * (often * n // 1000) + [f"finding {rng.randrange(n // 8)}" for _ in range(n)]
+
+    def blocks(golds):
+        return exchangeable_blocks(golds, 4, random.Random(0), stems=[number % 20 for number in range(len(golds))])
+
+    assert grows_as_it_should(blocks, questions(1500), questions(6000))

@@ -47,18 +47,18 @@ def test_the_device_is_a_gpu_where_there_is_one(monkeypatch):
     assert machine.choose_device() == machine.Choice("cuda", "2 GPU(s), first: Some GPU; one process uses one")
 
 
-@pytest.mark.parametrize("torchvision", [None, "0.28.0"])
-def test_doctor_prints_every_line(monkeypatch, capsys, torchvision):
+@pytest.mark.parametrize(("torchvision", "vllm"), [(None, None), ("0.28.0", "0.30.0")])
+def test_doctor_prints_every_line(monkeypatch, capsys, torchvision, vllm):
     import importlib.metadata
 
-    real = importlib.metadata.version
+    real, there = importlib.metadata.version, {"torchvision": torchvision, "vllm": vllm}
 
     def version(package):
-        if package != "torchvision":
+        if package not in there:
             return real(package)
-        if torchvision is None:
+        if there[package] is None:
             raise importlib.metadata.PackageNotFoundError(package)
-        return torchvision
+        return there[package]
 
     monkeypatch.setattr(importlib.metadata, "version", version)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
@@ -75,6 +75,8 @@ def test_doctor_prints_every_line(monkeypatch, capsys, torchvision):
     assert lines["threads"] == str(torch.get_num_threads())
     assert ("WARNING" in lines["torchvision"]) == (torchvision is not None)
     assert lines["torchvision"].startswith(torchvision or "absent")
+    assert ("vllm" in lines) == (vllm is not None)
+    assert vllm is None or "0.30.0 (use_vllm=True: it samples, the loss stays shared; never run" in lines["vllm"]
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", torch.device("cuda")])

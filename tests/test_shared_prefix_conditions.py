@@ -30,7 +30,9 @@ def asked(model, rows=("prompt", "image"), adapter=None, **changes):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"use_vllm": True}, "vLLM"),
+        ({"use_vllm": True}, None),
+        ({"use_vllm": True, "generation_kwargs": {"stop_strings": ["</answer>"]}}, None),  # vLLM sees to it
+        ({"use_vllm": True, "pad_to_multiple_of": 8}, "pad_to_multiple_of"),
         ({"use_transformers_continuous_batching": True}, "continuous batching"),
         ({"cast_lm_head_to_fp32": True}, "cast_lm_head_to_fp32"),
         ({"pad_to_multiple_of": 8}, "pad_to_multiple_of"),

@@ -20,7 +20,9 @@ from __future__ import annotations
 
 import random
 from bisect import bisect
+from collections import defaultdict
 from collections.abc import Collection, Hashable, Mapping, Sequence
+from itertools import chain
 
 _TRIES = 20  # how often a block that met a clash is begun again
 
@@ -94,6 +96,56 @@ def most_blocks(counts: Collection[int], size: int) -> int:
     return bisect(possible, False, key=lambda blocks: sum(min(count, blocks) for count in counts) < size * blocks)
 
 
+class _Urn:
+    """Things drawn in proportion to their weights; a draw and a change take the logarithm of how many there are."""
+
+    def __init__(self, weights: Mapping[Hashable, int]):
+        self.things = list(weights)
+        self.leaves = 1 << max(0, len(weights) - 1).bit_length()
+        self.leaf = {thing: self.leaves + i for i, thing in enumerate(self.things)}
+        # The sum under each node of a binary tree: the root is 1, the children of i are 2i and 2i + 1.
+        self.sums = [0] * self.leaves + [*weights.values()] + [0] * (self.leaves - len(weights))
+        for node in range(self.leaves - 1, 0, -1):
+            self.sums[node] = self.sums[2 * node] + self.sums[2 * node + 1]
+
+    def __bool__(self) -> bool:
+        return self.sums[1] > 0
+
+    def draw(self, rng: random.Random) -> Hashable:
+        place, node = rng.randrange(self.sums[1]), 1
+        while node < self.leaves:
+            node *= 2
+            if place >= self.sums[node]:
+                place -= self.sums[node]
+                node += 1
+        return self.things[node - self.leaves]
+
+    def add(self, thing: Hashable, change: int) -> None:
+        node = self.leaf[thing]
+        while node:
+            self.sums[node] += change
+            node //= 2
+
+    def empty(self, thing: Hashable) -> int:
+        """Set the weight of a thing to 0 and return what it was."""
+        weight = self.sums[self.leaf[thing]]
+        self.add(thing, -weight)
+        return weight
+
+
+class _Urns:
+    """Two urns of texts: those that other blocks can take as well, and those that must be in every one."""
+
+    def __init__(self, counts: Mapping[Hashable, int]):
+        self.spare, self.pressed = _Urn(counts), _Urn(dict.fromkeys(counts, 0))
+
+    def of(self, pressed: bool) -> _Urn:
+        return self.pressed if pressed else self.spare
+
+    def press(self, gold: Hashable, pressed: bool) -> None:
+        self.of(pressed).add(gold, self.of(not pressed).empty(gold))
+
+
 class _Maker:
     """The questions that are still to be placed, by gold and stem."""
 
@@ -103,8 +155,24 @@ class _Maker:
         for number in rng.sample(range(len(golds)), len(golds)):
             self.waiting.setdefault(golds[number], {}).setdefault(stems[number], []).append(number)
         self.counts = {gold: sum(map(len, by_stem.values())) for gold, by_stem in self.waiting.items()}
+        self._fill_urns()
         # Of each text its questions and those of the texts that it clashes with.
         self.pressure = {g: n + sum(self.counts.get(t, 0) for t in self._beside(g)) for g, n in self.counts.items()}
+        self.at: dict[int, set[Hashable]] = defaultdict(set)  # the texts of a pressure
+        for gold, pressure in self.pressure.items():
+            self.at[pressure].add(gold)
+        self.pressed: set[Hashable] = set()  # texts that must be in every block
+        self.changed: set[Hashable] = set()  # texts whose pressure has changed since that was looked at
+        self.left: int | None = None  # blocks left when it was
+
+    def _fill_urns(self) -> None:
+        of_stem: dict[Hashable, dict[Hashable, int]] = {}
+        for gold, by_stem in self.waiting.items():
+            for stem, numbers in by_stem.items():
+                of_stem.setdefault(stem, {})[gold] = len(numbers)
+        self.texts = _Urns(self.counts)
+        self.texts_of = {stem: _Urns(counts) for stem, counts in of_stem.items()}
+        self.stems_of = {gold: _Urn({s: len(n) for s, n in by_stem.items()}) for gold, by_stem in self.waiting.items()}
 
     def rest(self) -> list[int]:
         return [number for by_stem in self.waiting.values() for numbers in by_stem.values() for number in numbers]
@@ -116,29 +184,40 @@ class _Maker:
         them. The other places go to texts drawn in proportion to their questions, first among those that are asked with
         the same stem.
         """
-        weight = {gold: self.rng.random() ** (1 / count) for gold, count in self.counts.items()}
-        spare = {gold: self.pressure[gold] < left for gold in weight}
-        order = sorted(weight, key=lambda gold: (spare[gold], -weight[gold]))
-        stem = self._stem(order[0])
-        order.sort(key=lambda gold: (spare[gold], stem not in self.waiting[gold]))
-        block: list[int] = []
-        for gold in order:
-            number = self._fitting(gold, stem, block)
-            if number is not None:
-                block.append(number)
-            if len(block) == size:
-                for member in block:
-                    self._remove(member)
-                return block
-        return []
+        self._press(left)
+        first = (self.texts.pressed or self.texts.spare).draw(self.rng)
+        stem = self.stems_of[first].draw(self.rng)
+        block, asked, drawn = [self.waiting[first][stem][-1]], {first}, []
+        alike = self.texts_of[stem]
+        for urn in (alike.pressed, self.texts.pressed, alike.spare, self.texts.spare):
+            while urn and len(block) < size:
+                gold = urn.draw(self.rng)
+                drawn.append((urn, gold, urn.empty(gold)))
+                number = None if gold in asked else self._fitting(gold, stem, block)
+                block += [] if number is None else [number]
+                asked.add(gold)
+        for urn, gold, weight in drawn:
+            urn.add(gold, weight)
+        if len(block) < size:
+            return []
+        for member in block:
+            self._remove(member)
+        return block
+
+    def _press(self, left: int) -> None:
+        """Sort texts by whether they must be in every block; but for the changed, only those at the edge can move."""
+        one_less = self.left is not None and left == self.left - 1
+        for gold in self.changed | self.at[left] if one_less else list(self.counts):
+            pressed = self.pressure[gold] >= left
+            if gold in self.counts and pressed != (gold in self.pressed):
+                (self.pressed.add if pressed else self.pressed.discard)(gold)
+                for urns in (self.texts, *(self.texts_of[stem] for stem in self.waiting[gold])):
+                    urns.press(gold, pressed)
+        self.left = left
+        self.changed.clear()
 
     def _beside(self, gold: Hashable) -> Collection[Hashable]:
         return self.clashes.get(gold, ())
-
-    def _stem(self, gold: Hashable) -> Hashable:
-        """The stem of a random question with this gold."""
-        stems = list(self.waiting[gold])
-        return self.rng.choices(stems, [len(self.waiting[gold][stem]) for stem in stems])[0]
 
     def _fitting(self, gold: Hashable, stem: Hashable, block: list[int]) -> int | None:
         """A question with this gold, best with this stem, that goes with the block."""
@@ -147,7 +226,7 @@ class _Maker:
         if any(text in forbidden for text in texts) or any(gold in self.barred.get(member, ()) for member in block):
             return None
         by_stem = self.waiting[gold]
-        for numbers in ([by_stem[stem]] if stem in by_stem else []) + list(by_stem.values()):
+        for numbers in chain([by_stem.get(stem, ())], reversed(by_stem.values())):
             for number in reversed(numbers):
                 if not any(text in self.barred.get(number, ()) for text in texts):
                     return number
@@ -157,11 +236,17 @@ class _Maker:
         gold, stem = self.golds[number], self.stems[number]
         numbers = self.waiting[gold][stem]
         numbers.pop() if numbers[-1] == number else numbers.remove(number)
+        for urns in (self.texts, self.texts_of[stem]):
+            urns.of(gold in self.pressed).add(gold, -1)
+        self.stems_of[gold].add(stem, -1)
         if not numbers:
             del self.waiting[gold][stem]
         self.counts[gold] -= 1
         for text in (gold, *self._beside(gold)):
             if text in self.pressure:
+                self.at[self.pressure[text]].discard(text)
                 self.pressure[text] -= 1
+                self.at[self.pressure[text]].add(text)
+                self.changed.add(text)
         if not self.counts[gold]:
             del self.counts[gold], self.waiting[gold]

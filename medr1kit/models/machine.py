@@ -106,13 +106,21 @@ def doctor() -> None:
     for name, chosen in choices.items():
         print(f"{name:<13} {chosen.value} ({chosen.reason})")
     print(f"threads       {torch.get_num_threads()}")
-    try:
-        vision = importlib.metadata.version("torchvision")
-    except importlib.metadata.PackageNotFoundError:
+    if vllm := _version("vllm"):
+        print(f"vllm          {vllm} (use_vllm=True: it samples, the loss stays shared; never run with vLLM itself)")
+    vision = _version("torchvision")
+    if vision is None:
         print("torchvision   absent (as it should be on a CPU; images go through Pillow)")
         return
     note = "it breaks transformers next to a CPU build of torch: pip uninstall torchvision"
     print(f"torchvision   {vision}" + (f" WARNING: {note}" if device.value == "cpu" else ""))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def free_memory() -> None:

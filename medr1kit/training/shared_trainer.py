@@ -8,7 +8,7 @@ phase            stock TRL                                       here
 ===============  ==============================================  ===================================
 preprocessing    every row, twice                                every distinct image once
 vision tower     rows x 3                                        new images (frozen tower), see vision
-sampling         all rows until the last one has ended           finished rows leave
+sampling         all rows until the last one has ended           finished rows leave (or vLLM samples)
 loss, reference  prompt and completion of every row, padded      prompts once, distinct completions
                                                                  in buckets of similar length
 ===============  ==============================================  ===================================
@@ -44,7 +44,7 @@ from medr1kit.models.load import base_of
 from medr1kit.models.shared_prefix.decoder import Decoder
 from medr1kit.models.shared_prefix.graphs import StaticDecoder, graphs_asked
 from medr1kit.models.shared_prefix.packing import score_packed
-from medr1kit.models.shared_prefix.prompts import Prefix, Prompts, prefill, read_prompts
+from medr1kit.models.shared_prefix.prompts import Prefix, Prompts, prefill, read_prompts, words_and_image
 from medr1kit.models.shared_prefix.sampling import Rollouts, as_generate, most_probable, sample, settled
 from medr1kit.models.shared_prefix.scoring import score
 from medr1kit.models.shared_prefix.vision import VisionFeatures
@@ -80,6 +80,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         self._prompts_of: dict[str, Prompts] = {}  # of the last batch in "train" and in "eval"
         self._prefix: Prefix | None = None  # read for sampling, with its graph, when the loss can use it
         self._drawn: Rollouts | None = None
+        self._known: tuple | None = None  # log-probabilities and entropies (rows, tokens) by the weights of now
         self._recorded: StaticDecoder | None = None
         self._inputs: dict[str, Any] | None = None  # the micro-batch whose loss is computed
         self._image_checked = False
@@ -107,7 +108,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
             self.processing_class = self._processor
         output["prompt_of_row"] = self._prompts.of_row
         if self._zero_advantage_is_no_gradient():
-            output["sampled_log_probs"], output["sampled_entropies"] = self._drawn.log_probs, self._drawn.entropies
+            output["known_log_probs"], output["known_entropies"] = self._known
         return output
 
     def _tokenize_prompts(self, prompts):
@@ -115,7 +116,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         with self._phase("prompts"):
             read = read_prompts(self._processor, self._policy.core, prompts, **template)
         self._prompts_of["train" if self.model.training else "eval"] = read
-        return read.token_lists(), None, {}
+        return read.token_lists(), [[words_and_image(prompt)[1]] for prompt in prompts], {}
 
     def _prepare_inputs(self, generation_batch):
         before = self._buffered_inputs
@@ -136,6 +137,11 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
     def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, has_tool_images=False):
         if not self._image_checked:
             self._check_image_matters()
+        if self.args.use_vllm:
+            with self._phase("decode"):
+                drawn = super()._generate_single_turn(prompt_ids, images, multimodal_fields, num_generations)
+            self._count_tokens(drawn[0])
+            return drawn
         settings = {"generation_kwargs": self.generation_kwargs}
         settings |= {"gradient_checkpointing_kwargs": self.args.gradient_checkpointing_kwargs}
         with unwrap_model_for_generation(self.model_wrapped, self.accelerator, **settings) as model:
@@ -144,6 +150,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
             self._prefix = prefix if self._graph_serves_loss() else None
             with self._phase("decode"):
                 self._drawn = self.sampled(model, prefix.detach())
+        self._known = self._drawn.log_probs, self._drawn.entropies
         return self._drawn.tokens, None
 
     def sampled(self, model: nn.Module, prefix: Prefix) -> Rollouts:
@@ -156,9 +163,12 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         choice = {"processors": processors, "draw": draw, "temperature": self.temperature}
         record = self._zero_advantage_is_no_gradient()
         drawn = sample(decoder, prefix, self._prompts.of_row, **ends, **choice, record=record)
-        if self.model.training:
-            self.telemetry.counts["tokens"] += sum(map(len, drawn.tokens))
+        self._count_tokens(drawn.tokens)
         return drawn
+
+    def _count_tokens(self, completions: list[list[int]]) -> None:
+        if self.model.training:
+            self.telemetry.counts["tokens"] += sum(map(len, completions))
 
     def _decoder(self, device: torch.device, prefix: Prefix) -> Decoder:
         """A decoder with the weights of now; one whose step is recorded stays for the run."""
@@ -224,7 +234,10 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         """Whether rows of advantage 0 can be left out: no other term in the loss, and the weights that drew them."""
         steps_with_a_batch = self.args.steps_per_generation * self.num_iterations
         same_weights = self.args.gradient_accumulation_steps % steps_with_a_batch == 0  # as TRL decides it
-        return same_weights and self.beta == 0 and not self._entropy_bonus_enabled and self.top_entropy_quantile == 1
+        # Those are not vLLM's, which rounds otherwise, but TRL's correction has them computed anew.
+        known = not self.args.use_vllm or self.vllm_importance_sampling_correction
+        alone = self.beta == 0 and not self._entropy_bonus_enabled and self.top_entropy_quantile == 1
+        return same_weights and known and alone
 
     def _get_per_token_logps_and_entropies(
         self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, compute_entropy=False, *_, **__
@@ -242,13 +255,15 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
                 inside = loss and self.accelerator.num_processes > 1
                 parts.append(model(shared_prefix=call) if inside else call())
         logps, entropies = (torch.cat(numbers) for numbers in zip(*parts))
+        if not loss:
+            self._known = logps, entropies  # the reference's, too, which nobody asks for
         return logps, entropies if compute_entropy else None, None
 
     def _score(self, network: _Network, rows, ids, mask) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-probabilities and entropies (rows, tokens); of rows that need no gradient, those noted when sampling."""
-        if self._inputs is None or "sampled_log_probs" not in self._inputs:
+        """Log-probabilities and entropies (rows, tokens); of rows that need no gradient, those known already."""
+        if self._inputs is None or "known_log_probs" not in self._inputs:
             return self._score_all(network, rows, ids, mask)
-        logps, entropies = self._inputs["sampled_log_probs"], self._inputs["sampled_entropies"]
+        logps, entropies = self._inputs["known_log_probs"], self._inputs["known_entropies"]
         needed = self._inputs["advantages"].nonzero().squeeze(1)
         if len(needed):
             scored = self._score_all(network, rows[needed], ids[needed], mask[needed])

@@ -204,8 +204,8 @@ def train_grpo(
     recorder = RolloutRecorder(format, rewards)
     kind, not_shared = trainer_class(model, args, rows, adapter) if shared_prefix else (GRPOTrainer, "not asked for")
     if dynamic_sampling:
-        if not_shared:
-            raise DataError(f"dynamic_sampling needs shared prompts, and there are none: {not_shared}; leave it out")
+        if reason := not_shared or (args.use_vllm and "vLLM samples"):
+            raise DataError(f"dynamic_sampling needs shared prompts, and its step to sample: {reason}; leave it out")
         from medr1kit.training.dynamic import ResamplingGRPOTrainer
 
         kind = partial(ResamplingGRPOTrainer, rounds=dynamic_sampling, recorder=recorder)

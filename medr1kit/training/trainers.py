@@ -96,8 +96,6 @@ def why_not_shared(model: PreTrainedModel, args: Any, rows: Any, adapter: PeftCo
     """
     if reason := why_not_read(model, adapter) or why_not_trained(model, adapter):
         return reason
-    if args.use_vllm:
-        return "vLLM samples; it shares prompts by itself, and its tokens are scored by TRL's own step"
     if args.use_transformers_continuous_batching:
         return "transformers' continuous batching samples"
     if args.cast_lm_head_to_fp32:
@@ -112,7 +110,7 @@ def why_not_shared(model: PreTrainedModel, args: Any, rows: Any, adapter: PeftCo
         return "gradient checkpointing needs a packed mask, which only sdpa takes; load the model with attn='sdpa'"
     if "images" in (getattr(rows, "column_names", None) or ()):
         return "a prompt may have several images (column 'images'); sharing needs one, in column 'image'"
-    return why_not_drawn(GenerationConfig(**(args.generation_kwargs or {})))
+    return None if args.use_vllm else why_not_drawn(GenerationConfig(**(args.generation_kwargs or {})))
 
 
 def why_not_drawn(generation: GenerationConfig) -> str | None:

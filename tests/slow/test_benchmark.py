@@ -89,15 +89,18 @@ def test_prediction_gives_the_answers_of_plain_generate(name, monkeypatch):
 
 def test_the_loss_of_a_batch_is_the_same_apart_and_shared():
     batch = loss.batch_of(9, even=False)
-    found = loss.measure("small", batch, loss.stock, loss.shared, 1)
+    true = loss.in_float64(batch)
+    found = loss.measure("small", batch, true, loss.shared, 1)
     assert found["exact"] is True and found["rows"] == 32 and len(set(batch.mask.sum(1).tolist())) > 3
+    assert 0 < found["logp_error"] < 1e-5 and 0 < found["stock_gradient_error"] < 1e-4
     other = replace(batch, ids=(batch.ids + 1) * batch.mask)
-    assert loss.measure("another loss", batch, loss.stock, lambda _: loss.stock(other), 1)["exact"] is False
+    assert loss.measure("another loss", batch, true, lambda _: loss.stock(other), 1)["exact"] is False
 
 
 def test_prefix_grouper_gives_the_same_loss():
     pytest.importorskip("prefix_grouper")
-    assert loss.measure("small", loss.batch_of(9, even=False), loss.stock, loss.grouped, 1)["exact"] is True
+    batch = loss.batch_of(9, even=False)
+    assert loss.measure("small", batch, loss.in_float64(batch), loss.grouped, 1)["exact"] is True
 
 
 def test_the_steps_whose_memory_is_compared_are_the_same():

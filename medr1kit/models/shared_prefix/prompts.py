@@ -84,7 +84,7 @@ def read_prompts(processor: Any, core: nn.Module, conversations: Sequence[list[d
     Raises:
         DataError: if a conversation does not hold exactly one image.
     """
-    words, pictures = zip(*map(_words_and_image, conversations))
+    words, pictures = zip(*map(words_and_image, conversations))
     names = names_of(pictures)
     distinct, of_row = numbered(zip(words, names))
     cut = cut_up(processor, dict(zip(names, pictures)))
@@ -136,8 +136,15 @@ def place(core: nn.Module, lists: list[list[int]], images: Sequence[Pixels], of_
     return Prompts(*on_device, tuple(images), torch.tensor(of_row, device=core.device))
 
 
-def _words_and_image(conversation: list[dict]) -> tuple[tuple, Any]:
-    """What a conversation says, (kind, text) each and no text where its image stands, and that image."""
+def words_and_image(conversation: list[dict]) -> tuple[tuple, Any]:
+    """Return what a conversation says, (kind, text) each and no text where its image stands, and that image.
+
+    Args:
+        conversation: messages whose content is a text, or a list of parts.
+
+    Raises:
+        DataError: if it does not hold exactly one image.
+    """
     words, images = [], []
     for message in conversation:
         words.append(("role", message["role"]))
