@@ -481,6 +481,7 @@ def test_errors_of_imported_answers_are_sorted(two):
 
 def test_imported_answers_are_read_in_the_inspector(two):
     panel = mk.inspect_outputs(*two[:2])
+    panel.go(1)
     assert "What organ is shown?" in panel.html()
     panel.choose_kind("fixed")
     assert len(panel.selection) == 2

@@ -514,7 +514,7 @@ def test_a_question_that_holds_its_options_is_not_given_them_twice():
 
 def test_yes_and_no_become_options_on_request():
     rows = [{"question": "Is it?", "answer": "Yes"}, {"question": "Ist es?", "answer": "nein"}]
-    with pytest.raises(DataError, match=r"row 0: options are missing: 'Is it\?' is an? .*yes_no=True"):
+    with pytest.raises(DataError, match=r"row 0: options are missing: 'Is it\?' is open, .*yes_no=True"):
         load_vqa(rows)
     ds = load_vqa(rows, yes_no=True)
     assert (ds["options"], ds["answer"]) == ([["yes", "no"], ["ja", "nein"]], ["A", "B"])

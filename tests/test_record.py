@@ -212,7 +212,7 @@ def test_a_row_keeps_its_own_id_also_if_it_is_zero():
 
 
 def test_several_images_are_answered_with_what_is_supported():
-    with pytest.raises(DataError, match="one image a question"):
+    with pytest.raises(DataError, match="about one image each"):
         made(image=["a.png", "b.png"])
 
 

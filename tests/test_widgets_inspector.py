@@ -391,7 +391,7 @@ def test_among_mended_ones_the_middle_is_by_how_true_the_thought_became():
     after = [f"<think>{thought}</think><answer>B</answer>" for thought in (half, none, all_true)]
     shown = {"image_id": "CT-test-0-1"}  # a small mass of the brain: q0 gains a half, q1 nothing, q2 all
     panel = mk.inspect_outputs(predictions(before, **shown), predictions(after, "grpo", **shown))
-    assert panel.key() == "q0" and texts(panel)["how"][0].endswith("by how true its thought became.")
+    assert panel.key() == "q0" and texts(panel)["how"][0].endswith("by how much truer the thought became.")
 
 
 @pytest.mark.parametrize(
