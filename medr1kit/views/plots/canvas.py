@@ -122,7 +122,7 @@ def named(frame: pd.DataFrame, columns: Iterable[str]) -> list[str]:
 
 def wrap(name: object, width: int = 12) -> str:
     """Break a name into lines."""
-    return "\n".join(textwrap.wrap(str(name), width, break_long_words=False)) or str(name)
+    return "\n".join(textwrap.wrap(str(name), width, break_long_words=False, break_on_hyphens=False)) or str(name)
 
 
 def legend_above(ax: Axes, columns: int) -> None:
