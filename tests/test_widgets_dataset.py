@@ -129,7 +129,7 @@ def test_counts_say_how_many_have_the_flag(sides, report):
 def test_controls_choose_filters_pages_and_questions(sides, report):
     panel = explore_data(sides[1], report)
     panel.root  # noqa: B018
-    _table, filters, pages, _thumbs, chooser, *_ = panel.root.children
+    _title, _table, filters, pages, _thumbs, chooser, *_ = panel.root.children
     filters.children[0].value = "CT"
     assert set(np.array(sides[1]["modality"])[panel.rows]) == {"CT"} and panel.row == panel.rows[0]
     filters.children[0].value = "all"

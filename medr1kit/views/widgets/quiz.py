@@ -151,7 +151,7 @@ class Quiz(Panel):
     # --- what is shown ---
 
     title = "Beat the machine"
-    legend = "Answer each question. Then ✓ gold is the right option, and ← says who chose which."
+    legend = "Answer each question; then it says which option is right, and ← who chose which."
 
     def html(self) -> str:
         """Return the open question, with the gold answer once it is answered; or the result; without style."""
