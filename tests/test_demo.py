@@ -53,7 +53,9 @@ def test_all_is_about_a_scanner_that_the_base_has_never_seen_and_the_report_says
     assert all("+scanner=B" in row_id for row_id in load_run(demo / "grpo").rollouts["id"])
     assert "trained on</td><td>OCT of scanner B<" in page
     read_so = page.split("read it so</td>")[1].split("</tr>")[0]
-    assert "has never seen OCT of scanner B, but knows OCT of another machine: this is recovery, not new" in read_so
+    assert (
+        "This is recovery, not new knowledge: before this training the model had never seen OCT of scanner B" in read_so
+    )
 
 
 def test_the_report_sets_controls_beside_what_is_right_at_home(demo):
@@ -74,7 +76,7 @@ def test_its_report_opens_with_what_grpo_did(demo):
     before, after = (percent(share) for share in (change.accuracy_before, change.accuracy_after))
     told = f"{change.n} new OCT questions: {before.removesuffix(' %')} → {after} right, "
     first = page.split('<section id="story">')[1].split("</section>")[0]
-    assert told in first and first.count('data-mk="image"') == 1 and "this is recovery, not new knowledge" in first
+    assert told in first and first.count('data-mk="image"') == 1 and "This is recovery, not new knowledge" in first
     assert page.index('id="story"') < page.index('id="facts"') and "<h1>medr1kit demo</h1>" in page
 
 
@@ -91,7 +93,7 @@ def test_a_demo_runs_again_over_its_own_folder_says_what_it_does_and_ends_with_w
     said, told = capsys.readouterr().out, re.search(r'data-mk="told">(.*?)<', (demo / "report.html").read_text())[1]
     assert told in " ".join(said.split("4/4")[1].split()) and "✓ gold" in said
     assert "asking the untrained model 16 questions about scanner B, which it has never seen" in said
-    assert "GRPO on 8 CT questions of scanner B" in said and "has never seen CT of scanner B" in " ".join(said.split())
+    assert "GRPO on 8 CT questions of scanner B" in said and "had never seen CT of scanner B" in " ".join(said.split())
 
 
 def test_too_few_questions_for_eight_modalities_are_refused(tmp_path):
