@@ -162,8 +162,9 @@ def test_the_saved_selection_is_the_file_that_the_notebook_saves(page, which, re
         expect(at(page, label).locator("option")).to_have_count(len(names) + (place > 0))
         shown = int(at(page, label).input_value())
         panel.show(place, shown if shown >= 0 else None)
-    at(page, "next").click()
-    panel.next()
+    at(page, "number").fill("2")
+    at(page, "number").press("Enter")
+    panel.go(2)
     for write_note in (at(page, "note").fill, panel.note):
         write_note('=cmd|"!"')
     with page.expect_download() as download:
