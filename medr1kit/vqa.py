@@ -34,6 +34,9 @@ LETTERS = string.ascii_uppercase
 
 # Every spelling met in Med-R1's file names, in OmniMedVQA's `modality_type` and in the papers' tables; case and marks
 # do not count.
+CLOSED = "questions are multiple choice, about one image each"
+"""What can be asked, as refusals of other questions say it."""
+
 _MODALITY_SPELLINGS = {
     "CT": ("computed tomography", "ct (computed tomography)"),
     "MRI": ("mr", "magnetic resonance imaging", "mr (magnetic resonance imaging)"),
@@ -181,21 +184,15 @@ def read_problem(problem: str) -> tuple[str, str, list[str]]:
     )
 
 
-CLOSED = "questions are multiple choice, about one image each"
-"""What can be asked, as refusals of other questions say it."""
-
+_BEHIND = r"(?:(?<=[?:.!])\s+|\n[^\S\n]*)"  # the end of a sentence, or of a line
 _FORMS = tuple(
     (re.compile(first), re.compile(following), kept)
     for first, following, kept in (
         (r"(?:^|\s)A\)", r",\s*([B-Z])\)", True),  # Med-R1: "… A)x, B)y"
         (r"(?:^|\s)A\)", r"\s([B-Z])\)", True),  # the same without commas
         (r"\n[^\S\n]*A:", r"\n[^\S\n]*([B-Z]):", True),  # the fork's converter
-        (r"(?:(?<=[?:.!])\s+|\n[^\S\n]*)\(A\)", r"[\s,;]\(([B-Z])\)", False),  # others' forms are written as Med-R1's:
-        (
-            r"(?:(?<=[?:.!])\s+|\n[^\S\n]*)A\.\s",
-            r"[\s,;]([B-Z])\.\s",
-            False,
-        ),  # "Which? (A) x (B) y", "Which? A. x B. y"
+        (rf"{_BEHIND}\(A\)", r"[\s,;]\(([B-Z])\)", False),  # others', written as Med-R1's: "Which? (A) x (B) y"
+        (rf"{_BEHIND}A\.\s", r"[\s,;]([B-Z])\.\s", False),  # "Which? A. x B. y"
     )
 )
 # What a letter that is skipped or doubled leaves in the last option: "A)x, B)y, D)z". Med-R1's have none like this.

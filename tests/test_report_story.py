@@ -99,6 +99,7 @@ def test_the_first_view_holds_one_image_one_pair_of_answers_one_curve_and_one_se
     assert re.findall(r"<h4>(\w+ training)", first) == ["before training", "after training"]
     assert len(drawings(first)) == 1 and len(re.findall(INTERVAL, words(first))) == 1
     assert "nan" not in words(first).lower() and "<table" not in first
+    assert "new questions" in drawings(first)[0], "before and after stand in the curve, too"
     check_page(page)
 
 

@@ -1,8 +1,8 @@
 """The question that a page or a panel opens with: one at which there is something to see, chosen by a rule.
 
 Not the first one, at which mostly nothing changed, and not the best one. Of the questions that went from wrong to right
-it is the one in the middle, by how true the thought became; where no truth is known, in the order of the table. If none
-went so, those that went from right to wrong are taken, and else those whose answers differ.
+it is the one in the middle, by how much truer the thought became; where no truth is known, in the order of the table.
+If none went so, those that went from right to wrong are taken, and else those whose answers differ.
 """
 
 from __future__ import annotations

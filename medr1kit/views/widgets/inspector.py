@@ -74,7 +74,7 @@ def inspect_outputs(
     Returns:
         An :class:`Inspector`. The last expression of a cell shows it; everything its controls do is a method. Of two or
         more answerers it opens at a question that the last one answers otherwise than the first, in the middle of those
-        that went from wrong to right by how true the thought became, and says so; of one at the first question.
+        that went from wrong to right by how much truer the thought became, and says so; of one at the first question.
 
     Raises:
         DataError: if a column is missing, an answerer answers a question twice, gold answers differ, ``data`` or
