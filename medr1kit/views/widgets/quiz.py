@@ -234,8 +234,10 @@ class Quiz(Panel):
     def state(self) -> dict[str, Any]:
         over = self.place == len(self.rows)
         n = 0 if over or self.answered() else len(self._asked(self.place)["options"])
-        state = {f"option-{letter}": {"disabled": k >= n} for k, letter in enumerate(LETTERS[: self._most])}
-        return state | {"next": {"disabled": over or not self.answered()}, "main": self.html()}
+        # In this order, for the browser hears of one after another: where no letter answers, Enter goes on already.
+        state = {"next": {"disabled": over or not self.answered()}}
+        state |= {f"option-{letter}": {"disabled": k >= n} for k, letter in enumerate(LETTERS[: self._most])}
+        return state | {"main": self.html()}
 
 
 def _said(ds: Dataset, answers: Answers) -> tuple[dict[str, np.ndarray], np.ndarray]:
