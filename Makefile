@@ -12,7 +12,7 @@ demo: $(VENV)/.installed
 
 # One worker a core, four at most: each holds a torch of its own.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n auto --maxprocesses 4
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 # The training tests with today's newest TRL and transformers, which the installed ones do not know yet.
 test-newest: $(VENV)/.installed
@@ -37,7 +37,7 @@ test-distributed: $(VENV)/.installed
 # What takes long: kills and resumed trainings and studies, trainings of the tower, the dry run of gpu-check; and trainings, panels,
 # a notebook and the demo without a network, and without CI=true.
 test-slow: $(VENV)/.installed
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 tests/slow
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal tests/slow
 
 # Ten kills at random moments a method, each resumed and held against an unbroken run; `make test-slow` has one of each.
 # Two processes as well.

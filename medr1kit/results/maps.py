@@ -154,7 +154,8 @@ def cell_answers(preds: pd.DataFrame, chosen: Map, cell: dict | None) -> tuple[l
 
 
 def _of_seed(preds: pd.DataFrame, side: np.ndarray, seed: object) -> np.ndarray:
-    if not preds["id"].iloc[side].duplicated().any():
+    ids = preds["id"].to_numpy()[side]
+    if len(pd.unique(ids)) == len(ids):
         return side
     seeds = preds["seed"].iloc[side]
     return side[seeds.eq(seed if seeds.eq(seed).any() else seeds.iloc[0]).to_numpy(bool, na_value=False)]

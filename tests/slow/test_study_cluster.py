@@ -113,7 +113,8 @@ def jobs(tmp_path, monkeypatch):
 
 # Of the kept script: submitit moves the one that it gave as soon as sbatch has ended, before a slow job has read it.
 SBATCH = """for i in $(seq 0 $(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\)%.*/\\1/p' $1)); do
-  SLURM_JOB_ID=$((78 + i)) SLURM_ARRAY_JOB_ID=77 SLURM_ARRAY_TASK_ID=$i setsid sh ${0%/*}/../script < /dev/null > /dev/null 2>&1 &
+  export SLURM_JOB_ID=$((78 + i)) SLURM_ARRAY_JOB_ID=77 SLURM_ARRAY_TASK_ID=$i
+  setsid sh ${0%/*}/../script < /dev/null > /dev/null 2>&1 &
 done
 echo Submitted batch job 77"""
 SRUN = """while case $1 in --unbuffered) shift;; --*) shift 2;; *) false;; esac; do :; done

@@ -63,6 +63,7 @@ def fact_words() -> dict[str, str]:
     return words
 
 
+@lru_cache(maxsize=4096)  # many models are asked about one image
 def truth_of(image_id: ImageId) -> Truth:
     """Return what a phantom image shows, without drawing it."""
     rng, words = image_id.stream(0), words_of(image_id.modality)

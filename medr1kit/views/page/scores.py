@@ -239,7 +239,7 @@ def _cells(
     return found
 
 
-def _confusions(preds: pd.DataFrame, sides: list[np.ndarray]) -> list[pd.DataFrame]:
+def _confusions(preds: pd.DataFrame, sides: list[np.ndarray]) -> list[list[dict]]:
     """The first confusions of many sides, counted at once, and once where two maps show the same answers."""
     different = {side.tobytes(): side for side in sides}
     where = np.repeat(np.arange(len(different)), [len(side) for side in different.values()])
@@ -247,12 +247,12 @@ def _confusions(preds: pd.DataFrame, sides: list[np.ndarray]) -> list[pd.DataFra
     modality = rows["modality"].fillna("unknown")
     rows["modality"] = [f"{side}\t{name}" for side, name in zip(where, modality)]  # the side travels with the modality
     found = confusion_table(rows, least=1)
-    if found.empty:
-        return [found] * len(sides)
-    parts = found["modality"].str.split("\t", n=1, expand=True)
-    found = found.assign(modality=parts[1])
-    tables = {side: rows.head(CONFUSIONS) for side, rows in found.groupby(parts[0].astype(int))}
-    of_side = {key: tables.get(number, found.head(0)) for number, key in enumerate(different)}
+    of_side = {key: [] for key in different}
+    keys = list(different)
+    for row in found.to_dict("records"):
+        side, row["modality"] = row["modality"].split("\t", 1)
+        if len(shown := of_side[keys[int(side)]]) < CONFUSIONS:
+            shown.append(row)
     return [of_side[side.tobytes()] for side in sides]
 
 

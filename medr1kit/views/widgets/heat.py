@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 
 import pandas as pd
@@ -108,14 +109,14 @@ def published_html(drawn: Map, chosen: tuple[str, str] | None = None) -> list[st
 
 
 def cell_html(
-    train: str, test: str, numbers: dict | None, confusion: pd.DataFrame, formats: tuple[str, ...], seed: object
+    train: str, test: str, numbers: dict | None, confusion: Sequence[dict], formats: tuple[str, ...], seed: object
 ) -> str:
     """Return a cell's numbers, and what was taken for what.
 
     Args:
         train, test: the cell.
         numbers: from :func:`medr1kit.results.maps.cell_numbers`.
-        confusion: some rows of :func:`medr1kit.results.errors.letters.confusion_table`.
+        confusion: some rows of :func:`medr1kit.results.errors.letters.confusion_table`, as dicts.
         formats: the two formats that are compared; one where it is training and base.
         seed: the one whose confusions these are; said where the numbers are of several.
     """
@@ -142,11 +143,11 @@ def cell_html(
     return head + side_by_side([told, _confusion_html(confusion, whose)])
 
 
-def _confusion_html(confusion: pd.DataFrame, whose: str) -> str:
-    if confusion.empty:
+def _confusion_html(confusion: Sequence[dict], whose: str) -> str:
+    if not confusion:
         return f"<p>No option was taken for another one: {escape(whose)}.</p>"
-    several, lines = confusion["modality"].nunique() > 1, []
-    for row in confusion.to_dict("records"):
+    several, lines = len({row["modality"] for row in confusion}) > 1, []
+    for row in confusion:
         shares = percent(row["share"], row["low"], row["high"]), percent(row["chance"])
         said = [escape(row[name], 200) for name in ("gold_text", "predicted_text")]
         said += [

@@ -184,9 +184,9 @@ class TransferPanel(Panel):
         places, names, seed = cell_answers(self._slim, chosen, numbers)
         sides = [self._preds.iloc[rows] for rows in places]
         answers = Answers(sides, names) if sides else None
-        confusion = confusion_table(describe(sides[-1]), least=1) if sides else pd.DataFrame()
+        confusion = confusion_table(describe(sides[-1]), least=1).head(_CONFUSIONS).to_dict("records") if sides else []
         self._numbers, self._seed = numbers, seed
-        self._answers, self._confusion = answers, confusion.head(_CONFUSIONS)
+        self._answers, self._confusion = answers, confusion
         self.map, self.train, self.test, self.kind, self.place = chosen, train, test, "all", 0
 
     def _chosen(self) -> list[int]:
