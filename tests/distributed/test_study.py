@@ -19,7 +19,8 @@ name: small
 train: {name: phantoms, n: 32, scanner: B}
 test: {name: phantoms, n: 16, scanner: B}
 train_by: {modality: [CT]}
-methods: {sft-answer: {max_steps: 3, warmup_steps: 0, save_steps: 1}, grpo: }
+# adam_epsilon: as in sharded_runs.py
+methods: {sft-answer: {max_steps: 3, warmup_steps: 0, save_steps: 1, adam_epsilon: 1.0e-5}, grpo: }
 formats: [no-think]
 """
 SFT = "ct_sft-answer_no-think_0"
