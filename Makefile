@@ -88,4 +88,4 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .4bit .deepspeed .newest .real runs
+	rm -rf $(VENV) .4bit .deepspeed .newest .real

@@ -34,7 +34,7 @@ _WHERE = {
     "audits.convert": ("convert_omnimedvqa",),
     "results.tables": ("score",),
     "results.compare": ("compare", "compare_modes", "transfer_table"),
-    "results.power": ("questions_needed", "smallest_difference"),
+    "results.power": ("discordant_share", "questions_needed", "smallest_difference"),
     "results.perturbations": ("reliance_names",),
     "results.kept": ("published", "recorded"),
     "results.exercises": ("check_answer",),

@@ -7,7 +7,6 @@ clock rates, and therefore the two sides take turns and the lowest and highest r
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import sys
@@ -17,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from medr1kit.models.machine import version_of
 
 PACKAGES = ("medr1kit", "torch", "transformers", "trl", "peft", "datasets")
 
@@ -111,14 +112,6 @@ def machine(threads: int) -> dict[str, Any]:
         **{package: version_of(package) for package in PACKAGES},
         "load_average": load_average(),
     }
-
-
-def version_of(package: str) -> str | None:
-    """Return the version of an installed package; None where it is not, as this one in a mere checkout."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def processor_name() -> str:

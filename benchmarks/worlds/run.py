@@ -34,7 +34,7 @@ N_THOUGHTS, N_SAMPLED = 200, 100
 
 def run(cells: list[Cell], workers: int) -> None:
     """Train and ask cells that are not finished yet."""
-    run_all(cells, RUNS, workers, train_and_ask)
+    run_all(cells, RUNS, workers, partial(run_cell, train=train, predict=ask))
 
 
 def run_all(cells: list[Cell], root: Path, workers: int, run_one: Callable[[Cell, Path], None]) -> None:
@@ -44,11 +44,6 @@ def run_all(cells: list[Cell], root: Path, workers: int, run_one: Callable[[Cell
         started = [pool.submit(work, cells, root, time.time(), partial(logged, run_one)) for _ in range(workers)]
         for worker in started:
             worker.result()
-
-
-def train_and_ask(cell: Cell, folder: Path) -> None:
-    """Run a cell in a worker."""
-    run_cell(cell, folder, train=train, predict=ask)
 
 
 def train(cell: Cell, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -66,14 +67,9 @@ def ask(cell: Cell, folder: Path) -> None:
     preds.to_parquet(folder / "predictions.parquet", index=False)
 
 
-def try_one(cell: Cell, folder: Path) -> None:
-    """Run a trial in a worker."""
-    run_cell(cell, folder, train=train, predict=ask)
-
-
 def tune(workers: int = 2) -> pd.DataFrame:
     """Run the trials that are not done, and return a row a trial."""
-    run_all(trials(), RUNS, workers, try_one)
+    run_all(trials(), RUNS, workers, partial(run_cell, train=train, predict=ask))
     rows = []
     for cell in trials():
         if state_of(RUNS, cell).state == "done":

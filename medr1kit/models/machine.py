@@ -106,9 +106,9 @@ def doctor() -> None:
     for name, chosen in choices.items():
         print(f"{name:<13} {chosen.value} ({chosen.reason})")
     print(f"threads       {torch.get_num_threads()}")
-    if vllm := _version("vllm"):
+    if vllm := version_of("vllm"):
         print(f"vllm          {vllm} (use_vllm=True: it samples, the loss stays shared; never run with vLLM itself)")
-    vision = _version("torchvision")
+    vision = version_of("torchvision")
     if vision is None:
         print("torchvision   absent (as it should be on a CPU; images go through Pillow)")
         return
@@ -116,7 +116,8 @@ def doctor() -> None:
     print(f"torchvision   {vision}" + (f" WARNING: {note}" if device.value == "cpu" else ""))
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """Return the version of an installed package; None where it is not, as this one in a mere checkout."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

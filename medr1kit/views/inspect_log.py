@@ -22,7 +22,7 @@ import pandas as pd
 from medr1kit.formats import ResponseFormat
 from medr1kit.given import output_file, path_given
 from medr1kit.results.answers import format_of
-from medr1kit.results.runs import replace_file
+from medr1kit.results.runs import plain_or_text, replace_file
 from medr1kit.results.tables import check_predictions, same_letter, who_varies
 from medr1kit.views.pictures import Pictures
 from medr1kit.vqa import DataError, format_problem
@@ -74,7 +74,9 @@ def export_inspect(preds: pd.DataFrame, path: str | os.PathLike, data: Dataset |
     samples = [_sample(row, right, addresses.of(row), format) for row, right in zip(rows, verdicts)]
     replace_file(
         path,
-        json.dumps(_header(rows, scored, now.isoformat(timespec="seconds")) | {"samples": samples}, default=_plain),
+        json.dumps(
+            _header(rows, scored, now.isoformat(timespec="seconds")) | {"samples": samples}, default=plain_or_text
+        ),
     )
     return path
 
@@ -140,7 +142,3 @@ def _sample(row: dict, right: Mapping[str, bool], address: str | None, format: R
 def _readable(text: object) -> str:
     """A text that is one in every encoding: half a surrogate pair would make the log unreadable."""
     return str(text or "").encode("utf-8", "replace").decode()
-
-
-def _plain(value: Any) -> Any:
-    return value.tolist() if hasattr(value, "tolist") else str(value)
