@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -46,6 +47,7 @@ MODULES = {dotted(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 HOUSE = [name for name in MODULES if name not in ("medr1kit", "medr1kit.moved")]  # all but the lazy front door
 
 
+@cache
 def imported(name):
     """Every module a module imports, at its top, inside functions, or for type hints only."""
     path = MODULES[name]

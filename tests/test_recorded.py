@@ -123,8 +123,8 @@ def test_the_list_names_every_table_with_its_size():
     tables = {path.parent if path.parent.name == "answers" else path for path in files}  # parts of one table
     assert sorted(names.index) == sorted(path.relative_to(RECORDED).with_suffix("").as_posix() for path in tables)
     for name in ("blind_floor", "worlds/changes", "clinic/answers"):
-        assert names.loc[name, "rows"] == len(recorded(name))
-        assert names.loc[name, "columns"] == ", ".join(recorded(name))
+        table = recorded(name)
+        assert (names.loc[name, "rows"], names.loc[name, "columns"]) == (len(table), ", ".join(table))
 
 
 def test_an_unknown_name_is_answered_with_the_names():

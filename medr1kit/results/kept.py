@@ -7,8 +7,8 @@ there are no answers behind them. None of these numbers came with an interval or
 
 Each file in ``recorded/`` was written by a command that its README names, and a test holds the prose to the tables::
 
-    clinic/…       the study studies/clinic.yaml, part by part; provenance.json says which parts are there
-    worlds/…       the trials before it: the two worlds of the phantoms, benchmarks/worlds
+    clinic/…       the study studies/clinic.yaml, part by part; provenance.json says with what and when
+    worlds/…       smaller trainings before it: the two worlds of the phantoms, benchmarks/worlds
     blind_floor    right letters without any picture
 
 They are about a built-in model of 1.9 M weights on phantoms, and show what the machinery does; what a real model does
