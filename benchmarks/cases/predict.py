@@ -151,8 +151,12 @@ def plain_generate(model: Any, processor: Any, dataset: Dataset, format: Respons
 
 
 def agree(texts: list[str], frame: pd.DataFrame, questions: Dataset, format: ResponseFormat) -> tuple[float, float]:
-    """Return the shares of equal answers and of equal texts."""
-    answers = [format.parse(text, options).answer for text, options in zip(texts, questions["options"], strict=True)]
+    """Return the shares of equal answers and of equal texts.
+
+    Where reading stops at the answer, the text that would have gone on is read as far: a second answer would unread it.
+    """
+    ended = [text[: len(cut)] if text.startswith(cut) else text for text, cut in zip(texts, frame["text"], strict=True)]
+    answers = [format.parse(text, options).answer for text, options in zip(ended, questions["options"], strict=True)]
     fast = [None if pd.isna(letter) else letter for letter in frame["predicted"]]
     same = sum(a == b for a, b in zip(answers, fast, strict=True)) / len(texts)
     return same, round(sum(a == b for a, b in zip(texts, frame["text"])) / len(texts), 4)
