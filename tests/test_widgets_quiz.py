@@ -124,6 +124,15 @@ def test_the_buttons_answer_and_go_on_and_a_second_answer_does_not_count(ds):
     assert panel.place == 0 and panel.said == [] and panel.seed == 1
 
 
+def test_the_browser_hears_that_enter_goes_on_before_it_hears_that_no_letter_answers(ds):
+    """A reader who sees the letters barred and presses Enter at once is heard."""
+    panel, heard = mk.quiz(ds, n=2), []
+    for hook in ("next", "option-A"):
+        control(panel, hook).observe(lambda change, hook=hook: heard.append(hook), "disabled")
+    control(panel, "option-B").click()
+    assert heard == ["next", "option-A"]
+
+
 def test_keys_are_told_to_the_page_by_classes(ds):
     panel = mk.quiz(ds)
     panel.root  # noqa: B018
