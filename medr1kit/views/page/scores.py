@@ -248,10 +248,10 @@ def _confusions(preds: pd.DataFrame, sides: list[np.ndarray]) -> list[list[dict]
     rows["modality"] = [f"{side}\t{name}" for side, name in zip(where, modality)]  # the side travels with the modality
     found = confusion_table(rows, least=1)
     of_side = {key: [] for key in different}
-    keys = list(different)
+    lists = list(of_side.values())
     for row in found.to_dict("records"):
         side, row["modality"] = row["modality"].split("\t", 1)
-        if len(shown := of_side[keys[int(side)]]) < CONFUSIONS:
+        if len(shown := lists[int(side)]) < CONFUSIONS:
             shown.append(row)
     return [of_side[side.tobytes()] for side in sides]
 
